@@ -1,1 +1,5 @@
-//! To be filled.
+//! Kubernetes-facing types of the control plane: names, Istio's custom resources, mesh configuration.
+//!
+//! Everything here is data: no IO, no decisions. A type reads what Istio's own decoder reads (protojson leniency:
+//! durations as text, numbers as text, wrapper values), ignores what it does not know, and never panics.
+pub mod names;
