@@ -1,0 +1,187 @@
+//! The injector webhooks of a revision or tag and their selectors (revisions.md §2.2).
+//!
+//! Precedence is not computed anywhere: the selectors exclude each other by construction (§2.3), and [`Rule::ALL`]
+//! lists them from the strongest to the weakest. [`crate::decision`] evaluates exactly these selectors.
+
+use crate::name::{Revision, Tag};
+use crate::selector::{Requirement, Selector};
+
+/// Namespace and pod label that selects a revision or tag.
+pub const REVISION_KEY: &str = "istio.io/rev";
+/// Namespace label that selects the default revision (`enabled`) or no injection (anything else).
+pub const INJECTION_KEY: &str = "istio-injection";
+/// Pod label (and, inside istiod, annotation) that forces or forbids injection.
+pub const INJECT_KEY: &str = "sidecar.istio.io/inject";
+/// Label that no object carries; a webhook that selects on it is switched off (§2.6).
+pub const DEACTIVATED_KEY: &str = "istio.io/deactivated";
+/// What the name of every injector webhook ends in.
+pub const WEBHOOK_SUFFIX: &str = "sidecar-injector.istio.io";
+/// Namespaces that automatic injection never reaches (§2.2, §5.1).
+pub const IGNORED_NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
+
+/// Why a webhook selects a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// The namespace is labelled `istio-injection=enabled`.
+    NamespaceInjection,
+    /// The namespace is labelled `istio.io/rev=<name>`.
+    NamespaceRevision,
+    /// The pod is labelled `istio.io/rev=<name>` and its namespace says nothing.
+    PodRevision,
+    /// The pod is labelled `sidecar.istio.io/inject=true`; neither names a revision.
+    PodInjection,
+    /// Nothing is labelled and the installation injects all namespaces.
+    Automatic,
+}
+
+impl Rule {
+    /// All rules, strongest first.
+    pub const ALL: [Rule; 5] = [
+        Self::NamespaceInjection,
+        Self::NamespaceRevision,
+        Self::PodRevision,
+        Self::PodInjection,
+        Self::Automatic,
+    ];
+
+    /// First part of the webhook's name.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::NamespaceInjection => "namespace.",
+            Self::NamespaceRevision => "rev.namespace.",
+            Self::PodRevision => "rev.object.",
+            Self::PodInjection => "object.",
+            Self::Automatic => "auto.",
+        }
+    }
+
+    /// The rule of a webhook name, if it is an injector webhook.
+    pub fn of_webhook(name: &str) -> Option<Self> {
+        let prefix = name.strip_suffix(WEBHOOK_SUFFIX)?;
+        Self::ALL.into_iter().find(|rule| rule.prefix() == prefix)
+    }
+
+    /// Whether the rule needs no revision's name and so belongs to the default revision only.
+    pub fn is_default_only(self) -> bool {
+        matches!(self, Self::NamespaceInjection | Self::PodInjection | Self::Automatic)
+    }
+
+    /// Namespace and object selector of the rule for a revision or tag of that name.
+    pub fn selectors(self, name: &str) -> (Selector, Selector) {
+        let named = || Requirement::In(REVISION_KEY.into(), vec![name.into()]);
+        let unlabelled = |key: &str| Requirement::DoesNotExist(key.into());
+        let not_refused = || Requirement::NotIn(INJECT_KEY.into(), vec!["false".into()]);
+        match self {
+            Self::NamespaceRevision => (
+                Selector(vec![named(), unlabelled(INJECTION_KEY)]),
+                Selector(vec![not_refused()]),
+            ),
+            Self::PodRevision => (
+                Selector(vec![unlabelled(REVISION_KEY), unlabelled(INJECTION_KEY)]),
+                Selector(vec![not_refused(), named()]),
+            ),
+            Self::NamespaceInjection => (
+                Selector(vec![Requirement::In(INJECTION_KEY.into(), vec!["enabled".into()])]),
+                Selector(vec![not_refused()]),
+            ),
+            Self::PodInjection => (
+                Selector(vec![unlabelled(INJECTION_KEY), unlabelled(REVISION_KEY)]),
+                Selector(vec![
+                    Requirement::In(INJECT_KEY.into(), vec!["true".into()]),
+                    unlabelled(REVISION_KEY),
+                ]),
+            ),
+            Self::Automatic => (
+                Selector(vec![
+                    unlabelled(INJECTION_KEY),
+                    unlabelled(REVISION_KEY),
+                    Requirement::NotIn(
+                        "kubernetes.io/metadata.name".into(),
+                        IGNORED_NAMESPACES.map(str::to_owned).to_vec(),
+                    ),
+                ]),
+                Selector(vec![unlabelled(INJECT_KEY), unlabelled(REVISION_KEY)]),
+            ),
+        }
+    }
+}
+
+/// One injector webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// Full name, for example `rev.namespace.sidecar-injector.istio.io`.
+    pub name: String,
+    /// The rule that it stands for; `None` for a webhook of foreign making.
+    pub rule: Option<Rule>,
+    /// Which namespaces it selects.
+    pub namespaces: Selector,
+    /// Which pods it selects.
+    pub objects: Selector,
+}
+
+/// The webhooks of a revision, in the order in which the chart lists them.
+///
+/// `automatic` adds the webhook that injects unlabelled namespaces; it only has an effect on the unnamed revision.
+pub fn of_revision(revision: &Revision, automatic: bool) -> Vec<Webhook> {
+    of_name(revision.label(), revision.is_unnamed(), automatic)
+}
+
+/// The webhooks of a tag; the tag `default` also answers for everything that names no revision.
+pub fn of_tag(tag: &Tag, automatic: bool) -> Vec<Webhook> {
+    of_name(tag.as_str(), tag.is_default(), automatic)
+}
+
+fn of_name(name: &str, default: bool, automatic: bool) -> Vec<Webhook> {
+    let order = [
+        Rule::NamespaceRevision,
+        Rule::PodRevision,
+        Rule::NamespaceInjection,
+        Rule::PodInjection,
+        Rule::Automatic,
+    ];
+    order
+        .into_iter()
+        .filter(|rule| !rule.is_default_only() || default)
+        .filter(|rule| *rule != Rule::Automatic || automatic)
+        .map(|rule| {
+            let (namespaces, objects) = rule.selectors(name);
+            Webhook {
+                name: format!("{}{WEBHOOK_SUFFIX}", rule.prefix()),
+                rule: Some(rule),
+                namespaces,
+                objects,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_named_revision_has_two_webhooks_and_the_default_four() {
+        let names = |webhooks: Vec<Webhook>| webhooks.into_iter().map(|w| w.name).collect::<Vec<_>>();
+        assert_eq!(
+            names(of_revision(&Revision::parse("canary").unwrap(), true)),
+            [
+                "rev.namespace.sidecar-injector.istio.io",
+                "rev.object.sidecar-injector.istio.io"
+            ]
+        );
+        assert_eq!(names(of_revision(&Revision::unnamed(), false)).len(), 4);
+        assert_eq!(names(of_tag(&Tag::parse("default").unwrap(), true)).len(), 5);
+    }
+
+    #[test]
+    fn rules_are_known_by_webhook_name() {
+        for rule in Rule::ALL {
+            assert_eq!(
+                Rule::of_webhook(&format!("{}{WEBHOOK_SUFFIX}", rule.prefix())),
+                Some(rule)
+            );
+        }
+        assert_eq!(Rule::of_webhook("validation.istio.io"), None);
+    }
+}
