@@ -1,0 +1,67 @@
+# Trysail. `make` prints what there is.
+#
+#   PROFILE=dist-fast   cargo profile of the binaries in bin/ (dev: quick to compile, slow to run)
+#   KEEP=1              demo, walk: leave the cluster up afterwards
+#   DATA=DIR SET=name   conformance: other golden data, one set only
+
+PROFILE ?= dist-fast
+profile_dir := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+ours   := drydock istiod istioctl pilot-agent story
+theirs := envoy kubectl helm
+cargo_build := cargo build --locked --profile $(PROFILE)
+
+.DEFAULT_GOAL := help
+.PHONY: help build bins images demo walk test lint conformance clean
+
+help:
+	@echo 'make build        everything into bin/ and the container images'
+	@echo 'make demo         walk the canary upgrade page on drydock, with traffic (KEEP=1 leaves it up)'
+	@echo 'make walk         the same on the cluster of $$KUBECONFIG'
+	@echo 'make test         format, lint, licences, unit and story tests; one screen of summary'
+	@echo 'make lint         format and clippy only'
+	@echo 'make conformance  the golden sets (DATA=DIR, SET=name)'
+	@echo 'make clean        stop the cluster and remove what was built'
+
+build: images
+	@echo '==> ready: $(addprefix bin/,$(ours) $(theirs))'
+
+# Cargo decides what is stale, so this always asks it; when nothing changed that takes a second.
+bins: .tools/ready
+	@echo '==> compiling $(ours) (profile $(PROFILE)); the first time takes some minutes'
+	@$(cargo_build) $(addprefix -p ,$(ours) xtask)
+	@mkdir -p bin
+	@for b in $(ours); do ln -sfn ../target/$(profile_dir)/$$b bin/$$b; done
+	@for b in $(theirs); do ln -sfn ../.tools/bin/$$b bin/$$b; done
+
+images: bins
+	@echo '==> container images'
+	@target/$(profile_dir)/xtask images --profile $(profile_dir)
+
+# Packages of the machine and pinned binaries. Done again only when the lists change.
+.tools/ready: tools/needs.sh tools/fetch.sh tools/unpack.py tools/requirements.txt
+	@tools/needs.sh
+	@tools/fetch.sh
+	@touch $@
+
+demo: build
+	@bin/story run e2e/canary-upgrade $(if $(KEEP),--keep)
+
+walk: build
+	@bin/story run e2e/canary-upgrade --kubeconfig "$${KUBECONFIG:?set KUBECONFIG to the cluster to walk on}" $(if $(KEEP),--keep)
+
+test: build
+	@tools/test.sh
+
+lint:
+	@tools/needs.sh build
+	@tools/test.sh lint
+
+conformance:
+	@tools/needs.sh build
+	@cargo run --locked --quiet -p conformance -- $(if $(DATA),--data $(DATA)) $(if $(SET),--set $(SET))
+
+clean:
+	@if [ -x bin/drydock ]; then bin/drydock reset; fi
+	@rm -rf bin .tools
+	@cargo clean
