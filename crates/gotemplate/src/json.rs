@@ -1,0 +1,56 @@
+//! Template values from and to JSON.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gotmpl::Value;
+
+/// A template value of a JSON value. Object keys come out sorted, as Go iterates maps.
+pub fn from_json(json: &serde_json::Value) -> Value {
+    match json {
+        serde_json::Value::Null => Value::Nil,
+        serde_json::Value::Bool(value) => Value::Bool(*value),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => Value::Int(value),
+            (None, Some(value)) => Value::Uint(value),
+            (None, None) => Value::Float(number.as_f64().unwrap_or_default()),
+        },
+        serde_json::Value::String(text) => Value::String(text.as_str().into()),
+        serde_json::Value::Array(items) => Value::List(items.iter().map(from_json).collect()),
+        serde_json::Value::Object(fields) => {
+            let fields: BTreeMap<Arc<str>, Value> = fields
+                .iter()
+                .map(|(key, value)| (Arc::from(key.as_str()), from_json(value)))
+                .collect();
+            Value::Map(Arc::new(fields))
+        }
+    }
+}
+
+/// The JSON of a template value; functions have none and become `null`.
+pub fn to_json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Nil | Value::Function(_) => serde_json::Value::Null,
+        Value::Bool(value) => (*value).into(),
+        Value::Int(value) => (*value).into(),
+        Value::Uint(value) => (*value).into(),
+        Value::Float(value) => float(*value),
+        Value::String(text) => text.to_string().into(),
+        Value::List(items) => items.iter().map(to_json).collect(),
+        Value::Map(fields) => serde_json::Value::Object(
+            fields
+                .iter()
+                .map(|(key, value)| (key.to_string(), to_json(value)))
+                .collect(),
+        ),
+    }
+}
+
+/// Go writes a whole float without a fraction; so a number that came in as `1.0` goes out as `1`.
+fn float(value: f64) -> serde_json::Value {
+    // 2^53: up to here every whole number is exact.
+    if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 {
+        return (value as i64).into();
+    }
+    serde_json::Number::from_f64(value).map_or(serde_json::Value::Null, serde_json::Value::Number)
+}

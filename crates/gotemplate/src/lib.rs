@@ -1,0 +1,19 @@
+//! Go templates with the function sets that charts and injection templates rely on.
+//!
+//! The language itself is the `gotmpl` crate's; this crate adds the functions of sprig and Helm ([`Templates`] has
+//! them all), `include` and `tpl`, and the way from and to JSON. It is used by `install` to render charts and by
+//! `inject` to render injection templates, so both behave alike.
+//!
+//! Not supported: functions that change a dictionary in place (`set` returns a changed copy), random and time
+//! functions (the same input must give the same bytes), and `lookup`, which always answers with nothing, as
+//! `helm template` does.
+
+mod functions;
+mod json;
+mod templates;
+mod yaml;
+
+pub use gotmpl::{Template, TemplateError, Value};
+pub use json::{from_json, to_json};
+pub use templates::{RenderError, Templates};
+pub use yaml::to_yaml;
