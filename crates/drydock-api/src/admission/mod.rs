@@ -1,0 +1,1 @@
+//! Admission: webhooks, ValidatingAdmissionPolicy, built-in service account admission.

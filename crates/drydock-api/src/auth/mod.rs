@@ -1,0 +1,3 @@
+//! Identity and permission.
+
+pub mod user;
