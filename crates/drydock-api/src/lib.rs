@@ -20,6 +20,7 @@ pub mod core;
 pub mod error;
 pub mod field;
 pub mod hooks;
+pub mod label_selector;
 pub mod objects;
 pub mod request;
 pub mod resource;
