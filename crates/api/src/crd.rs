@@ -1,0 +1,193 @@
+//! CustomResourceDefinitions, derived from the types and the table of kinds.
+//!
+//! A derived JSON schema is not a structural one: `null` alternatives, number formats and one-of-constants are
+//! rewritten here to what the API server accepts.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::{Map, Value, json};
+
+use crate::kind::{KINDS, Kind};
+
+/// Definitions of all kinds.
+///
+/// # Errors
+/// None in practice: an error would mean that a type's schema is no schema of a definition, which a test excludes.
+pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
+    KINDS.iter().map(|kind| serde_json::from_value(definition(kind))).collect()
+}
+
+fn definition(kind: &Kind) -> Value {
+    let mut spec = (kind.schema)().to_value();
+    structural(&mut spec);
+    let columns: Vec<Value> = kind
+        .columns
+        .iter()
+        .map(|(name, path, kind, description)| {
+            json!({ "name": name, "jsonPath": path, "type": kind, "description": description })
+        })
+        .collect();
+    let versions: Vec<Value> = kind
+        .versions
+        .iter()
+        .map(|version| {
+            let mut entry = json!({
+                "name": version,
+                "served": true,
+                "storage": *version == kind.storage,
+                "subresources": { "status": {} },
+                "schema": { "openAPIV3Schema": {
+                    "type": "object",
+                    "properties": {
+                        "spec": spec,
+                        "status": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+                    },
+                } },
+            });
+            if let (false, Value::Object(map)) = (columns.is_empty(), &mut entry) {
+                map.insert("additionalPrinterColumns".to_owned(), Value::Array(columns.clone()));
+            }
+            entry
+        })
+        .collect();
+    let area = kind.group.split('.').next().unwrap_or_default();
+    let mut names = json!({
+        "categories": ["istio-io", format!("{area}-istio-io")],
+        "kind": kind.kind,
+        "listKind": format!("{}List", kind.kind),
+        "plural": kind.plural,
+        "singular": kind.singular,
+    });
+    if let (false, Value::Object(map)) = (kind.short.is_empty(), &mut names) {
+        map.insert("shortNames".to_owned(), json!(kind.short));
+    }
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": format!("{}.{}", kind.plural, kind.group),
+            "annotations": { "helm.sh/resource-policy": "keep" },
+            "labels": { "app": "istio-pilot", "chart": "istio", "heritage": "Tiller", "release": "istio" },
+        },
+        "spec": { "group": kind.group, "names": names, "scope": "Namespaced", "versions": versions },
+    })
+}
+
+/// Rewrites a derived schema, in place, into a structural one.
+fn structural(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    for key in ["title", "format", "default", "nullable", "minimum", "$schema", "components"] {
+        map.remove(key);
+    }
+    unwrap_optional(map);
+    constants_to_enum(map);
+    if let Some(Value::Array(types)) = map.get("type") {
+        let first = types.iter().find(|t| *t != "null").cloned().unwrap_or_else(|| json!("object"));
+        map.insert("type".to_owned(), first);
+    }
+    if let Some(Value::Object(properties)) = map.get_mut("properties") {
+        properties.values_mut().for_each(structural);
+    }
+    if let Some(items) = map.get_mut("items") {
+        structural(items);
+    }
+    if let Some(additional) = map.get_mut("additionalProperties") {
+        structural(additional);
+    }
+    if map.get("x-kubernetes-preserve-unknown-fields").is_some() && !map.contains_key("type") {
+        map.insert("type".to_owned(), json!("object"));
+    }
+}
+
+/// `anyOf: [X, null]` and `allOf: [X]` become X with the outer description.
+fn unwrap_optional(map: &mut Map<String, Value>) {
+    for key in ["anyOf", "allOf"] {
+        let Some(Value::Array(options)) = map.get(key) else { continue };
+        let mut real = options.iter().filter(|o| o.get("type") != Some(&json!("null")) && o.get("enum") != Some(&json!([null])));
+        if let (Some(Value::Object(only)), None) = (real.next().cloned(), real.next()) {
+            map.remove(key);
+            for (name, value) in only {
+                map.entry(name).or_insert(value);
+            }
+            map.remove("nullable");
+            map.remove("title");
+            map.remove("format");
+        }
+    }
+}
+
+/// `oneOf` of constants becomes `enum`.
+fn constants_to_enum(map: &mut Map<String, Value>) {
+    let Some(Value::Array(options)) = map.get("oneOf") else { return };
+    let values: Option<Vec<Value>> = options
+        .iter()
+        .map(|o| match (o.get("const"), o.get("enum")) {
+            (Some(value), _) => Some(vec![value.clone()]),
+            (None, Some(Value::Array(values))) => Some(values.clone()),
+            _ => None,
+        })
+        .collect::<Option<Vec<_>>>()
+        .map(|lists| lists.concat());
+    if let Some(values) = values {
+        map.remove("oneOf");
+        map.insert("type".to_owned(), json!("string"));
+        map.insert("enum".to_owned(), Value::Array(values));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn walk(path: &str, schema: &Value, check: &mut impl FnMut(&str, &Map<String, Value>)) {
+        let Value::Object(map) = schema else { panic!("{path} is no schema") };
+        check(path, map);
+        if let Some(Value::Object(properties)) = map.get("properties") {
+            for (name, schema) in properties {
+                walk(&format!("{path}.{name}"), schema, check);
+            }
+        }
+        for key in ["items", "additionalProperties"] {
+            if let Some(schema) = map.get(key) {
+                walk(&format!("{path}.{key}"), schema, check);
+            }
+        }
+    }
+
+    #[test]
+    fn every_node_of_every_schema_has_a_type_and_nothing_unstructural() {
+        for kind in KINDS {
+            let definition = definition(kind);
+            let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            walk(kind.kind, schema, &mut |path, map| {
+                assert!(map.contains_key("type"), "{path} has no type");
+                for bad in ["anyOf", "oneOf", "allOf", "$ref", "const", "nullable", "format"] {
+                    assert!(!map.contains_key(bad), "{path} has {bad}");
+                }
+            });
+        }
+        assert_eq!(crds().unwrap().len(), KINDS.len());
+    }
+
+    #[test]
+    fn exactly_one_version_is_stored() {
+        for kind in KINDS {
+            assert!(kind.versions.contains(&kind.storage), "{}", kind.kind);
+        }
+    }
+
+    #[test]
+    fn enums_are_enums() {
+        let definition = definition(Kind::find("security.istio.io", "PeerAuthentication").unwrap());
+        insta::assert_json_snapshot!(
+            definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["mtls"]["properties"]["mode"]["enum"],
+            @r#"
+        [
+          "UNSET",
+          "DISABLE",
+          "PERMISSIVE",
+          "STRICT"
+        ]
+        "#);
+    }
+}
