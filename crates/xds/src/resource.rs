@@ -24,6 +24,11 @@ impl ContentHash {
         hash.copy_from_slice(&digest[..16]);
         Self(hash)
     }
+
+    /// The bytes of the hash.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
 }
 
 impl fmt::Display for ContentHash {

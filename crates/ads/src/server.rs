@@ -1,0 +1,358 @@
+//! The machine behind gRPC.
+//!
+//! The response body *is* the stream: hyper asks it for the next frame when the proxy's flow-control window has room,
+//! and only then is the next response made. There is no task, channel or encoder buffer per stream.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures::Stream as _;
+use http_body::Frame;
+use tokio_stream::wrappers::WatchStream;
+use tonic::body::Body;
+use tonic::codec::{Codec, Decoder};
+use tonic::{Status, Streaming};
+use xds::envoy::config::core::v3::Node;
+use xds::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+
+use crate::counters::Counters;
+use crate::diff::Shared;
+use crate::kinds;
+use crate::limits::Limits;
+use crate::registry::{Connection, Registry};
+use crate::source::{Peer, Question, Refusal, Source, View};
+use crate::stream::{Outcome, Protocol, Stream};
+
+const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+
+/// The aggregated discovery service. Put a [`Peer`] into each request's extensions before it gets here: without one a
+/// request is refused.
+pub struct DiscoveryServer<S> {
+    inner: Arc<Inner<S>>,
+}
+
+struct Inner<S> {
+    source: Arc<S>,
+    limits: Arc<Limits>,
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    counters: Arc<Counters>,
+}
+
+impl<S> std::fmt::Debug for DiscoveryServer<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiscoveryServer").field("limits", &self.inner.limits).finish_non_exhaustive()
+    }
+}
+
+impl<S> Clone for DiscoveryServer<S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<S: Source> DiscoveryServer<S> {
+    /// A server over a source.
+    pub fn new(source: Arc<S>, limits: Limits, registry: Arc<Registry>, counters: Arc<Counters>) -> Self {
+        let shared = Arc::new(Shared::new(&limits));
+        Self { inner: Arc::new(Inner { source, limits: Arc::new(limits), shared, registry, counters }) }
+    }
+
+    fn open(&self, request: http::Request<Body>) -> Result<Body, Status> {
+        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+            return Err(Status::unauthenticated("the connection was not authenticated"));
+        };
+        let bound = Some(self.inner.limits.request_bytes);
+        match request.uri().path().rsplit('/').next() {
+            Some("StreamAggregatedResources") => {
+                let decoder = tonic_prost::ProstCodec::<DiscoveryResponse, DiscoveryRequest>::default().decoder();
+                Ok(self.body(decoder, request.into_body(), bound, peer))
+            }
+            Some("DeltaAggregatedResources") => {
+                let decoder = tonic_prost::ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default().decoder();
+                Ok(self.body(decoder, request.into_body(), bound, peer))
+            }
+            _ => Err(Status::unimplemented("no such method of the aggregated discovery service")),
+        }
+    }
+
+    fn body<R, D>(&self, decoder: D, requests: Body, bound: Option<usize>, peer: Peer) -> Body
+    where
+        R: Request,
+        D: Decoder<Item = R, Error = Status> + Send + 'static,
+    {
+        Body::new(DiscoveryBody {
+            inner: self.inner.clone(),
+            requests: Streaming::new_request(decoder, requests, None, bound),
+            peer,
+            open: None,
+            frames: VecDeque::new(),
+            timer: None,
+            ended: false,
+        })
+    }
+}
+
+impl<S> tonic::server::NamedService for DiscoveryServer<S> {
+    const NAME: &'static str = SERVICE;
+}
+
+impl<S: Source> tower::Service<http::Request<Body>> for DiscoveryServer<S> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let response = self.open(request).map_or_else(Status::into_http, |body| {
+            let mut response = http::Response::new(body);
+            response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
+            response
+        });
+        ready(Ok(response))
+    }
+}
+
+/// The two request types, as far as the server needs to know them apart.
+trait Request: Send + Unpin + 'static {
+    const PROTOCOL: Protocol;
+    fn take_node(&mut self) -> Option<Node>;
+    fn type_url(&self) -> &str;
+    /// Names asked for, unless the request only answers a response.
+    fn question(&self) -> Option<&[String]>;
+    fn apply(self, stream: &mut Stream) -> Result<Outcome, Refusal>;
+}
+
+impl Request for DiscoveryRequest {
+    const PROTOCOL: Protocol = Protocol::Sotw;
+
+    fn take_node(&mut self) -> Option<Node> {
+        self.node.take()
+    }
+
+    fn type_url(&self) -> &str {
+        &self.type_url
+    }
+
+    fn question(&self) -> Option<&[String]> {
+        self.response_nonce.is_empty().then_some(&self.resource_names)
+    }
+
+    fn apply(self, stream: &mut Stream) -> Result<Outcome, Refusal> {
+        stream.on_sotw(self)
+    }
+}
+
+impl Request for DeltaDiscoveryRequest {
+    const PROTOCOL: Protocol = Protocol::Delta;
+
+    fn take_node(&mut self) -> Option<Node> {
+        self.node.take()
+    }
+
+    fn type_url(&self) -> &str {
+        &self.type_url
+    }
+
+    fn question(&self) -> Option<&[String]> {
+        self.response_nonce.is_empty().then_some(&self.resource_names_subscribe)
+    }
+
+    fn apply(self, stream: &mut Stream) -> Result<Outcome, Refusal> {
+        stream.on_delta(self)
+    }
+}
+
+/// An accepted stream; leaving it removes it from the registry.
+struct Open {
+    connection: Arc<Connection>,
+    registry: Arc<Registry>,
+    view: WatchStream<Arc<View>>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        tracing::info!(connection = self.connection.id, "stream closed");
+        self.registry.remove(&self.connection.id);
+    }
+}
+
+struct DiscoveryBody<S, R> {
+    inner: Arc<Inner<S>>,
+    requests: Streaming<R>,
+    peer: Peer,
+    open: Option<Open>,
+    frames: VecDeque<Bytes>,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    ended: bool,
+}
+
+impl<S: Source, R: Request> DiscoveryBody<S, R> {
+    /// Reads requests until there is none, or enough for one turn.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<(), Status> {
+        for _ in 0..self.inner.limits.burst {
+            match Pin::new(&mut self.requests).poll_next(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(None) => return Err(Status::ok("")),
+                Poll::Ready(Some(Err(status))) => return Err(status),
+                Poll::Ready(Some(Ok(request))) => self.on_request(request)?,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    fn on_request(&mut self, mut request: R) -> Result<(), Status> {
+        if request.type_url() == kinds::HEALTH {
+            return Ok(());
+        }
+        let node = request.take_node();
+        if self.open.is_none() {
+            self.open = Some(self.accept(node.unwrap_or_default())?);
+        }
+        let Some(open) = &self.open else { return Ok(()) };
+        let question = request.question().unwrap_or_default();
+        let question = Question { type_url: request.type_url(), names: question, peer: &self.peer };
+        if let Some(answer) = self.inner.source.answer(&question) {
+            if request.question().is_none() {
+                return Ok(());
+            }
+            let answer = answer?;
+            return if open.connection.with_stream(|stream| stream.answer(question.type_url, answer)) {
+                Ok(())
+            } else {
+                Err(Status::resource_exhausted("too many questions at once"))
+            };
+        }
+        let type_url = kinds::intern(request.type_url());
+        let outcome = open.connection.with_stream(|stream| request.apply(stream))?;
+        let (counters, id) = (&self.inner.counters, &open.connection.id);
+        match outcome {
+            Outcome::Rejected(error) => {
+                Counters::count(&counters.rejects, &type_url);
+                tracing::warn!(connection = id, kind = kinds::short_name(&type_url), error, "proxy rejected configuration");
+            }
+            Outcome::Stale => Counters::count(&counters.expired_nonces, &type_url),
+            Outcome::Subscribed => tracing::debug!(connection = id, kind = kinds::short_name(&type_url), "subscribed"),
+            Outcome::Accepted | Outcome::Ignored => {}
+        }
+        Ok(())
+    }
+
+    fn accept(&self, node: Node) -> Result<Open, Status> {
+        let inner = &self.inner;
+        let refuse = |status: Status| {
+            inner.counters.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            status
+        };
+        if node.id.is_empty() {
+            return Err(refuse(Status::invalid_argument("the first request must carry node.id")));
+        }
+        if inner.registry.len() >= inner.limits.streams {
+            return Err(refuse(Status::unavailable(format!("{} streams are open, which is the limit", inner.limits.streams))));
+        }
+        let opened = inner.source.open(&node, &self.peer).map_err(|refusal| {
+            tracing::warn!(node = node.id, peer = ?self.peer.address, %refusal, "stream refused");
+            refuse(refusal.into())
+        })?;
+        let view = opened.view.borrow().clone();
+        let stream = Stream::new(R::PROTOCOL, view, inner.limits.clone(), inner.shared.clone());
+        let connection = inner.registry.add(node, opened.info, self.peer.clone(), stream);
+        tracing::info!(connection = connection.id, protocol = ?R::PROTOCOL, version = connection.info.istio_version, "stream opened");
+        Ok(Open { connection, registry: inner.registry.clone(), view: WatchStream::from_changes(opened.view) })
+    }
+
+    /// Takes the newest view and makes the next response; `Ok(false)` if there is none to make.
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Result<bool, Status> {
+        let Some(open) = &mut self.open else { return Ok(false) };
+        let mut newest = None;
+        loop {
+            match Pin::new(&mut open.view).poll_next(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(view)) => newest = Some(view),
+                Poll::Ready(None) => return Err(Status::unavailable("the control plane is shutting down; connect to another")),
+            }
+        }
+        let now = SystemTime::now();
+        let (response, wake_at) = open.connection.with_stream(|stream| {
+            if let Some(view) = newest {
+                stream.set_view(view);
+            }
+            let response = stream.poll(now);
+            let wake_at = if response.is_none() { stream.wake_at() } else { None };
+            (response, wake_at)
+        });
+        match response {
+            Some(response) => {
+                let age = response.pushed_for.map(|since| now.duration_since(since).unwrap_or_default());
+                self.inner.counters.sent(&response, age);
+                tracing::debug!(
+                    connection = open.connection.id,
+                    kind = kinds::short_name(&response.type_url),
+                    resources = response.resources,
+                    bytes = response.bytes,
+                    "send"
+                );
+                self.frames = response.frames;
+                Ok(true)
+            }
+            None => {
+                self.timer = wake_at
+                    .and_then(|at| at.duration_since(now).ok())
+                    .filter(|left| !left.is_zero())
+                    .map(|left| Box::pin(tokio::time::sleep(left)));
+                Ok(false)
+            }
+        }
+    }
+
+    fn end(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.ended = true;
+        self.open = None;
+        let mut trailers = http::HeaderMap::new();
+        if let Err(invalid) = status.add_header(&mut trailers) {
+            return Poll::Ready(Some(Err(invalid)));
+        }
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+}
+
+impl<S: Source, R: Request> http_body::Body for DiscoveryBody<S, R> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(frame) = this.frames.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(frame))));
+            }
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            let made = this.poll_requests(cx).and_then(|()| this.poll_response(cx));
+            match made {
+                Ok(true) => {}
+                Err(status) => return this.end(&status),
+                Ok(false) => {
+                    let due = this.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
+                    if !due {
+                        return Poll::Pending;
+                    }
+                    this.timer = None;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! One proxy's stream as a machine without IO.
+//!
+//! Requests go in ([`Stream::on_delta`], [`Stream::on_sotw`]), a new view goes in ([`Stream::set_view`]), and whenever
+//! the wire has room it is asked for the next response ([`Stream::poll`]). Nothing is queued: a stream that is slow is
+//! not asked, and when it is, goes straight to the newest view. Per type it holds a few pointers.
+//!
+//! Rules (control-plane.md §1.11–1.14, architecture.md §3):
+//! - types are sent in the order of [`kinds`](crate::kinds); listeners and routes wait until the clusters they may
+//!   name are accepted;
+//! - what is gone is removed only after everything that may refer to it has been replaced *and accepted*;
+//! - endpoints of a cluster that was sent are sent again, because Envoy warms it without asking;
+//! - a rejected response is not repeated until the set changes, and the next one covers whatever may not have been
+//!   applied.
+
+mod request;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use xds::resource::ResourceSet;
+
+use crate::diff::{Shared, same, version};
+use crate::kinds;
+use crate::limits::Limits;
+use crate::source::{Answer, View};
+use crate::wire::{self, Head};
+
+pub use request::Outcome;
+pub use watch::{Sync, TypeStatus};
+use watch::Watch;
+
+/// The two variants of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// State of the world: a response holds everything of a type.
+    Sotw,
+    /// Incremental: a response holds what changed.
+    Delta,
+}
+
+/// A message for the proxy.
+#[derive(Debug)]
+pub struct Response {
+    /// Type URL.
+    pub type_url: Arc<str>,
+    /// Resources in it.
+    pub resources: usize,
+    /// Size in bytes, gRPC's head included.
+    pub bytes: usize,
+    /// Time of the change that caused it, if it was not asked for.
+    pub pushed_for: Option<SystemTime>,
+    /// Head, then shared pieces.
+    pub frames: VecDeque<Bytes>,
+}
+
+/// State of one stream.
+#[derive(Debug)]
+pub struct Stream {
+    protocol: Protocol,
+    limits: Arc<Limits>,
+    shared: Arc<Shared>,
+    view: Arc<View>,
+    /// In sending order.
+    watches: Vec<Watch>,
+    answers: VecDeque<(Arc<str>, Answer)>,
+    last_nonce: u64,
+}
+
+impl Stream {
+    /// A stream that has asked for nothing yet.
+    pub fn new(protocol: Protocol, view: Arc<View>, limits: Arc<Limits>, shared: Arc<Shared>) -> Self {
+        Self { protocol, limits, shared, view, watches: Vec::new(), answers: VecDeque::new(), last_nonce: 0 }
+    }
+
+    /// The newest configuration for this proxy.
+    pub fn set_view(&mut self, view: Arc<View>) {
+        self.view = view;
+    }
+
+    /// The view this stream follows.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Adds an answer that is not configuration; `false` if too many wait already.
+    pub fn answer(&mut self, type_url: &str, answer: Answer) -> bool {
+        if self.answers.len() >= self.limits.unacknowledged {
+            return false;
+        }
+        self.answers.push_back((kinds::intern(type_url), answer));
+        true
+    }
+
+    /// The next message, if the proxy is owed one and may have it now. Ask until `None`.
+    pub fn poll(&mut self, now: SystemTime) -> Option<Response> {
+        if let Some((type_url, answer)) = self.answers.pop_front() {
+            return Some(self.encode_answer(type_url, &answer));
+        }
+        (0..self.watches.len()).find_map(|at| self.advance(at, now))
+    }
+
+    /// When [`Stream::poll`] should be asked again although nothing happened: the time at which a missing
+    /// acknowledgement stops holding back what waits for it.
+    pub fn wake_at(&self) -> Option<SystemTime> {
+        let waiting = self.watches.iter().any(|w| w.sent().is_some_and(|sent| !same(sent, self.view.get(w.type_url()))));
+        let patience = self.limits.patience;
+        waiting.then(|| self.watches.iter().filter_map(|w| w.unacknowledged_since()).map(|t| t + patience).min()).flatten()
+    }
+
+    /// How far each type got, in sending order.
+    pub fn status(&self) -> Vec<TypeStatus> {
+        self.watches.iter().map(Watch::status).collect()
+    }
+
+    /// What the proxy was sent of each type, restricted to what it subscribed to.
+    pub fn sent(&self) -> Vec<(Arc<str>, Vec<Arc<xds::resource::Resource>>)> {
+        let held = |w: &Watch| w.sent().map(|set| set.iter().filter(|r| w.covers(&r.name)).cloned().collect());
+        self.watches.iter().map(|w| (w.type_url().clone(), held(w).unwrap_or_default())).collect()
+    }
+
+    fn watch(&self, type_url: &str) -> Option<&Watch> {
+        self.watches.iter().find(|w| **w.type_url() == *type_url)
+    }
+
+    /// Sends what watch `at` is owed, or moves it silently if what changed is not subscribed to.
+    fn advance(&mut self, at: usize, now: SystemTime) -> Option<Response> {
+        let watch = &self.watches[at];
+        let asked = watch.is_owed();
+        if watch.in_flight() >= self.limits.unacknowledged && watch.is_waiting(now, self.limits.patience) {
+            return None;
+        }
+        let stage = self.stage(watch, asked, now)?;
+        let first = watch.sent().is_none();
+        let content = self.watches[at].take_content(self.protocol, &stage, &self.shared);
+        if content.is_empty() && !content.must_answer {
+            self.watches[at].advance_silently(stage);
+            return None;
+        }
+        if &**self.watches[at].type_url() == kinds::CLUSTER && !first {
+            self.rewarm(&content.resources);
+        }
+        let nonce = self.next_nonce();
+        let pieces = wire::pieces(self.protocol, &content.resources, &self.shared);
+        let watch = &mut self.watches[at];
+        let head = Head {
+            version: &version(&stage).to_string(),
+            type_url: watch.type_url(),
+            nonce: &nonce,
+            removed: &content.removed,
+            control_plane: "",
+        };
+        let response = response(self.protocol, watch.type_url().clone(), content.resources.len(), &head, pieces);
+        watch.sent_now(nonce, stage, content.settles, asked, now);
+        Some(Response { pushed_for: (!asked).then(|| self.view.born()), ..response })
+    }
+
+    /// The set to move to now: the view's, or the one in between while removals must wait. `None`: stay.
+    fn stage(&self, watch: &Watch, asked: bool, now: SystemTime) -> Option<Arc<ResourceSet>> {
+        let target = self.view.get(watch.type_url());
+        let Some(sent) = watch.sent() else { return Some(target.clone()) };
+        if same(sent, target) {
+            return asked.then(|| target.clone());
+        }
+        let patience = self.limits.patience;
+        let blocked = |url: &&str| self.watch(url).is_some_and(|w| w.is_waiting(now, patience));
+        if !asked && (watch.is_waiting(now, patience) || kinds::prerequisites(watch.type_url()).iter().any(blocked)) {
+            return None;
+        }
+        let unsettled = |url: &&str| self.watch(url).is_some_and(|w| !w.is_settled(self.view.get(url), now, patience));
+        let stage = if kinds::referrers(watch.type_url()).iter().any(unsettled) {
+            self.shared.union(sent, target)
+        } else {
+            target.clone()
+        };
+        (asked || !same(sent, &stage)).then_some(stage)
+    }
+
+    /// Envoy warms a changed cluster and waits for its endpoints without asking again (control-plane.md §1.13).
+    fn rewarm(&mut self, clusters: &[Arc<xds::resource::Resource>]) {
+        let Some(endpoints) = self.watches.iter_mut().find(|w| &**w.type_url() == kinds::ENDPOINT) else { return };
+        for cluster in clusters {
+            if self.view.get(kinds::ENDPOINT).get(&cluster.name).is_some() {
+                endpoints.send_again(&cluster.name);
+            }
+        }
+    }
+
+    fn encode_answer(&mut self, type_url: Arc<str>, answer: &Answer) -> Response {
+        let nonce = self.next_nonce();
+        let pieces = wire::answer_pieces(self.protocol, &answer.resources);
+        let head = Head {
+            version: "",
+            type_url: &type_url,
+            nonce: &nonce,
+            removed: &[],
+            control_plane: &answer.control_plane,
+        };
+        response(self.protocol, type_url.clone(), answer.resources.len(), &head, pieces)
+    }
+
+    fn next_nonce(&mut self) -> String {
+        self.last_nonce += 1;
+        format!("{:08x}", self.last_nonce)
+    }
+}
+
+fn response(protocol: Protocol, type_url: Arc<str>, resources: usize, head: &Head<'_>, pieces: Vec<Bytes>) -> Response {
+    let mut frames = VecDeque::from(pieces);
+    frames.push_front(head.encode(protocol, frames.iter().map(Bytes::len).sum()));
+    let bytes = frames.iter().map(Bytes::len).sum();
+    Response { type_url, resources, bytes, pushed_for: None, frames }
+}

@@ -1,0 +1,394 @@
+//! Stories of one stream, told as what goes in and what comes out.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use prost::Message;
+use xds::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+use xds::google::protobuf::StringValue;
+use xds::google::rpc::Status;
+use xds::resource::{Resource, ResourceSet};
+
+use super::*;
+use crate::source::Refusal;
+
+const CDS: &str = kinds::CLUSTER;
+const EDS: &str = kinds::ENDPOINT;
+const LDS: &str = kinds::LISTENER;
+const RDS: &str = kinds::ROUTE;
+
+/// `"cds a=1 b=1; eds a=1"`
+pub(super) fn view(text: &str) -> Arc<View> {
+    let mut sets = BTreeMap::new();
+    for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+        let mut words = part.split(' ');
+        let url = url(words.next().unwrap());
+        let resource = |word: &str| {
+            let (name, value) = word.split_once('=').unwrap();
+            Arc::new(Resource::encode(name, &StringValue { value: value.to_owned() }))
+        };
+        sets.insert(kinds::intern(url), Arc::new(ResourceSet::new(words.map(resource))));
+    }
+    Arc::new(View::new(sets, SystemTime::UNIX_EPOCH))
+}
+
+fn url(short: &str) -> &'static str {
+    match short {
+        "cds" => CDS,
+        "eds" => EDS,
+        "lds" => LDS,
+        "rds" => RDS,
+        "sds" => kinds::SECRET,
+        other => panic!("no short name {other}"),
+    }
+}
+
+struct Story {
+    stream: Stream,
+    now: SystemTime,
+}
+
+impl Story {
+    fn new(protocol: Protocol, text: &str) -> Self {
+        let limits = Arc::new(Limits::default());
+        let shared = Arc::new(Shared::new(&limits));
+        Self { stream: Stream::new(protocol, view(text), limits, shared), now: SystemTime::UNIX_EPOCH }
+    }
+
+    fn view(&mut self, text: &str) -> &mut Self {
+        self.stream.set_view(view(text));
+        self
+    }
+
+    /// Subscribes: `"cds"`, `"eds a b"`, `"eds -a"`, with versions held as `a@1`.
+    fn ask(&mut self, text: &str) -> &mut Self {
+        let mut words = text.split(' ');
+        let mut request = DeltaDiscoveryRequest { type_url: url(words.next().unwrap()).into(), ..Default::default() };
+        for word in words {
+            if let Some(name) = word.strip_prefix('-') {
+                request.resource_names_unsubscribe.push(name.into());
+            } else if let Some((name, value)) = word.split_once('@') {
+                let held = Resource::encode(name, &StringValue { value: value.to_owned() });
+                request.initial_resource_versions.insert(name.into(), held.hash.to_string());
+            } else {
+                request.resource_names_subscribe.push(word.into());
+            }
+        }
+        self.stream.on_delta(request).unwrap();
+        self
+    }
+
+    fn answer(&mut self, short: &str, nonce: &str, error: Option<&str>) -> Outcome {
+        let error_detail = error.map(|message| Status { message: message.into(), ..Default::default() });
+        match self.stream.protocol {
+            Protocol::Delta => self.stream.on_delta(DeltaDiscoveryRequest {
+                type_url: url(short).into(),
+                response_nonce: nonce.into(),
+                error_detail,
+                ..Default::default()
+            }),
+            Protocol::Sotw => self.stream.on_sotw(DiscoveryRequest {
+                type_url: url(short).into(),
+                response_nonce: nonce.into(),
+                error_detail,
+                ..Default::default()
+            }),
+        }
+        .unwrap()
+    }
+
+    fn ack(&mut self, short: &str) -> &mut Self {
+        let nonce = self.stream.watch(url(short)).unwrap().status().nonce_sent;
+        assert_eq!(self.answer(short, &nonce, None), Outcome::Accepted);
+        self
+    }
+
+    fn nack(&mut self, short: &str, text: &str) -> &mut Self {
+        let nonce = self.stream.watch(url(short)).unwrap().status().nonce_sent;
+        assert_eq!(self.answer(short, &nonce, Some(text)), Outcome::Rejected(text.into()));
+        self
+    }
+
+    /// Everything that comes out now, as `"cds a=1 -b"`, one string per response.
+    fn sends(&mut self, expected: &[&str]) -> &mut Self {
+        let mut sent = Vec::new();
+        while let Some(response) = self.stream.poll(self.now) {
+            sent.push(render(self.stream.protocol, response));
+        }
+        assert_eq!(sent, expected);
+        self
+    }
+
+    fn acks_all(&mut self) -> &mut Self {
+        for status in self.stream.status() {
+            let _ = self.answer(kinds::short_name(&status.type_url), &status.nonce_sent, None);
+        }
+        self
+    }
+}
+
+fn render(protocol: Protocol, response: Response) -> String {
+    let bytes: Vec<u8> = response.frames.into_iter().flatten().skip(5).collect();
+    let mut out = kinds::short_name(&response.type_url).to_owned();
+    let mut add = |name: &str, any: &xds::google::protobuf::Any| {
+        let value = StringValue::decode(&any.value[..]).unwrap().value;
+        out += &format!(" {name}{}{value}", if name.is_empty() { "" } else { "=" });
+    };
+    match protocol {
+        Protocol::Delta => {
+            let response = DeltaDiscoveryResponse::decode(&bytes[..]).unwrap();
+            response.resources.iter().for_each(|r| add(&r.name, r.resource.as_ref().unwrap()));
+            response.removed_resources.iter().for_each(|name| out += &format!(" -{name}"));
+        }
+        Protocol::Sotw => {
+            let response = DiscoveryResponse::decode(&bytes[..]).unwrap();
+            response.resources.iter().for_each(|any| add("", any));
+        }
+    }
+    out
+}
+
+fn delta(text: &str) -> Story {
+    Story::new(Protocol::Delta, text)
+}
+
+#[test]
+fn a_wildcard_gets_everything_then_only_what_changed() {
+    delta("cds a=1 b=1")
+        .ask("cds")
+        .sends(&["cds a=1 b=1"])
+        .ack("cds")
+        .view("cds a=2 b=1 c=1")
+        .sends(&["cds a=2 c=1"])
+        .ack("cds")
+        .view("cds a=2 c=1")
+        .sends(&["cds -b"]);
+}
+
+#[test]
+fn names_get_only_themselves_and_hear_what_is_absent() {
+    delta("eds a=1 b=1")
+        .ask("eds a x")
+        .sends(&["eds a=1 -x"])
+        .ack("eds")
+        .view("eds a=1 b=2")
+        .sends(&[])
+        .view("eds a=1 b=2 x=1")
+        .sends(&["eds x=1"]);
+}
+
+#[test]
+fn asking_again_is_answered_again() {
+    delta("eds a=1 b=1").ask("eds a").sends(&["eds a=1"]).ack("eds").ask("eds a b").sends(&["eds a=1 b=1"]);
+}
+
+#[test]
+fn unsubscribed_names_are_not_sent() {
+    delta("eds a=1 b=1").ask("eds a b").sends(&["eds a=1 b=1"]).ack("eds").ask("eds -a").view("eds a=2 b=2").sends(&["eds b=2"]);
+}
+
+#[test]
+fn subscribing_and_unsubscribing_everything_means_nothing_yet() {
+    delta("cds a=1").ask("cds * -*").sends(&["cds"]).ack("cds").ask("cds a").sends(&["cds a=1"]);
+}
+
+#[test]
+fn an_empty_world_is_still_an_answer() {
+    delta("").ask("cds").sends(&["cds"]);
+}
+
+#[test]
+fn a_reconnect_gets_only_what_it_lacks() {
+    delta("cds a=1 b=2 c=1").ask("cds a@1 b@1 z@1").sends(&["cds b=2 c=1 -z"]);
+    delta("cds a=1 b=2").ask("cds a@1 b@2").sends(&[]).view("cds a=1 b=3").sends(&["cds b=3"]);
+    delta("eds a=1 b=2").ask("eds a b a@1 b@1").sends(&["eds b=2"]);
+}
+
+#[test]
+fn clusters_then_endpoints_then_listeners_then_routes() {
+    delta("rds r=1; lds l=1; eds a=1; cds a=1")
+        .ask("rds r")
+        .ask("lds")
+        .ask("eds a")
+        .ask("cds")
+        .sends(&["cds a=1", "eds a=1", "lds l=1", "rds r=1"]);
+}
+
+#[test]
+fn what_names_new_clusters_waits_until_they_are_accepted() {
+    let mut story = delta("cds a=1; lds l=1; rds r=1");
+    story.ask("cds").ask("lds").ask("rds r").sends(&["cds a=1", "lds l=1", "rds r=1"]).acks_all();
+    story.view("cds a=1 b=1; lds l=1; rds r=2").sends(&["cds b=1"]).ack("cds").sends(&["rds r=2"]);
+}
+
+#[test]
+fn a_cluster_goes_after_what_refers_to_it() {
+    let mut story = delta("cds a=1 b=1; lds l=1; rds r=1");
+    story.ask("cds").ask("lds").ask("rds r").sends(&["cds a=1 b=1", "lds l=1", "rds r=1"]).acks_all();
+    story
+        .view("cds a=1 c=1; lds l=2; rds r=2")
+        .sends(&["cds c=1"])
+        .ack("cds")
+        .sends(&["lds l=2", "rds r=2"])
+        .ack("lds")
+        .sends(&[])
+        .ack("rds")
+        .sends(&["cds -b"]);
+}
+
+#[test]
+fn a_rejected_listener_keeps_the_clusters_it_used() {
+    let mut story = delta("cds a=1 b=1; lds l=1");
+    story.ask("cds").ask("lds").sends(&["cds a=1 b=1", "lds l=1"]).acks_all();
+    story.view("cds a=1; lds l=bad").sends(&["lds l=bad"]).nack("lds", "no").sends(&[]);
+    story.view("cds a=1; lds l=3").sends(&["lds l=3"]).ack("lds").sends(&["cds -b"]);
+}
+
+#[test]
+fn endpoints_follow_a_changed_cluster() {
+    let mut story = delta("cds a=1 b=1; eds a=1 b=1");
+    story.ask("cds").sends(&["cds a=1 b=1"]).ask("eds a b").sends(&["eds a=1 b=1"]).acks_all();
+    story.view("cds a=2 b=1; eds a=1 b=1").sends(&["cds a=2", "eds a=1"]);
+}
+
+#[test]
+fn a_rejection_is_kept_shown_and_not_repeated() {
+    let mut story = delta("lds l=1 m=1");
+    story.ask("lds").sends(&["lds l=1 m=1"]).ack("lds").view("lds l=bad m=2").sends(&["lds l=bad m=2"]);
+    story.nack("lds", "bad listener").sends(&[]);
+    let status = &story.stream.status()[0];
+    assert_eq!((status.sync, status.error.as_deref()), (Sync::Error, Some("bad listener")));
+    // `m` may or may not have been applied, so it comes again with the repair.
+    story.view("lds l=3 m=2").sends(&["lds l=3 m=2"]).ack("lds");
+    assert_eq!(story.stream.status()[0].sync, Sync::Synced);
+}
+
+#[test]
+fn what_a_rejected_first_answer_held_comes_again() {
+    let mut story = delta("eds a=bad b=1");
+    story.ask("eds a b").sends(&["eds a=bad b=1"]).nack("eds", "no").view("eds a=2 b=1").sends(&["eds a=2 b=1"]);
+}
+
+#[test]
+fn a_rejected_name_that_goes_away_is_removed() {
+    let mut story = delta("cds a=1");
+    story.ask("cds").sends(&["cds a=1"]).ack("cds").view("cds a=1 b=bad").sends(&["cds b=bad"]).nack("cds", "no");
+    story.view("cds a=1").sends(&["cds -b"]);
+}
+
+#[test]
+fn a_slow_proxy_goes_straight_to_the_newest() {
+    let mut story = delta("cds a=1");
+    story.ask("cds").sends(&["cds a=1"]);
+    story.view("cds a=2").sends(&[]).view("cds a=3").sends(&[]).ack("cds").sends(&["cds a=3"]);
+}
+
+#[test]
+fn a_proxy_that_never_answers_is_waited_for_only_so_long() {
+    let mut story = delta("cds a=1");
+    story.ask("cds").sends(&["cds a=1"]).view("cds a=2").sends(&[]);
+    assert_eq!(story.stream.wake_at(), Some(story.now + Limits::default().patience));
+    story.now += Duration::from_secs(6);
+    story.sends(&["cds a=2"]);
+}
+
+#[test]
+fn stale_answers_are_ignored() {
+    let mut story = delta("eds a=1 b=1");
+    story.ask("eds a").sends(&["eds a=1"]);
+    assert_eq!(story.answer("eds", "no-such-nonce", None), Outcome::Stale);
+    story.ask("eds b").sends(&["eds b=1"]).ack("eds");
+    assert_eq!(story.answer("eds", "00000001", None), Outcome::Stale);
+}
+
+#[test]
+fn going_back_before_anything_was_sent_sends_nothing() {
+    delta("cds a=1").ask("cds").sends(&["cds a=1"]).view("cds a=2").view("cds a=1").ack("cds").sends(&[]);
+}
+
+#[test]
+fn unknown_types_get_an_empty_answer() {
+    let mut story = delta("cds a=1");
+    let request = DeltaDiscoveryRequest { type_url: "type.googleapis.com/x.Y".into(), ..Default::default() };
+    story.stream.on_delta(request).unwrap();
+    story.sends(&["other"]).sends(&[]);
+}
+
+#[test]
+fn bounds_are_kept() {
+    let mut story = delta("");
+    let long = DeltaDiscoveryRequest {
+        type_url: EDS.into(),
+        resource_names_subscribe: vec!["x".repeat(2000)],
+        ..Default::default()
+    };
+    assert!(matches!(story.stream.on_delta(long), Err(Refusal::ResourceExhausted(_))));
+    assert!(matches!(story.stream.on_delta(DeltaDiscoveryRequest::default()), Err(Refusal::InvalidArgument(_))));
+    for i in 0..40 {
+        let request = DeltaDiscoveryRequest { type_url: format!("t{i}"), ..Default::default() };
+        assert_eq!(story.stream.on_delta(request).is_ok(), i < 32);
+    }
+}
+
+fn sotw_ask(story: &mut Story, short: &str, names: &[&str], nonce: &str, version: &str) -> Outcome {
+    let request = DiscoveryRequest {
+        type_url: url(short).into(),
+        resource_names: names.iter().map(|n| (*n).to_owned()).collect(),
+        response_nonce: nonce.into(),
+        version_info: version.into(),
+        ..Default::default()
+    };
+    story.stream.on_sotw(request).unwrap()
+}
+
+#[test]
+fn state_of_the_world_sends_all_clusters_and_only_changed_endpoints() {
+    let mut story = Story::new(Protocol::Sotw, "cds a=1 b=1; eds a=1 b=1");
+    sotw_ask(&mut story, "cds", &[], "", "");
+    story.sends(&["cds 1 1"]).ack("cds");
+    sotw_ask(&mut story, "eds", &["a", "b"], "", "");
+    story.sends(&["eds 1 1"]);
+    assert_eq!(sotw_ask(&mut story, "eds", &["a", "b"], "00000002", ""), Outcome::Accepted);
+    story.view("cds a=1 b=1; eds a=2 b=1").sends(&["eds 2"]);
+}
+
+#[test]
+fn state_of_the_world_answers_only_added_names() {
+    let mut story = Story::new(Protocol::Sotw, "rds r=1 s=2");
+    sotw_ask(&mut story, "rds", &["r"], "", "");
+    story.sends(&["rds 1"]);
+    sotw_ask(&mut story, "rds", &["r", "s"], "00000001", "");
+    story.sends(&["rds 2"]);
+    sotw_ask(&mut story, "rds", &["s"], "00000002", "");
+    story.sends(&[]);
+}
+
+#[test]
+fn state_of_the_world_keeps_clusters_until_listeners_moved() {
+    let mut story = Story::new(Protocol::Sotw, "cds a=1 b=2; lds l=1");
+    sotw_ask(&mut story, "cds", &[], "", "");
+    sotw_ask(&mut story, "lds", &[], "", "");
+    story.sends(&["cds 1 2", "lds 1"]).ack("cds").ack("lds");
+    story.view("cds a=1; lds l=2").sends(&["lds 2"]).ack("lds").sends(&["cds 1"]);
+}
+
+#[test]
+fn state_of_the_world_reconnect_with_the_same_version_is_quiet() {
+    let mut story = Story::new(Protocol::Sotw, "cds a=1");
+    let held = version(view("cds a=1").get(CDS)).to_string();
+    sotw_ask(&mut story, "cds", &[], "", &held);
+    story.sends(&[]).view("cds a=2").sends(&["cds 2"]);
+}
+
+#[test]
+fn state_of_the_world_unsubscribes_with_an_empty_list() {
+    let mut story = Story::new(Protocol::Sotw, "eds a=1");
+    sotw_ask(&mut story, "eds", &["a"], "", "");
+    story.sends(&["eds 1"]);
+    sotw_ask(&mut story, "eds", &[], "00000001", "");
+    assert!(story.stream.status().is_empty());
+}

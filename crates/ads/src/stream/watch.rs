@@ -1,0 +1,316 @@
+//! One type on one stream: what is subscribed, sent, accepted, rejected.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use xds::resource::{Resource, ResourceSet};
+
+use super::Protocol;
+use crate::diff::{Shared, Step, same, version};
+use crate::kinds;
+use crate::names::NameSet;
+
+/// How far a type got on a stream (revisions.md §6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Nothing was ever sent.
+    NotSent,
+    /// The last response was accepted.
+    Synced,
+    /// The last response is not acknowledged yet.
+    Stale,
+    /// A response was rejected and none accepted since.
+    Error,
+}
+
+/// What tools show about one type of one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeStatus {
+    /// Type URL.
+    pub type_url: Arc<str>,
+    /// State.
+    pub sync: Sync,
+    /// Nonce of the last response, empty if none.
+    pub nonce_sent: String,
+    /// Last accepted nonce, empty if none.
+    pub nonce_acked: String,
+    /// Version last sent.
+    pub version_sent: String,
+    /// Version last accepted.
+    pub version_acked: String,
+    /// What the proxy said when it rejected.
+    pub error: Option<String>,
+    /// Time of the last response.
+    pub last_sent: Option<SystemTime>,
+}
+
+/// What a response will hold.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    pub resources: Vec<Arc<Resource>>,
+    pub removed: Vec<Arc<str>>,
+    /// Even an empty response tells something.
+    pub must_answer: bool,
+    /// Covers everything that an earlier rejection left in doubt.
+    pub settles: bool,
+}
+
+impl Content {
+    pub fn is_empty(&self) -> bool {
+        self.resources.is_empty() && self.removed.is_empty()
+    }
+}
+
+#[derive(Debug)]
+struct InFlight {
+    nonce: String,
+    set: Arc<ResourceSet>,
+    settles: bool,
+    /// Answers a subscription, so it holds resources the proxy never had.
+    asked: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    type_url: Arc<str>,
+    wildcard: bool,
+    names: Arc<NameSet>,
+    /// What the proxy has if it accepted everything.
+    sent: Option<Arc<ResourceSet>>,
+    /// What it surely had at the last acknowledgement.
+    acked: Option<Arc<ResourceSet>>,
+    /// Set after a rejection: the last set it surely had. It may hold that, or parts of `sent`.
+    doubt: Option<Arc<ResourceSet>>,
+    /// Versions the proxy brought from an earlier stream; consulted once.
+    initial: BTreeMap<String, String>,
+    /// Owes a first response.
+    owed: bool,
+    /// Names to send whether or not they changed.
+    again: BTreeSet<Box<str>>,
+    in_flight: VecDeque<InFlight>,
+    nonce_sent: String,
+    nonce_acked: String,
+    error: Option<String>,
+    last_sent: Option<SystemTime>,
+}
+
+impl Watch {
+    pub fn new(type_url: Arc<str>) -> Self {
+        Self {
+            type_url,
+            wildcard: false,
+            names: NameSet::empty(),
+            sent: None,
+            acked: None,
+            doubt: None,
+            initial: BTreeMap::new(),
+            owed: true,
+            again: BTreeSet::new(),
+            in_flight: VecDeque::new(),
+            nonce_sent: String::new(),
+            nonce_acked: String::new(),
+            error: None,
+            last_sent: None,
+        }
+    }
+
+    pub fn type_url(&self) -> &Arc<str> {
+        &self.type_url
+    }
+
+    pub fn names(&self) -> &Arc<NameSet> {
+        &self.names
+    }
+
+    pub fn set_names(&mut self, names: Arc<NameSet>) {
+        self.names = names;
+    }
+
+    pub fn set_wildcard(&mut self, wildcard: bool) {
+        self.wildcard = wildcard;
+    }
+
+    pub fn is_wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    pub fn set_initial(&mut self, versions: BTreeMap<String, String>) {
+        self.initial = versions;
+    }
+
+    /// The proxy says it already holds exactly this set.
+    pub fn assume(&mut self, set: Arc<ResourceSet>) {
+        self.owed = false;
+        self.advance_silently(set);
+    }
+
+    pub fn owe(&mut self) {
+        self.owed = true;
+    }
+
+    pub fn send_again(&mut self, name: &str) {
+        if self.sent.is_some() && self.covers(name) {
+            self.again.insert(name.into());
+        }
+    }
+
+    pub fn covers(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+
+    pub fn sent(&self) -> Option<&Arc<ResourceSet>> {
+        self.sent.as_ref()
+    }
+
+    pub fn is_owed(&self) -> bool {
+        self.owed || !self.again.is_empty()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    pub fn unacknowledged_since(&self) -> Option<SystemTime> {
+        if self.in_flight.is_empty() { None } else { self.last_sent }
+    }
+
+    /// Whether an acknowledgement is missing, and not for so long that nobody should wait for it.
+    pub fn is_waiting(&self, now: SystemTime, patience: Duration) -> bool {
+        self.unacknowledged_since().is_some_and(|since| now < since + patience)
+    }
+
+    /// Whether the proxy uses exactly `target`, as far as it can be expected to say.
+    pub fn is_settled(&self, target: &Arc<ResourceSet>, now: SystemTime, patience: Duration) -> bool {
+        let moved = self.sent.as_ref().is_some_and(|sent| same(sent, target));
+        moved && self.doubt.is_none() && !self.is_waiting(now, patience)
+    }
+
+    /// What to send to move the proxy to `stage`; forgets what was owed.
+    pub fn take_content(&mut self, protocol: Protocol, stage: &Arc<ResourceSet>, shared: &Shared) -> Content {
+        let owed = std::mem::take(&mut self.owed);
+        let again = std::mem::take(&mut self.again);
+        let initial = std::mem::take(&mut self.initial);
+        if protocol == Protocol::Sotw && kinds::is_wildcard(&self.type_url) {
+            let resources = self.restrict(stage.iter());
+            let changed = self.sent.as_ref().is_none_or(|sent| !same(sent, stage));
+            return Content { resources, must_answer: owed || changed, settles: changed, ..Content::default() };
+        }
+        let Some(sent) = &self.sent else { return self.first_content(protocol, stage, &initial) };
+        let step = match &self.doubt {
+            _ if same(sent, stage) => Arc::default(),
+            Some(good) => Arc::new(Step::from_doubt(good, sent, stage)),
+            None => shared.step(sent, stage),
+        };
+        let mut resources = self.restrict(step.changed.iter());
+        let mut removed: Vec<Arc<str>> = step.removed.iter().filter(|n| self.covers(n)).cloned().collect();
+        for name in &again {
+            match stage.get(name) {
+                Some(resource) => resources.push(resource.clone()),
+                None => removed.push(Arc::from(&**name)),
+            }
+        }
+        resources.sort_by(|a, b| a.name.cmp(&b.name));
+        resources.dedup_by(|a, b| a.name == b.name);
+        removed.sort();
+        removed.dedup();
+        if protocol == Protocol::Sotw || !kinds::is_removable(&self.type_url) {
+            removed.clear();
+        }
+        let must_answer = owed || (protocol == Protocol::Sotw && !again.is_empty());
+        Content { resources, removed, must_answer, settles: self.doubt.is_some() && !same(sent, stage) }
+    }
+
+    fn first_content(&self, protocol: Protocol, stage: &ResourceSet, initial: &BTreeMap<String, String>) -> Content {
+        let known = |r: &Resource| initial.get(&*r.name).is_some_and(|version| *version == r.hash.to_string());
+        let mut resources = self.restrict(stage.iter());
+        resources.retain(|r| !known(r));
+        let mut removed: Vec<Arc<str>> = Vec::new();
+        if protocol == Protocol::Delta && kinds::is_removable(&self.type_url) {
+            let absent = |name: &&str| stage.get(name).is_none();
+            removed = self.names.iter().chain(initial.keys().map(String::as_str)).filter(absent).map(Arc::from).collect();
+            removed.sort();
+            removed.dedup();
+        }
+        Content { resources, removed, must_answer: initial.is_empty(), settles: false }
+    }
+
+    fn restrict<'a>(&self, resources: impl Iterator<Item = &'a Arc<Resource>>) -> Vec<Arc<Resource>> {
+        resources.filter(|r| self.covers(&r.name)).cloned().collect()
+    }
+
+    /// The set changed only in what is not subscribed to.
+    pub fn advance_silently(&mut self, stage: Arc<ResourceSet>) {
+        if let Some(last) = self.in_flight.back_mut() {
+            last.set = stage.clone();
+        } else if self.doubt.is_none() {
+            self.acked = Some(stage.clone());
+        }
+        self.sent = Some(stage);
+    }
+
+    pub fn sent_now(&mut self, nonce: String, set: Arc<ResourceSet>, settles: bool, asked: bool, now: SystemTime) {
+        self.nonce_sent.clone_from(&nonce);
+        self.sent = Some(set.clone());
+        self.last_sent = Some(now);
+        self.in_flight.push_back(InFlight { nonce, set, settles, asked });
+    }
+
+    /// `false`: the nonce is not one that waits for an answer.
+    pub fn accept(&mut self, nonce: &str) -> bool {
+        let Some(done) = self.take_in_flight(nonce).pop() else { return false };
+        nonce.clone_into(&mut self.nonce_acked);
+        if self.doubt.is_none() || done.settles {
+            self.doubt = None;
+            self.error = None;
+            self.acked = Some(done.set);
+        }
+        true
+    }
+
+    /// `false`: the nonce is not one that waits for an answer.
+    pub fn reject(&mut self, nonce: &str, error: String) -> bool {
+        let dropped = self.take_in_flight(nonce);
+        if dropped.is_empty() {
+            return false;
+        }
+        let unknown = dropped.iter().any(|response| response.asked);
+        let good = if unknown { None } else { self.doubt.take().or_else(|| self.acked.clone()) };
+        self.doubt = Some(good.unwrap_or_default());
+        self.error = Some(error);
+        true
+    }
+
+    /// Responses up to the one with this nonce, oldest first.
+    fn take_in_flight(&mut self, nonce: &str) -> Vec<InFlight> {
+        match self.in_flight.iter().position(|response| response.nonce == nonce) {
+            Some(at) => self.in_flight.drain(..=at).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether this nonce was the last one sent.
+    pub fn is_current(&self, nonce: &str) -> bool {
+        self.nonce_sent == nonce
+    }
+
+    pub fn status(&self) -> TypeStatus {
+        let sync = match (&self.error, &self.sent) {
+            (Some(_), _) => Sync::Error,
+            (None, None) => Sync::NotSent,
+            (None, Some(_)) if self.in_flight.is_empty() => Sync::Synced,
+            (None, Some(_)) => Sync::Stale,
+        };
+        let text = |set: &Option<Arc<ResourceSet>>| set.as_ref().map(|s| version(s).to_string()).unwrap_or_default();
+        TypeStatus {
+            type_url: self.type_url.clone(),
+            sync,
+            nonce_sent: self.nonce_sent.clone(),
+            nonce_acked: self.nonce_acked.clone(),
+            version_sent: text(&self.sent),
+            version_acked: text(&self.acked),
+            error: self.error.clone(),
+            last_sent: self.last_sent,
+        }
+    }
+}

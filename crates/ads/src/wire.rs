@@ -1,0 +1,208 @@
+//! Responses as gRPC sees them: a small head of one stream's own (length, version, nonce, removals), then pieces of
+//! encoded resources that all streams share.
+//!
+//! Protobuf fields may come in any order, so what differs between streams goes first and the resources last. Pieces
+//! are cut at resources whose name says so, not at a size: two sets that differ in one resource share all other
+//! pieces, and so do the proxies of different classes.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use xds::resource::{ContentHash, Resource};
+
+use crate::diff::{Shared, lock};
+use crate::stream::Protocol;
+
+/// Bytes in front of each gRPC message: a flag and the length.
+const GRPC_HEAD: usize = 5;
+/// One resource in this many ends a piece.
+const CUT_EVERY: u32 = 32;
+/// A piece ends when it has this size, wherever it is.
+const LARGEST_PIECE: usize = 64 << 10;
+
+const RESOURCES: u32 = 2;
+
+/// What a response says besides its resources.
+#[derive(Debug, Default)]
+pub struct Head<'a> {
+    /// Version of the set this response leads to.
+    pub version: &'a str,
+    /// Type URL.
+    pub type_url: &'a str,
+    /// Nonce to be echoed.
+    pub nonce: &'a str,
+    /// Names that are gone (incremental protocol only).
+    pub removed: &'a [Arc<str>],
+    /// Identifier of the control plane; empty for configuration.
+    pub control_plane: &'a str,
+}
+
+impl Head<'_> {
+    /// The head of a message whose resources take `resource_bytes`, gRPC's own head included.
+    pub fn encode(&self, protocol: Protocol, resource_bytes: usize) -> Bytes {
+        let mut fields = BytesMut::with_capacity(128);
+        put_bytes(1, self.version.as_bytes(), &mut fields);
+        put_bytes(4, self.type_url.as_bytes(), &mut fields);
+        put_bytes(5, self.nonce.as_bytes(), &mut fields);
+        if !self.control_plane.is_empty() {
+            let tag = if protocol == Protocol::Delta { 7 } else { 6 };
+            let mut identifier = BytesMut::new();
+            put_bytes(1, self.control_plane.as_bytes(), &mut identifier);
+            put_bytes(tag, &identifier, &mut fields);
+        }
+        if protocol == Protocol::Delta {
+            for name in self.removed {
+                put_bytes(6, name.as_bytes(), &mut fields);
+            }
+        }
+        let mut head = BytesMut::with_capacity(GRPC_HEAD + fields.len());
+        head.put_u8(0);
+        head.put_u32(u32::try_from(fields.len() + resource_bytes).unwrap_or(u32::MAX));
+        head.put(fields);
+        head.freeze()
+    }
+}
+
+/// Encodes resources into pieces, reusing those that exist.
+pub fn pieces(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) -> Vec<Bytes> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    let mut size = 0;
+    for (at, resource) in resources.iter().enumerate() {
+        size += resource.body.len();
+        if at + 1 == resources.len() || size >= LARGEST_PIECE || is_cut(&resource.name) {
+            pieces.push(piece(protocol, &resources[start..=at], shared));
+            (start, size) = (at + 1, 0);
+        }
+    }
+    pieces
+}
+
+/// Encodes bare `Any`s (answers to questions) as resources of a response; for the incremental protocol they are named
+/// by their position, as they have no names.
+pub fn answer_pieces(protocol: Protocol, resources: &[Bytes]) -> Vec<Bytes> {
+    let mut out = BytesMut::new();
+    for (at, any) in resources.iter().enumerate() {
+        match protocol {
+            Protocol::Sotw => put_bytes(RESOURCES, any, &mut out),
+            Protocol::Delta => put_resource(&at.to_string(), "", any, &mut out),
+        }
+    }
+    if out.is_empty() { Vec::new() } else { vec![out.freeze()] }
+}
+
+fn piece(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) -> Bytes {
+    let mut key = Vec::with_capacity(1 + resources.iter().map(|r| 40 + r.name.len()).sum::<usize>());
+    key.push(protocol as u8);
+    for resource in resources {
+        key.extend_from_slice(&(resource.name.len() as u64).to_be_bytes());
+        key.extend_from_slice(resource.name.as_bytes());
+        key.extend_from_slice(resource.hash.as_bytes());
+    }
+    let key = ContentHash::of(&key);
+    if let Some(known) = lock(&shared.pieces).get(&key) {
+        return known;
+    }
+    let mut out = BytesMut::with_capacity(resources.iter().map(|r| r.body.len() + r.name.len() + 64).sum());
+    for resource in resources {
+        match protocol {
+            Protocol::Sotw => put_bytes(RESOURCES, &resource.body, &mut out),
+            Protocol::Delta => put_resource(&resource.name, &resource.hash.to_string(), &resource.body, &mut out),
+        }
+    }
+    let bytes = out.freeze();
+    lock(&shared.pieces).insert(key, bytes.clone(), bytes.len());
+    bytes
+}
+
+/// `envoy.service.discovery.v3.Resource` with version, resource and name, as field 2 of the response.
+fn put_resource(name: &str, version: &str, any: &[u8], out: &mut BytesMut) {
+    let len = field_len(1, version.len()) + field_len(2, any.len()) + field_len(3, name.len());
+    encode_key(RESOURCES, WireType::LengthDelimited, out);
+    encode_varint(len as u64, out);
+    put_bytes(1, version.as_bytes(), out);
+    put_bytes(2, any, out);
+    put_bytes(3, name.as_bytes(), out);
+}
+
+fn field_len(tag: u32, len: usize) -> usize {
+    if len == 0 { 0 } else { key_len(tag) + encoded_len_varint(len as u64) + len }
+}
+
+fn put_bytes(tag: u32, bytes: &[u8], out: &mut BytesMut) {
+    if bytes.is_empty() {
+        return;
+    }
+    encode_key(tag, WireType::LengthDelimited, out);
+    encode_varint(bytes.len() as u64, out);
+    out.put_slice(bytes);
+}
+
+/// FNV-1a of the name decides, so that the same resource ends a piece in every set.
+fn is_cut(name: &str) -> bool {
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash.is_multiple_of(CUT_EVERY)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use prost::Message;
+    use xds::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
+    use xds::google::protobuf::StringValue;
+
+    use super::*;
+    use crate::limits::Limits;
+
+    fn resources(count: usize) -> Vec<Arc<Resource>> {
+        (0..count).map(|i| Arc::new(Resource::encode(format!("r{i:04}"), &StringValue { value: format!("v{i}") }))).collect()
+    }
+
+    fn message(protocol: Protocol, head: &Head<'_>, pieces: &[Bytes]) -> Vec<u8> {
+        let size = pieces.iter().map(Bytes::len).sum();
+        let mut bytes = head.encode(protocol, size).to_vec();
+        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        assert_eq!(u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize, bytes.len() - GRPC_HEAD);
+        bytes.split_off(GRPC_HEAD)
+    }
+
+    #[test]
+    fn decodes_as_an_incremental_response() {
+        let shared = Shared::new(&Limits::default());
+        let resources = resources(100);
+        let removed = [Arc::from("gone")];
+        let head = Head { version: "7", type_url: "t", nonce: "n", removed: &removed, control_plane: "" };
+        let bytes = message(Protocol::Delta, &head, &pieces(Protocol::Delta, &resources, &shared));
+        let response = DeltaDiscoveryResponse::decode(&bytes[..]).unwrap();
+        assert_eq!((&*response.nonce, &*response.type_url, &*response.system_version_info), ("n", "t", "7"));
+        assert_eq!(response.removed_resources, ["gone"]);
+        assert_eq!(response.resources.len(), 100);
+        for (sent, made) in response.resources.iter().zip(&resources) {
+            assert_eq!((&*sent.name, sent.version.clone()), (&*made.name, made.hash.to_string()));
+            assert_eq!(sent.resource.as_ref().unwrap().encode_to_vec(), made.body);
+        }
+    }
+
+    #[test]
+    fn decodes_as_a_full_state_response() {
+        let shared = Shared::new(&Limits::default());
+        let head = Head { version: "7", type_url: "t", nonce: "n", removed: &[], control_plane: "me" };
+        let bytes = message(Protocol::Sotw, &head, &pieces(Protocol::Sotw, &resources(3), &shared));
+        let response = DiscoveryResponse::decode(&bytes[..]).unwrap();
+        assert_eq!(response.resources.len(), 3);
+        assert_eq!(response.control_plane.unwrap().identifier, "me");
+    }
+
+    #[test]
+    fn sets_that_differ_in_one_resource_share_their_other_pieces() {
+        let shared = Shared::new(&Limits::default());
+        let mut resources = resources(1000);
+        let before = pieces(Protocol::Delta, &resources, &shared);
+        resources[500] = Arc::new(Resource::encode("r0500", &StringValue { value: "other".into() }));
+        let after = pieces(Protocol::Delta, &resources, &shared);
+        let kept = after.iter().filter(|piece| before.iter().any(|old| old.as_ptr() == piece.as_ptr())).count();
+        assert!(before.len() > 10, "{} pieces", before.len());
+        assert_eq!(kept, after.len() - 1);
+    }
+}
