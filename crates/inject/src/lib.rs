@@ -1,1 +1,32 @@
-//! To be filled.
+//! Sidecar and gateway injection: from a pod, an injector configuration and a mesh configuration to the patched pod.
+//!
+//! | module | its one question |
+//! |---|---|
+//! | [`config`] | what does the injector ConfigMap say? |
+//! | [`annotation`] | are the pod's injection annotations valid? |
+//! | [`workload`] | which workload does the pod belong to? |
+//! | `data`, `golang`, `functions` | what does a template see, under Go's names, with which functions? |
+//! | `merge` | how is a rendered fragment laid over a pod? |
+//! | `overlay` | what did the user customise in an injected container, and how is it kept? |
+//! | `probe`, `metrics`, `order` | what is rewritten after the templates? |
+//! | [`injector`] | the steps in order (revisions.md §5.4) |
+//! | [`review`] | an admission review in, an admission review out (§5.2) |
+//!
+//! Everything is pure: the caller fetches configuration and answers the HTTP request.
+
+pub mod annotation;
+pub mod config;
+mod data;
+mod functions;
+mod golang;
+pub mod injector;
+mod merge;
+mod metrics;
+mod order;
+mod overlay;
+mod probe;
+pub mod review;
+pub mod workload;
+
+pub use config::Config;
+pub use injector::{InjectError, Injector, Outcome, Request};

@@ -1,0 +1,341 @@
+//! The steps of an injection, in order (revisions.md §5.4).
+
+use std::collections::BTreeMap;
+
+use revision::decision::{PodView, Skip};
+use revision::selector::Labels;
+use serde_json::{Value, json};
+
+use crate::annotation::{self, AnnotationError};
+use crate::config::Config;
+use crate::data::{self, Data};
+use crate::merge::merge;
+use crate::workload::Workload;
+use crate::{metrics, order, overlay, probe};
+
+/// Why a pod cannot be injected; its creation is refused with this text.
+#[derive(Debug, thiserror::Error)]
+pub enum InjectError {
+    /// An annotation has a value that cannot be used.
+    #[error(transparent)]
+    Annotation(#[from] AnnotationError),
+    /// A template is asked for that does not exist.
+    #[error("requested template {name:?} not found; have {have}")]
+    NoTemplate {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        have: String,
+    },
+    /// A template does not compile or fails on this pod.
+    #[error("template {name:?} of the injector configuration: {message}")]
+    Template {
+        /// Name of the template.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The pod itself is at fault.
+    #[error("{0}")]
+    Pod(String),
+}
+
+/// A pod to inject, and what the request says about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The pod as it was sent.
+    pub pod: &'a Value,
+    /// Namespace of the request.
+    pub namespace: &'a str,
+    /// Annotations of the namespace (OpenShift's UID ranges), if it is known.
+    pub namespace_annotations: Option<&'a Labels>,
+    /// Environment variables from the webhook's path: cluster, network and others.
+    pub environment: &'a BTreeMap<String, String>,
+}
+
+/// What became of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It stays as it is.
+    Skipped(Skip),
+    /// The injected pod.
+    Injected(Value),
+}
+
+/// An injector: configuration of injector and mesh, for one revision.
+#[derive(Debug)]
+pub struct Injector {
+    /// Templates and values.
+    pub config: Config,
+    /// Mesh configuration as JSON.
+    pub mesh: Value,
+    /// The revision that serves the request; empty for the unnamed one.
+    pub revision: String,
+    /// Whether proxies are init containers that keep running, unless a pod says otherwise.
+    pub native_sidecars: bool,
+}
+
+impl Injector {
+    /// Injects one pod.
+    pub fn inject(&self, request: Request<'_>) -> Result<Outcome, InjectError> {
+        let (labels, annotations) = (
+            strings(&request.pod["metadata"]["labels"]),
+            strings(&request.pod["metadata"]["annotations"]),
+        );
+        let view = PodView {
+            namespace: request.namespace,
+            labels: &labels,
+            annotations: &annotations,
+            host_network: request.pod["spec"]["hostNetwork"].as_bool() == Some(true),
+        };
+        if let Err(skip) = self.config.policy.admits(view) {
+            return Ok(Outcome::Skipped(skip));
+        }
+        annotation::validate(&request.pod["metadata"]["annotations"])?;
+        self.run(request).map(Outcome::Injected)
+    }
+
+    fn run(&self, request: Request<'_>) -> Result<Value, InjectError> {
+        let mut original = request.pod.clone();
+        prepare(&mut original);
+        overlay::undo(&mut original);
+        let annotations = original["metadata"]["annotations"].clone();
+        let native = self.is_native(&annotations);
+        let mut pod = original.clone();
+        if native {
+            overlay::move_proxy_to_init(&mut pod);
+        }
+        let workload = Workload::of(&original, request.namespace);
+        let proxy_config = data::proxy_config(&self.mesh, &annotations).map_err(InjectError::Pod)?;
+        let (uid, gid) = openshift_ids(request.namespace_annotations);
+        let mut template = json!({});
+        for name in self.template_names(&annotations) {
+            let compiled = self.config.template(&name).ok_or_else(|| InjectError::NoTemplate {
+                name: name.clone(),
+                have: self.config.template_names().collect::<Vec<_>>().join(", "),
+            })?;
+            let failed = |message: String| InjectError::Template {
+                name: name.clone(),
+                message,
+            };
+            let data = Data {
+                pod: &pod,
+                workload: &workload,
+                config: &self.config,
+                mesh: &self.mesh,
+                proxy_config: &proxy_config,
+                revision: &self.revision,
+                native,
+                uid,
+                gid,
+            };
+            let text = compiled.map_err(|message| failed(message.to_owned()))?;
+            let text = text
+                .render(&name, &data.to_value())
+                .map_err(|error| failed(error.to_string()))?;
+            let fragment: Value = serde_saphyr::from_str(&text).map_err(|error| failed(error.to_string()))?;
+            merge(&mut template, &fragment);
+            merge(&mut pod, &fragment);
+        }
+        let overrides = overlay::reapply(&mut pod, &original, &template);
+        self.finish(&mut pod, &template, &proxy_config, request, native, overrides)?;
+        Ok(pod)
+    }
+
+    /// What is done after the templates, in Istio's order.
+    fn finish(
+        &self,
+        pod: &mut Value,
+        template: &Value,
+        proxy_config: &Value,
+        request: Request<'_>,
+        native: bool,
+        overrides: Option<String>,
+    ) -> Result<(), InjectError> {
+        // Only a proxy serves probes and metrics; templates such as gRPC's without one leave the pod's own.
+        let has_proxy = proxy_container(pod).is_some();
+        let status_port = status_port(pod, proxy_config);
+        let mut variables = self.cluster_environment(pod, request);
+        if has_proxy && status_port != 0 {
+            let merge = self.mesh["enablePrometheusMerge"].as_bool().unwrap_or(true);
+            if let Some(config) = metrics::merge(pod, merge, status_port).map_err(InjectError::Pod)? {
+                variables.push((metrics::VARIABLE.to_owned(), config));
+            }
+            if self.rewrites_probes(&pod["metadata"]["annotations"]) {
+                if let Some(probers) = probe::rewrite(pod, status_port) {
+                    variables.push((probe::PROBERS.to_owned(), probers));
+                }
+            }
+        }
+        if let Some(proxy) = proxy_container(pod) {
+            append_environment(proxy, variables);
+        }
+        let annotations = &mut pod["metadata"]["annotations"];
+        for (name, value) in &self.config.injected_annotations {
+            annotations[name] = json!(value);
+        }
+        if let Some(overrides) = overrides {
+            if annotations.get(overlay::OVERRIDES).is_none() {
+                annotations[overlay::OVERRIDES] = json!(overrides);
+            }
+        }
+        let revision = if self.revision.is_empty() {
+            revision::name::DEFAULT
+        } else {
+            &self.revision
+        };
+        annotations[overlay::STATUS] = json!(overlay::status(template, revision));
+        if let Some(network) = request.environment.get("ISTIO_META_NETWORK") {
+            let labels = &mut pod["metadata"]["labels"];
+            if labels.get("topology.istio.io/network").is_none() {
+                labels["topology.istio.io/network"] = json!(network);
+            }
+        }
+        let hold = proxy_config["holdApplicationUntilProxyStarts"]
+            .as_bool()
+            .unwrap_or(false)
+            || self
+                .config
+                .flag(&["global", "proxy", "holdApplicationUntilProxyStarts"])
+                .unwrap_or(false);
+        order::arrange(pod, native, hold);
+        Ok(())
+    }
+
+    fn is_native(&self, annotations: &Value) -> bool {
+        match annotations
+            .get("sidecar.istio.io/nativeSidecar")
+            .and_then(Value::as_str)
+        {
+            Some(value) => value == "true",
+            None => self.native_sidecars,
+        }
+    }
+
+    fn rewrites_probes(&self, annotations: &Value) -> bool {
+        match annotations
+            .get("sidecar.istio.io/rewriteAppHTTPProbers")
+            .and_then(Value::as_str)
+        {
+            Some(value) => value == "true",
+            None => self
+                .config
+                .flag(&["sidecarInjectorWebhook", "rewriteAppHTTPProbe"])
+                .unwrap_or(true),
+        }
+    }
+
+    /// The templates that a pod asks for, with aliases resolved once.
+    fn template_names(&self, annotations: &Value) -> Vec<String> {
+        let asked = annotations.get("inject.istio.io/templates").and_then(Value::as_str);
+        let names: Vec<String> = match asked {
+            Some(text) => text
+                .split(',')
+                .map(|name| name.trim().to_owned())
+                .filter(|name| !name.is_empty())
+                .collect(),
+            None => self.config.default_templates.clone(),
+        };
+        let expand = |name: String| self.config.aliases.get(&name).cloned().unwrap_or_else(|| vec![name]);
+        names.into_iter().flat_map(expand).collect()
+    }
+
+    /// Variables that the webhook's path sets; they replace those of the template and stand at the end, by name.
+    fn cluster_environment(&self, pod: &mut Value, request: Request<'_>) -> Vec<(String, String)> {
+        let mut variables = request.environment.clone();
+        if let Some(network) = pod["metadata"]["labels"]
+            .get("topology.istio.io/network")
+            .and_then(Value::as_str)
+        {
+            variables.insert("ISTIO_META_NETWORK".to_owned(), network.to_owned());
+        }
+        if let Some(environment) = proxy_container(pod).and_then(|proxy| proxy["env"].as_array_mut()) {
+            environment.retain(|variable| {
+                variable["name"]
+                    .as_str()
+                    .is_none_or(|name| !variables.contains_key(name))
+            });
+        }
+        variables.into_iter().collect()
+    }
+}
+
+fn strings(map: &Value) -> Labels {
+    let fields = map.as_object().into_iter().flatten();
+    fields
+        .filter_map(|(key, value)| value.as_str().map(|value| (key.clone(), value.to_owned())))
+        .collect()
+}
+
+/// The shape that later steps count on.
+fn prepare(pod: &mut Value) {
+    for (parent, field) in [("metadata", "labels"), ("metadata", "annotations")] {
+        if !pod[parent][field].is_object() {
+            pod[parent][field] = json!({});
+        }
+    }
+    if let Value::Object(metadata) = &mut pod["metadata"] {
+        metadata.shift_remove("managedFields");
+    }
+}
+
+fn proxy_container(pod: &mut Value) -> Option<&mut Value> {
+    let spec = pod.get_mut("spec")?.as_object_mut()?;
+    let lists = spec
+        .iter_mut()
+        .filter(|(name, _)| matches!(name.as_str(), "containers" | "initContainers"));
+    lists
+        .filter_map(|(_, list)| list.as_array_mut())
+        .flatten()
+        .find(|container| container["name"] == "istio-proxy")
+}
+
+fn append_environment(container: &mut Value, variables: Vec<(String, String)>) {
+    if variables.is_empty() {
+        return;
+    }
+    if !container["env"].is_array() {
+        container["env"] = json!([]);
+    }
+    if let Some(environment) = container["env"].as_array_mut() {
+        for (name, value) in variables {
+            environment.retain(|variable| variable["name"] != name.as_str());
+            environment.push(json!({ "name": name, "value": value }));
+        }
+    }
+}
+
+/// The agent's status port: the pod's annotation, else the proxy configuration.
+fn status_port(pod: &Value, proxy_config: &Value) -> u16 {
+    let annotation = pod["metadata"]["annotations"]
+        .get("status.sidecar.istio.io/port")
+        .and_then(Value::as_str);
+    let configured = proxy_config["statusPort"]
+        .as_u64()
+        .and_then(|port| u16::try_from(port).ok());
+    annotation
+        .and_then(|port| port.trim().parse().ok())
+        .or(configured)
+        .unwrap_or(15020)
+}
+
+/// OpenShift gives a namespace ranges of user and group numbers; the proxy takes the last of each (§5.5).
+fn openshift_ids(annotations: Option<&Labels>) -> (Option<i64>, Option<i64>) {
+    let last = |name: &str| {
+        let range = annotations?.get(name)?;
+        let first = range.split(',').next()?;
+        let (start, size) = first.split_once('/').or_else(|| first.split_once('-'))?;
+        let (start, size): (i64, i64) = (start.trim().parse().ok()?, size.trim().parse().ok()?);
+        if first.contains('/') {
+            start.checked_add(size)?.checked_sub(1)
+        } else {
+            Some(size)
+        }
+    };
+    let uid = last("openshift.io/sa.scc.uid-range");
+    (uid, last("openshift.io/sa.scc.supplemental-groups").or(uid))
+}
+
+#[cfg(test)]
+#[path = "injector_tests.rs"]
+mod tests;

@@ -1,0 +1,146 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+const CONFIG: &str = r#"
+policy: enabled
+defaultTemplates: [sidecar]
+aliases: {both: [sidecar, extra]}
+templates:
+  sidecar: |
+    metadata:
+      annotations:
+        istio.io/rev: {{ .Revision | default "default" | quote }}
+    spec:
+      {{- if .NativeSidecars }}
+      initContainers:
+      {{- else }}
+      containers:
+      {{- end }}
+      - name: istio-proxy
+        image: "{{ .ProxyImage }}"
+        args: [proxy, sidecar]
+        {{ if .NativeSidecars }}restartPolicy: Always{{ end }}
+        env:
+        - name: WORKLOAD
+          value: "{{ .DeploymentMeta.Name }}"
+      volumes:
+      - name: istio-token
+  extra: |
+    metadata:
+      labels: {extra: "true"}
+  broken: |
+    {{ fail "not today" }}
+"#;
+const VALUES: &str = r#"{"global": {"hub": "hub", "tag": "1.0", "proxy": {"image": "proxyv2"}}}"#;
+
+fn injector(native: bool) -> Injector {
+    Injector {
+        config: Config::parse(CONFIG, VALUES).unwrap(),
+        mesh: json!({}),
+        revision: "canary".into(),
+        native_sidecars: native,
+    }
+}
+
+fn inject(native: bool, pod: Value) -> Result<Outcome, InjectError> {
+    let environment = BTreeMap::new();
+    injector(native).inject(Request {
+        pod: &pod,
+        namespace: "app",
+        namespace_annotations: None,
+        environment: &environment,
+    })
+}
+
+fn injected(native: bool, pod: Value) -> Value {
+    match inject(native, pod).unwrap() {
+        Outcome::Injected(pod) => pod,
+        Outcome::Skipped(skip) => panic!("skipped: {skip:?}"),
+    }
+}
+
+fn app() -> Value {
+    json!({"metadata": {"name": "app"}, "spec": {"containers": [{"name": "app", "image": "a"}], "volumes": [{"name": "data"}]}})
+}
+
+#[test]
+fn the_pod_records_the_revision_and_what_was_added() {
+    let pod = injected(true, app());
+    assert_eq!(pod["metadata"]["annotations"]["istio.io/rev"], "canary");
+    assert_eq!(
+        pod["metadata"]["annotations"]["sidecar.istio.io/status"],
+        r#"{"initContainers":["istio-proxy"],"containers":null,"volumes":["istio-token"],"imagePullSecrets":null,"revision":"canary"}"#
+    );
+    assert_eq!(pod["spec"]["initContainers"][0]["image"], "hub/proxyv2:1.0");
+    assert_eq!(pod["spec"]["initContainers"][0]["restartPolicy"], "Always");
+}
+
+#[test]
+fn a_second_injection_changes_nothing() {
+    for native in [true, false] {
+        let once = injected(native, app());
+        assert_eq!(injected(native, once.clone()), once);
+    }
+}
+
+#[test]
+fn the_user_has_the_last_word_on_the_proxy() {
+    let mut pod = app();
+    pod["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "istio-proxy", "image": "auto", "args": ["mine"]}));
+    for native in [true, false] {
+        let pod = injected(native, pod.clone());
+        let list = if native { "initContainers" } else { "containers" };
+        let proxy = pod["spec"][list]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|c| c["name"] == "istio-proxy")
+            .unwrap();
+        assert_eq!(proxy["args"], json!(["mine"]));
+        assert_eq!(proxy["image"], "hub/proxyv2:1.0");
+        assert!(
+            pod["metadata"]["annotations"]["proxy.istio.io/overrides"]
+                .as_str()
+                .unwrap()
+                .contains("mine")
+        );
+        assert_eq!(injected(native, pod.clone()), pod, "and keeps it");
+    }
+}
+
+#[test]
+fn templates_are_chosen_by_annotation_and_alias() {
+    let mut pod = app();
+    pod["metadata"]["annotations"] = json!({"inject.istio.io/templates": "both"});
+    assert_eq!(injected(true, pod.clone())["metadata"]["labels"]["extra"], "true");
+    pod["metadata"]["annotations"] = json!({"inject.istio.io/templates": "none"});
+    let error = inject(true, pod.clone()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "requested template \"none\" not found; have broken, extra, sidecar"
+    );
+    pod["metadata"]["annotations"] = json!({"inject.istio.io/templates": "broken"});
+    assert!(inject(true, pod).unwrap_err().to_string().contains("not today"));
+}
+
+#[test]
+fn host_network_is_left_alone() {
+    let mut pod = app();
+    pod["spec"]["hostNetwork"] = json!(true);
+    assert_eq!(inject(true, pod).unwrap(), Outcome::Skipped(Skip::HostNetwork));
+}
+
+#[test]
+fn openshift_ranges_give_the_last_number() {
+    let annotations = Labels::from([(
+        "openshift.io/sa.scc.uid-range".to_owned(),
+        "1000620000/10000".to_owned(),
+    )]);
+    assert_eq!(
+        openshift_ids(Some(&annotations)),
+        (Some(1_000_629_999), Some(1_000_629_999))
+    );
+}
