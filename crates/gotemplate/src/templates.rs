@@ -44,10 +44,13 @@ impl Templates {
         set = with_include(set, &late);
         for (name, source) in sources {
             // A file may hold several `define`s; its own text becomes a define of its own under the file's name.
-            let parsed = set.clone().parse(source).map_err(|source| RenderError {
-                template: name.to_owned(),
-                source,
-            })?;
+            let parsed = set
+                .clone()
+                .parse(&without_comments(source))
+                .map_err(|source| RenderError {
+                    template: name.to_owned(),
+                    source,
+                })?;
             for defined in parsed.templates() {
                 if let (false, Some(tree)) = (defined == "root" || defined == name, parsed.lookup(defined)) {
                     set = set.add_parse_tree(defined, tree.clone());
@@ -70,6 +73,44 @@ impl Templates {
                 source,
             })
     }
+}
+
+/// Comments as empty actions: the engine takes the line break after a comment away even where Go keeps it.
+fn without_comments(source: &str) -> String {
+    let mut result = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{{") {
+        let (before, action) = rest.split_at(start);
+        let (open, body) = if action.starts_with("{{- ") {
+            ("{{- ", &action[4..])
+        } else {
+            ("{{", &action[2..])
+        };
+        let comment = body
+            .trim_start()
+            .strip_prefix("/*")
+            .and_then(|text| text.split_once("*/"));
+        let close = comment.and_then(|(_, after)| {
+            ["-}}", "}}"]
+                .into_iter()
+                .find_map(|close| Some((close, after.trim_start().strip_prefix(close)?)))
+        });
+        result.push_str(before);
+        match close {
+            Some((close, after)) => {
+                result.push_str(open);
+                result.push_str("\"\" ");
+                result.push_str(close);
+                rest = after;
+            }
+            None => {
+                result.push_str("{{");
+                rest = &action[2..];
+            }
+        }
+    }
+    result.push_str(rest);
+    result
 }
 
 thread_local! {

@@ -53,6 +53,13 @@ fn functions_behave_as_in_sprig() {
 }
 
 #[test]
+fn comments_trim_only_where_they_say_so() {
+    check("a\n  {{- /* left */}}\n  b", "a\n  b");
+    check("a\n  {{/* none */}}\n  b", "a\n  \n  b");
+    check("a\n  {{- /* both */ -}}\n  b", "ab");
+}
+
+#[test]
 fn templates_include_each_other() {
     let sources = [
         ("_labels.tpl", r#"{{- define "labels" }}app: {{ .name }}{{ end -}}"#),

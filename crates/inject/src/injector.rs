@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::data::{self, Data};
 use crate::merge::merge;
 use crate::workload::Workload;
-use crate::{metrics, order, overlay, probe};
+use crate::{canonical, metrics, order, overlay, probe};
 
 /// Why a pod cannot be injected; its creation is refused with this text.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +133,8 @@ impl Injector {
             let text = text
                 .render(&name, &data.to_value())
                 .map_err(|error| failed(error.to_string()))?;
-            let fragment: Value = serde_saphyr::from_str(&text).map_err(|error| failed(error.to_string()))?;
+            let mut fragment: Value = serde_saphyr::from_str(&text).map_err(|error| failed(error.to_string()))?;
+            canonical::canonicalise(&mut fragment);
             merge(&mut template, &fragment);
             merge(&mut pod, &fragment);
         }

@@ -15,6 +15,7 @@
 //! Everything is pure: the caller fetches configuration and answers the HTTP request.
 
 pub mod annotation;
+mod canonical;
 pub mod config;
 mod data;
 mod functions;
