@@ -3,7 +3,7 @@ The values every template reads: the chart's own, with the classic `pilot.*`
 spelling of an IstioOperator merged over the flat one.
 */}}
 {{- define "istiod.values" -}}
-{{- mustMergeOverwrite (deepCopy .Values) (deepCopy (.Values.pilot | default dict)) | toYaml -}}
+{{- mergeOverwrite (deepCopy .Values) (deepCopy (.Values.pilot | default dict)) | toYaml -}}
 {{- end -}}
 
 {{/* "-canary" for revision canary, nothing for the unnamed revision. */}}

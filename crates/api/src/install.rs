@@ -1,0 +1,114 @@
+//! IstioOperator: the document that describes an installation (revisions.md §1.5).
+//!
+//! It is read from files, merged as a tree and never stored in the cluster, so it is described by the shape of its
+//! tree instead of Rust types. The shape is strict: a field it does not know is a mistake of the user.
+
+/// `apiVersion` of an IstioOperator.
+pub const API_VERSION: &str = "install.istio.io/v1alpha1";
+/// `kind` of an IstioOperator.
+pub const KIND: &str = "IstioOperator";
+
+/// What a part of the document may look like.
+#[derive(Debug)]
+pub enum Shape {
+    /// Anything; validated elsewhere or by Kubernetes.
+    Any,
+    /// Text.
+    Text,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number.
+    Whole,
+    /// A whole number or a percentage.
+    Amount,
+    /// Any single value; numbers and flags are read as text.
+    Scalar,
+    /// A map with keys of the user's choice.
+    Map(&'static Shape),
+    /// A list.
+    List(&'static Shape),
+    /// A map with these fields and no others.
+    Fields(&'static [(&'static str, Shape)]),
+}
+
+use Shape::{Amount, Any, Fields, Flag, List, Map, Scalar, Text, Whole};
+
+/// The whole document.
+pub static OPERATOR: Shape =
+    Fields(&[("apiVersion", Text), ("kind", Text), ("metadata", Any), ("spec", Fields(SPEC)), ("status", Any)]);
+
+static SPEC: &[(&str, Shape)] = &[
+    ("profile", Text),
+    ("installPackagePath", Text),
+    ("hub", Text),
+    ("tag", Scalar),
+    ("namespace", Text),
+    ("revision", Scalar),
+    ("compatibilityVersion", Scalar),
+    ("meshConfig", Map(&Any)),
+    ("components", Fields(COMPONENTS)),
+    ("values", Map(&Any)),
+    ("unvalidatedValues", Map(&Any)),
+];
+
+static COMPONENTS: &[(&str, Shape)] = &[
+    ("base", Fields(COMPONENT)),
+    ("pilot", Fields(COMPONENT)),
+    ("cni", Fields(COMPONENT)),
+    ("ztunnel", Fields(COMPONENT)),
+    ("istiodRemote", Fields(COMPONENT)),
+    ("ingressGateways", List(&Fields(GATEWAY))),
+    ("egressGateways", List(&Fields(GATEWAY))),
+];
+
+static COMPONENT: &[(&str, Shape)] =
+    &[("enabled", Flag), ("namespace", Text), ("hub", Text), ("tag", Scalar), ("k8s", Fields(K8S))];
+
+static GATEWAY: &[(&str, Shape)] = &[
+    ("name", Text),
+    ("label", Map(&Text)),
+    ("enabled", Flag),
+    ("namespace", Text),
+    ("hub", Text),
+    ("tag", Scalar),
+    ("k8s", Fields(K8S)),
+];
+
+static K8S: &[(&str, Shape)] = &[
+    ("affinity", Fields(&[("nodeAffinity", Any), ("podAffinity", Any), ("podAntiAffinity", Any)])),
+    ("env", List(&Fields(&[("name", Text), ("value", Scalar), ("valueFrom", Any)]))),
+    (
+        "hpaSpec",
+        Fields(&[("scaleTargetRef", Any), ("minReplicas", Whole), ("maxReplicas", Whole), ("metrics", Any), ("behavior", Any)]),
+    ),
+    ("imagePullPolicy", Text),
+    ("nodeSelector", Map(&Scalar)),
+    (
+        "podDisruptionBudget",
+        Fields(&[("minAvailable", Amount), ("maxUnavailable", Amount), ("selector", Any), ("unhealthyPodEvictionPolicy", Text)]),
+    ),
+    ("podAnnotations", Map(&Scalar)),
+    ("priorityClassName", Text),
+    ("readinessProbe", Any),
+    ("replicaCount", Whole),
+    ("resources", Fields(&[("limits", Map(&Scalar)), ("requests", Map(&Scalar)), ("claims", Any)])),
+    ("service", Any),
+    ("strategy", Fields(&[("type", Text), ("rollingUpdate", Any)])),
+    (
+        "tolerations",
+        List(&Fields(&[("key", Text), ("operator", Text), ("value", Text), ("effect", Text), ("tolerationSeconds", Whole)])),
+    ),
+    ("serviceAnnotations", Map(&Scalar)),
+    ("securityContext", Any),
+    ("volumes", List(&Any)),
+    ("volumeMounts", List(&Any)),
+    (
+        "overlays",
+        List(&Fields(&[
+            ("apiVersion", Text),
+            ("kind", Text),
+            ("name", Text),
+            ("patches", List(&Fields(&[("path", Text), ("value", Any)]))),
+        ])),
+    ),
+];

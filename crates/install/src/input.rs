@@ -1,0 +1,251 @@
+//! What the user asked for: profile, files and flags merged into one specification (revisions.md §1.3).
+
+use serde_json::{Value, json};
+
+use crate::assets::Assets;
+use crate::validate::{self, Mistake};
+use crate::values::{SetError, merge, scalar, set};
+use crate::yaml::{self, YamlError};
+
+/// Why there is no specification.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// A file is no YAML.
+    #[error("{file}: {source}")]
+    Yaml {
+        /// Name of the file.
+        file: String,
+        /// What is wrong.
+        source: YamlError,
+    },
+    /// More than one IstioOperator in a file.
+    #[error("{0}: contains multiple IstioOperator CRs, only one per file is supported")]
+    Several(String),
+    /// Another kind of object.
+    #[error("{file}: kind is {kind:?}, wants IstioOperator")]
+    Kind {
+        /// Name of the file.
+        file: String,
+        /// Its kind.
+        kind: String,
+    },
+    /// There is no such profile.
+    #[error("profile {name:?} not found: choose one of {known}")]
+    Profile {
+        /// What was asked for.
+        name: String,
+        /// Names that exist.
+        known: String,
+    },
+    /// A `--set` is wrong.
+    #[error("--set {setting}: {source}")]
+    Set {
+        /// The flag's value.
+        setting: String,
+        /// What is wrong.
+        source: SetError,
+    },
+    /// The documents do not make a valid installation.
+    #[error("{}", lines(.0))]
+    Invalid(Vec<Mistake>),
+}
+
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Files and flags of one command.
+#[derive(Clone, Debug, Default)]
+pub struct Input {
+    /// Documents by file name, weakest first.
+    pub files: Vec<(String, String)>,
+    /// `--set path=value`, weakest first. Paths are relative to `spec`.
+    pub settings: Vec<String>,
+    /// `--revision`.
+    pub revision: Option<String>,
+    /// Registry and tag of this release's images.
+    pub images: Option<(String, String)>,
+    /// Report mistakes of the documents through [`Operator::warnings`] instead of refusing them.
+    pub force: bool,
+}
+
+/// A merged IstioOperator.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// `metadata` and `spec`; `spec.values` is complete.
+    pub document: Value,
+    /// Profile it was built on.
+    pub profile: String,
+    /// Mistakes that `force` let pass.
+    pub warnings: Vec<String>,
+}
+
+impl Operator {
+    /// Text at a JSON pointer below `spec`.
+    pub fn text(&self, pointer: &str) -> &str {
+        self.document["spec"].pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The revision: empty for the unnamed one.
+    pub fn revision(&self) -> &str {
+        self.text("/values/revision")
+    }
+
+    /// The revision as labels spell it.
+    pub fn revision_label(&self) -> &str {
+        match self.revision() {
+            "" => api::names::DEFAULT_REVISION,
+            name => name,
+        }
+    }
+
+    /// Namespace of the control plane.
+    pub fn namespace(&self) -> &str {
+        match self.text("/values/global/istioNamespace") {
+            "" => api::names::ROOT_NAMESPACE,
+            name => name,
+        }
+    }
+
+    /// `metadata.name`, if the user gave one.
+    pub fn name(&self) -> Option<&str> {
+        self.document.pointer("/metadata/name").and_then(Value::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// `spec.values`.
+    pub fn values(&self) -> &Value {
+        &self.document["spec"]["values"]
+    }
+
+    /// Tag of the images.
+    pub fn tag(&self) -> &str {
+        self.text("/values/global/tag")
+    }
+}
+
+/// Merges: profile `default`, the chosen profile, this release's images, files, flags, and what follows from them.
+pub fn resolve(input: &Input, assets: &Assets) -> Result<Operator, InputError> {
+    let mut user = json!({});
+    for (file, text) in &input.files {
+        merge(&mut user, &read(file, text)?);
+    }
+    let settings = settings(input);
+    for setting in &settings {
+        let (path, value) = setting.split_once('=').unwrap_or((setting, ""));
+        let write = set(&mut user, &format!("spec.{path}"), scalar(path, value));
+        write.map_err(|source| InputError::Set { setting: setting.clone(), source })?;
+    }
+    let mut warnings = Vec::new();
+    pass(validate::document(&user), input.force, &mut warnings)?;
+
+    let profile = user.pointer("/spec/profile").and_then(Value::as_str).unwrap_or("default").to_owned();
+    let mut document = profile_document(assets, "default")?;
+    if profile != "default" {
+        merge(&mut document, &profile_document(assets, &profile)?);
+    }
+    if let Some((hub, tag)) = &input.images {
+        merge(&mut document, &json!({"spec": {"hub": hub, "tag": tag}}));
+    }
+    merge(&mut document, &user);
+    document["spec"]["profile"] = profile.as_str().into();
+    translate(&mut document, &user);
+    pass(validate::specification(&document["spec"]), input.force, &mut warnings)?;
+    if let Some(more) = document["spec"].get("unvalidatedValues").cloned() {
+        merge(&mut document["spec"]["values"], &more);
+    }
+    Ok(Operator { document, profile, warnings })
+}
+
+/// One profile over `default`, without anything of the user.
+pub fn profile(assets: &Assets, name: &str) -> Result<Value, InputError> {
+    let mut document = profile_document(assets, "default")?;
+    if name != "default" {
+        merge(&mut document, &profile_document(assets, name)?);
+    }
+    Ok(document)
+}
+
+/// `--set` with `--revision` as the last of them. `default` is the unnamed revision, however it is spelled.
+fn settings(input: &Input) -> Vec<String> {
+    let mut settings = input.settings.clone();
+    if let Some(revision) = &input.revision {
+        settings.push(format!("revision={revision}"));
+    }
+    for setting in &mut settings {
+        if setting == "revision=default" || setting == "values.revision=default" {
+            setting.truncate(setting.len() - "default".len());
+        }
+    }
+    settings
+}
+
+fn pass(mistakes: Vec<Mistake>, force: bool, warnings: &mut Vec<String>) -> Result<(), InputError> {
+    if mistakes.is_empty() {
+        return Ok(());
+    }
+    if !force {
+        return Err(InputError::Invalid(mistakes));
+    }
+    warnings.extend(mistakes.iter().map(ToString::to_string));
+    Ok(())
+}
+
+fn read(file: &str, text: &str) -> Result<Value, InputError> {
+    let yaml = |source| InputError::Yaml { file: file.to_owned(), source };
+    let mut documents = yaml::documents(text).map_err(yaml)?;
+    if documents.len() > 1 {
+        return Err(InputError::Several(file.to_owned()));
+    }
+    let document = documents.pop().unwrap_or_else(|| json!({}));
+    let kind = document.get("kind").and_then(Value::as_str).unwrap_or(api::install::KIND);
+    if kind != api::install::KIND {
+        return Err(InputError::Kind { file: file.to_owned(), kind: kind.to_owned() });
+    }
+    Ok(document)
+}
+
+fn profile_document(assets: &Assets, name: &str) -> Result<Value, InputError> {
+    let text = assets.get(&format!("profiles/{name}.yaml")).ok_or_else(|| InputError::Profile {
+        name: name.to_owned(),
+        known: assets.profiles().join(", "),
+    })?;
+    yaml::document(text).map_err(|source| InputError::Yaml { file: format!("profile {name}"), source })
+}
+
+/// The short spellings become values; what the user wrote under `values` is stronger than all of them.
+fn translate(document: &mut Value, user: &Value) {
+    let spec = document["spec"].clone();
+    let mut from_spec = json!({});
+    let mut carry = |from: &str, to: &[&str]| {
+        let Some(value) = spec.get(from).filter(|value| !value.is_null()) else { return };
+        let value = if matches!(from, "meshConfig") { value.clone() } else { text(value) };
+        let nested = to.iter().rev().fold(value, |inner, key| json!({ *key: inner }));
+        merge(&mut from_spec, &nested);
+    };
+    carry("hub", &["global", "hub"]);
+    carry("tag", &["global", "tag"]);
+    carry("revision", &["revision"]);
+    carry("meshConfig", &["meshConfig"]);
+    carry("compatibilityVersion", &["compatibilityVersion"]);
+    if spec.pointer("/components/cni/enabled").and_then(Value::as_bool) == Some(true) {
+        merge(&mut from_spec, &json!({"pilot": {"cni": {"enabled": true}}}));
+    }
+    if !document["spec"]["values"].is_object() {
+        document["spec"]["values"] = json!({});
+    }
+    merge(&mut document["spec"]["values"], &from_spec);
+    if let Some(values) = user.pointer("/spec/values") {
+        merge(&mut document["spec"]["values"], values);
+    }
+    let namespace = document.pointer("/spec/values/global/istioNamespace").cloned();
+    if let (Some(namespace), true) = (namespace, document.get("metadata").is_none_or(Value::is_object)) {
+        document["metadata"]["namespace"] = namespace;
+    }
+}
+
+fn text(value: &Value) -> Value {
+    match value {
+        Value::String(_) => value.clone(),
+        other => Value::String(other.to_string()),
+    }
+}

@@ -1,0 +1,107 @@
+//! The charts, rendered as `istioctl` does, against the rules they must agree with.
+#![allow(clippy::unwrap_used)]
+
+use install::assets::Assets;
+use install::component::{Rendering, render};
+use install::input::{Input, resolve};
+use install::object::Object;
+use revision::name::{Revision, Tag};
+use revision::webhook;
+use serde_json::{Value, json};
+
+fn generate(settings: &[&str]) -> Vec<Object> {
+    let assets = Assets::embedded();
+    let input = Input { settings: settings.iter().map(|s| (*s).to_owned()).collect(), ..Input::default() };
+    let operator = resolve(&input, &assets).unwrap();
+    let components = render(&operator, &assets, &Rendering::default()).unwrap();
+    components.into_iter().flat_map(|component| component.objects).collect()
+}
+
+fn find<'a>(objects: &'a [Object], kind: &str, name: &str) -> &'a Object {
+    objects.iter().find(|o| o.kind() == kind && o.name() == name).unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+fn selectors(webhook: &Value) -> Value {
+    json!({"name": webhook["name"], "ns": webhook["namespaceSelector"], "obj": webhook["objectSelector"]})
+}
+
+fn check_webhooks(object: &Object, expected: Vec<webhook::Webhook>) {
+    let rendered: Vec<Value> = object.0["webhooks"].as_array().unwrap().iter().map(selectors).collect();
+    let expected: Vec<Value> = expected
+        .into_iter()
+        .map(|w| json!({"name": w.name, "ns": w.namespaces.to_label_selector(), "obj": w.objects.to_label_selector()}))
+        .collect();
+    assert_eq!(rendered, expected, "{}", object.name());
+}
+
+#[test]
+fn webhooks_select_what_the_rules_say() {
+    let unnamed = generate(&["values.sidecarInjectorWebhook.enableNamespacesByDefault=true"]);
+    let object = find(&unnamed, "MutatingWebhookConfiguration", "istio-sidecar-injector");
+    check_webhooks(object, webhook::of_revision(&Revision::unnamed(), true));
+
+    let canary = generate(&["revision=canary", "values.revisionTags={default,prod}"]);
+    let revision = Revision::parse("canary").unwrap();
+    let object = find(&canary, "MutatingWebhookConfiguration", "istio-sidecar-injector-canary");
+    check_webhooks(object, webhook::of_revision(&revision, false));
+    for tag in ["default", "prod"] {
+        let object = find(&canary, "MutatingWebhookConfiguration", &format!("istio-revision-tag-{tag}"));
+        check_webhooks(object, webhook::of_tag(&Tag::parse(tag).unwrap(), false));
+        assert_eq!(object.0.pointer("/webhooks/0/clientConfig/service/name").unwrap(), "istiod-canary");
+    }
+}
+
+#[test]
+fn a_revision_shares_no_object_and_no_pod_with_another() {
+    let (unnamed, canary) = (generate(&["profile=minimal"]), generate(&["profile=minimal", "revision=canary"]));
+    let pilot = |objects: &[Object]| -> Vec<String> {
+        let base = ["CustomResourceDefinition", "ServiceAccount/istio-system/istio-reader-service-account"];
+        objects.iter().map(|o| o.id().path()).filter(|id| !base.iter().any(|b| id.starts_with(b))).collect()
+    };
+    assert!(pilot(&unnamed).iter().all(|id| !pilot(&canary).contains(id)));
+    let selects = |service: &Object, deployment: &Object| {
+        let labels = deployment.0.pointer("/spec/template/metadata/labels").unwrap();
+        service.0.pointer("/spec/selector").unwrap().as_object().unwrap().iter().all(|(k, v)| labels.get(k) == Some(v))
+    };
+    for (services, own, other) in [(&unnamed, &unnamed, &canary), (&canary, &canary, &unnamed)] {
+        let service = services.iter().find(|o| o.kind() == "Service").unwrap();
+        assert!(selects(service, own.iter().find(|o| o.kind() == "Deployment").unwrap()));
+        assert!(!selects(service, other.iter().find(|o| o.kind() == "Deployment").unwrap()));
+    }
+}
+
+#[test]
+fn a_gateway_follows_the_revision_in_place() {
+    let (old, new) = (generate(&[]), generate(&["revision=canary"]));
+    let gateway = |objects: &[Object]| find(objects, "Deployment", "istio-ingressgateway").0.clone();
+    let (old, new) = (gateway(&old), gateway(&new));
+    assert_eq!(old["spec"]["selector"], new["spec"]["selector"]);
+    let text = new.to_string();
+    assert!(text.contains("istiod-canary.istio-system.svc:15012") && text.contains(r#""name":"istio-canary""#));
+}
+
+#[test]
+fn both_gateway_charts_have_the_same_templates() {
+    let assets = Assets::embedded();
+    let templates = |chart: &str| -> Vec<(String, String)> {
+        let folder = format!("charts/gateways/{chart}/templates");
+        assets.below(&folder).map(|(path, text)| (path.to_owned(), text.to_owned())).collect()
+    };
+    assert_eq!(templates("istio-ingress"), templates("istio-egress"));
+    let shared = |chart: &str| ["_helpers.tpl", "revision-tags.yaml"].map(|file| assets.get(&format!("charts/{chart}/templates/{file}")).unwrap().to_owned());
+    assert_eq!(shared("istiod"), shared("revisiontags"));
+}
+
+#[test]
+fn charts_carry_the_version_of_the_workspace() {
+    let assets = Assets::embedded();
+    for chart in ["base", "istiod", "gateway", "gateways/istio-ingress", "gateways/istio-egress", "revisiontags"] {
+        let meta = assets.get(&format!("charts/{chart}/Chart.yaml")).unwrap();
+        let expected = format!("version: {0}\nappVersion: \"{0}\"", env!("CARGO_PKG_VERSION"));
+        assert!(meta.contains(&expected), "charts/{chart}/Chart.yaml");
+    }
+    for chart in ["istiod", "gateways/istio-ingress", "gateways/istio-egress"] {
+        let values = assets.get(&format!("charts/{chart}/values.yaml")).unwrap();
+        assert!(values.contains(&format!("\n  tag: {}\n", env!("CARGO_PKG_VERSION"))), "charts/{chart}/values.yaml");
+    }
+}
