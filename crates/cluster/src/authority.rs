@@ -1,0 +1,172 @@
+//! The CA's secret: one for all revisions, because they must trust each other (control-plane.md §5).
+//!
+//! `cacerts` (mounted, or in the system namespace) is what an administrator plugged in and wins. Else
+//! `istio-ca-secret` holds a self-signed root that the first istiod makes; of two that try at once, one creates it
+//! and the other reads it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use ca::{Authority, AuthorityError, Current};
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use crate::backoff::Backoff;
+
+/// Secret of the self-signed root.
+pub const SELF_SIGNED: &str = "istio-ca-secret";
+/// Secret of a root that an administrator plugged in.
+pub const PLUGGED_IN: &str = "cacerts";
+/// How often it is looked at again.
+const CHECK: Duration = Duration::from_secs(60);
+
+/// Why there is no authority.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The secret or directory holds no usable authority. Nothing is overwritten.
+    #[error("{place}: {source}")]
+    Unusable {
+        /// Secret or directory.
+        place: String,
+        /// What is wrong with it.
+        source: AuthorityError,
+    },
+    /// The API server failed.
+    #[error("the certificate authority's secret cannot be read or written: {0}")]
+    Api(#[from] kube::Error),
+}
+
+/// Where the authority comes from.
+#[derive(Clone)]
+pub struct Home {
+    /// Client that may get and create secrets in `namespace`.
+    pub client: Client,
+    /// System namespace.
+    pub namespace: String,
+    /// Trust domain of a root that is made.
+    pub trust_domain: String,
+    /// Directory of a plugged-in authority (`ROOT_CA_DIR`), used if it holds one.
+    pub directory: Option<std::path::PathBuf>,
+}
+
+impl std::fmt::Debug for Home {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Home").field("namespace", &self.namespace).field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl Home {
+    /// Loads the authority, making it if nobody has; tries until the API server answers.
+    ///
+    /// # Errors
+    /// [`LoadError::Unusable`]: what is there cannot be used, and only a person can repair that.
+    pub async fn load(&self) -> Result<Authority, LoadError> {
+        let mut backoff = Backoff::api();
+        loop {
+            match self.try_load().await {
+                Err(LoadError::Api(error)) => {
+                    tracing::warn!(%error, "certificate authority not loaded; trying again");
+                    tokio::time::sleep(backoff.pause()).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Keeps `current` up with the secret: takes what others wrote, and renews a self-signed root in time.
+    pub async fn keep(self, current: Current) {
+        loop {
+            tokio::time::sleep(CHECK).await;
+            match self.refresh(&current.load()).await {
+                Ok(Some(authority)) => {
+                    tracing::info!(until = %authority.not_after(), "certificate authority replaced");
+                    current.replace(authority);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "certificate authority not checked; keeping the one in force"),
+            }
+        }
+    }
+
+    async fn try_load(&self) -> Result<Authority, LoadError> {
+        let now = Timestamp::now();
+        if let Some(files) = self.directory.as_deref().and_then(read_directory) {
+            let place = format!("directory {}", self.directory.as_deref().unwrap_or(Path::new("")).display());
+            return Authority::from_files(&files, now).map_err(|source| LoadError::Unusable { place, source });
+        }
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        for name in [PLUGGED_IN, SELF_SIGNED] {
+            if let Some(secret) = secrets.get_opt(name).await? {
+                return self.from_secret(name, secret, now);
+            }
+        }
+        let made = Authority::self_signed(&self.trust_domain, now)
+            .map_err(|source| LoadError::Unusable { place: "a new self-signed root".to_owned(), source })?;
+        let secret = Secret {
+            metadata: ObjectMeta { name: Some(SELF_SIGNED.to_owned()), ..Default::default() },
+            type_: Some("istio.io/ca-root".to_owned()),
+            data: Some(made.to_files().into_iter().map(|(name, content)| (name, ByteString(content))).collect()),
+            ..Default::default()
+        };
+        match secrets.create(&PostParams::default(), &secret).await {
+            Ok(_) => {
+                tracing::info!(secret = SELF_SIGNED, "made a self-signed root for the mesh");
+                Ok(made)
+            }
+            // Another istiod was first: its root counts.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let secret = secrets.get(SELF_SIGNED).await?;
+                self.from_secret(SELF_SIGNED, secret, now)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn from_secret(&self, name: &str, secret: Secret, now: Timestamp) -> Result<Authority, LoadError> {
+        Authority::from_files(&files(secret), now)
+            .map_err(|source| LoadError::Unusable { place: format!("secret {}/{name}", self.namespace), source })
+    }
+
+    async fn refresh(&self, held: &Authority) -> Result<Option<Authority>, LoadError> {
+        let stored = self.try_load().await?;
+        let now = Timestamp::now();
+        let due = ca::rotation::rotate(&stored, now)
+            .map_err(|source| LoadError::Unusable { place: format!("renewal of {SELF_SIGNED}"), source })?;
+        if let Some(renewed) = due {
+            self.store(&stored, &renewed).await?;
+            return Ok(Some(renewed));
+        }
+        Ok((stored.to_files() != held.to_files()).then_some(stored))
+    }
+
+    /// Replaces the secret only if it still holds what was renewed.
+    async fn store(&self, before: &Authority, renewed: &Authority) -> Result<(), LoadError> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut secret = secrets.get(SELF_SIGNED).await?;
+        if files(secret.clone()).get("ca-cert.pem") != before.to_files().get("ca-cert.pem") {
+            return Ok(());
+        }
+        secret.data = Some(renewed.to_files().into_iter().map(|(name, content)| (name, ByteString(content))).collect());
+        // The resource version read above makes this a compare-and-set.
+        secrets.replace(SELF_SIGNED, &PostParams::default(), &secret).await?;
+        Ok(())
+    }
+}
+
+fn files(secret: Secret) -> BTreeMap<String, Vec<u8>> {
+    secret.data.unwrap_or_default().into_iter().map(|(name, content)| (name, content.0)).collect()
+}
+
+/// The directory's files, if it holds a signing key.
+fn read_directory(directory: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
+    const NAMES: [&str; 7] =
+        ["ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem", "tls.crt", "tls.key", "ca.crt"];
+    let read = |name: &&str| std::fs::read(directory.join(name)).ok().map(|content| ((*name).to_owned(), content));
+    let files: BTreeMap<String, Vec<u8>> = NAMES.iter().filter_map(read).collect();
+    (files.contains_key("ca-key.pem") || files.contains_key("tls.key")).then_some(files)
+}

@@ -1,0 +1,245 @@
+//! Who of several replicas and revisions may write (revisions.md §4.2).
+//!
+//! The lock is a ConfigMap annotation, the same object and format that Istio's own replicas use, so the two exclude
+//! each other. It expires when it was not renewed for its duration *as seen by the observer*: clocks are not compared.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use revision::leadership::{Key, may_steal};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// Annotation of the lock.
+const RECORD: &str = "control-plane.alpha.kubernetes.io/leader";
+/// A lock that is not renewed for this long is free.
+const DURATION: Duration = Duration::from_secs(30);
+/// Time between two looks at the lock.
+const RETRY: Duration = Duration::from_millis(7500);
+/// Lock of the writer of root certificates.
+pub const NAMESPACE_CONTROLLER: &str = "istio-namespace-controller-election";
+
+/// The lock's content.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Record {
+    /// Pod that holds it; empty if it was given up.
+    pub holder_identity: String,
+    /// Revision of the holder.
+    pub holder_key: String,
+    /// After this many seconds without renewal it is free.
+    pub lease_duration_seconds: u64,
+    /// When the holder got it.
+    pub acquire_time: Option<String>,
+    /// When the holder renewed it last.
+    pub renew_time: Option<String>,
+    /// How often the holder changed.
+    pub leader_transitions: u64,
+}
+
+/// What to do about the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is mine: renew it.
+    Renew,
+    /// It is free, or mine to take over.
+    Acquire,
+    /// Somebody else has it.
+    Wait,
+}
+
+/// Decides by the lock's content, for how long it has not changed, and which revision is the default.
+pub fn decide(record: Option<&Record>, unchanged: Duration, me: &Candidate, default: Option<&str>) -> Step {
+    let Some(record) = record else { return Step::Acquire };
+    if record.holder_identity == me.identity {
+        return Step::Renew;
+    }
+    let expired = unchanged > Duration::from_secs(record.lease_duration_seconds.max(1));
+    let mine = may_steal(&Key { revision: me.revision.clone(), remote: false }, &Key::parse(&record.holder_key), default);
+    if record.holder_identity.is_empty() || expired || mine { Step::Acquire } else { Step::Wait }
+}
+
+/// Who runs for election.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Pod name.
+    pub identity: String,
+    /// Revision.
+    pub revision: String,
+    /// System namespace, where the locks are.
+    pub namespace: String,
+}
+
+/// Runs for the lock `name` for ever. The value says whether this process leads.
+///
+/// `default` follows the name of the default revision, which may take the lock from another revision.
+pub fn run(client: &Client, name: &'static str, me: Candidate, default: watch::Receiver<Option<String>>) -> watch::Receiver<bool> {
+    let (leads, receiver) = watch::channel(false);
+    let maps = Api::namespaced(client.clone(), &me.namespace);
+    tokio::spawn(Election { maps, name, me, default, leads, seen: None, renewed: Instant::now() }.run());
+    receiver
+}
+
+struct Election {
+    maps: Api<ConfigMap>,
+    name: &'static str,
+    me: Candidate,
+    default: watch::Receiver<Option<String>>,
+    leads: watch::Sender<bool>,
+    /// Last content, and since when it has been that.
+    seen: Option<(Record, Instant)>,
+    renewed: Instant,
+}
+
+impl Election {
+    async fn run(mut self) {
+        loop {
+            match self.turn().await {
+                Ok(true) => {
+                    self.renewed = Instant::now();
+                    self.tell(true);
+                }
+                Ok(false) => self.tell(false),
+                Err(error) => {
+                    tracing::warn!(lock = self.name, %error, "leader lock not reached");
+                    // Others may take it when it expires, so stop before that.
+                    if self.renewed.elapsed() > DURATION / 2 {
+                        self.tell(false);
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                changed = self.default.changed() => if changed.is_err() { tokio::time::sleep(RETRY).await },
+                () = self.leads.closed() => return self.give_up().await,
+            }
+        }
+    }
+
+    fn tell(&self, leads: bool) {
+        let changed = self.leads.send_if_modified(|value| std::mem::replace(value, leads) != leads);
+        if changed {
+            tracing::info!(lock = self.name, revision = self.me.revision, leads, "leadership changed");
+        }
+    }
+
+    /// Looks once; `true` if the lock is ours afterwards.
+    async fn turn(&mut self) -> Result<bool, kube::Error> {
+        let map = self.maps.get_opt(self.name).await?;
+        let record: Option<Record> = map
+            .as_ref()
+            .and_then(|map| map.metadata.annotations.as_ref()?.get(RECORD))
+            .and_then(|text| serde_json::from_str(text).ok());
+        let unchanged = self.unchanged(record.as_ref());
+        let default = self.default.borrow_and_update().clone();
+        let step = decide(record.as_ref(), unchanged, &self.me, default.as_deref());
+        if step == Step::Wait {
+            return Ok(false);
+        }
+        let next = self.next_record(record.unwrap_or_default(), step);
+        match self.write(map, &next).await {
+            Ok(()) => {
+                self.seen = Some((next, Instant::now()));
+                Ok(true)
+            }
+            // Somebody was faster.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unchanged(&mut self, record: Option<&Record>) -> Duration {
+        let Some(record) = record else { return Duration::ZERO };
+        match &self.seen {
+            Some((seen, since)) if seen == record => since.elapsed(),
+            _ => {
+                self.seen = Some((record.clone(), Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+
+    fn next_record(&self, before: Record, step: Step) -> Record {
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let acquired = step == Step::Acquire;
+        Record {
+            holder_identity: self.me.identity.clone(),
+            holder_key: self.me.revision.clone(),
+            lease_duration_seconds: DURATION.as_secs(),
+            acquire_time: if acquired { Some(now.clone()) } else { before.acquire_time },
+            renew_time: Some(now),
+            leader_transitions: before.leader_transitions + u64::from(acquired),
+        }
+    }
+
+    async fn write(&self, map: Option<ConfigMap>, record: &Record) -> Result<(), kube::Error> {
+        let text = serde_json::to_string(record).map_err(kube::Error::SerdeError)?;
+        let parameters = PostParams::default();
+        match map {
+            Some(mut map) => {
+                map.metadata.annotations.get_or_insert_default().insert(RECORD.to_owned(), text);
+                self.maps.replace(self.name, &parameters, &map).await?;
+            }
+            None => {
+                let metadata = ObjectMeta {
+                    name: Some(self.name.to_owned()),
+                    annotations: Some(BTreeMap::from([(RECORD.to_owned(), text)])),
+                    ..Default::default()
+                };
+                self.maps.create(&parameters, &ConfigMap { metadata, ..Default::default() }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the next one in without waiting for the lock to expire.
+    async fn give_up(self) {
+        if !*self.leads.borrow() {
+            return;
+        }
+        let Ok(Some(map)) = self.maps.get_opt(self.name).await else { return };
+        let record = Record { lease_duration_seconds: 1, ..Record::default() };
+        if let Err(error) = self.write(Some(map), &record).await {
+            tracing::debug!(lock = self.name, %error, "leader lock not given up; it will expire");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(holder: Option<(&str, &str)>, unchanged: u64, default: Option<&str>, expected: Step) {
+        let record = holder.map(|(identity, key)| Record {
+            holder_identity: identity.into(),
+            holder_key: key.into(),
+            lease_duration_seconds: 30,
+            ..Record::default()
+        });
+        let me = Candidate { identity: "me".into(), revision: "canary".into(), namespace: "istio-system".into() };
+        assert_eq!(decide(record.as_ref(), Duration::from_secs(unchanged), &me, default), expected);
+    }
+
+    #[test]
+    fn the_lock_is_taken_when_free_expired_or_ours_by_right() {
+        check(None, 0, None, Step::Acquire);
+        check(Some(("", "")), 0, None, Step::Acquire);
+        check(Some(("me", "canary")), 60, None, Step::Renew);
+        check(Some(("other", "default")), 29, None, Step::Wait);
+        check(Some(("other", "default")), 31, None, Step::Acquire);
+        check(Some(("other", "default")), 0, Some("canary"), Step::Acquire);
+        check(Some(("other", "default")), 0, Some("default"), Step::Wait);
+    }
+
+    #[test]
+    fn the_record_reads_what_other_implementations_write() {
+        let text = r#"{"holderIdentity":"istiod-x","holderKey":"default","leaseDurationSeconds":30,"acquireTime":"2026-01-01T00:00:00Z","renewTime":"2026-01-01T00:00:00Z","leaderTransitions":3}"#;
+        let record: Record = serde_json::from_str(text).unwrap_or_default();
+        assert_eq!((&*record.holder_identity, record.leader_transitions), ("istiod-x", 3));
+    }
+}

@@ -1,0 +1,214 @@
+//! All watches as one stream of changes.
+//!
+//! Each kind is watched by its own task, which survives every error: it lists again with a growing pause. A relist
+//! tells what disappeared meanwhile, so the receiver always converges on what the API has. Kinds the API does not
+//! know (no custom resource definition yet) count as read and empty, and are tried again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use kube::api::DynamicObject;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::backoff::Backoff;
+use crate::kinds::Watched;
+
+/// Something happened to an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// It exists and looks like this (`apiVersion` and `kind` included, `managedFields` left out).
+    Apply(Value),
+    /// It is gone.
+    Delete {
+        /// API group, empty for core kinds.
+        group: String,
+        /// Kind.
+        kind: String,
+        /// Namespace, empty for cluster-wide kinds.
+        namespace: String,
+        /// Name.
+        name: String,
+    },
+    /// All objects of one of the kinds have been told once.
+    Synced,
+}
+
+/// Changes that may wait for the receiver before the watches pause.
+const WAITING: usize = 1024;
+
+/// Starts a task per kind. The receiver gets [`Change::Synced`] exactly once for each kind; when it has got as many as
+/// there are kinds, it knows everything.
+pub fn start(client: &Client, kinds: Vec<Watched>) -> mpsc::Receiver<Change> {
+    let (changes, receiver) = mpsc::channel(WAITING);
+    for kind in kinds {
+        tokio::spawn(Feed { kind, client: client.clone(), changes: changes.clone(), known: BTreeSet::new(), synced: false }.run());
+    }
+    receiver
+}
+
+type Key = (String, String);
+
+struct Feed {
+    kind: Watched,
+    client: Client,
+    changes: mpsc::Sender<Change>,
+    known: BTreeSet<Key>,
+    synced: bool,
+}
+
+/// The receiver is gone; nothing is left to do.
+struct Closed;
+
+impl Feed {
+    async fn run(mut self) {
+        let mut backoff = Backoff::api();
+        let mut streaming = true;
+        loop {
+            match self.watch(streaming, &mut backoff).await {
+                Ok(()) | Err(Stop::Closed) => return,
+                Err(Stop::NotServed) => {
+                    if self.finish(BTreeSet::new()).await.is_err() {
+                        return;
+                    }
+                }
+                Err(Stop::NoStreaming) => {
+                    streaming = false;
+                    continue;
+                }
+                Err(Stop::Failed(error)) => {
+                    tracing::warn!(kind = self.kind.resource.kind, %error, "watch failed; trying again");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.pause()) => {}
+                () = self.changes.closed() => return,
+            }
+        }
+    }
+
+    async fn watch(&mut self, streaming: bool, backoff: &mut Backoff) -> Result<(), Stop> {
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &self.kind.resource);
+        let mut config = watcher::Config { timeout: Some(240), ..watcher::Config::default() };
+        config.field_selector = self.kind.field_selector.map(str::to_owned);
+        config.label_selector = self.kind.label_selector.map(str::to_owned);
+        if streaming {
+            config = config.streaming_lists();
+        }
+        let mut events = std::pin::pin!(watcher(api, config));
+        let mut listed = BTreeSet::new();
+        loop {
+            let next = tokio::select! {
+                next = events.try_next() => next,
+                () = self.changes.closed() => return Err(Stop::Closed),
+            };
+            let event = match next {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(self.classify(error, streaming)),
+            };
+            match event {
+                watcher::Event::Init => listed.clear(),
+                watcher::Event::InitApply(object) => {
+                    listed.insert(key(&object));
+                    self.apply(object).await?;
+                }
+                watcher::Event::InitDone => {
+                    backoff.reset();
+                    self.finish(std::mem::take(&mut listed)).await?;
+                }
+                watcher::Event::Apply(object) => {
+                    backoff.reset();
+                    self.apply(object).await?;
+                }
+                watcher::Event::Delete(object) => {
+                    let key = key(&object);
+                    self.known.remove(&key);
+                    self.delete(key).await?;
+                }
+            }
+        }
+    }
+
+    fn classify(&self, error: watcher::Error, streaming: bool) -> Stop {
+        let code = match &error {
+            watcher::Error::InitialListFailed(kube::Error::Api(status))
+            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+            | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
+            watcher::Error::WatchError(status) => status.code,
+            _ => 0,
+        };
+        match code {
+            404 if self.kind.optional => Stop::NotServed,
+            // An API server without streaming lists refuses the parameter.
+            400 | 422 if streaming => Stop::NoStreaming,
+            _ => Stop::Failed(error.to_string()),
+        }
+    }
+
+    async fn apply(&mut self, mut object: DynamicObject) -> Result<(), Closed> {
+        object.metadata.managed_fields = None;
+        let key = key(&object);
+        let kind = &self.kind.resource;
+        object.types = Some(kube::core::TypeMeta { api_version: kind.api_version.clone(), kind: kind.kind.clone() });
+        match serde_json::to_value(&object) {
+            Ok(value) => {
+                self.known.insert(key);
+                self.send(Change::Apply(value)).await
+            }
+            Err(error) => {
+                tracing::warn!(kind = kind.kind, namespace = key.0, name = key.1, %error, "object left out: it is not JSON");
+                Ok(())
+            }
+        }
+    }
+
+    /// A full list was seen: what it lacks is gone.
+    async fn finish(&mut self, listed: BTreeSet<Key>) -> Result<(), Closed> {
+        let gone: Vec<Key> = self.known.difference(&listed).cloned().collect();
+        self.known = listed;
+        for key in gone {
+            self.delete(key).await?;
+        }
+        if !self.synced {
+            self.synced = true;
+            self.send(Change::Synced).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, (namespace, name): Key) -> Result<(), Closed> {
+        let (group, kind) = (self.kind.resource.group.clone(), self.kind.resource.kind.clone());
+        self.send(Change::Delete { group, kind, namespace, name }).await
+    }
+
+    async fn send(&self, change: Change) -> Result<(), Closed> {
+        self.changes.send(change).await.map_err(|_| Closed)
+    }
+}
+
+enum Stop {
+    Closed,
+    NotServed,
+    NoStreaming,
+    Failed(String),
+}
+
+impl From<Closed> for Stop {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+fn key(object: &DynamicObject) -> Key {
+    (object.metadata.namespace.clone().unwrap_or_default(), object.metadata.name.clone().unwrap_or_default())
+}
+
+/// How long after the last event a watch of one object is trusted without hearing anything.
+pub(crate) const WATCH_SECONDS: u32 = 240;
+
+/// Pause before a watch of a few objects is opened again after an error.
+pub(crate) const RETRY: Duration = Duration::from_secs(1);

@@ -1,0 +1,158 @@
+//! The mesh's root certificate in every namespace, so that pods can trust istiod (revisions.md §4.3).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ca::Current;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch;
+
+use crate::feed::WATCH_SECONDS;
+
+/// Name of the ConfigMap.
+pub const NAME: &str = "istio-ca-root-cert";
+/// Its key.
+pub const KEY: &str = "root-cert.pem";
+/// Its label, which says that it is Istio's.
+const LABEL: (&str, &str) = ("istio.io/config", "true");
+/// Namespaces that never hold workloads of the mesh.
+const EXCLUDED: [&str; 3] = ["kube-public", "kube-node-lease", "local-path-storage"];
+/// Pause after a failed write.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What the cluster has.
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// Namespaces that are not being deleted.
+    namespaces: BTreeSet<String>,
+    /// Content of the ConfigMap where there is one.
+    maps: BTreeMap<String, Option<String>>,
+}
+
+impl State {
+    /// Namespaces whose ConfigMap is missing or differs.
+    fn stale(&self, roots: &str) -> Vec<&str> {
+        let wrong = |ns: &&String| self.maps.get(*ns).is_none_or(|held| held.as_deref() != Some(roots));
+        self.namespaces.iter().filter(|ns| !EXCLUDED.contains(&ns.as_str())).filter(wrong).map(String::as_str).collect()
+    }
+}
+
+/// Writes for ever, while `leads` says so.
+pub async fn run(client: Client, authority: Current, mut leads: watch::Receiver<bool>) {
+    let config = watcher::Config { timeout: Some(WATCH_SECONDS), ..watcher::Config::default() };
+    let namespaces = watcher(Api::<Namespace>::all(client.clone()), config.clone()).default_backoff();
+    let maps = watcher(Api::<ConfigMap>::all(client.clone()), config.fields(&format!("metadata.name={NAME}"))).default_backoff();
+    let (mut namespaces, mut maps) = (std::pin::pin!(namespaces), std::pin::pin!(maps));
+    let mut roots = authority.subscribe();
+    let mut state = State::default();
+    let (mut namespaces_known, mut maps_known, mut failed) = (false, false, false);
+    loop {
+        tokio::select! {
+            Some(event) = namespaces.next() => namespaces_known |= on_namespace(&mut state, event),
+            Some(event) = maps.next() => maps_known |= on_map(&mut state, event),
+            changed = roots.changed() => if changed.is_err() { return },
+            changed = leads.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(RETRY), if failed => {}
+        }
+        failed = false;
+        if !(*leads.borrow() && namespaces_known && maps_known) {
+            continue;
+        }
+        let wanted = roots.borrow_and_update().roots_pem();
+        let stale: Vec<String> = state.stale(&wanted).into_iter().map(str::to_owned).collect();
+        for namespace in stale {
+            match write(&client, &namespace, &wanted).await {
+                Ok(()) => {
+                    state.maps.insert(namespace, Some(wanted.clone()));
+                }
+                // The namespace is going or gone; the watch will say so.
+                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 403 => {
+                    tracing::debug!(namespace, "root certificate not written: {}", status.message);
+                    failed = true;
+                }
+                Err(error) => {
+                    tracing::warn!(namespace, %error, "root certificate not written; trying again");
+                    failed = true;
+                }
+            }
+        }
+    }
+}
+
+/// `true` when the first list is complete.
+fn on_namespace(state: &mut State, event: Result<watcher::Event<Namespace>, watcher::Error>) -> bool {
+    match event {
+        Ok(watcher::Event::Init) => state.namespaces.clear(),
+        Ok(watcher::Event::Apply(namespace) | watcher::Event::InitApply(namespace)) => {
+            let name = namespace.metadata.name.unwrap_or_default();
+            if namespace.metadata.deletion_timestamp.is_some() {
+                state.namespaces.remove(&name);
+            } else {
+                state.namespaces.insert(name);
+            }
+        }
+        Ok(watcher::Event::Delete(namespace)) => {
+            state.namespaces.remove(namespace.metadata.name.as_deref().unwrap_or_default());
+        }
+        Ok(watcher::Event::InitDone) => return true,
+        Err(error) => tracing::warn!(%error, "watch of namespaces failed; trying again"),
+    }
+    false
+}
+
+/// `true` when the first list is complete.
+fn on_map(state: &mut State, event: Result<watcher::Event<ConfigMap>, watcher::Error>) -> bool {
+    match event {
+        Ok(watcher::Event::Init) => state.maps.clear(),
+        Ok(watcher::Event::Apply(map) | watcher::Event::InitApply(map)) => {
+            let content = map.data.unwrap_or_default().remove(KEY);
+            state.maps.insert(map.metadata.namespace.unwrap_or_default(), content);
+        }
+        Ok(watcher::Event::Delete(map)) => {
+            state.maps.remove(map.metadata.namespace.as_deref().unwrap_or_default());
+        }
+        Ok(watcher::Event::InitDone) => return true,
+        Err(error) => tracing::warn!(%error, "watch of root certificates failed; trying again"),
+    }
+    false
+}
+
+async fn write(client: &Client, namespace: &str, roots: &str) -> Result<(), kube::Error> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let parameters = PostParams::default();
+    let Some(mut map) = api.get_opt(NAME).await? else {
+        let metadata = ObjectMeta {
+            name: Some(NAME.to_owned()),
+            labels: Some(BTreeMap::from([(LABEL.0.to_owned(), LABEL.1.to_owned())])),
+            ..Default::default()
+        };
+        let data = Some(BTreeMap::from([(KEY.to_owned(), roots.to_owned())]));
+        api.create(&parameters, &ConfigMap { metadata, data, ..Default::default() }).await?;
+        return Ok(());
+    };
+    map.metadata.labels.get_or_insert_default().insert(LABEL.0.to_owned(), LABEL.1.to_owned());
+    map.data.get_or_insert_default().insert(KEY.to_owned(), roots.to_owned());
+    api.replace(NAME, &parameters, &map).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_and_different_maps_are_stale() {
+        let state = State {
+            namespaces: ["a", "b", "c", "d", "kube-public", "kube-system"].map(str::to_owned).into(),
+            maps: [("a", Some("new")), ("b", Some("old")), ("c", None)]
+                .map(|(ns, held)| (ns.to_owned(), held.map(str::to_owned)))
+                .into(),
+        };
+        assert_eq!(state.stale("new"), ["b", "c", "d", "kube-system"]);
+    }
+}
