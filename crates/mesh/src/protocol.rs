@@ -1,0 +1,124 @@
+//! Protocol of a service port (control-plane.md §1.3).
+
+/// What a port speaks, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Http,
+    HttpProxy,
+    Http2,
+    Grpc,
+    GrpcWeb,
+    Https,
+    Tls,
+    Mongo,
+    Redis,
+    Mysql,
+    /// Not declared: the proxy finds out by looking at the traffic.
+    Unknown,
+}
+
+/// Well-known ports whose servers speak first: sniffing would hang.
+const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
+
+impl Protocol {
+    /// Protocol of a Kubernetes service port.
+    pub fn of_kubernetes_port(number: u16, name: &str, transport: &str, app_protocol: Option<&str>) -> Self {
+        if transport == "UDP" {
+            return Self::Udp;
+        }
+        let declared = match app_protocol {
+            Some("kubernetes.io/h2c") => return Self::Http2,
+            Some("kubernetes.io/ws") => return Self::Http,
+            Some("kubernetes.io/wss") => return Self::Https,
+            Some(protocol) => protocol,
+            None => name,
+        };
+        match Self::parse(declared) {
+            Self::Unknown if SERVER_FIRST.contains(&number) => Self::Tcp,
+            protocol => protocol,
+        }
+    }
+
+    /// Protocol by its name, or by the name of a port that starts with it (`http-admin`).
+    pub fn parse(name: &str) -> Self {
+        let lower = name.get(..name.len().min(32)).unwrap_or_default().to_ascii_lowercase();
+        let exact = |name: &str| {
+            Some(match name {
+                "tcp" => Self::Tcp,
+                "udp" => Self::Udp,
+                "grpc" => Self::Grpc,
+                "grpc-web" => Self::GrpcWeb,
+                "http" => Self::Http,
+                "http_proxy" => Self::HttpProxy,
+                "http2" => Self::Http2,
+                "https" => Self::Https,
+                "tls" => Self::Tls,
+                "mongo" => Self::Mongo,
+                "redis" => Self::Redis,
+                "mysql" => Self::Mysql,
+                _ => return None,
+            })
+        };
+        if lower == "grpc-web" || lower.starts_with("grpc-web-") {
+            return Self::GrpcWeb;
+        }
+        let prefix = lower.split('-').next().unwrap_or_default();
+        exact(prefix).unwrap_or(Self::Unknown)
+    }
+
+    /// Whether it is HTTP in any form.
+    pub fn is_http(self) -> bool {
+        matches!(
+            self,
+            Self::Http | Self::Http2 | Self::HttpProxy | Self::Grpc | Self::GrpcWeb
+        )
+    }
+
+    /// Whether it is HTTP/2.
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc | Self::GrpcWeb)
+    }
+
+    /// Whether it is TLS that the proxy does not terminate.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Tls)
+    }
+
+    /// Whether the proxy finds out what it is.
+    pub fn is_unknown(self) -> bool {
+        self == Self::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_of_the_name_decides() {
+        let check = |name: &str, expected| assert_eq!(Protocol::parse(name), expected, "{name}");
+        check("http", Protocol::Http);
+        check("http-admin", Protocol::Http);
+        check("HTTP2-x", Protocol::Http2);
+        check("grpc-web", Protocol::GrpcWeb);
+        check("grpc-web-x", Protocol::GrpcWeb);
+        check("grpc-x", Protocol::Grpc);
+        check("admin", Protocol::Unknown);
+        check("", Protocol::Unknown);
+    }
+
+    #[test]
+    fn app_protocol_wins_over_the_name_and_udp_over_both() {
+        let check = |number, name, transport, app, expected| {
+            assert_eq!(Protocol::of_kubernetes_port(number, name, transport, app), expected);
+        };
+        check(80, "tcp", "TCP", Some("http"), Protocol::Http);
+        check(80, "tcp", "TCP", Some("kubernetes.io/h2c"), Protocol::Http2);
+        check(80, "http", "UDP", None, Protocol::Udp);
+        check(3306, "db", "TCP", None, Protocol::Tcp);
+        check(8080, "db", "TCP", None, Protocol::Unknown);
+    }
+}
