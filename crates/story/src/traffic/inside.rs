@@ -1,0 +1,149 @@
+//! Requests inside the mesh: `sleep` calls `httpbin`, as a user would with `kubectl exec`.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{AttachParams, ListParams};
+use kube::{Api, Client};
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Counter, NAMESPACE, PATIENCE};
+
+/// Requests of one `exec`: few, so that the client pod is chosen anew often.
+const BATCH: usize = 10;
+/// Ends each response in the output.
+const MARK: &str = "=status=";
+
+/// A client pod that is ready and stays.
+async fn client_pod(pods: &Api<Pod>) -> Option<String> {
+    let listed = pods.list(&ListParams::default().labels("app=sleep")).await.ok()?;
+    let ready = |pod: &Pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
+    let mut candidates: Vec<Pod> = listed
+        .items
+        .into_iter()
+        .filter(|pod| ready(pod) && stays(pod))
+        .collect();
+    // The newest: an older one is about to go.
+    candidates.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    candidates.pop()?.metadata.name
+}
+
+/// Runs one batch in a pod; `None` if the client ended before it was through.
+async fn batch(pods: &Api<Pod>, pod: &str) -> Option<String> {
+    let script = format!(
+        "for i in $(seq {BATCH}); do curl -s -m {} -w '\\n{MARK}%{{http_code}} %{{errormsg}}\\n' http://httpbin:8000/headers; sleep 0.05; done; echo {MARK}end",
+        PATIENCE.as_secs()
+    );
+    let parameters = AttachParams::default()
+        .container("sleep")
+        .stdin(false)
+        .stdout(true)
+        .stderr(false);
+    let run = async {
+        let mut process = pods.exec(pod, ["sh", "-c", &script], &parameters).await.ok()?;
+        let mut output = String::new();
+        process.stdout()?.take(1 << 20).read_to_string(&mut output).await.ok()?;
+        Some(output)
+    };
+    timeout(PATIENCE * (BATCH as u32 + 1), run).await.ok().flatten()
+}
+
+/// Counts the responses of a batch; whether it went through to the end.
+fn count(output: &str, counter: &Counter) -> bool {
+    let mut body = String::new();
+    for line in output.lines() {
+        match line.strip_prefix(MARK) {
+            Some("end") => return true,
+            Some(status) => {
+                let outcome = match status.trim() {
+                    "200" => Ok(body.contains("URI=spiffe://")),
+                    other => Err(format!("{other} {}", body.trim())),
+                };
+                counter.inside(outcome);
+                body.clear();
+            }
+            None => {
+                body.push_str(line);
+                body.push('\n');
+            }
+        }
+    }
+    false
+}
+
+/// Waits until the client gets an answer over mTLS.
+pub async fn first_answer(client: &Client) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let counter = Counter::default();
+        let pod = client_pod(&pods).await;
+        let output = match &pod {
+            Some(pod) => batch(&pods, pod).await.unwrap_or_default(),
+            None => String::new(),
+        };
+        count(&output, &counter);
+        let mut clean = false;
+        counter.with(|totals| clean = totals.inside.sent > 0 && totals.inside.failed == 0);
+        if clean {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("sleep cannot reach httpbin in {NAMESPACE}: pod {pod:?} said {output:?}");
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Sends batch after batch until it is stopped.
+pub async fn send(client: Client, counter: Counter, stopped: watch::Receiver<bool>) {
+    let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
+    while !*stopped.borrow() {
+        let Some(pod) = client_pod(&pods).await else {
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let output = batch(&pods, &pod).await.unwrap_or_default();
+        if !count(&output, &counter) {
+            let gone = !matches!(pods.get_opt(&pod).await, Ok(Some(pod)) if pod.metadata.deletion_timestamp.is_none());
+            // A client that was itself deleted in mid-request is no failure of the mesh; one that lives is.
+            if gone {
+                counter.with(|totals| totals.cut_off += 1);
+            } else if !output.is_empty() {
+                counter.inside(Err(format!("client {pod} stopped in mid-batch")));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_are_counted_with_their_tls() {
+        let counter = Counter::default();
+        let output = "{\"X-Forwarded-Client-Cert\": \"By=a;URI=spiffe://b\"}\n\n=status=200 \nplain\n=status=200 \nno healthy upstream\n=status=503 \n=status=end\n";
+        assert!(count(output, &counter));
+        counter.with(|totals| {
+            assert_eq!((totals.inside.sent, totals.inside.failed, totals.mtls), (3, 1, 1));
+            assert!(
+                totals.failures[0].contains("503 no healthy upstream"),
+                "{:?}",
+                totals.failures
+            );
+            assert!(!totals.is_clean());
+        });
+        assert!(!count("half a resp", &counter));
+    }
+}
