@@ -1,0 +1,65 @@
+//! Scheduler: binds a pod to the first node that fits, and says why when none does.
+
+mod controller;
+pub mod fit;
+#[cfg(test)]
+mod tests;
+
+pub use controller::{Scheduler, start};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+
+use crate::{meta, pods};
+
+/// Name under which pods ask for this scheduler.
+const NAME: &str = "default-scheduler";
+
+/// What is to be done with a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Not ours, placed already, or at its end.
+    Nothing,
+    /// Bind to the node of this name.
+    Bind(String),
+    /// No node takes it; the message says why.
+    Unschedulable(String),
+}
+
+/// Finds a node for a pod. `nodes` in order of their names.
+#[must_use]
+pub fn decide(pod: &Pod, nodes: &[Arc<Node>]) -> Decision {
+    let Some(spec) = &pod.spec else {
+        return Decision::Nothing;
+    };
+    let placed = spec.node_name.as_deref().is_some_and(|name| !name.is_empty());
+    let ours = spec
+        .scheduler_name
+        .as_deref()
+        .is_none_or(|name| name.is_empty() || name == NAME);
+    let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
+    if placed || !ours || gated || !pods::is_active(pod) {
+        return Decision::Nothing;
+    }
+    let mut refusals: BTreeMap<fit::Refusal, usize> = BTreeMap::new();
+    for node in nodes {
+        match fit::fits(pod, node) {
+            Ok(()) => return Decision::Bind(meta::name(&node.metadata).to_owned()),
+            Err(refusal) => *refusals.entry(refusal).or_default() += 1,
+        }
+    }
+    if nodes.is_empty() {
+        return Decision::Unschedulable("no nodes available to schedule pods".into());
+    }
+    let reasons: Vec<_> = refusals
+        .iter()
+        .map(|(refusal, count)| format!("{count} {}", refusal.words()))
+        .collect();
+    Decision::Unschedulable(format!(
+        "0/{} nodes are available: {}.",
+        nodes.len(),
+        reasons.join(", ")
+    ))
+}
