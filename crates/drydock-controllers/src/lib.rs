@@ -2,6 +2,8 @@
 //!
 //! Each controller has a pure decision (typed objects in, actions out) and a thin shell that watches, calls it and
 //! carries out the actions. Names, labels and events are those of Kubernetes' own controllers.
+//!
+//! [`run`] starts them all on one client.
 
 mod error;
 mod hash;
@@ -13,12 +15,44 @@ mod selector;
 mod shell;
 mod world;
 
-pub mod deployment;
-pub mod endpoints;
-pub mod load_balancer;
-pub mod namespace_defaults;
-pub mod replica_set;
-pub mod root_ca;
-pub mod scheduler;
+mod deployment;
+mod endpoints;
+mod garbage;
+mod load_balancer;
+mod namespace;
+mod namespace_defaults;
+mod replica_set;
+mod root_ca;
+mod scheduler;
 
 pub use error::Error;
+pub use shell::Key;
+
+use kube::Client;
+
+/// What the controllers are told besides how to reach the API server.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// PEM text of the API server's certificate authority, which every namespace gets as the ConfigMap
+    /// `kube-root-ca.crt`. `None` where another controller writes it.
+    pub root_ca: Option<String>,
+}
+
+/// Runs all controllers until the future is dropped.
+pub async fn run(client: Client, options: Options) {
+    let (events, writing) = shell::Recorder::new(client.clone());
+    let world = world::World::new(&client, events);
+    let mut runner = shell::Runner::default();
+    runner.spawn(writing);
+    // Controllers subscribe to the caches before the watches fill them.
+    namespace_defaults::start(&world, &mut runner, options.root_ca);
+    scheduler::start(&world, &mut runner);
+    deployment::start(&world, &mut runner);
+    replica_set::start(&world, &mut runner);
+    endpoints::start(&world, &mut runner);
+    load_balancer::start(&world, &mut runner);
+    namespace::start(&world, &mut runner);
+    garbage::start(&client, &mut runner);
+    world.watch(&mut runner);
+    runner.run().await;
+}

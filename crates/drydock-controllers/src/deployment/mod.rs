@@ -13,7 +13,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use controller::{DeploymentController, start};
+pub use controller::start;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

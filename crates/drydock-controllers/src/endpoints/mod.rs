@@ -7,8 +7,7 @@ mod slices;
 #[cfg(test)]
 mod tests;
 
-pub use controller::{EndpointController, start};
-pub use slices::{Action, decide};
+pub use controller::start;
 
 use std::collections::BTreeMap;
 

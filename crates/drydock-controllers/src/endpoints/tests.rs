@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+use super::slices::{Action, decide};
 use super::*;
 
 fn service(spec: Value) -> Service {

@@ -5,7 +5,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use controller::{ReplicaSetController, start};
+pub use controller::start;
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ pub mod fit;
 #[cfg(test)]
 mod tests;
 
-pub use controller::{Scheduler, start};
+pub use controller::start;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

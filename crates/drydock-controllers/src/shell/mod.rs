@@ -4,6 +4,7 @@
 //! the answer. Nothing in here knows what a Deployment is.
 
 mod cache;
+mod catalogue;
 mod claims;
 mod events;
 mod kind;
@@ -11,6 +12,7 @@ mod queue;
 mod runner;
 
 pub use cache::Cache;
+pub use catalogue::{Resource, catalogue};
 pub use claims::claimed;
 pub use events::Recorder;
 pub use kind::Kind;
