@@ -1,5 +1,7 @@
 //! Installation: what the user asked for becomes objects, and objects become a running control plane.
 //!
+//! Pure, from the request to the plan:
+//!
 //! | module | its one idea |
 //! |---|---|
 //! | [`assets`] | charts and profiles, embedded or from a folder |
@@ -8,16 +10,32 @@
 //! | [`component`] | specification → objects per component |
 //! | [`chart`] | one Helm chart → objects |
 //! | [`manifest`] | objects → text, and their order |
+//! | [`owner`] | labels by which an installation knows its objects |
+//! | [`tag`] | the objects of a revision tag |
+//! | [`uninstall`] | what goes with a revision, what stays, who still uses it |
+//! | [`ready`] | is it ready, and if not, why |
 //! | [`values`], [`yaml`], [`object`] | trees, text, Kubernetes objects as data |
+//!
+//! Thin, against a cluster: [`api_server`] (requests), [`inventory`] (reads), [`apply`] (installs), `prune`, and
+//! [`uninstall::execute`]; [`progress`] is how they tell what they do.
 
+pub mod api_server;
+pub mod apply;
 pub mod assets;
 pub mod chart;
 pub mod component;
 pub mod input;
+pub mod inventory;
 pub mod manifest;
 pub mod object;
 mod overlay;
+pub mod owner;
+pub mod progress;
+mod prune;
+pub mod ready;
 mod settings;
+pub mod tag;
+pub mod uninstall;
 pub mod validate;
 pub mod values;
 pub mod yaml;

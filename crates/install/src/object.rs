@@ -120,23 +120,6 @@ pub(crate) fn plural(kind: &str) -> String {
     }
 }
 
-/// Kinds of the core and of Kubernetes' own groups that have no namespace.
-pub(crate) fn is_cluster_scoped(kind: &str) -> bool {
-    matches!(
-        kind,
-        "Namespace"
-            | "CustomResourceDefinition"
-            | "ClusterRole"
-            | "ClusterRoleBinding"
-            | "MutatingWebhookConfiguration"
-            | "ValidatingWebhookConfiguration"
-            | "ValidatingAdmissionPolicy"
-            | "ValidatingAdmissionPolicyBinding"
-            | "PriorityClass"
-            | "GatewayClass"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

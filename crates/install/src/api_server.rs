@@ -1,0 +1,216 @@
+//! The Kubernetes API as installation needs it: objects as data, retries, readable errors.
+
+use std::time::Duration;
+
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::core::{ApiResource, Status};
+use kube::{Client, Error};
+use serde_json::Value;
+
+use crate::object::{Id, Object};
+
+/// Attempts of a request that the server says to repeat.
+const ATTEMPTS: u32 = 6;
+/// Objects per page of a list.
+const PAGE: u32 = 500;
+/// Most objects taken from one list.
+const MOST_LISTED: usize = 100_000;
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The API server refused.
+    #[error("cannot {verb} {object}: {message}")]
+    Refused {
+        /// What was tried.
+        verb: &'static str,
+        /// On which object.
+        object: String,
+        /// What the server said.
+        message: String,
+        /// HTTP status.
+        code: u16,
+    },
+    /// There was no answer.
+    #[error("cannot {verb} {object}: the API server does not answer: {message}")]
+    Unreachable {
+        /// What was tried.
+        verb: &'static str,
+        /// On which object.
+        object: String,
+        /// What went wrong.
+        message: String,
+    },
+}
+
+impl RequestError {
+    /// Whether the object has changed since it was read.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { code: 409, .. })
+    }
+
+    fn of(verb: &'static str, object: &str, error: Error) -> Self {
+        let object = object.to_owned();
+        match error {
+            Error::Api(status) => Self::Refused { verb, object, code: status.code, message: said(&status) },
+            other => Self::Unreachable { verb, object, message: root(&other) },
+        }
+    }
+}
+
+fn said(status: &Status) -> String {
+    if status.message.is_empty() { format!("status {} {}", status.code, status.reason) } else { status.message.clone() }
+}
+
+/// The innermost cause, which is what a person can act on ("connection refused").
+pub fn root(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// A cluster to install into.
+#[derive(Clone)]
+pub struct ApiServer {
+    client: Client,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer").finish_non_exhaustive()
+    }
+}
+
+impl ApiServer {
+    /// The API server behind a client.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The client itself.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn api(&self, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
+        if namespace.is_empty() {
+            Api::all_with(self.client.clone(), resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, resource)
+        }
+    }
+
+    /// Server-side apply as `manager`. Fields that others own are taken over.
+    pub async fn apply(&self, object: &Object, manager: &str, dry_run: bool) -> Result<Object, RequestError> {
+        let id = object.id();
+        let api = self.api(&id.resource(), &id.namespace);
+        let mut parameters = PatchParams::apply(manager).force();
+        parameters.dry_run = dry_run;
+        let patch = Patch::Apply(&object.0);
+        let result = repeat(|| api.patch(&id.name, &parameters, &patch)).await;
+        result.map(into_object).map_err(|error| RequestError::of("apply", &id.path(), error))
+    }
+
+    /// An object, or nothing if it is absent or its kind is.
+    pub async fn get(&self, id: &Id) -> Result<Option<Object>, RequestError> {
+        let api = self.api(&id.resource(), &id.namespace);
+        let result = repeat(|| api.get_opt(&id.name)).await;
+        result.map(|found| found.map(into_object)).map_err(|error| RequestError::of("read", &id.path(), error))
+    }
+
+    /// All objects of a kind with these labels, in all namespaces unless one is given. An unknown kind has none.
+    pub async fn list(&self, kind: &Id, selector: &str) -> Result<Vec<Object>, RequestError> {
+        let api = self.api(&kind.resource(), &kind.namespace);
+        let mut parameters = ListParams::default().labels(selector).limit(PAGE);
+        let mut objects = Vec::new();
+        loop {
+            let page = match repeat(|| api.list(&parameters)).await {
+                Ok(page) => page,
+                Err(Error::Api(status)) if status.code == 404 => return Ok(objects),
+                Err(error) => return Err(RequestError::of("list", &kind.kind, error)),
+            };
+            let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
+            objects.extend(page.items.into_iter().map(|item| {
+                let mut object = into_object(item);
+                // Items of a list carry no type.
+                object.0["apiVersion"] = version(kind).into();
+                object.0["kind"] = kind.kind.clone().into();
+                object
+            }));
+            match next {
+                Some(token) if objects.len() < MOST_LISTED => parameters.continue_token = Some(token),
+                _ => return Ok(objects),
+            }
+        }
+    }
+
+    /// Replaces an object; refused if it changed since it was read.
+    pub async fn replace(&self, object: &Object, manager: &str) -> Result<(), RequestError> {
+        let id = object.id();
+        let failed = |error| RequestError::of("update", &id.path(), error);
+        let api = self.api(&id.resource(), &id.namespace);
+        let data: DynamicObject = serde_json::from_value(object.0.clone()).map_err(|e| failed(Error::SerdeError(e)))?;
+        let parameters = PostParams { field_manager: Some(manager.to_owned()), ..PostParams::default() };
+        repeat(|| api.replace(&id.name, &parameters, &data)).await.map(|_| ()).map_err(failed)
+    }
+
+    /// Deletes an object and, before it, what it owns. Tells whether it was there.
+    pub async fn delete(&self, id: &Id) -> Result<bool, RequestError> {
+        let api = self.api(&id.resource(), &id.namespace);
+        let parameters =
+            DeleteParams { propagation_policy: Some(PropagationPolicy::Foreground), ..DeleteParams::default() };
+        match repeat(|| api.delete(&id.name, &parameters)).await {
+            Ok(_) => Ok(true),
+            Err(Error::Api(status)) if status.code == 404 => Ok(false),
+            Err(error) => Err(RequestError::of("delete", &id.path(), error)),
+        }
+    }
+}
+
+/// A kind in all namespaces, for [`ApiServer::list`].
+pub fn kind(group: &str, version: &str, kind: &str) -> Id {
+    Id {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind: kind.to_owned(),
+        namespace: String::new(),
+        name: String::new(),
+    }
+}
+
+fn version(id: &Id) -> String {
+    if id.group.is_empty() { id.version.clone() } else { format!("{}/{}", id.group, id.version) }
+}
+
+fn into_object(object: DynamicObject) -> Object {
+    Object(serde_json::to_value(object).unwrap_or(Value::Null))
+}
+
+/// Repeats what the server is too busy for or not yet ready to do.
+async fn repeat<T, F>(mut request: impl FnMut() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match request().await {
+            Err(Error::Api(status)) if attempt < ATTEMPTS && is_transient(&status) => {
+                tracing::debug!(attempt, %status, "repeating");
+                tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn is_transient(status: &Status) -> bool {
+    match status.code {
+        429 | 503 | 504 => true,
+        // A CRD that was just established, or a webhook whose server is starting.
+        500 => status.message.contains("failed calling webhook"),
+        _ => false,
+    }
+}

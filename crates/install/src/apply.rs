@@ -1,0 +1,333 @@
+//! Installs: applies components in order, waits for each, makes the default tag, prunes (revisions.md §1.6).
+//!
+//! Every step may be the last before a crash. So the order is: nothing refers to what is not there yet, webhooks come
+//! after the control plane that answers them, and a second run does what is missing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use api::names::{DEFAULT_REVISION, label};
+use futures::future::try_join_all;
+use revision::name::{Revision, Tag};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::api_server::{ApiServer, RequestError, kind};
+use crate::component::{Component, Kind};
+use crate::input::Operator;
+use crate::manifest::apply_rank;
+use crate::object::Object;
+use crate::owner::{self, FIELD_MANAGER, NOT_PRUNED};
+use crate::progress::{Event, Progress};
+use crate::tag::{self, Inventory, Request};
+use crate::{inventory, prune, ready};
+
+/// How often readiness is looked at.
+const POLL: Duration = Duration::from_millis(500);
+/// How long old pods may take to end after their successors serve.
+const SETTLE: Duration = Duration::from_secs(60);
+/// How long istiod may take to fill in its webhooks.
+const TRUSTED: Duration = Duration::from_secs(30);
+
+/// Why an installation stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// A request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// Objects did not become ready.
+    #[error("failed to wait for resource: resources not ready after {}s:\n{}", .after.as_secs(), .objects.iter().map(|o| format!("  {o}")).collect::<Vec<_>>().join("\n"))]
+    NotReady {
+        /// How long was waited.
+        after: Duration,
+        /// Which objects, each with a reason.
+        objects: Vec<String>,
+    },
+}
+
+/// An installation that can be carried out.
+#[derive(Debug)]
+pub struct Installation<'a> {
+    /// What was asked for.
+    pub operator: &'a Operator,
+    /// What that renders.
+    pub components: Vec<Component>,
+    /// Version of this program, for labels.
+    pub version: &'a str,
+    /// How long each component may take to become ready.
+    pub timeout: Duration,
+    /// Only ask the API server whether it would accept.
+    pub dry_run: bool,
+}
+
+impl Installation<'_> {
+    /// Carries it out.
+    pub async fn run(mut self, server: &ApiServer, progress: &dyn Progress) -> Result<(), InstallError> {
+        let namespace = self.operator.namespace().to_owned();
+        self.namespace(server, &namespace).await?;
+        let before = inventory::read(server, &namespace).await?;
+        let default_tag = self.wants_default_tag(&before);
+        self.prepare(&before, default_tag.is_some());
+        let components = std::mem::take(&mut self.components);
+        let (gateways, control): (Vec<_>, Vec<_>) =
+            components.iter().partition(|c| matches!(c.kind, Kind::IngressGateways | Kind::EgressGateways));
+        for component in control {
+            self.component(server, component, progress).await?;
+        }
+        try_join_all(gateways.into_iter().map(|component| self.component(server, component, progress))).await?;
+        if self.dry_run {
+            return Ok(());
+        }
+        if let Some(labels) = default_tag {
+            self.default_tag(server, &namespace, labels, progress).await?;
+        }
+        progress.event(Event::Pruning);
+        prune::leftovers(server, self.operator, &components).await?;
+        Ok(())
+    }
+
+    async fn namespace(&self, server: &ApiServer, name: &str) -> Result<(), InstallError> {
+        let mut object = Object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+        let network = self.operator.text("/values/global/network");
+        if server.get(&object.id()).await?.is_some() && network.is_empty() {
+            return Ok(());
+        }
+        if !network.is_empty() {
+            object.set_label(label::NETWORK, network);
+        }
+        server.apply(&object, FIELD_MANAGER, self.dry_run).await?;
+        Ok(())
+    }
+
+    /// Labels of the tag `default`, if this installation has to make or move it (revisions.md §3.6).
+    fn wants_default_tag(&self, before: &Inventory) -> Option<BTreeMap<String, String>> {
+        let managed = self.operator.values().pointer("/global/operatorManageWebhooks") == Some(&Value::Bool(true));
+        let pilot = self.components.iter().any(|component| component.kind == Kind::Pilot);
+        let exists = before.webhooks.iter().any(|w| w.label(label::TAG) == DEFAULT_REVISION);
+        if managed || !pilot || (exists && !self.operator.revision().is_empty()) {
+            return None;
+        }
+        let mut labels = owner::labels(self.operator, self.version);
+        labels.insert(NOT_PRUNED.to_owned(), "true".to_owned());
+        labels.insert(label::OPERATOR_COMPONENT.to_owned(), Kind::Pilot.label().to_owned());
+        Some(labels)
+    }
+
+    /// Labels everything; fits webhooks to what the cluster has.
+    fn prepare(&mut self, before: &Inventory, default_tag: bool) {
+        let labels = owner::labels(self.operator, self.version);
+        let tagged = default_tag || before.target(DEFAULT_REVISION).is_some();
+        for component in &mut self.components {
+            component.objects.sort_by_key(apply_rank);
+            for object in &mut component.objects {
+                owner::mark(object, &labels, component.kind);
+                match object.kind() {
+                    // With a tag `default`, the unnamed revision's own webhooks would be a second answer to the
+                    // same pods: they are never active, not even for a moment.
+                    "MutatingWebhookConfiguration" if tagged && self.operator.revision().is_empty() => {
+                        if object.label(label::TAG).is_empty() {
+                            *object = tag::deactivated(object);
+                        }
+                    }
+                    "ValidatingWebhookConfiguration" => keep_failure_policy(object, before),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    async fn component(
+        &self,
+        server: &ApiServer,
+        component: &Component,
+        progress: &dyn Progress,
+    ) -> Result<(), InstallError> {
+        progress.event(Event::Processing { kind: component.kind, waiting: Vec::new() });
+        let result = self.apply_and_wait(server, component, progress).await;
+        progress.event(match &result {
+            Ok(()) => Event::Installed(component.kind),
+            Err(error) => Event::Failed(component.kind, error.to_string()),
+        });
+        result
+    }
+
+    async fn apply_and_wait(
+        &self,
+        server: &ApiServer,
+        component: &Component,
+        progress: &dyn Progress,
+    ) -> Result<(), InstallError> {
+        // CRDs, then what they and others make possible, then what serves, then what calls it.
+        for stage in component.objects.chunk_by(|a, b| stage(a) == stage(b)) {
+            for object in stage {
+                server.apply(object, FIELD_MANAGER, self.dry_run).await?;
+            }
+            if !self.dry_run {
+                self.wait(server, component.kind, stage, progress).await?;
+            }
+        }
+        if !self.dry_run {
+            for object in component.objects.iter().filter(|o| o.kind() == "MutatingWebhookConfiguration") {
+                trusted(server, object, progress).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait(
+        &self,
+        server: &ApiServer,
+        component: Kind,
+        objects: &[Object],
+        progress: &dyn Progress,
+    ) -> Result<(), InstallError> {
+        let waited: Vec<&Object> =
+            objects.iter().filter(|o| matches!(o.kind(), "CustomResourceDefinition" | "Deployment")).collect();
+        let started = Instant::now();
+        let mut settled_by = None;
+        loop {
+            let mut waiting = Vec::new();
+            let mut unsettled = false;
+            for object in &waited {
+                let id = object.id();
+                let Some(live) = server.get(&id).await? else {
+                    waiting.push(format!("{} (is gone)", id.path()));
+                    continue;
+                };
+                if let Some(reason) = ready::waiting_for(&live) {
+                    let problem = pod_problem(server, &live).await;
+                    waiting.push(format!("{} ({})", id.path(), problem.unwrap_or(reason)));
+                } else if has_ending_pods(server, &live).await {
+                    unsettled = true;
+                    waiting.push(format!("{} (old pods are ending)", id.path()));
+                }
+            }
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            if unsettled && Instant::now() > *settled_by.get_or_insert_with(|| Instant::now() + SETTLE) {
+                return Ok(());
+            }
+            if started.elapsed() > self.timeout {
+                return Err(InstallError::NotReady { after: self.timeout, objects: waiting });
+            }
+            progress.event(Event::Processing { kind: component, waiting });
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn default_tag(
+        &self,
+        server: &ApiServer,
+        namespace: &str,
+        labels: BTreeMap<String, String>,
+        progress: &dyn Progress,
+    ) -> Result<(), InstallError> {
+        let now = inventory::read(server, namespace).await?;
+        let (Ok(tag), Ok(revision)) = (Tag::parse(DEFAULT_REVISION), Revision::parse(self.operator.revision())) else {
+            return Ok(());
+        };
+        let webhook = self.operator.values().pointer("/sidecarInjectorWebhook/enableNamespacesByDefault");
+        let request = Request {
+            tag,
+            revision,
+            namespace: namespace.to_owned(),
+            overwrite: true,
+            automatic: webhook == Some(&Value::Bool(true)),
+            webhook_name: None,
+            labels,
+        };
+        let built = match tag::build(&request, &now, false) {
+            Ok(built) => built,
+            Err(error) => {
+                progress.event(Event::Note(format!("the default tag was not made: {error}")));
+                return Ok(());
+            }
+        };
+        if built.previous.as_deref().is_some_and(|previous| previous != DEFAULT_REVISION) {
+            progress.event(Event::Note(
+                "This installation will make default injection and validation pointing to the default revision, and \
+                 originally it was pointing to the revisioned one."
+                    .to_owned(),
+            ));
+        }
+        for object in &built.apply {
+            server.apply(object, FIELD_MANAGER, false).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What is applied and waited for together.
+fn stage(object: &Object) -> u8 {
+    match apply_rank(object) {
+        0 | 1 => 0,
+        9 => 2,
+        _ => 1,
+    }
+}
+
+/// Once istiod has closed its validator, `failurePolicy` is istiod's; before that, it stays as open as it is.
+fn keep_failure_policy(object: &mut Object, before: &Inventory) {
+    let Some(live) = before.validators.iter().find(|live| live.name() == object.name()) else { return };
+    let policy = live.0.pointer("/webhooks/0/failurePolicy").and_then(Value::as_str).unwrap_or("Fail").to_owned();
+    for webhook in object.0.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(webhook) = webhook.as_object_mut() else { continue };
+        if policy == "Fail" {
+            webhook.shift_remove("failurePolicy");
+        } else {
+            webhook.insert("failurePolicy".to_owned(), policy.clone().into());
+        }
+    }
+}
+
+/// Waits until istiod has put its certificate into its webhooks; without it no pod could be created.
+async fn trusted(server: &ApiServer, object: &Object, progress: &dyn Progress) -> Result<(), InstallError> {
+    let deadline = Instant::now() + TRUSTED;
+    loop {
+        let Some(live) = server.get(&object.id()).await? else { return Ok(()) };
+        let webhooks = live.0.get("webhooks").and_then(Value::as_array).cloned().unwrap_or_default();
+        let open = |webhook: &Value| {
+            let client = &webhook["clientConfig"];
+            client.get("url").is_some() || client["caBundle"].as_str().is_some_and(|bundle| !bundle.is_empty())
+        };
+        if webhooks.iter().all(open) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            progress.event(Event::Note(format!(
+                "{}: istiod has not filled in caBundle after {}s; pods in its namespaces cannot start until it does",
+                object.id().path(),
+                TRUSTED.as_secs()
+            )));
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn pods_of(server: &ApiServer, workload: &Object) -> Vec<Object> {
+    let labels = workload.0.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
+    let selector: Vec<String> = labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
+        .collect();
+    if selector.is_empty() {
+        return Vec::new();
+    }
+    let mut pods = kind("", "v1", "Pod");
+    workload.namespace().clone_into(&mut pods.namespace);
+    server.list(&pods, &selector.join(",")).await.unwrap_or_default()
+}
+
+async fn pod_problem(server: &ApiServer, workload: &Object) -> Option<String> {
+    pods_of(server, workload).await.iter().find_map(ready::pod_problem)
+}
+
+async fn has_ending_pods(server: &ApiServer, workload: &Object) -> bool {
+    if workload.kind() != "Deployment" {
+        return false;
+    }
+    pods_of(server, workload).await.iter().any(|pod| pod.0.pointer("/metadata/deletionTimestamp").is_some())
+}

@@ -1,0 +1,368 @@
+//! Revision tags: the objects a tag consists of, and who has which (revisions.md §3). Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::names::{label, object};
+use revision::name::{Revision, Tag};
+use revision::webhook::{DEACTIVATED_KEY, WEBHOOK_SUFFIX, of_tag};
+use serde_json::{Map, Value, json};
+
+use crate::object::Object;
+
+/// Field manager of tag commands.
+pub const FIELD_MANAGER: &str = "istio-ci";
+
+/// Why a tag cannot be made.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TagError {
+    /// A name is no label.
+    #[error(transparent)]
+    Name(#[from] revision::name::NameError),
+    /// A control plane is called like the tag.
+    #[error("cannot create revision tag {0:?}: found existing control plane revision with same name")]
+    IsRevision(String),
+    /// There is no such revision.
+    #[error(
+        "cannot modify tag: cannot find MutatingWebhookConfiguration or Service with revision {0:?}; \
+         `istioctl tag list` names those that exist"
+    )]
+    NoRevision(String),
+    /// More than one control plane claims the revision.
+    #[error("cannot modify tag: found multiple canonical webhooks or services with revision {0:?}")]
+    Several(String),
+    /// The revision's webhook configuration is not one of an injector.
+    #[error("could not find sidecar-injector webhook in canonical webhook {0:?}")]
+    NoInjector(String),
+    /// The tag is there and was not to be moved.
+    #[error("revision tag {0:?} already exists, and --overwrite is false")]
+    Exists(String),
+    /// The revision cannot serve.
+    #[error(
+        "cannot modify tag: revision {0:?} has no ready istiod pod, so no new pod would start; \
+         wait for it, or pass --force to point the tag at it nevertheless"
+    )]
+    NotReady(String),
+    /// There is nothing to remove.
+    #[error("cannot remove tag {0:?}: cannot find MutatingWebhookConfiguration or Service for tag")]
+    NoTag(String),
+}
+
+/// What a tag is made for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The tag.
+    pub tag: Tag,
+    /// The revision it points at.
+    pub revision: Revision,
+    /// Namespace of the control plane.
+    pub namespace: String,
+    /// May the tag exist already?
+    pub overwrite: bool,
+    /// Inject namespaces that say nothing (tag `default` only).
+    pub automatic: bool,
+    /// Name of the webhook configuration instead of the usual one.
+    pub webhook_name: Option<String>,
+    /// Further labels, for tags that the installer makes; with them the objects stay the installer's.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What a cluster holds of revisions and tags.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// MutatingWebhookConfigurations with a revision label.
+    pub webhooks: Vec<Object>,
+    /// Services of the system namespace with a revision or tag label.
+    pub services: Vec<Object>,
+    /// ValidatingWebhookConfigurations of Istio.
+    pub validators: Vec<Object>,
+    /// Pods of control planes.
+    pub pods: Vec<Object>,
+    /// Namespaces.
+    pub namespaces: Vec<Object>,
+}
+
+/// A tag's objects and the one that they switch off.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TagObjects {
+    /// Webhook configuration, validator (tag `default` only), Service.
+    pub apply: Vec<Object>,
+    /// The webhook configuration of the unnamed revision, with selectors that match nothing.
+    pub deactivate: Option<Object>,
+    /// Revision the tag pointed at before.
+    pub previous: Option<String>,
+}
+
+impl Inventory {
+    fn canonical(&self, revision: &str) -> Result<(&Object, bool), TagError> {
+        let own = |object: &&Object| object.label(label::REVISION) == revision && object.label(label::TAG).is_empty();
+        let webhooks: Vec<_> = self.webhooks.iter().filter(own).collect();
+        let services = self.services.iter().filter(own).filter(|s| s.label(label::APP) == "istiod").count();
+        match webhooks.as_slice() {
+            [] => Err(TagError::NoRevision(revision.to_owned())),
+            [webhook] if services <= 1 => Ok((webhook, services == 1)),
+            _ => Err(TagError::Several(revision.to_owned())),
+        }
+    }
+
+    fn is_revision(&self, name: &str) -> bool {
+        let untagged = |o: &&Object| o.label(label::REVISION) == name && o.label(label::TAG).is_empty();
+        self.webhooks.iter().any(|o| untagged(&o)) || self.services.iter().any(|o| untagged(&o) && o.label(label::APP) == "istiod")
+    }
+
+    /// Webhook configurations and Services of a tag.
+    pub fn of_tag<'a>(&'a self, tag: &str) -> impl Iterator<Item = &'a Object> {
+        let tag = tag.to_owned();
+        self.webhooks.iter().chain(&self.services).filter(move |o| !tag.is_empty() && o.label(label::TAG) == tag)
+    }
+
+    /// The revision that a tag points at.
+    pub fn target(&self, tag: &str) -> Option<&str> {
+        self.of_tag(tag).map(|object| object.label(label::REVISION)).next()
+    }
+
+    /// Has the revision a pod that is ready?
+    pub fn is_ready(&self, revision: &str) -> bool {
+        self.pods.iter().any(|pod| pod.label(label::REVISION) == revision && crate::ready::is_pod_ready(pod))
+    }
+
+    /// Names of namespaces that a label points at a revision or tag.
+    pub fn namespaces_of(&self, name: &str) -> Vec<&str> {
+        self.namespaces
+            .iter()
+            .filter(|n| n.0.pointer("/metadata/labels").and_then(|l| l.get(label::REVISION)).is_some_and(|v| v == name))
+            .map(Object::name)
+            .collect()
+    }
+
+    /// Names of namespaces that follow the default revision by `istio-injection=enabled`.
+    pub fn injected_namespaces(&self) -> Vec<&str> {
+        let enabled = |n: &&Object| n.label(label::NAMESPACE_INJECTION) == label::INJECTION_ENABLED;
+        self.namespaces.iter().filter(enabled).map(Object::name).collect()
+    }
+
+    /// Names of all revisions with a control plane here, sorted.
+    pub fn revisions(&self) -> Vec<&str> {
+        let untagged = |o: &&Object| o.label(label::TAG).is_empty();
+        let webhooks = self.webhooks.iter().filter(untagged).filter(|o| o.name().starts_with("istio-sidecar-injector"));
+        let services = self.services.iter().filter(untagged).filter(|o| o.label(label::APP) == "istiod");
+        webhooks.chain(services).map(|o| o.label(label::REVISION)).filter(|r| !r.is_empty()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+/// The objects that make a tag, if the cluster allows it. `generate` leaves the cluster's own objects alone.
+pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result<TagObjects, TagError> {
+    let (tag, revision) = (request.tag.as_str(), request.revision.label());
+    if !generate && !request.overwrite && !request.tag.is_default() && inventory.is_revision(tag) {
+        return Err(TagError::IsRevision(tag.to_owned()));
+    }
+    let (canonical, local) = inventory.canonical(revision)?;
+    let previous = inventory.target(tag).map(str::to_owned);
+    // The upgrade page moves `default` without a flag (operators.md §1).
+    if !request.overwrite && !request.tag.is_default() && previous.is_some() {
+        return Err(TagError::Exists(tag.to_owned()));
+    }
+    let injector = injector(canonical).ok_or_else(|| TagError::NoInjector(canonical.name().to_owned()))?;
+    let mut apply = vec![mutating(request, canonical, injector)];
+    let mut deactivate = None;
+    if request.tag.is_default() {
+        if !generate {
+            deactivate = unnamed(inventory).filter(|webhook| !is_deactivated(webhook)).map(deactivated);
+        }
+        apply.push(validating(request, injector, inventory));
+    }
+    if local || injector.pointer("/clientConfig/service").is_some() {
+        apply.push(service(request));
+    }
+    Ok(TagObjects { apply, deactivate, previous })
+}
+
+/// The first injection webhook of a configuration.
+fn injector(configuration: &Object) -> Option<&Value> {
+    let webhooks = configuration.0.get("webhooks")?.as_array()?;
+    webhooks.iter().find(|webhook| webhook["name"].as_str().is_some_and(|name| name.ends_with(WEBHOOK_SUFFIX)))
+}
+
+/// The webhook configuration of the unnamed revision.
+fn unnamed(inventory: &Inventory) -> Option<&Object> {
+    inventory.webhooks.iter().find(|w| {
+        w.label(label::REVISION) == api::names::DEFAULT_REVISION && w.label(label::TAG).is_empty() && injector(w).is_some()
+    })
+}
+
+/// Do its selectors match nothing (revisions.md §2.6)?
+pub fn is_deactivated(configuration: &Object) -> bool {
+    let webhooks = configuration.0.get("webhooks").and_then(Value::as_array);
+    let never = |webhook: &Value| {
+        webhook.pointer("/namespaceSelector/matchLabels").and_then(|labels| labels.get(DEACTIVATED_KEY)).is_some()
+    };
+    webhooks.is_some_and(|webhooks| webhooks.iter().all(never))
+}
+
+/// The same configuration with selectors that match nothing, so that the tag `default` is the only one to answer.
+pub fn deactivated(configuration: &Object) -> Object {
+    let mut object = configuration.clone();
+    let never = json!({"matchLabels": {DEACTIVATED_KEY: "never-match"}});
+    for webhook in object.0.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+        webhook["namespaceSelector"] = never.clone();
+        webhook["objectSelector"] = never.clone();
+    }
+    object
+}
+
+fn mutating(request: &Request, canonical: &Object, injector: &Value) -> Object {
+    let mut client = Map::new();
+    for key in ["service", "url", "caBundle"] {
+        if let Some(value) = injector.pointer(&format!("/clientConfig/{key}")).filter(|value| !value.is_null()) {
+            client.insert(key.to_owned(), value.clone());
+        }
+    }
+    let webhooks = of_tag(&request.tag, request.automatic).into_iter().map(|webhook| {
+        json!({
+            "name": webhook.name,
+            "clientConfig": client,
+            "sideEffects": "None",
+            "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}],
+            "failurePolicy": "Fail",
+            "reinvocationPolicy": injector.get("reinvocationPolicy").cloned().unwrap_or_else(|| "Never".into()),
+            "admissionReviewVersions": ["v1"],
+            "namespaceSelector": webhook.namespaces.to_label_selector(),
+            "objectSelector": webhook.objects.to_label_selector(),
+        })
+    });
+    let name = request.webhook_name.clone().unwrap_or_else(|| request.tag.injector_webhook(&request.namespace));
+    let mut labels: BTreeMap<String, String> = canonical
+        .0
+        .pointer("/metadata/labels")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        // What the installer put on the revision's own object says nothing of the tag.
+        .filter(|(key, _)| !key.contains("operator.istio.io"))
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect();
+    labels.insert(label::APP.to_owned(), "sidecar-injector".to_owned());
+    Object(json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": metadata(request, &name, None, labels),
+        "webhooks": webhooks.collect::<Vec<_>>(),
+    }))
+}
+
+/// The validator of objects without a revision (revisions.md §3.6). Once istiod has closed it, `failurePolicy` is
+/// istiod's and left out here.
+fn validating(request: &Request, injector: &Value, inventory: &Inventory) -> Object {
+    let mut client = Map::new();
+    if let Some(url) = injector.pointer("/clientConfig/url").and_then(Value::as_str) {
+        let host = url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+        client.insert("url".to_owned(), format!("{host}/validate").into());
+    } else {
+        let service = json!({"name": request.revision.istiod(), "namespace": request.namespace, "path": "/validate"});
+        client.insert("service".to_owned(), service);
+    }
+    if let Some(bundle) = injector.pointer("/clientConfig/caBundle") {
+        client.insert("caBundle".to_owned(), bundle.clone());
+    }
+    let mut webhook = json!({
+        "name": object::DEFAULT_VALIDATION_WEBHOOK,
+        "clientConfig": client,
+        "rules": [{
+            "operations": ["CREATE", "UPDATE"],
+            "apiGroups": ["security.istio.io", "networking.istio.io", "telemetry.istio.io", "extensions.istio.io"],
+            "apiVersions": ["*"],
+            "resources": ["*"],
+        }],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "objectSelector": {"matchExpressions": [{"key": label::REVISION, "operator": "DoesNotExist"}]},
+    });
+    let live = inventory.validators.iter().find(|object| object.name() == object::DEFAULT_VALIDATOR);
+    let policy = live
+        .and_then(|object| object.0.get("webhooks")?.as_array()?.iter().find(|w| w["name"] == object::DEFAULT_VALIDATION_WEBHOOK))
+        .and_then(|webhook| webhook["failurePolicy"].as_str());
+    if policy != Some("Fail") {
+        webhook["failurePolicy"] = policy.unwrap_or("Ignore").into();
+    }
+    let labels = BTreeMap::from([(label::APP.to_owned(), "istiod".to_owned()), (label::ISTIO.to_owned(), "istiod".to_owned())]);
+    Object(json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": metadata(request, object::DEFAULT_VALIDATOR, None, labels),
+        "webhooks": [webhook],
+    }))
+}
+
+/// The Service by which a tag is known without webhooks. It carries no `app=istiod`: that label lists control planes.
+fn service(request: &Request) -> Object {
+    let port = |name: &str, port: u16| json!({"name": name, "port": port, "protocol": "TCP"});
+    let mut webhook = port("https-webhook", 443);
+    webhook["targetPort"] = api::names::port::WEBHOOK.into();
+    let labels = BTreeMap::from([(label::ISTIO.to_owned(), "pilot".to_owned())]);
+    Object(json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(request, &request.tag.service(), Some(&request.namespace), labels),
+        "spec": {
+            "ports": [
+                port("grpc-xds", api::names::port::XDS_PLAINTEXT),
+                port("https-dns", api::names::port::XDS_TLS),
+                webhook,
+                port("http-monitoring", api::names::port::MONITORING),
+            ],
+            "selector": {label::APP: "istiod", label::REVISION: request.revision.label()},
+        },
+    }))
+}
+
+fn metadata(request: &Request, name: &str, namespace: Option<&str>, mut labels: BTreeMap<String, String>) -> Value {
+    labels.insert(label::RELEASE.to_owned(), "istio".to_owned());
+    labels.insert(label::APP_NAME.to_owned(), "istiod".to_owned());
+    labels.insert(label::APP_PART_OF.to_owned(), "istio".to_owned());
+    labels.insert(label::REVISION.to_owned(), request.revision.label().to_owned());
+    labels.insert(label::TAG.to_owned(), request.tag.as_str().to_owned());
+    labels.extend(request.labels.clone());
+    let mut metadata = json!({"name": name, "labels": labels});
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = namespace.into();
+    }
+    metadata
+}
+
+/// One line of `istioctl tag list`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Row {
+    /// The tag, empty for a revision that has none.
+    pub tag: String,
+    /// The revision.
+    pub revision: String,
+    /// Namespaces labelled with the tag.
+    pub namespaces: Vec<String>,
+}
+
+/// Tags with their revisions and namespaces, sorted by tag as on the upgrade page; a revision without a tag is listed
+/// with an empty one, after them.
+pub fn list(inventory: &Inventory) -> Vec<Row> {
+    let pairs: BTreeSet<(&str, &str)> = inventory
+        .webhooks
+        .iter()
+        .chain(&inventory.services)
+        .map(|object| (object.label(label::TAG), object.label(label::REVISION)))
+        .filter(|(_, revision)| !revision.is_empty())
+        .collect();
+    let tagged: BTreeSet<&str> = pairs.iter().filter(|(tag, _)| !tag.is_empty()).map(|(_, revision)| *revision).collect();
+    let mut rows: Vec<Row> = pairs
+        .iter()
+        .filter(|(tag, revision)| !tag.is_empty() || !tagged.contains(revision))
+        .map(|(tag, revision)| {
+            let name = if tag.is_empty() { revision } else { tag };
+            let namespaces = inventory.namespaces_of(name).into_iter().map(str::to_owned).collect();
+            Row { tag: (*tag).to_owned(), revision: (*revision).to_owned(), namespaces }
+        })
+        .collect();
+    rows.sort_by_key(|row| (row.tag.is_empty(), row.tag.clone(), row.revision.clone()));
+    rows
+}
+
+#[cfg(test)]
+#[path = "tag_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn webhook(name: &str, revision: &str, tag: Option<&str>, service: &str) -> Object {
+    let mut labels = json!({"istio.io/rev": revision, "app": "sidecar-injector", "operator.istio.io/component": "Pilot"});
+    if let Some(tag) = tag {
+        labels["istio.io/tag"] = tag.into();
+    }
+    Object(json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": name, "labels": labels},
+        "webhooks": [{"name": "rev.namespace.sidecar-injector.istio.io", "clientConfig": {
+            "service": {"name": service, "namespace": "istio-system", "path": "/inject", "port": 443}, "caBundle": "Y2E="}}],
+    }))
+}
+
+fn inventory() -> Inventory {
+    Inventory {
+        webhooks: vec![
+            webhook("istio-sidecar-injector", "default", None, "istiod"),
+            webhook("istio-sidecar-injector-1-22-1", "1-22-1", None, "istiod-1-22-1"),
+            webhook("istio-sidecar-injector-1-23-1", "1-23-1", None, "istiod-1-23-1"),
+            webhook("istio-revision-tag-prod-stable", "1-22-1", Some("prod-stable"), "istiod-1-22-1"),
+            webhook("istio-revision-tag-default", "1-22-1", Some("default"), "istiod-1-22-1"),
+        ],
+        namespaces: ["app-ns-1", "app-ns-2"]
+            .map(|name| Object(json!({"metadata": {"name": name, "labels": {"istio.io/rev": "prod-stable"}}})))
+            .to_vec(),
+        ..Inventory::default()
+    }
+}
+
+fn request(tag: &str, revision: &str, overwrite: bool) -> Request {
+    Request {
+        tag: Tag::parse(tag).unwrap(),
+        revision: Revision::parse(revision).unwrap(),
+        namespace: "istio-system".into(),
+        overwrite,
+        automatic: false,
+        webhook_name: None,
+        labels: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn a_tag_is_a_webhook_configuration_and_a_service() {
+    let built = build(&request("prod-canary", "1-23-1", false), &inventory(), false).unwrap();
+    assert_eq!(built.previous, None);
+    assert_eq!(built.deactivate, None);
+    let [mutating, service] = built.apply.as_slice() else { panic!("{built:?}") };
+    assert_eq!(mutating.name(), "istio-revision-tag-prod-canary");
+    assert_eq!((mutating.label("istio.io/tag"), mutating.label("istio.io/rev")), ("prod-canary", "1-23-1"));
+    assert_eq!(mutating.label("operator.istio.io/component"), "", "a user's tag is not the installer's");
+    assert_eq!(mutating.0["webhooks"].as_array().unwrap().len(), 2);
+    assert_eq!(mutating.text("/webhooks/0/clientConfig/service/name"), "istiod-1-23-1");
+    assert_eq!(mutating.text("/webhooks/0/clientConfig/caBundle"), "Y2E=");
+    assert_eq!(service.name(), "istiod-revision-tag-prod-canary");
+    assert_eq!(service.label("app"), "", "`kubectl get svc -l app=istiod` lists control planes only");
+}
+
+#[test]
+fn the_tag_default_also_validates_and_switches_the_unnamed_revision_off() {
+    let built = build(&request("default", "1-23-1", false), &inventory(), false).unwrap();
+    assert_eq!(built.previous.as_deref(), Some("1-22-1"), "it moves without --overwrite");
+    let kinds: Vec<_> = built.apply.iter().map(Object::kind).collect();
+    assert_eq!(kinds, ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "Service"]);
+    assert_eq!(built.apply[0].0["webhooks"].as_array().unwrap().len(), 4);
+    assert_eq!(built.apply[1].text("/webhooks/0/clientConfig/service/name"), "istiod-1-23-1");
+    assert_eq!(built.apply[1].text("/webhooks/0/failurePolicy"), "Ignore");
+    assert!(is_deactivated(&built.deactivate.unwrap()));
+}
+
+#[test]
+fn a_closed_validator_stays_istiods() {
+    let mut inventory = inventory();
+    inventory.validators = vec![Object(json!({"metadata": {"name": "istiod-default-validator"},
+        "webhooks": [{"name": "random"}, {"name": "validation.istio.io", "failurePolicy": "Fail"}]}))];
+    let built = build(&request("default", "1-23-1", false), &inventory, false).unwrap();
+    assert_eq!(built.apply[1].0.pointer("/webhooks/0/failurePolicy"), None);
+}
+
+#[test]
+fn what_is_not_allowed() {
+    let check = |tag: &str, revision: &str, expected: TagError| {
+        assert_eq!(build(&request(tag, revision, false), &inventory(), false), Err(expected));
+    };
+    check("prod-stable", "1-23-1", TagError::Exists("prod-stable".into()));
+    check("1-22-1", "1-23-1", TagError::IsRevision("1-22-1".into()));
+    check("prod", "absent", TagError::NoRevision("absent".into()));
+    check("prod", "prod-stable", TagError::NoRevision("prod-stable".into()));
+    let moved = build(&request("prod-stable", "1-23-1", true), &inventory(), false).unwrap();
+    assert_eq!(moved.previous.as_deref(), Some("1-22-1"));
+}
+
+#[test]
+fn tags_are_listed_as_on_the_upgrade_page() {
+    let rows = list(&inventory());
+    let text: Vec<_> = rows.iter().map(|row| format!("{} {} {}", row.tag, row.revision, row.namespaces.join(","))).collect();
+    assert_eq!(text, ["default 1-22-1 ", "prod-stable 1-22-1 app-ns-1,app-ns-2", " 1-23-1 ", " default "]);
+}

@@ -1,0 +1,220 @@
+//! Uninstalling: what goes, what stays and why, and who is still using it (revisions.md §8; operators.md §1, §2).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use api::names::{DEFAULT_REVISION, label};
+use revision::name::{Revision, Tag};
+use tokio::time::Instant;
+
+use crate::api_server::{ApiServer, RequestError, kind};
+use crate::component::Kind;
+use crate::object::{Id, Object};
+use crate::prune::kinds;
+use crate::tag::{self, Inventory, Request};
+
+/// How long pods of a removed control plane may take to end.
+const ENDING: Duration = Duration::from_secs(60);
+
+/// What is to be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One revision, as labels spell it.
+    Revision(String),
+    /// Everything, CRDs included.
+    Purge,
+}
+
+/// What an uninstallation does. Nothing has happened yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What goes, in this order.
+    pub remove: Vec<Id>,
+    /// Tags that point at the revision and go with it: their webhooks would fail closed.
+    pub tags: Vec<String>,
+    /// The revision that the tag `default` is moved to, because it is the only one that remains.
+    pub default_moves_to: Option<String>,
+    /// Namespaces whose pods the revision injects, by label or through a tag that goes.
+    pub namespaces: Vec<String>,
+    /// Gateways that run on the revision and stay.
+    pub gateways: Vec<Id>,
+    /// Revisions that remain.
+    pub others: Vec<String>,
+}
+
+/// Decides from what the cluster holds. `owned` are the objects that carry an installer's component label.
+pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Inventory) -> Plan {
+    let Scope::Revision(revision) = scope else { return purge(owned, inventory) };
+    let mut plan = Plan::default();
+    plan.others =
+        inventory.revisions().into_iter().filter(|other| *other != revision).map(str::to_owned).collect();
+    let is_ours = |object: &&Object| {
+        object.label(label::REVISION) == revision && object.label(label::OWNING_RESOURCE_NAMESPACE) == namespace
+    };
+    for object in owned.iter().filter(is_ours) {
+        let component = object.label(label::OPERATOR_COMPONENT);
+        if component == Kind::Base.label() || !object.label(label::TAG).is_empty() {
+            continue;
+        }
+        let gateway = [Kind::IngressGateways, Kind::EgressGateways].iter().any(|kind| kind.label() == component);
+        if gateway && !plan.others.is_empty() {
+            // Upgraded in place: the other revision's as much as this one's.
+            if object.kind() == "Deployment" {
+                plan.gateways.push(object.id());
+            }
+            continue;
+        }
+        plan.remove.push(object.id());
+    }
+    let tags: BTreeSet<&str> = inventory
+        .webhooks
+        .iter()
+        .chain(&inventory.services)
+        .filter(|object| object.label(label::REVISION) == revision)
+        .map(|object| object.label(label::TAG))
+        .filter(|tag| !tag.is_empty())
+        .collect();
+    let ready: Vec<&String> = plan.others.iter().filter(|other| inventory.is_ready(other)).collect();
+    if let (true, [only]) = (tags.contains(DEFAULT_REVISION), ready.as_slice()) {
+        plan.default_moves_to = Some((*only).clone());
+    }
+    plan.tags = tags
+        .iter()
+        .filter(|tag| **tag != DEFAULT_REVISION || plan.default_moves_to.is_none())
+        .map(|tag| (*tag).to_owned())
+        .collect();
+    plan.namespaces = users(revision, &tags, inventory);
+    for tag in &plan.tags {
+        plan.remove.extend(tag_objects(tag, revision, inventory));
+    }
+    in_order(&mut plan.remove);
+    plan
+}
+
+fn purge(owned: &[Object], inventory: &Inventory) -> Plan {
+    let mut remove: Vec<Id> = owned.iter().map(Object::id).collect();
+    remove.extend(inventory.webhooks.iter().chain(&inventory.services).chain(&inventory.validators).filter_map(|o| {
+        (!o.label(label::TAG).is_empty()).then(|| o.id())
+    }));
+    in_order(&mut remove);
+    Plan { remove, ..Plan::default() }
+}
+
+fn users(revision: &str, tags: &BTreeSet<&str>, inventory: &Inventory) -> Vec<String> {
+    let mut names: BTreeSet<&str> = inventory.namespaces_of(revision).into_iter().collect();
+    for tag in tags {
+        names.extend(inventory.namespaces_of(tag));
+    }
+    if tags.contains(DEFAULT_REVISION) || (revision == DEFAULT_REVISION && inventory.target(DEFAULT_REVISION).is_none()) {
+        names.extend(inventory.injected_namespaces());
+    }
+    names.into_iter().map(str::to_owned).collect()
+}
+
+fn tag_objects(tag: &str, revision: &str, inventory: &Inventory) -> Vec<Id> {
+    let all = inventory.webhooks.iter().chain(&inventory.services).chain(&inventory.validators);
+    all.filter(|o| o.label(label::TAG) == tag && o.label(label::REVISION) == revision).map(Object::id).collect()
+}
+
+/// Webhooks first, CRDs last, each object once.
+fn in_order(ids: &mut Vec<Id>) {
+    let order = kinds();
+    let rank = |id: &Id| order.iter().position(|kind| kind.kind == id.kind).unwrap_or(order.len());
+    ids.sort_by_key(|id| (rank(id), id.clone()));
+    ids.dedup();
+}
+
+/// Reads the objects of all installations; with `purge` also those that no revision owns.
+pub async fn owned(server: &ApiServer, purge: bool) -> Result<Vec<Object>, RequestError> {
+    let mut found = Vec::new();
+    let mut wanted = kinds();
+    if purge {
+        wanted.push(kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition"));
+    }
+    for kind in wanted {
+        found.extend(server.list(&kind, label::OPERATOR_COMPONENT).await?);
+    }
+    Ok(found)
+}
+
+/// Something that removing did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// The tag `default` was moved first.
+    DefaultMoved(String),
+    /// An object is gone.
+    Object(Id),
+    /// An object was gone already.
+    Absent(Id),
+    /// An object could not be removed; the rest was tried nevertheless.
+    Failed(Id, String),
+}
+
+/// Carries a plan out. The validator and injection of the default revision are repointed before anything goes.
+pub async fn execute(
+    server: &ApiServer,
+    plan: &Plan,
+    namespace: &str,
+    report: &mut (dyn FnMut(Removed) + Send),
+) -> Result<(), RequestError> {
+    if let Some(target) = &plan.default_moves_to {
+        move_default(server, namespace, target).await?;
+        report(Removed::DefaultMoved(target.clone()));
+    }
+    for id in &plan.remove {
+        report(match server.delete(id).await {
+            Ok(true) => Removed::Object(id.clone()),
+            Ok(false) => Removed::Absent(id.clone()),
+            Err(error) => Removed::Failed(id.clone(), error.to_string()),
+        });
+    }
+    for deployment in plan.remove.iter().filter(|id| id.kind == "Deployment") {
+        gone(server, deployment).await;
+    }
+    Ok(())
+}
+
+async fn move_default(server: &ApiServer, namespace: &str, target: &str) -> Result<(), RequestError> {
+    let inventory = crate::inventory::read(server, namespace).await?;
+    let (Ok(tag), Ok(revision)) = (Tag::parse(DEFAULT_REVISION), Revision::parse(target)) else { return Ok(()) };
+    let request = Request {
+        tag,
+        revision,
+        namespace: namespace.to_owned(),
+        overwrite: true,
+        automatic: false,
+        webhook_name: None,
+        labels: Default::default(),
+    };
+    if let Ok(built) = tag::build(&request, &inventory, false) {
+        for object in &built.apply {
+            server.apply(object, tag::FIELD_MANAGER, false).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits, within bounds, until a Deployment and its pods are gone, so that what follows sees the end state.
+async fn gone(server: &ApiServer, deployment: &Id) {
+    let deadline = Instant::now() + ENDING;
+    let mut pods = kind("", "v1", "Pod");
+    deployment.namespace.clone_into(&mut pods.namespace);
+    let prefix = format!("{}-", deployment.name);
+    while Instant::now() < deadline {
+        let left = server.list(&pods, "").await.unwrap_or_default();
+        let ours = |pod: &Object| {
+            let rest = pod.name().strip_prefix(&prefix);
+            // <deployment>-<template hash>-<suffix>
+            rest.is_some_and(|rest| rest.split('-').count() == 2) && pod.0.pointer("/metadata/deletionTimestamp").is_some()
+        };
+        let present = matches!(server.get(deployment).await, Ok(Some(_)));
+        if !present && !left.iter().any(ours) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+#[cfg(test)]
+#[path = "uninstall_tests.rs"]
+mod tests;

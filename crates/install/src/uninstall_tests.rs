@@ -1,0 +1,105 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use serde_json::json;
+
+fn object(kind: &str, name: &str, labels: serde_json::Value) -> Object {
+    let api_version = match kind {
+        "Deployment" => "apps/v1",
+        "Service" | "Pod" | "Namespace" => "v1",
+        _ => "admissionregistration.k8s.io/v1",
+    };
+    Object(json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "labels": labels}}))
+}
+
+fn owned(kind: &str, name: &str, revision: &str, component: &str) -> Object {
+    object(kind, name, json!({
+        "istio.io/rev": revision,
+        "operator.istio.io/component": component,
+        "install.operator.istio.io/owning-resource-namespace": "istio-system",
+    }))
+}
+
+fn ready_pod(revision: &str) -> Object {
+    let mut pod = object("Pod", "istiod", json!({"app": "istiod", "istio.io/rev": revision}));
+    pod.0["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+    pod
+}
+
+/// Two revisions, the tag `default` on the old one, a user's tag on either, a gateway upgraded to the canary.
+fn cluster() -> (Vec<Object>, Inventory) {
+    let owned = vec![
+        owned("Deployment", "istiod-old", "old", "Pilot"),
+        owned("MutatingWebhookConfiguration", "istio-sidecar-injector-old", "old", "Pilot"),
+        owned("Deployment", "istiod-canary", "canary", "Pilot"),
+        owned("MutatingWebhookConfiguration", "istio-sidecar-injector-canary", "canary", "Pilot"),
+        owned("Deployment", "istio-ingressgateway", "canary", "IngressGateways"),
+        owned("Service", "istio-ingressgateway", "canary", "IngressGateways"),
+        owned("ServiceAccount", "istio-reader-service-account", "canary", "Base"),
+    ];
+    let tag = |name: &str, revision: &str| {
+        object("MutatingWebhookConfiguration", &format!("istio-revision-tag-{name}"), json!({"istio.io/rev": revision, "istio.io/tag": name}))
+    };
+    let mut webhooks: Vec<Object> = owned.iter().filter(|o| o.kind() == "MutatingWebhookConfiguration").cloned().collect();
+    webhooks.extend([tag("default", "old"), tag("stable", "old"), tag("next", "canary")]);
+    let inventory = Inventory {
+        webhooks,
+        pods: vec![ready_pod("old"), ready_pod("canary")],
+        namespaces: vec![
+            object("Namespace", "a", json!({"istio.io/rev": "stable"})),
+            object("Namespace", "b", json!({"istio-injection": "enabled"})),
+            object("Namespace", "c", json!({"istio.io/rev": "canary"})),
+        ],
+        ..Inventory::default()
+    };
+    (owned, inventory)
+}
+
+fn check(revision: &str) -> Plan {
+    let (owned, inventory) = cluster();
+    plan(&Scope::Revision(revision.to_owned()), "istio-system", &owned, &inventory)
+}
+
+fn names(ids: &[Id]) -> Vec<&str> {
+    ids.iter().map(|id| id.name.as_str()).collect()
+}
+
+#[test]
+fn exactly_one_revision_goes_webhooks_first() {
+    let plan = check("old");
+    assert_eq!(names(&plan.remove), ["istio-revision-tag-stable", "istio-sidecar-injector-old", "istiod-old"]);
+    assert_eq!(plan.default_moves_to.as_deref(), Some("canary"));
+    assert_eq!((plan.tags, plan.namespaces), (vec!["stable".to_owned()], vec!["a".to_owned(), "b".to_owned()]));
+}
+
+#[test]
+fn a_gateway_upgraded_in_place_stays_and_is_named() {
+    let plan = check("canary");
+    assert_eq!(names(&plan.remove), ["istio-revision-tag-next", "istio-sidecar-injector-canary", "istiod-canary"]);
+    assert_eq!(names(&plan.gateways), ["istio-ingressgateway"]);
+    assert_eq!((plan.others, plan.namespaces), (vec!["old".to_owned()], vec!["c".to_owned()]));
+}
+
+#[test]
+fn the_last_revision_takes_its_gateways_along() {
+    let (mut owned, mut inventory) = cluster();
+    owned.retain(|o| o.label("istio.io/rev") != "old");
+    inventory.webhooks.retain(|o| o.label("istio.io/rev") != "old");
+    let plan = plan(&Scope::Revision("canary".into()), "istio-system", &owned, &inventory);
+    assert!(names(&plan.remove).contains(&"istio-ingressgateway") && plan.gateways.is_empty());
+}
+
+#[test]
+fn the_default_tag_is_not_moved_to_a_revision_that_cannot_serve() {
+    let (owned, mut inventory) = cluster();
+    inventory.pods.retain(|pod| pod.label("istio.io/rev") == "old");
+    let plan = plan(&Scope::Revision("old".into()), "istio-system", &owned, &inventory);
+    assert_eq!(plan.default_moves_to, None);
+    assert_eq!(plan.tags, ["default", "stable"]);
+}
+
+#[test]
+fn purge_takes_everything() {
+    let (owned, inventory) = cluster();
+    let plan = plan(&Scope::Purge, "istio-system", &owned, &inventory);
+    assert_eq!(plan.remove.len(), owned.len() + 3);
+}
