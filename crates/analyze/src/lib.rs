@@ -1,1 +1,5 @@
-//! To be filled.
+//! Validation and analysis: objects in, messages out.
+//!
+//! [`validation`] judges one custom resource alone, as the admission webhook does.
+
+pub mod validation;

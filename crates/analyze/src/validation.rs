@@ -1,0 +1,81 @@
+//! May this custom resource be written? (revisions.md §4.5; the webhook's half of admission)
+//!
+//! The API server has checked the schema before. What is checked here is what a schema cannot say: names of hosts and
+//! ports, regular expressions, combinations that mean nothing. Every problem of an object is reported at once.
+
+mod destination_rule;
+mod field;
+mod gateway;
+mod policy;
+mod service_entry;
+mod virtual_service;
+
+use api::kind::Kind;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use field::Problems;
+
+/// An object that carries this annotation is always refused: istiod writes one, as a dry run, to learn whether its
+/// webhook is called.
+pub const ALWAYS_REJECT: &str = "internal.istio.io/webhook-always-reject";
+
+/// Top-level fields that every object may have.
+const TOP_LEVEL: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+
+/// Checks one object. `Ok` holds warnings, `Err` why the object is refused.
+pub fn validate(object: &Value) -> Result<Vec<String>, String> {
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    let name = object["kind"].as_str().unwrap_or_default();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    if Kind::find(group, name).is_none() {
+        return Err(format!("unrecognized type {version}/{name}"));
+    }
+    let metadata = &object["metadata"];
+    let place = format!(
+        "{}/{}",
+        metadata["namespace"].as_str().unwrap_or_default(),
+        metadata["name"].as_str().unwrap_or_default()
+    );
+    let unknown = object
+        .as_object()
+        .into_iter()
+        .flatten()
+        .find(|(field, _)| !TOP_LEVEL.contains(&field.as_str()));
+    if let Some((field, _)) = unknown {
+        return Err(format!("unknown field {field:?} on {name} resource {place}"));
+    }
+    let mut problems = Problems::default();
+    if metadata["annotations"][ALWAYS_REJECT] == "true" {
+        problems.add("spec", "this object is always rejected");
+    }
+    check(name, &object["spec"], &mut problems).map_err(|error| format!("error decoding configuration: {error}"))?;
+    problems.into_result()
+}
+
+fn check(kind: &str, spec: &Value, problems: &mut Problems) -> Result<(), serde_json::Error> {
+    match kind {
+        "Gateway" => gateway::check(&decode(spec)?, problems),
+        "VirtualService" => virtual_service::check(&decode(spec)?, problems),
+        "DestinationRule" => destination_rule::check(&decode(spec)?, problems),
+        "ServiceEntry" => service_entry::check(&decode(spec)?, problems),
+        "WorkloadEntry" => service_entry::check_workload(&decode(spec)?, problems),
+        "AuthorizationPolicy" => policy::check_authorization(&decode(spec)?, problems),
+        "PeerAuthentication" => policy::check_peer(&decode(spec)?, problems),
+        "RequestAuthentication" => policy::check_request(&decode(spec)?, problems),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn decode<T: DeserializeOwned + Default>(spec: &Value) -> Result<T, serde_json::Error> {
+    if spec.is_null() {
+        Ok(T::default())
+    } else {
+        T::deserialize(spec)
+    }
+}
+
+#[cfg(test)]
+#[path = "validation_tests.rs"]
+mod tests;
