@@ -105,3 +105,20 @@ fn charts_carry_the_version_of_the_workspace() {
         assert!(values.contains(&format!("\n  tag: {}\n", env!("CARGO_PKG_VERSION"))), "charts/{chart}/values.yaml");
     }
 }
+
+/// `UPDATE=1 cargo test -p install` writes the file anew.
+#[test]
+fn crds_are_those_of_the_types() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/charts/base/files/crd-all.gen.yaml");
+    let documents: Vec<String> = api::crds()
+        .unwrap()
+        .iter()
+        .map(|crd| install::yaml::to_sorted(&serde_json::to_value(crd).unwrap()))
+        .collect();
+    let text = format!("# Generated from the types in crates/api; see crates/install/tests/charts.rs.\n{}\n", documents.join("\n---\n"));
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let stored = std::fs::read_to_string(&path).unwrap();
+    assert!(stored == text, "run UPDATE=1 cargo test -p install --test charts");
+}
