@@ -23,6 +23,10 @@ pub(crate) fn canonicalise(value: &mut Value) {
 }
 
 fn drop_zeros(fields: &mut Map<String, Value>) {
+    // An environment variable without a value is the empty one.
+    if fields.get("value").and_then(Value::as_str) == Some("") {
+        fields.shift_remove("value");
+    }
     for field in [
         "initialDelaySeconds",
         "hostPort",

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::golang::{self, ORIGINAL};
 use crate::merge::merge;
 use crate::workload::Workload;
+use crate::written;
 
 /// Everything that one rendering depends on.
 pub(crate) struct Data<'a> {
@@ -20,6 +21,7 @@ pub(crate) struct Data<'a> {
     pub(crate) proxy_config: &'a Json,
     pub(crate) revision: &'a str,
     pub(crate) native: bool,
+    pub(crate) compliance_policy: &'a str,
     pub(crate) uid: Option<i64>,
     pub(crate) gid: Option<i64>,
 }
@@ -68,9 +70,7 @@ fn changed(config: &Json) -> Json {
         .filter(|(key, value)| defaults.get(*key) != Some(value))
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect();
-    let mut sorted: Vec<(String, Json)> = kept.into_iter().collect();
-    sorted.sort_by(|left, right| left.0.cmp(&right.0));
-    Json::Object(sorted.into_iter().collect())
+    written::proxy_config(&Json::Object(kept))
 }
 
 impl Data<'_> {
@@ -107,7 +107,11 @@ impl Data<'_> {
             "ObjectMeta",
             golang::structure(&with_maps(&self.pod["metadata"], &["labels", "annotations"])),
         );
-        field("Spec", golang::structure(&self.pod["spec"]));
+        let mut spec = self.pod["spec"].clone();
+        if !spec["serviceAccountName"].is_string() {
+            spec["serviceAccountName"] = json!("");
+        }
+        field("Spec", golang::structure(&spec));
         field("ProxyConfig", proxy);
         field("MeshConfig", golang::message(&self.mesh_with_defaults()));
         field("Values", from_json(&self.config.values));
@@ -122,7 +126,7 @@ impl Data<'_> {
             .unwrap_or("PASSTHROUGH")
             .to_lowercase();
         field("InboundTrafficPolicyMode", text(&policy));
-        field("CompliancePolicy", text(""));
+        field("CompliancePolicy", text(self.compliance_policy));
         Value::Map(Arc::new(fields))
     }
 

@@ -126,7 +126,9 @@ pub(crate) fn extend(template: Template) -> Template {
         .func("excludeInterfaces", |arguments| {
             Ok(string(text(argument("excludeInterfaces", arguments, 0)?)))
         })
-        .func("otelResourceAttributes", |_| Ok(string("")))
+        .func("otelResourceAttributes", |arguments| {
+            Ok(string(resource_attributes(arguments)))
+        })
 }
 
 fn ports(template: Template) -> Template {
@@ -270,4 +272,52 @@ fn append_network(existing: &str, network: &str) -> String {
         Err(_) if existing.split(',').any(|n| n.trim() == network) => existing.to_owned(),
         Err(_) => format!("{existing}, {network}"),
     }
+}
+
+/// OpenTelemetry's resource attributes, where the mesh asks for its names of services.
+///
+/// Arguments: mesh configuration, annotations, labels, namespace, containers.
+fn resource_attributes(arguments: &[Value]) -> String {
+    let [mesh, annotations, labels, namespace, containers] = arguments else {
+        return String::new();
+    };
+    let asks = |provider: &Value| {
+        let tracing = provider.field("Opentelemetry");
+        let style = tracing.and_then(|tracing| tracing.field("ServiceAttributeEnrichment"));
+        style.is_some_and(|style| text(style) == "OTEL_SEMANTIC_CONVENTIONS")
+    };
+    let Some(Value::List(providers)) = mesh.field("ExtensionProviders") else {
+        return String::new();
+    };
+    if !providers.iter().any(asks) {
+        return String::new();
+    }
+    let name_of = |container: &Value| container.field("Name").map(text).unwrap_or_default();
+    let names: Vec<String> = match containers {
+        Value::List(containers) => containers
+            .iter()
+            .map(name_of)
+            .filter(|name| name != "istio-proxy")
+            .collect(),
+        _ => Vec::new(),
+    };
+    let given = |key: &str| annotations.field(&format!("resource.opentelemetry.io/{key}")).map(text);
+    let label = |key: &str| labels.field(key).map(text).filter(|value| !value.is_empty());
+    let namespace = Some(text(namespace))
+        .filter(|namespace| !namespace.is_empty())
+        .unwrap_or_else(|| "default".to_owned());
+    let instance = match names.as_slice() {
+        [only] => Some(format!("{namespace}.$(POD_NAME).{only}")),
+        _ => Some(format!("{namespace}.$(POD_NAME)")),
+    };
+    let version = label("app.kubernetes.io/version").or_else(|| label("service.istio.io/canonical-revision"));
+    let attributes = [
+        ("service.namespace", given("service.namespace").or(Some(namespace))),
+        ("service.version", given("service.version").or(version)),
+        ("service.instance.id", given("service.instance.id").or(instance)),
+    ];
+    let attributes = attributes
+        .into_iter()
+        .filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+    attributes.collect::<Vec<_>>().join(",")
 }

@@ -13,6 +13,9 @@ use crate::merge::merge;
 use crate::workload::Workload;
 use crate::{canonical, metrics, order, overlay, probe};
 
+/// The agent's port for probes and metrics, unless configured.
+const DEFAULT_STATUS_PORT: u16 = 15020;
+
 /// Why a pod cannot be injected; its creation is refused with this text.
 #[derive(Debug, thiserror::Error)]
 pub enum InjectError {
@@ -73,6 +76,8 @@ pub struct Injector {
     pub revision: String,
     /// Whether proxies are init containers that keep running, unless a pod says otherwise.
     pub native_sidecars: bool,
+    /// Cryptographic policy that proxies are told (`COMPLIANCE_POLICY`); empty for none.
+    pub compliance_policy: String,
 }
 
 impl Injector {
@@ -98,16 +103,14 @@ impl Injector {
     fn run(&self, request: Request<'_>) -> Result<Value, InjectError> {
         let mut original = request.pod.clone();
         prepare(&mut original);
-        overlay::undo(&mut original);
         let annotations = original["metadata"]["annotations"].clone();
         let native = self.is_native(&annotations);
         let mut pod = original.clone();
-        if native {
-            overlay::move_proxy_to_init(&mut pod);
-        }
+        overlay::undo(&mut pod, self.mesh_status_port());
+        let stripped = pod.clone();
         let workload = Workload::of(&original, request.namespace);
         let proxy_config = data::proxy_config(&self.mesh, &annotations).map_err(InjectError::Pod)?;
-        let (uid, gid) = openshift_ids(request.namespace_annotations);
+        let platform = OpenShift::of(request.namespace_annotations);
         let mut template = json!({});
         for name in self.template_names(&annotations) {
             let compiled = self.config.template(&name).ok_or_else(|| InjectError::NoTemplate {
@@ -119,15 +122,16 @@ impl Injector {
                 message,
             };
             let data = Data {
-                pod: &pod,
+                pod: &stripped,
                 workload: &workload,
                 config: &self.config,
                 mesh: &self.mesh,
                 proxy_config: &proxy_config,
                 revision: &self.revision,
                 native,
-                uid,
-                gid,
+                compliance_policy: &self.compliance_policy,
+                uid: platform.last_user,
+                gid: platform.last_group,
             };
             let text = compiled.map_err(|message| failed(message.to_owned()))?;
             let text = text
@@ -135,10 +139,15 @@ impl Injector {
                 .map_err(|error| failed(error.to_string()))?;
             let mut fragment: Value = serde_saphyr::from_str(&text).map_err(|error| failed(error.to_string()))?;
             canonical::canonicalise(&mut fragment);
+            overlay::follow_native_proxy(&mut pod, &fragment);
             merge(&mut template, &fragment);
             merge(&mut pod, &fragment);
         }
-        let overrides = overlay::reapply(&mut pod, &original, &template);
+        let overrides = overlay::reapply(&mut pod, &original, &template, platform.first_user);
+        let mode = annotations
+            .get("sidecar.istio.io/interceptionMode")
+            .or(proxy_config.get("interceptionMode"));
+        overlay::follow_proxy_user(&mut pod, mode.is_some_and(|mode| mode == "TPROXY"));
         self.finish(&mut pod, &template, &proxy_config, request, native, overrides)?;
         Ok(pod)
     }
@@ -153,15 +162,15 @@ impl Injector {
         native: bool,
         overrides: Option<String>,
     ) -> Result<(), InjectError> {
-        // Only a proxy serves probes and metrics; templates such as gRPC's without one leave the pod's own.
+        // Only a proxy answers probes; templates such as gRPC's without one leave the pod's own.
         let has_proxy = proxy_container(pod).is_some();
         let status_port = status_port(pod, proxy_config);
         let mut variables = self.cluster_environment(pod, request);
+        let merge = self.mesh["enablePrometheusMerge"].as_bool().unwrap_or(true);
+        if let Some(config) = metrics::merge(pod, merge, self.mesh_status_port()).map_err(InjectError::Pod)? {
+            variables.push((metrics::VARIABLE.to_owned(), config));
+        }
         if has_proxy && status_port != 0 {
-            let merge = self.mesh["enablePrometheusMerge"].as_bool().unwrap_or(true);
-            if let Some(config) = metrics::merge(pod, merge, status_port).map_err(InjectError::Pod)? {
-                variables.push((metrics::VARIABLE.to_owned(), config));
-            }
             if self.rewrites_probes(&pod["metadata"]["annotations"]) {
                 if let Some(probers) = probe::rewrite(pod, status_port) {
                     variables.push((probe::PROBERS.to_owned(), probers));
@@ -186,12 +195,6 @@ impl Injector {
             &self.revision
         };
         annotations[overlay::STATUS] = json!(overlay::status(template, revision));
-        if let Some(network) = request.environment.get("ISTIO_META_NETWORK") {
-            let labels = &mut pod["metadata"]["labels"];
-            if labels.get("topology.istio.io/network").is_none() {
-                labels["topology.istio.io/network"] = json!(network);
-            }
-        }
         let hold = proxy_config["holdApplicationUntilProxyStarts"]
             .as_bool()
             .unwrap_or(false)
@@ -201,6 +204,31 @@ impl Injector {
                 .unwrap_or(false);
         order::arrange(pod, native, hold);
         Ok(())
+    }
+
+    /// Cluster and network as the chart values name them.
+    fn known_topology(&self) -> BTreeMap<String, String> {
+        let named = [
+            (
+                "ISTIO_META_CLUSTER_ID",
+                self.config.value(&["global", "multiCluster", "clusterName"]),
+            ),
+            ("ISTIO_META_NETWORK", self.config.value(&["global", "network"])),
+        ];
+        let texts = named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?.as_str()?)));
+        texts
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(name, text)| (name.to_owned(), text.to_owned()))
+            .collect()
+    }
+
+    fn mesh_status_port(&self) -> u16 {
+        let port = self.mesh["defaultConfig"]["statusPort"]
+            .as_u64()
+            .and_then(|port| u16::try_from(port).ok());
+        port.unwrap_or(DEFAULT_STATUS_PORT)
     }
 
     fn is_native(&self, annotations: &Value) -> bool {
@@ -243,12 +271,16 @@ impl Injector {
 
     /// Variables that the webhook's path sets; they replace those of the template and stand at the end, by name.
     fn cluster_environment(&self, pod: &mut Value, request: Request<'_>) -> Vec<(String, String)> {
-        let mut variables = request.environment.clone();
+        let mut variables = self.known_topology();
+        variables.extend(request.environment.clone());
         if let Some(network) = pod["metadata"]["labels"]
             .get("topology.istio.io/network")
             .and_then(Value::as_str)
         {
             variables.insert("ISTIO_META_NETWORK".to_owned(), network.to_owned());
+        }
+        if let Some(network) = variables.get("ISTIO_META_NETWORK") {
+            pod["metadata"]["labels"]["topology.istio.io/network"] = json!(network);
         }
         if let Some(environment) = proxy_container(pod).and_then(|proxy| proxy["env"].as_array_mut()) {
             environment.retain(|variable| {
@@ -320,21 +352,39 @@ fn status_port(pod: &Value, proxy_config: &Value) -> u16 {
         .unwrap_or(15020)
 }
 
-/// OpenShift gives a namespace ranges of user and group numbers; the proxy takes the last of each (§5.5).
-fn openshift_ids(annotations: Option<&Labels>) -> (Option<i64>, Option<i64>) {
-    let last = |name: &str| {
-        let range = annotations?.get(name)?;
-        let first = range.split(',').next()?;
-        let (start, size) = first.split_once('/').or_else(|| first.split_once('-'))?;
-        let (start, size): (i64, i64) = (start.trim().parse().ok()?, size.trim().parse().ok()?);
-        if first.contains('/') {
-            start.checked_add(size)?.checked_sub(1)
-        } else {
-            Some(size)
+/// OpenShift gives a namespace ranges of user and group numbers: containers get the first, the proxy the last (§5.5).
+#[derive(Debug, Default, PartialEq)]
+struct OpenShift {
+    first_user: Option<i64>,
+    last_user: Option<i64>,
+    last_group: Option<i64>,
+}
+
+impl OpenShift {
+    fn of(annotations: Option<&Labels>) -> Self {
+        let range = |name: &str| {
+            let range = annotations?.get(name)?;
+            let first = range.split(',').next()?;
+            let sized = first.contains('/');
+            let (start, end) = first.split_once(if sized { '/' } else { '-' })?;
+            let (start, end): (i64, i64) = (start.trim().parse().ok()?, end.trim().parse().ok()?);
+            Some((
+                start,
+                if sized {
+                    start.checked_add(end)?.checked_sub(1)?
+                } else {
+                    end
+                },
+            ))
+        };
+        let users = range("openshift.io/sa.scc.uid-range");
+        let groups = range("openshift.io/sa.scc.supplemental-groups").or(users);
+        Self {
+            first_user: users.map(|(first, _)| first),
+            last_user: users.map(|(_, last)| last),
+            last_group: groups.map(|(_, last)| last),
         }
-    };
-    let uid = last("openshift.io/sa.scc.uid-range");
-    (uid, last("openshift.io/sa.scc.supplemental-groups").or(uid))
+    }
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ fn injector(native: bool) -> Injector {
         mesh: json!({}),
         revision: "canary".into(),
         native_sidecars: native,
+        compliance_policy: String::new(),
     }
 }
 
@@ -134,13 +135,16 @@ fn host_network_is_left_alone() {
 }
 
 #[test]
-fn openshift_ranges_give_the_last_number() {
+fn openshift_ranges_give_first_and_last_numbers() {
     let annotations = Labels::from([(
         "openshift.io/sa.scc.uid-range".to_owned(),
         "1000620000/10000".to_owned(),
     )]);
-    assert_eq!(
-        openshift_ids(Some(&annotations)),
-        (Some(1_000_629_999), Some(1_000_629_999))
-    );
+    let expected = OpenShift {
+        first_user: Some(1_000_620_000),
+        last_user: Some(1_000_629_999),
+        last_group: Some(1_000_629_999),
+    };
+    assert_eq!(OpenShift::of(Some(&annotations)), expected);
+    assert_eq!(OpenShift::of(None), OpenShift::default());
 }

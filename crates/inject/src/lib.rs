@@ -9,6 +9,7 @@
 //! | `merge` | how is a rendered fragment laid over a pod? |
 //! | `overlay` | what did the user customise in an injected container, and how is it kept? |
 //! | `probe`, `metrics`, `order` | what is rewritten after the templates? |
+//! | `canonical`, `written` | how do Kubernetes' own programs write it? |
 //! | [`injector`] | the steps in order (revisions.md §5.4) |
 //! | [`review`] | an admission review in, an admission review out (§5.2) |
 //!
@@ -28,6 +29,7 @@ mod overlay;
 mod probe;
 pub mod review;
 pub mod workload;
+mod written;
 
 pub use config::Config;
 pub use injector::{InjectError, Injector, Outcome, Request};

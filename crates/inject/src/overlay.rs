@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::merge::merge;
+use crate::{canonical, written};
 
 /// Annotation that keeps the user's own fragments of injected containers.
 pub(crate) const OVERRIDES: &str = "proxy.istio.io/overrides";
@@ -10,36 +11,30 @@ pub(crate) const OVERRIDES: &str = "proxy.istio.io/overrides";
 pub(crate) const STATUS: &str = "sidecar.istio.io/status";
 /// Image that stands for the injected one.
 const AUTO_IMAGE: &str = "auto";
+/// Lists of containers, in the order in which the annotations have them.
+const LISTS: [&str; 2] = ["containers", "initContainers"];
 
-const LISTS: [&str; 2] = ["initContainers", "containers"];
+/// The JSON that an annotation of the pod holds.
+fn annotation(pod: &Value, name: &str) -> Value {
+    let text = pod["metadata"]["annotations"].get(name).and_then(Value::as_str);
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
 
 /// Takes an earlier injection back: injected containers go, the user's fragments of them return.
-pub(crate) fn undo(pod: &mut Value) {
-    let annotation = |pod: &Value, name: &str| {
-        let text = pod["metadata"]["annotations"].get(name).and_then(Value::as_str);
-        text.and_then(|text| serde_json::from_str::<Value>(text).ok())
-    };
-    let Some(status) = annotation(pod, STATUS) else { return };
-    for list in LISTS {
-        let injected: Vec<&str> = status[list]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
-        let is_proxy_of_classic = |name: &str| list == "initContainers" && name == "istio-proxy";
-        if let Some(containers) = pod["spec"].get_mut(list).and_then(Value::as_array_mut) {
-            containers.retain(|c| {
-                let name = c["name"].as_str().unwrap_or_default();
-                !injected.contains(&name) || (is_proxy_of_classic(name) && !injected.contains(&name))
-            });
-        }
-    }
-    restore_metrics(pod);
-    let Some(overrides) = annotation(pod, OVERRIDES) else {
+///
+/// `status_port` tells the agent's own scrape annotations from the user's.
+pub(crate) fn undo(pod: &mut Value, status_port: u16) {
+    let status = annotation(pod, STATUS);
+    if status.is_null() {
         return;
-    };
+    }
+    let overrides = annotation(pod, OVERRIDES);
     for list in LISTS {
+        let injected = status[list].as_array().cloned().unwrap_or_default();
+        if let Some(containers) = pod["spec"].get_mut(list).and_then(Value::as_array_mut) {
+            containers.retain(|container| !injected.contains(&container["name"]));
+        }
         let fragments = overrides[list].as_array().cloned().unwrap_or_default();
         if fragments.is_empty() {
             continue;
@@ -49,35 +44,40 @@ pub(crate) fn undo(pod: &mut Value) {
             spec[list] = json!([]);
         }
         if let Some(containers) = spec[list].as_array_mut() {
-            for fragment in fragments {
-                containers.retain(|container| container["name"] != fragment["name"]);
-                containers.push(fragment);
+            let absent =
+                |fragment: &Value, containers: &[Value]| containers.iter().all(|c| c["name"] != fragment["name"]);
+            for mut fragment in fragments {
+                if absent(&fragment, containers) {
+                    own_word(&mut fragment, None);
+                    containers.push(fragment);
+                }
             }
         }
     }
-}
-
-/// Scrape annotations that point at the agent are ours; the next injection writes them again.
-fn restore_metrics(pod: &mut Value) {
-    let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() else {
-        return;
-    };
-    if annotations.get("prometheus.io/path").and_then(Value::as_str) == Some("/stats/prometheus") {
-        for name in ["prometheus.io/port", "prometheus.io/path", "prometheus.io/scrape"] {
-            annotations.shift_remove(name);
+    if let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() {
+        // Scrape annotations that point at the agent are ours; this injection writes them again.
+        if annotations.get("prometheus.io/port").and_then(Value::as_str) == Some(&status_port.to_string()) {
+            for name in ["prometheus.io/port", "prometheus.io/path", "prometheus.io/scrape"] {
+                annotations.shift_remove(name);
+            }
         }
+        annotations.shift_remove(STATUS);
     }
 }
 
-/// Moves a user-defined `istio-proxy` to where the native sidecar will be.
-pub(crate) fn move_proxy_to_init(pod: &mut Value) {
+/// Moves a user-defined `istio-proxy` to where the fragment will put the native sidecar.
+pub(crate) fn follow_native_proxy(pod: &mut Value, fragment: &Value) {
+    let is_proxy = |container: &Value| container["name"] == "istio-proxy";
+    if !fragment["spec"]["initContainers"]
+        .as_array()
+        .is_some_and(|list| list.iter().any(is_proxy))
+    {
+        return;
+    }
     let Some(containers) = pod["spec"]["containers"].as_array_mut() else {
         return;
     };
-    let Some(index) = containers
-        .iter()
-        .position(|container| container["name"] == "istio-proxy")
-    else {
+    let Some(index) = containers.iter().position(is_proxy) else {
         return;
     };
     let proxy = containers.remove(index);
@@ -90,45 +90,120 @@ pub(crate) fn move_proxy_to_init(pod: &mut Value) {
 
 /// Lays the user's fragments over the injected containers again: the user has the last word.
 ///
-/// `original` is the pod before injection, `template` what the templates alone made. Returns the fragments to keep.
-pub(crate) fn reapply(pod: &mut Value, original: &Value, template: &Value) -> Option<String> {
+/// `original` is the pod as it was sent, `template` what the templates alone made. `platform_user` is the user number
+/// that the platform itself gives to containers: not the user's word. Returns the fragments to keep, on the first
+/// injection of the pod.
+pub(crate) fn reapply(
+    pod: &mut Value,
+    original: &Value,
+    template: &Value,
+    platform_user: Option<i64>,
+) -> Option<String> {
+    let (status, existing) = (annotation(original, STATUS), annotation(original, OVERRIDES));
     let mut kept = Map::new();
     for list in LISTS {
-        let templated = template["spec"][list].as_array();
         let mut fragments = Vec::new();
-        for injected in templated.into_iter().flatten() {
-            let mine = LISTS
-                .iter()
-                .find_map(|place| find(&original["spec"][*place], &injected["name"]));
-            let Some(mut mine) = mine.cloned() else { continue };
-            if mine["image"] == AUTO_IMAGE {
-                if let Value::Object(fields) = &mut mine {
-                    fields.shift_remove("image");
-                }
+        for injected in template["spec"][list].as_array().into_iter().flatten() {
+            let name = &injected["name"];
+            if status[list].as_array().is_some_and(|names| names.contains(name))
+                && find(&existing[list], name).is_none()
+            {
+                // Made by an earlier injection; the template of today replaces it.
+                continue;
             }
+            let mine = find(&existing[list], name)
+                .or_else(|| LISTS.iter().find_map(|place| find(&original["spec"][*place], name)));
+            let Some(mut mine) = mine.cloned() else { continue };
+            own_word(&mut mine, platform_user);
             let containers = pod["spec"].get_mut(list).and_then(Value::as_array_mut);
             if let Some(target) = containers
                 .into_iter()
                 .flatten()
-                .find(|container| container["name"] == injected["name"])
+                .find(|container| container["name"] == *name)
             {
-                // The fragment was merged before; only what the template overwrote has to be said again.
                 merge(target, &mine);
                 if target["image"] == AUTO_IMAGE {
                     target["image"] = injected["image"].clone();
                 }
+                if platform_user.is_some() && target["securityContext"]["runAsUser"].as_i64() == platform_user {
+                    target["securityContext"]["runAsUser"] = injected["securityContext"]["runAsUser"].clone();
+                }
             }
-            fragments.push(mine);
+            fragments.push(written::container(&mine));
         }
         if !fragments.is_empty() {
             kept.insert(list.to_owned(), Value::Array(fragments));
         }
     }
-    let ordered: Map<String, Value> = ["containers", "initContainers"]
-        .iter()
-        .filter_map(|list| kept.remove(*list).map(|v| ((*list).to_owned(), v)))
-        .collect();
-    (!ordered.is_empty()).then(|| Value::Object(ordered).to_string())
+    (status.is_null() && !kept.is_empty()).then(|| Value::Object(kept).to_string())
+}
+
+/// What of a container is the user's own word.
+fn own_word(container: &mut Value, platform_user: Option<i64>) {
+    canonical::canonicalise(container);
+    if let Value::Object(fields) = container {
+        if fields.get("image").is_some_and(|image| image == AUTO_IMAGE) {
+            fields.shift_remove("image");
+        }
+        // Kubernetes writes an empty one always; it says nothing.
+        if fields
+            .get("resources")
+            .and_then(Value::as_object)
+            .is_some_and(Map::is_empty)
+        {
+            fields.shift_remove("resources");
+        }
+        if let Some(Value::Object(security)) = fields.get_mut("securityContext") {
+            if platform_user.is_some() && security.get("runAsUser").and_then(Value::as_i64) == platform_user {
+                security.shift_remove("runAsUser");
+            }
+        }
+    }
+}
+
+/// Redirection must spare the user that the proxy really runs as; TPROXY needs root (§5.4, step 6).
+pub(crate) fn follow_proxy_user(pod: &mut Value, tproxy: bool) {
+    let lists = || LISTS.iter();
+    let proxy = lists()
+        .find_map(|list| find(&pod["spec"][*list], &json!("istio-proxy")))
+        .cloned();
+    let Some(proxy) = proxy else { return };
+    let user = proxy["securityContext"]["runAsUser"].as_i64();
+    let Some(user) = user.filter(|user| *user != 0) else {
+        return;
+    };
+    let containers = pod["spec"].get_mut("initContainers").and_then(Value::as_array_mut);
+    for init in containers.into_iter().flatten() {
+        match init["name"].as_str() {
+            Some("istio-init" | "istio-validation") => {
+                if let Some(arguments) = init["args"].as_array_mut() {
+                    let flag = arguments.iter().position(|argument| argument == "-u");
+                    if let Some(value) = flag.and_then(|index| arguments.get_mut(index + 1)) {
+                        *value = json!(user.to_string());
+                    }
+                }
+                if init["name"] == "istio-validation" {
+                    init["securityContext"]["runAsUser"] = json!(user);
+                    if let Some(group) = proxy["securityContext"]["runAsGroup"].as_i64() {
+                        init["securityContext"]["runAsGroup"] = json!(group);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if tproxy {
+        for list in LISTS {
+            let containers = pod["spec"].get_mut(list).and_then(Value::as_array_mut);
+            for proxy in containers
+                .into_iter()
+                .flatten()
+                .filter(|container| container["name"] == "istio-proxy")
+            {
+                proxy["securityContext"]["runAsUser"] = json!(0);
+            }
+        }
+    }
 }
 
 fn find<'a>(list: &'a Value, name: &Value) -> Option<&'a Value> {

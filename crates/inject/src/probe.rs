@@ -24,7 +24,13 @@ pub(crate) fn rewrite(pod: &mut Value, status_port: u16) -> Option<String> {
             rewrite_container(container, status_port, &mut probers);
         }
     }
-    (!probers.is_empty()).then(|| Value::Object(probers).to_string())
+    (!probers.is_empty()).then(|| sorted_paths(probers))
+}
+
+/// The map as text: paths sorted, the entries as they were written.
+fn sorted_paths(probers: Map<String, Value>) -> String {
+    let sorted: std::collections::BTreeMap<String, Value> = probers.into_iter().collect();
+    Value::Object(sorted.into_iter().collect()).to_string()
 }
 
 /// What an earlier injection of the same pod recorded; maps of repeated injections are united.
