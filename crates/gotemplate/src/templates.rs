@@ -81,10 +81,9 @@ fn without_comments(source: &str) -> String {
     let mut rest = source;
     while let Some(start) = rest.find("{{") {
         let (before, action) = rest.split_at(start);
-        let (open, body) = if action.starts_with("{{- ") {
-            ("{{- ", &action[4..])
-        } else {
-            ("{{", &action[2..])
+        let (open, body) = match action.strip_prefix("{{- ") {
+            Some(body) => ("{{- ", body),
+            None => ("{{", &action[2..]),
         };
         let comment = body
             .trim_start()

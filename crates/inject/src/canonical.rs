@@ -89,7 +89,7 @@ fn quantity(text: &str) -> Option<String> {
     if number == 0 {
         return Some("0".to_owned());
     }
-    while number % 1000 == 0 && power + 1 < DECIMAL.len() {
+    while number.is_multiple_of(1000) && power + 1 < DECIMAL.len() {
         (number, power) = (number / 1000, power + 1);
     }
     Some(format!("{number}{}", DECIMAL[power]))

@@ -170,12 +170,12 @@ impl Injector {
         if let Some(config) = metrics::merge(pod, merge, self.mesh_status_port()).map_err(InjectError::Pod)? {
             variables.push((metrics::VARIABLE.to_owned(), config));
         }
-        if has_proxy && status_port != 0 {
-            if self.rewrites_probes(&pod["metadata"]["annotations"]) {
-                if let Some(probers) = probe::rewrite(pod, status_port) {
-                    variables.push((probe::PROBERS.to_owned(), probers));
-                }
-            }
+        if has_proxy
+            && status_port != 0
+            && self.rewrites_probes(&pod["metadata"]["annotations"])
+            && let Some(probers) = probe::rewrite(pod, status_port)
+        {
+            variables.push((probe::PROBERS.to_owned(), probers));
         }
         if let Some(proxy) = proxy_container(pod) {
             append_environment(proxy, variables);
@@ -184,10 +184,10 @@ impl Injector {
         for (name, value) in &self.config.injected_annotations {
             annotations[name] = json!(value);
         }
-        if let Some(overrides) = overrides {
-            if annotations.get(overlay::OVERRIDES).is_none() {
-                annotations[overlay::OVERRIDES] = json!(overrides);
-            }
+        if let Some(overrides) = overrides
+            && annotations.get(overlay::OVERRIDES).is_none()
+        {
+            annotations[overlay::OVERRIDES] = json!(overrides);
         }
         let revision = if self.revision.is_empty() {
             revision::name::DEFAULT

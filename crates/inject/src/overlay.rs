@@ -153,10 +153,11 @@ fn own_word(container: &mut Value, platform_user: Option<i64>) {
         {
             fields.shift_remove("resources");
         }
-        if let Some(Value::Object(security)) = fields.get_mut("securityContext") {
-            if platform_user.is_some() && security.get("runAsUser").and_then(Value::as_i64) == platform_user {
-                security.shift_remove("runAsUser");
-            }
+        if let Some(Value::Object(security)) = fields.get_mut("securityContext")
+            && platform_user.is_some()
+            && security.get("runAsUser").and_then(Value::as_i64) == platform_user
+        {
+            security.shift_remove("runAsUser");
         }
     }
 }
@@ -174,22 +175,19 @@ pub(crate) fn follow_proxy_user(pod: &mut Value, tproxy: bool) {
     };
     let containers = pod["spec"].get_mut("initContainers").and_then(Value::as_array_mut);
     for init in containers.into_iter().flatten() {
-        match init["name"].as_str() {
-            Some("istio-init" | "istio-validation") => {
-                if let Some(arguments) = init["args"].as_array_mut() {
-                    let flag = arguments.iter().position(|argument| argument == "-u");
-                    if let Some(value) = flag.and_then(|index| arguments.get_mut(index + 1)) {
-                        *value = json!(user.to_string());
-                    }
-                }
-                if init["name"] == "istio-validation" {
-                    init["securityContext"]["runAsUser"] = json!(user);
-                    if let Some(group) = proxy["securityContext"]["runAsGroup"].as_i64() {
-                        init["securityContext"]["runAsGroup"] = json!(group);
-                    }
+        if let Some("istio-init" | "istio-validation") = init["name"].as_str() {
+            if let Some(arguments) = init["args"].as_array_mut() {
+                let flag = arguments.iter().position(|argument| argument == "-u");
+                if let Some(value) = flag.and_then(|index| arguments.get_mut(index + 1)) {
+                    *value = json!(user.to_string());
                 }
             }
-            _ => {}
+            if init["name"] == "istio-validation" {
+                init["securityContext"]["runAsUser"] = json!(user);
+                if let Some(group) = proxy["securityContext"]["runAsGroup"].as_i64() {
+                    init["securityContext"]["runAsGroup"] = json!(group);
+                }
+            }
         }
     }
     if tproxy {

@@ -108,13 +108,13 @@ fn rewrite_one(
     if let Value::Object(fields) = probe {
         let original = fields.shift_remove(kind).unwrap_or_default();
         let mut get = json!({ "path": path, "port": status_port });
-        if kind == "httpGet" {
-            if let (Value::Object(get), Value::Object(original)) = (&mut get, original) {
-                for (field, value) in original {
-                    // Headers and host concern the application; the scheme is the agent's, plain HTTP.
-                    if field == "scheme" {
-                        get.insert(field, if value == "HTTPS" { json!("HTTP") } else { value });
-                    }
+        if kind == "httpGet"
+            && let (Value::Object(get), Value::Object(original)) = (&mut get, original)
+        {
+            for (field, value) in original {
+                // Headers and host concern the application; the scheme is the agent's, plain HTTP.
+                if field == "scheme" {
+                    get.insert(field, if value == "HTTPS" { json!("HTTP") } else { value });
                 }
             }
         }

@@ -46,16 +46,16 @@ impl Workload {
         let hash = metadata["labels"]["pod-template-hash"].as_str().unwrap_or_default();
         match workload.kind.as_str() {
             "ReplicaSet" => {
-                if let Some(name) = workload.name.strip_suffix(hash).and_then(|name| name.strip_suffix('-')) {
-                    if !hash.is_empty() {
-                        workload.name = name.to_owned();
-                        let rollout = metadata["labels"].get("rollouts-pod-template-hash").is_some();
-                        (workload.kind, workload.api_version) = if rollout {
-                            ("Rollout".to_owned(), "argoproj.io/v1alpha1".to_owned())
-                        } else {
-                            ("Deployment".to_owned(), "apps/v1".to_owned())
-                        };
-                    }
+                if let Some(name) = workload.name.strip_suffix(hash).and_then(|name| name.strip_suffix('-'))
+                    && !hash.is_empty()
+                {
+                    workload.name = name.to_owned();
+                    let rollout = metadata["labels"].get("rollouts-pod-template-hash").is_some();
+                    (workload.kind, workload.api_version) = if rollout {
+                        ("Rollout".to_owned(), "argoproj.io/v1alpha1".to_owned())
+                    } else {
+                        ("Deployment".to_owned(), "apps/v1".to_owned())
+                    };
                 }
             }
             "ReplicationController" if metadata["labels"].get("deploymentconfig").is_some() => {

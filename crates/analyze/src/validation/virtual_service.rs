@@ -113,19 +113,19 @@ fn check_http(field: &str, route: &HttpRoute, delegated: bool, problems: &mut Pr
             format!("{status} is no final HTTP status"),
         );
     }
-    if let Some(rewrite) = &route.rewrite {
-        if let Some(regex) = &rewrite.uri_regex_rewrite {
-            check_regex(
-                problems,
-                &format!("{field}.rewrite.uriRegexRewrite.match"),
-                &regex.pattern,
-            );
-            problems.require(
-                rewrite.uri.is_empty(),
-                format!("{field}.rewrite"),
-                "rewrite may only contain one of uri and uriRegexRewrite",
-            );
-        }
+    if let Some(rewrite) = &route.rewrite
+        && let Some(regex) = &rewrite.uri_regex_rewrite
+    {
+        check_regex(
+            problems,
+            &format!("{field}.rewrite.uriRegexRewrite.match"),
+            &regex.pattern,
+        );
+        problems.require(
+            rewrite.uri.is_empty(),
+            format!("{field}.rewrite"),
+            "rewrite may only contain one of uri and uriRegexRewrite",
+        );
     }
     check_duration(&format!("{field}.timeout"), route.timeout, problems);
     if let Some(retries) = &route.retries {
