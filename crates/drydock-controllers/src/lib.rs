@@ -15,9 +15,12 @@ mod selector;
 mod shell;
 mod world;
 
+mod autoscaler;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod garbage;
+mod job;
 mod load_balancer;
 mod namespace;
 mod namespace_defaults;
@@ -49,8 +52,11 @@ pub async fn run(client: Client, options: Options) {
     scheduler::start(&world, &mut runner);
     deployment::start(&world, &mut runner);
     replica_set::start(&world, &mut runner);
+    job::start(&world, &mut runner);
     endpoints::start(&world, &mut runner);
     load_balancer::start(&world, &mut runner);
+    disruption::start(&world, &mut runner);
+    autoscaler::start(&world, &mut runner);
     namespace::start(&world, &mut runner);
     garbage::start(&client, &mut runner);
     world.watch(&mut runner);
