@@ -7,6 +7,7 @@
 
 mod error;
 mod hash;
+mod history;
 mod meta;
 mod percent;
 mod pods;
@@ -16,6 +17,7 @@ mod shell;
 mod world;
 
 mod autoscaler;
+mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoints;
@@ -27,6 +29,7 @@ mod namespace_defaults;
 mod replica_set;
 mod root_ca;
 mod scheduler;
+mod stateful_set;
 
 pub use error::Error;
 pub use shell::Key;
@@ -52,6 +55,8 @@ pub async fn run(client: Client, options: Options) {
     scheduler::start(&world, &mut runner);
     deployment::start(&world, &mut runner);
     replica_set::start(&world, &mut runner);
+    stateful_set::start(&world, &mut runner);
+    daemon_set::start(&world, &mut runner);
     job::start(&world, &mut runner);
     endpoints::start(&world, &mut runner);
     load_balancer::start(&world, &mut runner);
