@@ -1,0 +1,124 @@
+//! HTTP to a port of a pod, through the API server's port-forward. The pod sees a caller on its loopback address.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client};
+
+use crate::gather::Ask;
+
+/// Largest answer read, in bytes: a configuration dump of a large mesh.
+const LARGEST_ANSWER: usize = 256 << 20;
+
+/// Why a request to a pod failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// The API server did not open the connection.
+    #[error("cannot forward to port {port} of pod {pod}: {message}")]
+    Connect {
+        /// The pod.
+        pod: String,
+        /// The port.
+        port: u16,
+        /// What went wrong.
+        message: String,
+    },
+    /// The pod did not answer.
+    #[error("pod {pod} does not answer {path}: {message}")]
+    Request {
+        /// The pod.
+        pod: String,
+        /// What was asked for.
+        path: String,
+        /// What went wrong.
+        message: String,
+    },
+    /// The pod refused.
+    #[error("pod {pod} answers {path} with status {status}: {body}")]
+    Status {
+        /// The pod.
+        pod: String,
+        /// What was asked for.
+        path: String,
+        /// HTTP status.
+        status: u16,
+        /// Begin of the answer.
+        body: String,
+    },
+}
+
+/// One HTTP request to a pod.
+pub async fn get(client: &Client, namespace: &str, pod: &str, port: u16, path: &str) -> Result<Bytes, ForwardError> {
+    request(client, namespace, pod, port, "GET", path).await
+}
+
+/// One HTTP request without a body to a pod.
+pub async fn request(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    port: u16,
+    method: &str,
+    path: &str,
+) -> Result<Bytes, ForwardError> {
+    let connect = |message: String| ForwardError::Connect { pod: pod.to_owned(), port, message };
+    let failed = |message: String| ForwardError::Request { pod: pod.to_owned(), path: path.to_owned(), message };
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut forward = pods.portforward(pod, &[port]).await.map_err(|error| connect(error.to_string()))?;
+    let stream = forward.take_stream(port).ok_or_else(|| connect("no stream".to_owned()))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
+    let driver = tokio::spawn(connection);
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::HOST, "localhost")
+        .header(http::header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| failed(error.to_string()))?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|error| failed(error.to_string()))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
+        let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let begin = String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned();
+        Err(ForwardError::Status { pod: pod.to_owned(), path: path.to_owned(), status: status.as_u16(), body: begin })
+    };
+    let result = answer.await;
+    driver.abort();
+    forward.abort();
+    result
+}
+
+/// Asks istiods through the API server.
+#[derive(Clone)]
+pub struct Forward {
+    client: Client,
+    namespace: String,
+}
+
+impl std::fmt::Debug for Forward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Forward").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+impl Forward {
+    /// For istiods of a system namespace.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self { client, namespace: namespace.to_owned() }
+    }
+}
+
+#[async_trait]
+impl Ask for Forward {
+    async fn ask(&self, pod: &str, path: &str) -> Result<Bytes, String> {
+        let port = api::names::port::MONITORING;
+        get(&self.client, &self.namespace, pod, port, path).await.map_err(|error| error.to_string())
+    }
+}
