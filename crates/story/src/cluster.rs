@@ -12,7 +12,7 @@ use crate::terminal;
 pub struct Cluster {
     pub kubeconfig: PathBuf,
     /// Data folder of a local cluster that was made for the stories.
-    local: Option<PathBuf>,
+    pub local: Option<PathBuf>,
 }
 
 /// Folder with the programs: beside this one.

@@ -157,6 +157,8 @@ impl Teller<'_> {
 struct Shell {
     programs: PathBuf,
     kubeconfig: PathBuf,
+    /// Data folder of a local cluster, so that `drydock` in a story means that cluster.
+    data_dir: Option<PathBuf>,
 }
 
 impl Shell {
@@ -171,6 +173,9 @@ impl Shell {
             .current_dir(self.programs.parent().unwrap_or(Path::new(".")))
             .stdin(Stdio::null())
             .kill_on_drop(true);
+        if let Some(folder) = &self.data_dir {
+            command.env("DRYDOCK_DATA_DIR", folder);
+        }
         let output = tokio::time::timeout(LONGEST, command.output()).await;
         match output {
             Ok(output) => {
