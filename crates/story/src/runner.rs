@@ -28,6 +28,7 @@ pub async fn run(stories: &[Story], kubeconfig: Option<PathBuf>, keep: bool, sho
     let shell = Shell {
         programs: programs.clone(),
         kubeconfig: cluster.kubeconfig.clone(),
+        data_dir: cluster.local.clone(),
     };
     let mut reports = Vec::new();
     for story in stories {
