@@ -1,0 +1,100 @@
+//! The wiring of the node: what is started, in which order, and what is taken down.
+
+mod events;
+mod network;
+mod objects;
+mod pods;
+mod register;
+mod teardown;
+
+pub use teardown::teardown;
+
+use crate::config::NodeConfig;
+use crate::error::{Error, Result};
+use crate::image::ImageStore;
+use crate::net::{self, Addresses};
+use crate::pod::Handle;
+use crate::runtime::Runtime;
+use crate::server;
+use events::Events;
+use objects::Objects;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Everything that the node's parts share.
+pub(crate) struct Node {
+    pub(crate) config: NodeConfig,
+    pub(crate) client: kube::Client,
+    pub(crate) runtime: Runtime,
+    pub(crate) shim: Vec<String>,
+    pub(crate) images: ImageStore,
+    pub(crate) addresses: Addresses,
+    pub(crate) objects: Objects,
+    pub(crate) events: Events,
+    /// CPUs and memory (bytes).
+    pub(crate) capacity: (i128, i128),
+    /// Workers by pod uid.
+    pods: Mutex<BTreeMap<String, Arc<Handle>>>,
+}
+
+impl Node {
+    /// The worker of a pod by uid.
+    fn worker(&self, uid: &str) -> Option<Arc<Handle>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    }
+
+    /// All workers.
+    pub(crate) fn workers(&self) -> Vec<Arc<Handle>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// A worker is done.
+    pub(crate) fn forget(&self, uid: &str) {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// Runs a node until an error that it cannot get over; dropping the future leaves containers running, for the next
+/// process to take over.
+///
+/// # Errors
+/// If the machine cannot run pods (no root, no runtime, no nftables), or the node's port cannot be opened.
+pub async fn run(client: kube::Client, config: NodeConfig) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::Network("running pods needs root: start again with sudo".into()));
+    }
+    for dir in [config.pods_dir(), config.run_dir().join("shim"), config.run_dir().join("netns"), config.run_dir().join("runtime")] {
+        std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+    }
+    // Secrets of pods are below: nobody but root looks inside.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    std::fs::set_permissions(config.node_dir(), private).map_err(Error::io("change mode of", &config.node_dir()))?;
+    net::host_up(&config).await?;
+    let (objects, feeds) = Objects::new(client.clone());
+    let (events, event_task) = Events::new(client.clone(), config.name.clone());
+    let node = Arc::new(Node {
+        runtime: Runtime { program: config.runtime()?, root: config.run_dir().join("runtime") },
+        shim: config.shim()?,
+        images: ImageStore::open(&config.image_dir())?,
+        addresses: Addresses::new(config.pod_cidr),
+        objects,
+        events,
+        capacity: register::capacity(),
+        pods: Mutex::default(),
+        client,
+        config,
+    });
+    pods::reserve_addresses(&node);
+    let (port, serving) = server::bind(node.clone()).await?;
+    let networking = network::start(node.clone()).await?;
+    tracing::info!(node = node.config.name, address = %node.config.node_ip(), port, "node runs");
+    tokio::select! {
+        () = event_task => {}
+        () = feeds.run(node.clone()) => {}
+        () = networking => {}
+        () = serving => {}
+        () = register::keep(node.clone(), port) => {}
+        () = pods::watch(node.clone()) => {}
+    }
+    Err(Error::Network("a part of the node ended".into()))
+}

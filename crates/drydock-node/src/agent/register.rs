@@ -1,0 +1,135 @@
+//! The Node object, its conditions, and the lease that shows that the node lives.
+
+use super::Node;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node as NodeObject;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+const LEASE_SECONDS: i64 = 40;
+/// Node status is written again after this even if nothing changed (kubelet: five minutes).
+const STATUS_EVERY: u32 = 30;
+/// The version the node reports: that of the API it was written for.
+const VERSION: &str = "v1.33.0";
+/// How much more than the machine has may be requested. One local node carries meshes whose requests were written for
+/// large clusters; the kernel shares fairly, and nothing is promised.
+const OVERCOMMIT: i128 = 16;
+
+/// CPUs and memory (bytes) of this machine.
+pub(super) fn capacity() -> (i128, i128) {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:")).and_then(|l| l.trim().trim_end_matches(" kB").parse::<i128>().ok());
+    (cpus as i128, kib.unwrap_or(1 << 20) * 1024)
+}
+
+/// Registers the node and keeps it alive.
+pub(super) async fn keep(node: Arc<Node>, port: u16) {
+    let mut beat: u32 = 0;
+    let mut registered = false;
+    loop {
+        let round = async {
+            if !registered || beat % STATUS_EVERY == 0 {
+                write_node(&node, port).await?;
+                registered = true;
+            }
+            renew(&node).await
+        };
+        let pause = match tokio::time::timeout(HEARTBEAT, round).await {
+            Ok(Ok(())) => HEARTBEAT,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "heartbeat failed");
+                if registered { Duration::from_secs(2) } else { Duration::from_millis(100) }
+            }
+            Err(_) => Duration::from_millis(100),
+        };
+        beat = beat.wrapping_add(1);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn write_node(node: &Node, port: u16) -> Result<(), kube::Error> {
+    let api: Api<NodeObject> = Api::all(node.client.clone());
+    let name = &node.config.name;
+    let object: NodeObject = serde_json::from_value(json!({
+        "metadata": {"name": name, "labels": labels(name)},
+        "spec": {"podCIDR": node.config.pod_cidr.to_string(), "podCIDRs": [node.config.pod_cidr.to_string()]},
+    }))
+    .map_err(kube::Error::SerdeError)?;
+    match api.create(&PostParams::default(), &object).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(e)) if e.code == 409 => {
+            api.patch(name, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": labels(name)}}))).await?;
+        }
+        Err(error) => return Err(error),
+    }
+    let patch = Patch::Merge(json!({ "status": status(node, port) }));
+    api.patch_status(name, &PatchParams::default(), &patch).await.map(drop)
+}
+
+fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn labels(name: &str) -> Value {
+    json!({
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": arch(),
+        "beta.kubernetes.io/os": "linux",
+        "beta.kubernetes.io/arch": arch(),
+        "node-role.kubernetes.io/control-plane": "",
+    })
+}
+
+fn status(node: &Node, port: u16) -> Value {
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let condition = |kind: &str, value: &str, reason: &str, message: &str| json!({"type": kind, "status": value, "reason": reason, "message": message, "lastHeartbeatTime": now, "lastTransitionTime": now});
+    let (cpus, memory) = node.capacity;
+    let amount = |factor: i128| json!({"cpu": (cpus * factor).to_string(), "memory": format!("{}Ki", memory * factor / 1024), "pods": "250", "ephemeral-storage": "100Gi"});
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_string();
+    let os = read("/etc/os-release").lines().find_map(|l| l.strip_prefix("PRETTY_NAME=").map(|n| n.trim_matches('"').to_string())).unwrap_or_else(|| "Linux".into());
+    let images = node.images.list().unwrap_or_default();
+    json!({
+        "addresses": [{"type": "InternalIP", "address": node.config.node_ip()}, {"type": "Hostname", "address": node.config.name}],
+        "capacity": amount(1),
+        "allocatable": amount(OVERCOMMIT),
+        "conditions": [
+            condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+            condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "images": images.keys().take(50).map(|r| json!({"names": [r.as_str()]})).collect::<Vec<_>>(),
+        "nodeInfo": {
+            "architecture": arch(), "operatingSystem": "linux", "osImage": os,
+            "kernelVersion": read("/proc/sys/kernel/osrelease"), "bootID": read("/proc/sys/kernel/random/boot_id"),
+            "machineID": read("/etc/machine-id"), "systemUUID": read("/etc/machine-id"),
+            "containerRuntimeVersion": format!("drydock://{}", env!("CARGO_PKG_VERSION")),
+            "kubeletVersion": VERSION, "kubeProxyVersion": VERSION,
+        },
+    })
+}
+
+async fn renew(node: &Node) -> Result<(), kube::Error> {
+    let api: Api<Lease> = Api::namespaced(node.client.clone(), "kube-node-lease");
+    let name = &node.config.name;
+    let spec = json!({"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": format!("{:.6}", jiff::Timestamp::now())});
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    match api.patch(name, &PatchParams::default(), &patch).await {
+        Err(kube::Error::Api(e)) if e.code == 404 => {
+            let lease: Lease = serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).map_err(kube::Error::SerdeError)?;
+            api.create(&PostParams::default(), &lease).await.map(drop)
+        }
+        other => other.map(drop),
+    }
+}

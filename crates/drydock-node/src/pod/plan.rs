@@ -1,0 +1,235 @@
+//! What a pod needs next. Pure: from the state of its containers to what to start and what to stop.
+
+use super::unit::{Phase, Role, Unit};
+use std::time::Instant;
+
+/// `restartPolicy` of the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Policy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+impl Policy {
+    pub(crate) fn parse(text: Option<&str>) -> Self {
+        match text {
+            Some("OnFailure") => Self::OnFailure,
+            Some("Never") => Self::Never,
+            _ => Self::Always,
+        }
+    }
+
+    fn restarts(self, code: i32) -> bool {
+        match self {
+            Self::Always => true,
+            Self::OnFailure => code != 0,
+            Self::Never => false,
+        }
+    }
+}
+
+/// How a pod ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Succeeded,
+    Failed,
+}
+
+/// What to do now. Indices are those of the containers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) start: Option<usize>,
+    pub(crate) stop: Vec<usize>,
+    /// Look again then, even if nothing happens.
+    pub(crate) wake: Option<Instant>,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+impl Plan {
+    fn start_when_due(&mut self, index: usize, unit: &Unit, now: Instant) {
+        match unit.retry_at {
+            Some(at) if at > now => self.wake = Some(self.wake.map_or(at, |w| w.min(at))),
+            _ if self.start.is_none() => self.start = Some(index),
+            _ => {}
+        }
+    }
+}
+
+fn is_new(unit: &Unit) -> bool {
+    matches!(unit.phase, Phase::New)
+}
+
+/// Whether every init container has done its part: ended well, or (sidecars) is up.
+pub(crate) fn initialized(units: &[Unit]) -> bool {
+    let done = |u: &Unit| match u.role {
+        Role::Init => u.ended().is_some_and(|e| e.exit.code == 0),
+        Role::Sidecar => u.started(),
+        Role::Main => true,
+    };
+    mains_begun(units) || units.iter().all(done)
+}
+
+/// Once a main container has run, init containers are history.
+pub(crate) fn mains_begun(units: &[Unit]) -> bool {
+    units.iter().any(|u| u.role == Role::Main && !is_new(u))
+}
+
+/// The next step of a pod that should run.
+pub(crate) fn next(units: &[Unit], policy: Policy, now: Instant) -> Plan {
+    let mut plan = Plan::default();
+    if mains_begun(units) {
+        run_mains(units, policy, now, &mut plan);
+        return plan;
+    }
+    for (index, unit) in units.iter().enumerate().filter(|(_, u)| u.role != Role::Main) {
+        match (&unit.phase, unit.role) {
+            (Phase::Ended(e), Role::Init) if e.exit.code == 0 => continue,
+            (Phase::Ended(_), Role::Init) if policy == Policy::Never => {
+                finish(units, Outcome::Failed, &mut plan);
+                return plan;
+            }
+            (Phase::Running(_), Role::Sidecar) if unit.started() => continue,
+            (Phase::Running(_), _) => return plan,
+            _ => {
+                plan.start_when_due(index, unit, now);
+                return plan;
+            }
+        }
+    }
+    begin_mains(units, now, &mut plan);
+    plan
+}
+
+/// Main containers start in order, each after the postStart hook of the one before.
+fn begin_mains(units: &[Unit], now: Instant, plan: &mut Plan) {
+    for (index, unit) in units.iter().enumerate().filter(|(_, u)| u.role == Role::Main) {
+        if is_new(unit) {
+            plan.start_when_due(index, unit, now);
+            // One that cannot start yet does not hold up the others.
+            if plan.start.is_some() {
+                return;
+            }
+        } else if unit.hook_pending {
+            return;
+        }
+    }
+}
+
+fn run_mains(units: &[Unit], policy: Policy, now: Instant, plan: &mut Plan) {
+    let over = |u: &Unit| u.ended().is_some_and(|e| !policy.restarts(e.exit.code));
+    let mains = || units.iter().filter(|u| u.role == Role::Main);
+    if mains().all(over) {
+        let failed = mains().any(|u| u.ended().is_some_and(|e| e.exit.code != 0));
+        finish(units, if failed { Outcome::Failed } else { Outcome::Succeeded }, plan);
+        return;
+    }
+    begin_mains(units, now, plan);
+    for (index, unit) in units.iter().enumerate() {
+        let again = match unit.role {
+            Role::Init => false,
+            Role::Sidecar => unit.ended().is_some(),
+            Role::Main => unit.ended().is_some() && !over(unit),
+        };
+        if again {
+            plan.start_when_due(index, unit, now);
+        }
+    }
+}
+
+/// The pod's work is done: what still runs is ended, then the outcome stands.
+fn finish(units: &[Unit], outcome: Outcome, plan: &mut Plan) {
+    plan.stop = stops(units);
+    if units.iter().all(|u| u.running().is_none()) {
+        plan.outcome = Some(outcome);
+    }
+}
+
+/// What to end next when a pod has to go: everything but sidecars at once, then sidecars one by one, last first.
+pub(crate) fn stops(units: &[Unit]) -> Vec<usize> {
+    let running = |role: fn(Role) -> bool| units.iter().enumerate().filter(move |(_, u)| role(u.role) && u.running().is_some());
+    let others: Vec<usize> = running(|r| r != Role::Sidecar).map(|(i, _)| i).collect();
+    let chosen = if others.is_empty() { running(|r| r == Role::Sidecar).last().map(|(i, _)| i).into_iter().collect() } else { others };
+    chosen.into_iter().filter(|i| !units[*i].stopping).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::pod::unit::Run;
+    use crate::runtime::Exit;
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::json;
+
+    /// `"i:0 s:r m:n"`: role, then n(ew), r(unning), R(unning, startup pending), h(ook pending) or an exit code.
+    fn units(text: &str) -> Vec<Unit> {
+        let containers = |mains: bool| -> Vec<_> {
+            let of = |w: &str| {
+                let startup = w.ends_with('R').then(|| json!({"tcpSocket": {"port": 1}}));
+                json!({"name": "c", "restartPolicy": w.starts_with('s').then_some("Always"), "startupProbe": startup})
+            };
+            text.split(' ').filter(|w| w.starts_with('m') == mains).map(of).collect()
+        };
+        let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": {"initContainers": containers(false), "containers": containers(true)}})).unwrap();
+        let mut units = Unit::all(&pod);
+        for (unit, word) in units.iter_mut().zip(text.split(' ')) {
+            let state = word.split(':').nth(1).unwrap();
+            if state != "n" {
+                unit.begin(Run { attempt: 0, id: String::new(), image_id: String::new(), started_at: jiff::Timestamp::UNIX_EPOCH, stop_signal: String::new() }, state == "h");
+            }
+            if let Ok(code) = state.parse() {
+                unit.end(Exit { code, out_of_memory: false, at: jiff::Timestamp::UNIX_EPOCH }, None, Instant::now());
+            }
+        }
+        units
+    }
+
+    fn check(state: &str, policy: Policy, start: Option<usize>, stop: &[usize], outcome: Option<Outcome>) {
+        let plan = next(&units(state), policy, Instant::now() + std::time::Duration::from_secs(1));
+        assert_eq!((plan.start, plan.stop.as_slice(), plan.outcome), (start, stop, outcome), "{state}");
+    }
+
+    #[test]
+    fn init_containers_one_after_the_other() {
+        check("i:n i:n m:n", Policy::Always, Some(0), &[], None);
+        check("i:r i:n m:n", Policy::Always, None, &[], None);
+        check("i:0 i:n m:n", Policy::Always, Some(1), &[], None);
+        check("i:1 i:n m:n", Policy::Always, Some(0), &[], None);
+        check("i:1 i:n m:n", Policy::Never, None, &[], Some(Outcome::Failed));
+        check("i:0 i:0 m:n m:n", Policy::Always, Some(2), &[], None);
+    }
+
+    #[test]
+    fn sidecars_gate_what_follows_and_end_last() {
+        check("s:R m:n", Policy::Always, None, &[], None);
+        check("s:r m:n", Policy::Always, Some(1), &[], None);
+        check("s:1 m:r", Policy::Never, Some(0), &[], None);
+        check("s:r s:r m:0", Policy::Never, None, &[1], None);
+        check("s:r s:0 m:0", Policy::Never, None, &[0], None);
+        check("s:0 s:0 m:0", Policy::Never, None, &[], Some(Outcome::Succeeded));
+        check("s:r i:1 m:n", Policy::Never, None, &[0], None);
+    }
+
+    #[test]
+    fn mains_restart_by_policy_and_wait_for_hooks() {
+        check("m:h m:n", Policy::Always, None, &[], None);
+        check("m:r m:n", Policy::Always, Some(1), &[], None);
+        check("m:0 m:r", Policy::Always, Some(0), &[], None);
+        check("m:0 m:r", Policy::OnFailure, None, &[], None);
+        check("m:0 m:3", Policy::Never, None, &[], Some(Outcome::Failed));
+        check("m:0 m:3", Policy::OnFailure, Some(1), &[], None);
+    }
+
+    #[test]
+    fn a_second_failure_waits() {
+        let mut units = units("m:1");
+        let run = Run { attempt: 1, id: String::new(), image_id: String::new(), started_at: jiff::Timestamp::UNIX_EPOCH, stop_signal: String::new() };
+        units[0].begin(run, false);
+        let now = Instant::now();
+        units[0].end(Exit { code: 1, out_of_memory: false, at: jiff::Timestamp::UNIX_EPOCH }, None, now);
+        let plan = next(&units, Policy::Always, now);
+        assert_eq!((plan.start, plan.wake.map(|w| (w - now).as_secs())), (None, Some(10)));
+        assert_eq!(units[0].waiting.as_ref().unwrap().reason, "CrashLoopBackOff");
+    }
+}
