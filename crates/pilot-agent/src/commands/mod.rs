@@ -1,0 +1,5 @@
+//! Subcommands beside `proxy`.
+
+pub mod iptables;
+pub mod request;
+pub mod wait;
