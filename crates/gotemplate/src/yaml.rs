@@ -1,14 +1,323 @@
-//! YAML as templates write and read it.
+//! YAML as Kubernetes' Go programs write it, byte for byte: the same quotes, the same indentation.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
 
 /// Block YAML of a JSON value, without a final line break. Keys keep the order of the value.
-pub fn to_yaml(json: &serde_json::Value) -> String {
+pub fn to_yaml(json: &Value) -> String {
+    let mut text = String::new();
     match json {
-        // The emitter's own forms for these differ between versions; these are Go's.
-        serde_json::Value::Null => "null".to_owned(),
-        serde_json::Value::Object(fields) if fields.is_empty() => "{}".to_owned(),
-        serde_json::Value::Array(items) if items.is_empty() => "[]".to_owned(),
-        _ => serde_saphyr::to_string(json)
-            .map(|text| text.trim_end().to_owned())
-            .unwrap_or_default(),
+        Value::Object(fields) if !fields.is_empty() => mapping(&mut text, fields, 0),
+        Value::Array(items) if !items.is_empty() => sequence(&mut text, items, 0),
+        scalar => {
+            text.push_str(&flat(scalar, 0));
+            text.push('\n');
+        }
+    }
+    text.truncate(text.trim_end_matches('\n').len());
+    text
+}
+
+fn mapping(text: &mut String, fields: &serde_json::Map<String, Value>, indent: usize) {
+    for (index, (key, value)) in fields.iter().enumerate() {
+        if index > 0 {
+            pad(text, indent);
+        }
+        let _ = write!(text, "{}:", scalar_text(key, indent));
+        match value {
+            Value::Object(inner) if !inner.is_empty() => {
+                text.push('\n');
+                pad(text, indent + 2);
+                mapping(text, inner, indent + 2);
+            }
+            // A list stands under its key without further indentation.
+            Value::Array(items) if !items.is_empty() => {
+                text.push('\n');
+                pad(text, indent);
+                sequence(text, items, indent);
+            }
+            scalar => {
+                let _ = writeln!(text, " {}", flat(scalar, indent + 2));
+            }
+        }
+    }
+}
+
+fn sequence(text: &mut String, items: &[Value], indent: usize) {
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            pad(text, indent);
+        }
+        text.push_str("- ");
+        match item {
+            Value::Object(inner) if !inner.is_empty() => mapping(text, inner, indent + 2),
+            Value::Array(inner) if !inner.is_empty() => sequence(text, inner, indent + 2),
+            scalar => {
+                let _ = writeln!(text, "{}", flat(scalar, indent + 2));
+            }
+        }
+    }
+}
+
+fn pad(text: &mut String, indent: usize) {
+    text.extend(std::iter::repeat_n(' ', indent));
+}
+
+/// A value that fits behind its key; a text of several lines continues at `indent`.
+fn flat(value: &Value, indent: usize) -> String {
+    match value {
+        Value::Object(_) => "{}".to_owned(),
+        Value::Array(_) => "[]".to_owned(),
+        Value::String(text) => scalar_text(text, indent),
+        other => other.to_string(),
+    }
+}
+
+fn scalar_text(text: &str, indent: usize) -> String {
+    let printable = |c: char| {
+        c == '\n' || c == '\t' || (c >= ' ' && c != '\u{7f}' && !('\u{80}'..'\u{a0}').contains(&c) && c != '\u{feff}')
+    };
+    let blank_before_break = text.contains(" \n");
+    if !text.chars().all(printable) || (text.contains('\n') && blank_before_break) {
+        return double_quoted(text);
+    }
+    if text.contains('\n') {
+        return literal(text, indent);
+    }
+    if is_other_type(text) {
+        return double_quoted(text);
+    }
+    if !is_plain(text) {
+        return format!("'{}'", text.replace('\'', "''"));
+    }
+    text.to_owned()
+}
+
+fn double_quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            '\0' => quoted.push_str("\\0"),
+            '\u{7}' => quoted.push_str("\\a"),
+            '\u{8}' => quoted.push_str("\\b"),
+            '\u{1b}' => quoted.push_str("\\e"),
+            '\u{feff}' => quoted.push_str("\\uFEFF"),
+            c if (c as u32) < 0x20 || (0x7f..0xa0).contains(&(c as u32)) => {
+                let _ = write!(quoted, "\\x{:02X}", c as u32);
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A block of lines, `|`.
+fn literal(text: &str, indent: usize) -> String {
+    let mut block = "|".to_owned();
+    // A reader takes the indentation from the first line, so a first line with blanks of its own needs a hint.
+    if text.starts_with([' ', '\n']) {
+        block.push('2');
+    }
+    if !text.ends_with('\n') {
+        block.push('-');
+    } else if text.ends_with("\n\n") || text == "\n" {
+        block.push('+');
+    }
+    for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
+        block.push('\n');
+        if !line.is_empty() {
+            pad(&mut block, indent.max(2));
+            block.push_str(line);
+        }
+    }
+    block
+}
+
+/// Whether a text without quotes would be read as something else than text.
+fn is_other_type(text: &str) -> bool {
+    const WORDS: [&str; 11] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", "<<"];
+    if text.is_empty() || WORDS.iter().any(|word| same_word(word, text)) {
+        return true;
+    }
+    is_number(text) || is_date(text)
+}
+
+/// Words count in lower case, in upper case and with a capital.
+fn same_word(word: &str, text: &str) -> bool {
+    let capital = || {
+        let mut letters = word.chars();
+        letters
+            .next()
+            .map(|first| first.to_ascii_uppercase().to_string() + letters.as_str())
+    };
+    text == word || text == word.to_ascii_uppercase() || Some(text.to_owned()) == capital()
+}
+
+fn is_number(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
+        return true;
+    }
+    let plain: String = unsigned.chars().filter(|c| *c != '_').collect();
+    let digits = |text: &str, test: fn(&char) -> bool| !text.is_empty() && text.chars().all(|c| test(&c));
+    let based = [
+        ("0x", (|c| c.is_ascii_hexdigit()) as fn(&char) -> bool),
+        ("0b", |c| matches!(c, '0' | '1')),
+        ("0o", |c| ('0'..='7').contains(c)),
+    ];
+    if based
+        .iter()
+        .any(|(prefix, test)| plain.strip_prefix(prefix).is_some_and(|rest| digits(rest, *test)))
+    {
+        return true;
+    }
+    let decimal: fn(&char) -> bool = |c| c.is_ascii_digit();
+    if !plain.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return false;
+    }
+    // Base 60, which old readers take for a time: 12:30:45.
+    if plain.contains(':') {
+        let mut parts = plain.split(':');
+        let first = parts.next().unwrap_or_default();
+        return digits(first, decimal)
+            && parts.all(|part| {
+                let part = part.split('.').next().unwrap_or_default();
+                (1..=2).contains(&part.len()) && digits(part, decimal) && part.parse::<u8>().is_ok_and(|n| n < 60)
+            });
+    }
+    let (mantissa, exponent) = plain
+        .split_once(['e', 'E'])
+        .map_or((plain.as_str(), None), |(m, e)| (m, Some(e)));
+    let exponent_ok = exponent.is_none_or(|e| digits(e.strip_prefix(['+', '-']).unwrap_or(e), decimal));
+    let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(w, f)| (w, Some(f)));
+    let mantissa_ok = match fraction {
+        None => digits(whole, decimal),
+        Some(fraction) => {
+            (whole.is_empty() || digits(whole, decimal))
+                && (fraction.is_empty() || digits(fraction, decimal))
+                && mantissa != "."
+        }
+    };
+    exponent_ok && mantissa_ok
+}
+
+/// `2024-01-31`, perhaps with a time behind it.
+fn is_date(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(3, '-').collect();
+    let [year, month, rest] = parts[..] else { return false };
+    let number =
+        |text: &str, longest: usize| (1..=longest).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    let day: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let after = &rest[day.len()..];
+    year.len() == 4
+        && number(year, 4)
+        && number(month, 2)
+        && number(&day, 2)
+        && (after.is_empty() || after.starts_with(['T', 't', ' ']))
+}
+
+/// Whether a text can stand without quotes.
+fn is_plain(text: &str) -> bool {
+    let mut characters = text.chars().peekable();
+    let Some(first) = characters.next() else { return false };
+    if text.starts_with(' ') || text.ends_with(' ') || text.starts_with("---") || text.starts_with("...") {
+        return false;
+    }
+    let before_blank = |next: Option<&char>| next.is_none_or(|c| c.is_whitespace());
+    match first {
+        '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' | '=' => {
+            return false;
+        }
+        '-' | '?' | ':' if before_blank(characters.peek()) => return false,
+        _ => {}
+    }
+    let mut previous = first;
+    while let Some(c) = characters.next() {
+        match c {
+            ':' if before_blank(characters.peek()) => return false,
+            '#' if previous.is_whitespace() => return false,
+            '\t' => return false,
+            _ => {}
+        }
+        previous = c;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(text: &str, expected: &str) {
+        assert_eq!(to_yaml(&json!({ "k": text })), format!("k: {expected}"), "{text:?}");
+        let read: Result<Value, _> = serde_saphyr::from_str(&to_yaml(&json!({ "k": text })));
+        assert_eq!(read.ok(), Some(json!({ "k": text })), "and back");
+    }
+
+    #[test]
+    fn texts_are_quoted_as_go_does() {
+        for plain in [
+            "abc",
+            "a b",
+            "a:b",
+            "a#b",
+            "-a",
+            "$(X)",
+            "/a/b",
+            "1.2.3",
+            "a,b",
+            "1.2.3.4/32",
+            "http://a:80",
+        ] {
+            check(plain, plain);
+        }
+        for other in [
+            "1",
+            "15001",
+            "1.5",
+            "true",
+            "yes",
+            "Null",
+            "~",
+            "",
+            "0x1F",
+            "1e3",
+            "12:30",
+            "2024-01-31",
+            "n",
+        ] {
+            check(other, &format!("\"{other}\""));
+        }
+        check("*", "'*'");
+        check("{\"a\":1}", "'{\"a\":1}'");
+        check("it's: x", "'it''s: x'");
+        check("a ", "'a '");
+        check("a: b", "'a: b'");
+        check("- a", "'- a'");
+        check("%d", "'%d'");
+    }
+
+    #[test]
+    fn several_lines_are_blocks() {
+        check("a\nb\n", "|\n  a\n  b");
+        check("a\nb", "|-\n  a\n  b");
+        check("a \nb", "\"a \\nb\"");
+        assert_eq!(to_yaml(&json!({"a": {"b": "x\ny\n"}})), "a:\n  b: |\n    x\n    y");
+        assert_eq!(to_yaml(&json!([{"a": "x\ny"}])), "- a: |-\n    x\n    y");
+    }
+
+    #[test]
+    fn lists_stand_under_their_keys() {
+        let json = json!({"a": [{"b": 1, "c": ["x", {}]}, []], "d": {}, "e": null});
+        assert_eq!(to_yaml(&json), "a:\n- b: 1\n  c:\n  - x\n  - {}\n- []\nd: {}\ne: null");
     }
 }

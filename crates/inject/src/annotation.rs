@@ -22,8 +22,8 @@ const CHECKS: [(&str, Check); 21] = [
     ("readiness.status.sidecar.istio.io/initialDelaySeconds", seconds),
     ("readiness.status.sidecar.istio.io/periodSeconds", seconds),
     ("readiness.status.sidecar.istio.io/failureThreshold", seconds),
-    ("traffic.sidecar.istio.io/includeOutboundIPRanges", ranges_or_all),
-    ("traffic.sidecar.istio.io/excludeOutboundIPRanges", ranges),
+    ("traffic.sidecar.istio.io/includeOutboundIPRanges", included_ranges),
+    ("traffic.sidecar.istio.io/excludeOutboundIPRanges", excluded_ranges),
     ("traffic.sidecar.istio.io/includeInboundPorts", ports_or_all),
     ("traffic.sidecar.istio.io/excludeInboundPorts", ports),
     ("traffic.sidecar.istio.io/includeOutboundPorts", ports),
@@ -100,8 +100,16 @@ fn ports_or_all(value: &str) -> Result<(), String> {
     if value == "*" { Ok(()) } else { ports(value) }
 }
 
-fn ranges_or_all(value: &str) -> Result<(), String> {
-    if value == "*" { Ok(()) } else { ranges(value) }
+fn included_ranges(value: &str) -> Result<(), String> {
+    if value == "*" {
+        Ok(())
+    } else {
+        ranges(value).map_err(|why| format!("includeIPRanges invalid: {why}"))
+    }
+}
+
+fn excluded_ranges(value: &str) -> Result<(), String> {
+    ranges(value).map_err(|why| format!("excludeIPRanges invalid: {why}"))
 }
 
 fn ranges(value: &str) -> Result<(), String> {

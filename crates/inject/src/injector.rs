@@ -54,6 +54,8 @@ pub struct Request<'a> {
     pub namespace_annotations: Option<&'a Labels>,
     /// Environment variables from the webhook's path: cluster, network and others.
     pub environment: &'a BTreeMap<String, String>,
+    /// The pod's workload, if the caller knows it; else it is told from the pod's owner.
+    pub workload: Option<&'a Workload>,
 }
 
 /// What became of a pod.
@@ -108,7 +110,10 @@ impl Injector {
         let mut pod = original.clone();
         overlay::undo(&mut pod, self.mesh_status_port());
         let stripped = pod.clone();
-        let workload = Workload::of(&original, request.namespace);
+        let workload = request
+            .workload
+            .cloned()
+            .unwrap_or_else(|| Workload::of(&original, request.namespace));
         let proxy_config = data::proxy_config(&self.mesh, &annotations).map_err(InjectError::Pod)?;
         let platform = OpenShift::of(request.namespace_annotations);
         let mut template = json!({});

@@ -50,6 +50,7 @@ fn inject(native: bool, pod: Value) -> Result<Outcome, InjectError> {
         namespace: "app",
         namespace_annotations: None,
         environment: &environment,
+        workload: None,
     })
 }
 

@@ -11,6 +11,7 @@
 //! | `probe`, `metrics`, `order` | what is rewritten after the templates? |
 //! | `canonical`, `written` | how do Kubernetes' own programs write it? |
 //! | [`injector`] | the steps in order (revisions.md §5.4) |
+//! | [`document`] | what becomes of the workloads in a file (§5.9)? |
 //! | [`review`] | an admission review in, an admission review out (§5.2) |
 //!
 //! Everything is pure: the caller fetches configuration and answers the HTTP request.
@@ -19,6 +20,7 @@ pub mod annotation;
 mod canonical;
 pub mod config;
 mod data;
+pub mod document;
 mod functions;
 mod golang;
 pub mod injector;

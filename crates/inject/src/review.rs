@@ -68,6 +68,7 @@ pub fn answer(
         namespace,
         namespace_annotations: annotations.as_ref(),
         environment,
+        workload: None,
     });
     match outcome {
         Ok(Outcome::Skipped(skip)) => (

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use inject::document::inject_documents;
 use inject::{Config, Injector, Outcome, Request};
 use serde_json::{Value, json};
 
@@ -134,7 +135,7 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-fn run(folder: &Path, case: &Value, cluster: &Value) -> Result<(), String> {
+fn injector(folder: &Path, case: &Value) -> Result<Injector, String> {
     let settings = case["settings"].as_str().unwrap_or("default");
     let read = |name: &str| {
         let own = folder.join("settings").join(settings).join(name);
@@ -154,37 +155,46 @@ fn run(folder: &Path, case: &Value, cluster: &Value) -> Result<(), String> {
     );
     let mode = case["env"]["ENABLE_NATIVE_SIDECARS"].as_str();
     let native = mode != Some("false") && case["nodes"] != "older";
-    let injector = Injector {
+    Ok(Injector {
         config: Config::parse(&read("config.yaml"), &read("values.json")).map_err(|error| error.to_string())?,
         mesh,
         revision: "default".into(),
         native_sidecars: native,
         compliance_policy: case["env"]["COMPLIANCE_POLICY"].as_str().unwrap_or_default().into(),
-    };
-    let input = folder.join(case["input"].as_str().unwrap());
+    })
+}
+
+fn annotations(cluster: &Value, namespace: &str) -> Option<BTreeMap<String, String>> {
+    let found = cluster["namespaces"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|n| n["name"] == namespace);
+    found.map(|namespace| serde_json::from_value(namespace["annotations"].clone()).unwrap())
+}
+
+/// A pod through the webhook's path.
+fn webhook(folder: &Path, case: &Value, cluster: &Value) -> Result<(), String> {
+    let injector = injector(folder, case)?;
     let golden = case["golden"].as_str().map(|golden| documents(&folder.join(golden)));
     let mut problems = Vec::new();
-    for (index, document) in documents(&input).iter().enumerate() {
+    for (index, document) in documents(&folder.join(case["input"].as_str().unwrap()))
+        .iter()
+        .enumerate()
+    {
         let Some(pod) = pod_of(document, true) else { continue };
         let namespace = document["metadata"]["namespace"].as_str().unwrap_or("default");
-        let annotations = cluster["namespaces"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|n| n["name"] == namespace);
-        let annotations = annotations.map(|n| serde_json::from_value(n["annotations"].clone()).unwrap());
+        let annotations = annotations(cluster, namespace);
         let environment = BTreeMap::new();
         let outcome = injector.inject(Request {
             pod: &pod,
             namespace,
             namespace_annotations: annotations.as_ref(),
             environment: &environment,
+            workload: None,
         });
         if let Some(expected) = case["expectedError"].as_str() {
-            return match outcome {
-                Err(error) if error.to_string().to_lowercase().contains(expected) => Ok(()),
-                other => Err(format!("expected an error with {expected:?}, got {other:?}")),
-            };
+            return expect_error(outcome.map(drop).map_err(|error| error.to_string()), expected);
         }
         let result = match outcome.map_err(|error| error.to_string())? {
             Outcome::Skipped(_) => pod,
@@ -200,37 +210,88 @@ fn run(folder: &Path, case: &Value, cluster: &Value) -> Result<(), String> {
     }
 }
 
-#[test]
-fn injected_pods_equal_the_recorded_ones() {
+fn expect_error(outcome: Result<(), String>, expected: &str) -> Result<(), String> {
+    match outcome {
+        Err(error) if error.to_lowercase().contains(expected) => Ok(()),
+        other => Err(format!("expected an error with {expected:?}, got {other:?}")),
+    }
+}
+
+/// A file, compared as text.
+fn file(folder: &Path, case: &Value, cluster: &Value) -> Result<(), String> {
+    let injector = injector(folder, case)?;
+    let input = std::fs::read_to_string(folder.join(case["input"].as_str().unwrap())).unwrap();
+    let output = inject_documents(&injector, &input, |namespace| annotations(cluster, namespace));
+    if let Some(expected) = case["expectedError"].as_str() {
+        return expect_error(output.map(drop).map_err(|error| error.to_string()), expected);
+    }
+    let output = output.map_err(|error| error.to_string())?;
+    let expected = std::fs::read_to_string(folder.join(case["golden"].as_str().unwrap())).unwrap();
+    if output == expected {
+        return Ok(());
+    }
+    let lines = output
+        .lines()
+        .zip(expected.lines())
+        .enumerate()
+        .filter(|(_, (got, want))| got != want);
+    let shown = lines
+        .take(6)
+        .map(|(n, (got, want))| format!("{}: got {got:?}\n         want {want:?}", n + 1));
+    Err(format!(
+        "{}\n    {} lines, expected {}",
+        shown.collect::<Vec<_>>().join("\n    "),
+        output.lines().count(),
+        expected.lines().count()
+    ))
+}
+
+/// One way to inject a case.
+type Way = fn(&Path, &Value, &Value) -> Result<(), String>;
+
+fn check(path: &str, run: Way) {
     let Some(folder) = folder() else { return };
-    let cases: Value = serde_saphyr::from_str(&std::fs::read_to_string(folder.join("cases.yaml")).unwrap()).unwrap();
-    let cluster: Value =
-        serde_saphyr::from_str(&std::fs::read_to_string(folder.join("cluster.yaml")).unwrap()).unwrap();
+    let read =
+        |name: &str| -> Value { serde_saphyr::from_str(&std::fs::read_to_string(folder.join(name)).unwrap()).unwrap() };
+    let (cases, cluster) = (read("cases.yaml"), read("cluster.yaml"));
     let only = std::env::var("INJECTION_CASE").ok();
     let (mut passed, mut failed) = (0, Vec::new());
     for case in cases["cases"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
-        let webhook = case["paths"].as_array().unwrap().iter().any(|path| path == "webhook");
-        if !webhook || only.as_ref().is_some_and(|only| only != name) {
+        let wanted = case["paths"].as_array().unwrap().iter().any(|p| p == path);
+        if !wanted || only.as_ref().is_some_and(|only| only != name) {
             continue;
         }
         match run(&folder, case, &cluster) {
             Ok(()) => passed += 1,
             Err(problem) => failed.push(format!(
                 "{name}:\n    {}",
-                if only.is_some() {
-                    problem
-                } else {
-                    problem.chars().take(600).collect()
-                }
+                problem
+                    .chars()
+                    .take(if only.is_some() { 100_000 } else { 600 })
+                    .collect::<String>()
             )),
         }
     }
-    println!("{passed} passed, {} failed\n{}", failed.len(), failed.join("\n"));
+    println!(
+        "{path}: {passed} passed, {} failed\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
     assert!(
         failed.is_empty(),
         "{} of {} cases differ",
         failed.len(),
         passed + failed.len()
     );
+}
+
+#[test]
+fn injected_pods_equal_the_recorded_ones() {
+    check("webhook", webhook);
+}
+
+#[test]
+fn injected_files_equal_the_recorded_ones() {
+    check("kube-inject", file);
 }
