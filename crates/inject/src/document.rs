@@ -203,10 +203,10 @@ fn complete(kind: &str, object: &mut Value) {
         ),
         _ => (None, json!({})),
     };
-    if let Some(strategy) = strategy {
-        if !object["spec"][strategy].is_object() {
-            object["spec"][strategy] = json!({});
-        }
+    if let Some(strategy) = strategy
+        && !object["spec"][strategy].is_object()
+    {
+        object["spec"][strategy] = json!({});
     }
     if kind == "DeploymentConfig" && !object["spec"]["strategy"]["resources"].is_object() {
         object["spec"]["strategy"]["resources"] = json!({});

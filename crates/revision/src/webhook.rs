@@ -6,12 +6,12 @@
 use crate::name::{Revision, Tag};
 use crate::selector::{Requirement, Selector};
 
-/// Namespace and pod label that selects a revision or tag.
-pub const REVISION_KEY: &str = "istio.io/rev";
 /// Namespace label that selects the default revision (`enabled`) or no injection (anything else).
-pub const INJECTION_KEY: &str = "istio-injection";
+pub use api::names::label::NAMESPACE_INJECTION as INJECTION_KEY;
+/// Namespace and pod label that selects a revision or tag.
+pub use api::names::label::REVISION as REVISION_KEY;
 /// Pod label (and, inside istiod, annotation) that forces or forbids injection.
-pub const INJECT_KEY: &str = "sidecar.istio.io/inject";
+pub use api::names::label::SIDECAR_INJECT as INJECT_KEY;
 /// Label that no object carries; a webhook that selects on it is switched off (§2.6).
 pub const DEACTIVATED_KEY: &str = "istio.io/deactivated";
 /// What the name of every injector webhook ends in.
