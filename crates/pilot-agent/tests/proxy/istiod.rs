@@ -1,0 +1,254 @@
+//! A small istiod: the real CA, and discovery of one listener.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ca::tls::{MeshClients, ServingCertificate};
+use ca::{Authenticator, Authority, Credentials, Current, ServiceAccount, TokenError, TokenReview};
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use prost::{Message, Name};
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use xds::envoy::config::cluster::v3::Cluster;
+use xds::envoy::config::listener::v3::Listener;
+use xds::envoy::service::discovery::v3::aggregated_discovery_service_server::{
+    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+};
+use xds::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
+};
+use xds::google::protobuf::Any;
+
+/// Name in istiod's certificate, and what `localhost` stands for to the agent.
+pub const NAME: &str = "istiod.istio-system.svc";
+/// The one token that is valid.
+pub const TOKEN: &str = "good";
+
+pub struct Istiod {
+    pub authority: Current,
+    pub address: SocketAddr,
+    /// Port of the listener that is sent to the proxy.
+    pub listener: u16,
+    ttl: Duration,
+    body: watch::Sender<String>,
+    issued: Arc<std::sync::Mutex<Issued>>,
+    running: Option<JoinHandle<()>>,
+}
+
+/// Whom certificates were signed for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Issued(pub Vec<String>);
+
+struct Tokens(Arc<std::sync::Mutex<Issued>>);
+
+#[tonic::async_trait]
+impl TokenReview for Tokens {
+    async fn review(&self, token: &str, _: &[String], cluster: Option<&str>) -> Result<ServiceAccount, TokenError> {
+        assert_eq!(cluster, Some("Kubernetes"));
+        if token == TOKEN {
+            self.0.lock().unwrap().0.push("test-ns/sleep".into());
+            return Ok(ServiceAccount {
+                namespace: "test-ns".into(),
+                name: "sleep".into(),
+            });
+        }
+        Err(TokenError::Refused("unknown token".into()))
+    }
+}
+
+impl Istiod {
+    /// Certificates live for `ttl`.
+    pub async fn start(ttl: Duration) -> Self {
+        let authority = Current::new(Authority::self_signed("cluster.local", Timestamp::now()).unwrap());
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let body = watch::Sender::new("first".to_owned());
+        let issued = Arc::default();
+        let mut istiod = Self {
+            authority,
+            address,
+            listener: free_port(),
+            ttl,
+            body,
+            issued,
+            running: None,
+        };
+        istiod.restart().await;
+        istiod
+    }
+
+    pub async fn restart(&mut self) {
+        let now = Timestamp::now();
+        let authority = self.authority.load();
+        let serving = authority.serving(&[NAME.into()], ca::issue::SERVING_TTL, now).unwrap();
+        let certificate = Arc::new(ServingCertificate::new(serving.certified_key().unwrap()));
+        let clients = Arc::new(MeshClients::new(&authority.roots()).unwrap());
+        let authenticator = Authenticator::new("cluster.local", Some(Arc::new(Tokens(self.issued.clone()))));
+        let authenticator = Arc::new(authenticator);
+        let discovery = Discovery {
+            authenticator: authenticator.clone(),
+            body: self.body.subscribe(),
+            listener: self.listener,
+        };
+        let ca = ca::service::CertificateService::new(self.authority.clone(), authenticator).into_server();
+        let tls = ca::tls::server_config(certificate, Some(clients));
+        let listener = tokio::net::TcpListener::bind(self.address).await.unwrap();
+        let serving = tonic::transport::Server::builder()
+            .add_service(ca)
+            .add_service(AggregatedDiscoveryServiceServer::new(discovery))
+            .serve_with_incoming(ca::accept::incoming(listener, tls, ca::accept::Limits::default()));
+        assert!(self.ttl > Duration::ZERO);
+        self.running = Some(tokio::spawn(async move { drop(serving.await) }));
+    }
+
+    /// Drops every connection and the port.
+    pub async fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        running.abort();
+        let _ = running.await;
+    }
+
+    /// What the listener answers from now on.
+    pub fn answer(&self, body: &str) {
+        self.body.send_replace(body.to_owned());
+    }
+
+    pub fn issued(&self) -> Issued {
+        self.issued.lock().unwrap().clone()
+    }
+}
+
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+struct Discovery {
+    authenticator: Arc<Authenticator>,
+    body: watch::Receiver<String>,
+    listener: u16,
+}
+
+type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for Discovery {
+    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
+    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        _: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        Err(Status::unimplemented("delta only"))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        self.authenticator.authenticate(&Credentials::of(&request)).await?;
+        let (send, receive) = mpsc::channel(8);
+        let (mut body, listener) = (self.body.clone(), self.listener);
+        let mut requests = request.into_inner();
+        tokio::spawn(async move {
+            let mut subscribed = false;
+            loop {
+                let update = tokio::select! {
+                    request = requests.next() => match request {
+                        Some(Ok(request)) if !request.response_nonce.is_empty() => {
+                            assert!(request.error_detail.is_none(), "rejected: {:?}", request.error_detail);
+                            continue;
+                        }
+                        Some(Ok(request)) if request.type_url == Cluster::type_url() => {
+                            response(Cluster::type_url(), Vec::new())
+                        }
+                        Some(Ok(request)) if request.type_url == Listener::type_url() => {
+                            subscribed = true;
+                            response(Listener::type_url(), vec![one(listener, &body.borrow_and_update())])
+                        }
+                        Some(Ok(_)) => continue,
+                        _ => return,
+                    },
+                    Ok(()) = body.changed(), if subscribed => {
+                        response(Listener::type_url(), vec![one(listener, &body.borrow_and_update())])
+                    }
+                };
+                if send.send(Ok(update)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
+    }
+}
+
+fn response(type_url: String, resources: Vec<Resource>) -> DeltaDiscoveryResponse {
+    DeltaDiscoveryResponse {
+        type_url,
+        resources,
+        nonce: "n".into(),
+        ..Default::default()
+    }
+}
+
+/// A listener with the workload's certificate that answers `body`.
+fn one(port: u16, body: &str) -> Resource {
+    let tls = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+    let manager = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    let sds = |name: &str| {
+        json!({ "name": name, "sdsConfig": {
+            "apiConfigSource": {
+                "apiType": "GRPC", "transportApiVersion": "V3", "setNodeOnFirstMessageOnly": true,
+                "grpcServices": [{ "envoyGrpc": { "clusterName": "sds-grpc" } }],
+            },
+            "initialFetchTimeout": "0s", "resourceApiVersion": "V3",
+        } })
+    };
+    let listener: Listener = xds::json::from_json(&json!({
+        "name": "mesh",
+        "address": { "socketAddress": { "address": "127.0.0.1", "portValue": port } },
+        "filterChains": [{
+            "transportSocket": { "name": "envoy.transport_sockets.tls", "typedConfig": {
+                "@type": tls,
+                "commonTlsContext": {
+                    "tlsCertificateSdsSecretConfigs": [sds("default")],
+                    "combinedValidationContext": {
+                        "defaultValidationContext": {}, "validationContextSdsSecretConfig": sds("ROOTCA"),
+                    },
+                },
+            } },
+            "filters": [{ "name": "http", "typedConfig": {
+                "@type": format!("type.googleapis.com/{manager}"),
+                "statPrefix": "mesh",
+                "routeConfig": { "virtualHosts": [{ "name": "all", "domains": ["*"], "routes": [{
+                    "match": { "prefix": "/" },
+                    "directResponse": { "status": 200, "body": { "inlineString": body } },
+                }] }] },
+                "httpFilters": [{ "name": "router", "typedConfig": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                } }],
+            } }],
+        }],
+    }))
+    .unwrap();
+    let value = listener.encode_to_vec().into();
+    let resource = Some(Any {
+        type_url: Listener::type_url(),
+        value,
+    });
+    Resource {
+        name: "mesh".into(),
+        version: body.to_owned(),
+        resource,
+        ..Default::default()
+    }
+}

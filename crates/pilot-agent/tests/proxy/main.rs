@@ -1,0 +1,105 @@
+//! The agent with a real Envoy and a small istiod: ready, certificate served and renewed, istiod lost and back, drained
+//! on SIGTERM. Needs Envoy at `bin/envoy` or in `TRYSAIL_ENVOY`; without it the tests say so and pass.
+#![allow(clippy::unwrap_used)]
+
+mod istiod;
+mod pod;
+
+use std::time::Duration;
+
+use istiod::{Issued, Istiod};
+use pod::Pod;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn becomes_ready_renews_survives_istiod_and_drains() {
+    let Some(envoy) = pod::envoy() else { return };
+    let mut istiod = Istiod::start(Duration::from_secs(8)).await;
+    let mut pod = Pod::start(
+        &envoy,
+        &istiod,
+        &[("SECRET_TTL", "8s"), ("SECRET_GRACE_PERIOD_RATIO", "0.7")],
+    );
+    pod.until("ready", || pod.is_ready()).await;
+
+    // The listener that istiod sent serves the identity that the CA decided on.
+    let first = pod.until_some("certificate", || pod.served(&istiod)).await;
+    assert_eq!(first.identity, "spiffe://cluster.local/ns/test-ns/sa/sleep");
+    let renewed = async || pod.served(&istiod).await.filter(|now| now.serial != first.serial);
+    pod.until_some("renewed certificate", renewed).await;
+
+    // istiod dies: the proxy goes on; it comes back with something new: the proxy gets it, in the same life of Envoy.
+    let life = pod.envoy_uptime().await;
+    istiod.stop().await;
+    assert!(
+        pod.is_ready().await && pod.served(&istiod).await.is_some(),
+        "goes on without istiod"
+    );
+    istiod.answer("second");
+    istiod.restart().await;
+    pod.until("configuration of the new istiod", async || {
+        pod.body(&istiod).await.as_deref() == Some("second")
+    })
+    .await;
+    assert!(pod.envoy_uptime().await >= life, "Envoy was not restarted");
+    let metrics = pod.metrics().await;
+    assert!(metrics.contains("istio_agent_istiod_connected 1"), "{metrics}");
+    assert!(metrics.contains("istio_agent_cert_expiry_seconds"), "{metrics}");
+    assert!(metrics.contains("envoy_server_live"), "Envoy's metrics are merged");
+
+    pod.terminate();
+    pod.until("not ready while draining", async || !pod.is_ready().await)
+        .await;
+    assert!(
+        pod.served(&istiod).await.is_some(),
+        "connections are still served while draining"
+    );
+    assert!(pod.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waits_for_istiod_and_says_why_it_is_not_ready() {
+    let Some(envoy) = pod::envoy() else { return };
+    let mut istiod = Istiod::start(Duration::from_secs(3600)).await;
+    istiod.stop().await;
+    let mut pod = Pod::start(&envoy, &istiod, &[]);
+    let why = pod.until_some("an answer", || pod.why_not_ready()).await;
+    assert!(
+        why.contains("is Istiod running?") || why.contains("readiness stats"),
+        "{why}"
+    );
+    pod.until("the cause", async || {
+        pod.why_not_ready().await.is_some_and(|w| w.contains("cannot connect"))
+    })
+    .await;
+    istiod.restart().await;
+    pod.until("ready", || pod.is_ready()).await;
+    assert!(pod.quit().await, "/quitquitquit from localhost");
+    assert!(pod.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_without_a_valid_token_gets_nothing() {
+    let Some(envoy) = pod::envoy() else { return };
+    let istiod = Istiod::start(Duration::from_secs(3600)).await;
+    let mut pod = Pod::start_with_token(&envoy, &istiod, "stolen", &[]);
+    pod.until("the refusal", async || {
+        pod.why_not_ready().await.is_some_and(|w| w.contains("Unauthenticated"))
+    })
+    .await;
+    assert_eq!(istiod.issued(), Issued::default(), "no certificate was signed");
+    pod.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_order_ends_at_once_on_sigterm() {
+    let Some(envoy) = pod::envoy() else { return };
+    let istiod = Istiod::start(Duration::from_secs(3600)).await;
+    let mut pod = Pod::start(&envoy, &istiod, &[]);
+    pod.until("ready", || pod.is_ready()).await;
+    assert!(pod.order_drain().await);
+    let start = std::time::Instant::now();
+    pod.terminate();
+    assert!(pod.ended().await.success());
+    // Without the order the drain alone takes terminationDrainDuration, 5 seconds.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
