@@ -26,6 +26,7 @@ mod job;
 mod load_balancer;
 mod namespace;
 mod namespace_defaults;
+mod node_lifecycle;
 mod replica_set;
 mod root_ca;
 mod scheduler;
@@ -62,6 +63,7 @@ pub async fn run(client: Client, options: Options) {
     load_balancer::start(&world, &mut runner);
     disruption::start(&world, &mut runner);
     autoscaler::start(&world, &mut runner);
+    node_lifecycle::start(&world, &mut runner);
     namespace::start(&world, &mut runner);
     garbage::start(&client, &mut runner);
     world.watch(&mut runner);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -20,6 +21,8 @@ use crate::shell::{Cache, Key, Kind, Queue, Recorder, Runner};
 pub struct World {
     pub namespaces: Kind<Namespace>,
     pub nodes: Kind<Node>,
+    /// Of all namespaces; those of nodes are in `kube-node-lease`.
+    pub leases: Kind<Lease>,
     pub pods: Kind<Pod>,
     pub services: Kind<Service>,
     pub service_accounts: Kind<ServiceAccount>,
@@ -44,6 +47,7 @@ impl World {
         World {
             namespaces: Kind::cluster(client),
             nodes: Kind::cluster(client),
+            leases: Kind::namespaced(client),
             pods: Kind::namespaced(client),
             services: Kind::namespaced(client),
             service_accounts: Kind::namespaced(client),
@@ -67,6 +71,7 @@ impl World {
         let all = watcher::Config::default;
         runner.spawn(self.namespaces.clone().watch(all()));
         runner.spawn(self.nodes.clone().watch(all()));
+        runner.spawn(self.leases.clone().watch(all()));
         runner.spawn(self.pods.clone().watch(all()));
         runner.spawn(self.services.clone().watch(all()));
         runner.spawn(self.service_accounts.clone().watch(all()));

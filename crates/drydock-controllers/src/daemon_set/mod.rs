@@ -25,6 +25,9 @@ pub enum Action {
     Delete(Arc<Pod>),
 }
 
+/// Pods by the name of their node.
+type ByNode<'a> = BTreeMap<&'a str, Vec<&'a Arc<Pod>>>;
+
 /// What a decision is made from.
 #[derive(Debug)]
 pub struct Seen<'a> {
@@ -41,11 +44,10 @@ pub struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// The nodes that should have a pod, by name, with the pods they have.
-    fn by_node(&self) -> (BTreeMap<&str, Vec<&Arc<Pod>>>, Vec<&Arc<Pod>>) {
+    /// The nodes that should have a pod, with the pods they have, and the pods that are elsewhere.
+    fn by_node(&self) -> (ByNode<'_>, Vec<&Arc<Pod>>) {
         let wanted = self.nodes.iter().filter(|node| pod::fits(self.set, node));
-        let mut nodes: BTreeMap<&str, Vec<&Arc<Pod>>> =
-            wanted.map(|node| (meta::name(&node.metadata), Vec::new())).collect();
+        let mut nodes: ByNode<'_> = wanted.map(|node| (meta::name(&node.metadata), Vec::new())).collect();
         let mut misplaced = Vec::new();
         for pod in self.owned {
             match pod::node_of(pod).and_then(|node| nodes.get_mut(node)) {

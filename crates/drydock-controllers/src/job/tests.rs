@@ -19,7 +19,7 @@ fn seen(text: &str) -> Vec<Arc<Pod>> {
         let mut parts = word.split(':');
         let phase = parts.next().unwrap();
         let index = parts.next().filter(|index| !index.is_empty());
-        let ended = parts.next().map(|second| at_text(second));
+        let ended = parts.next().map(at_text);
         let state = json!({"terminated": {"exitCode": 1, "finishedAt": ended}});
         Arc::new(
             serde_json::from_value(json!({

@@ -165,7 +165,18 @@ where
     /// # Errors
     /// The server's refusal.
     pub async fn delete(&self, meta: &ObjectMeta) -> Result<(), Error> {
-        let mut params = DeleteParams::background();
+        self.delete_with(meta, DeleteParams::background()).await
+    }
+
+    /// Like [`Kind::delete`], without waiting for the grace period: for pods that nobody will end.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn delete_now(&self, meta: &ObjectMeta) -> Result<(), Error> {
+        self.delete_with(meta, DeleteParams::background().grace_period(0)).await
+    }
+
+    async fn delete_with(&self, meta: &ObjectMeta, mut params: DeleteParams) -> Result<(), Error> {
         params.preconditions = meta.uid.clone().map(|uid| Preconditions {
             uid: Some(uid),
             resource_version: None,
