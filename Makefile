@@ -27,9 +27,10 @@ build: images
 	@echo '==> ready: $(addprefix bin/,$(ours) $(theirs))'
 
 # Cargo decides what is stale, so this always asks it; when nothing changed that takes a second.
+# The whole workspace, so that dependencies get the same features here as in `make test` and are compiled once.
 bins: .tools/ready
 	@echo '==> compiling $(ours) (profile $(PROFILE)); the first time takes some minutes'
-	@$(cargo_build) $(addprefix -p ,$(ours) xtask)
+	@$(cargo_build) --workspace --bins
 	@mkdir -p bin
 	@for b in $(ours); do ln -sfn ../target/$(profile_dir)/$$b bin/$$b; done
 	@for b in $(theirs); do ln -sfn ../.tools/bin/$$b bin/$$b; done

@@ -59,7 +59,8 @@ step clippy cargo clippy --locked --workspace --all-targets --profile "$profile"
 if [ "${1:-}" != lint ]; then
     deny
     step unit cargo test --locked --workspace --no-fail-fast --profile "$profile"
-    step stories bin/story run e2e/canary-upgrade --short
+    step walk bin/story run e2e/canary-upgrade --short
+    step faults bin/story run e2e/faults
 fi
 
 echo
