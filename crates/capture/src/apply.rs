@@ -70,6 +70,7 @@ pub fn with_iptables(config: &Config, runner: &mut dyn Runner) -> Result<(), App
     }
     if !in_place {
         for (version, saved) in &leftovers {
+            remove_rules(config, runner, *version)?;
             remove_leftovers(runner, *version, saved);
         }
         for version in wanted {
@@ -93,16 +94,13 @@ pub fn with_iptables(config: &Config, runner: &mut dyn Runner) -> Result<(), App
 /// # Errors
 /// If a value is refused.
 pub fn clean_iptables(config: &Config, runner: &mut dyn Runner) -> Result<(), ApplyError> {
-    let rules = program::rules(config)?;
     let versions: &[Version] = if config.enable_ipv6 {
         &[Version::V4, Version::V6]
     } else {
         &[Version::V4]
     };
     for version in versions {
-        for args in iptables::cleanup(&rules, *version) {
-            let _ = runner.run(&command(*version, "", &args));
-        }
+        remove_rules(config, runner, *version)?;
         if let Ok(saved) = runner.run(&command(*version, "-save", &[])) {
             remove_leftovers(runner, *version, &saved);
         }
@@ -143,6 +141,21 @@ fn command(version: Version, suffix: &str, args: &[String]) -> Command {
         args: args.to_vec(),
         input: None,
     }
+}
+
+/// Removes the rules of `config` in either interception mode: those of the other mode may be what is left, and some of
+/// them name no chain of ours by which they could be recognised.
+fn remove_rules(config: &Config, runner: &mut dyn Runner, version: Version) -> Result<(), ApplyError> {
+    for mode in ["REDIRECT", "TPROXY"] {
+        let rules = program::rules(&Config {
+            inbound_interception_mode: mode.to_owned(),
+            ..config.clone()
+        })?;
+        for args in iptables::cleanup(&rules, version) {
+            let _ = runner.run(&command(version, "", &args));
+        }
+    }
+    Ok(())
 }
 
 /// Removes every chain of ours, whoever made it, and the jumps to them, as `saved` lists them.

@@ -108,9 +108,11 @@ impl Launch {
     pub fn start(&self) -> std::io::Result<Envoy> {
         let args = self.arguments();
         tracing::info!(binary = %self.binary.display(), ?args, "starting Envoy");
+        // A process group of its own: a signal to the agent's group (Ctrl-C) must not end Envoy before it has drained.
         let child = Command::new(&self.binary)
             .args(&args)
             .stdin(Stdio::null())
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         Ok(Envoy(child))
