@@ -50,6 +50,8 @@ pub struct Peer {
     pub identities: Vec<String>,
     /// Whether the port asks for identities at all. Without it, claims in the node message are believed.
     pub authenticated: bool,
+    /// Namespace whose secrets the peer was found to be allowed to read.
+    pub readable_secrets: Option<String>,
 }
 
 /// Facts about a proxy that `proxy-status` and the metrics show.

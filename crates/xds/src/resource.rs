@@ -25,6 +25,20 @@ impl ContentHash {
         Self(hash)
     }
 
+    /// Reads a version as it is written on the wire: 32 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.len() != 32 {
+            return None;
+        }
+        let mut hash = [0; 16];
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks(2)) {
+            let digit = |at: usize| char::from(pair[at]).to_digit(16);
+            *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+        }
+        Some(Self(hash))
+    }
+
     /// The bytes of the hash.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -70,7 +70,7 @@ impl Stream {
         let names = self.shared.names.edit(watch.names(), added, unsubscribe.iter().map(String::as_str));
         watch.set_names(names);
         if first {
-            watch.set_initial(request.initial_resource_versions);
+            watch.set_held(&request.initial_resource_versions, self.view.get(type_url));
         } else {
             if watch.is_wildcard() && !everything_before {
                 watch.owe();

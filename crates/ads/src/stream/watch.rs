@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use xds::resource::{Resource, ResourceSet};
+use bytes::Bytes;
+use xds::resource::{ContentHash, Resource, ResourceSet};
 
 use super::Protocol;
 use crate::diff::{Shared, Step, same, version};
@@ -31,7 +32,7 @@ pub struct TypeStatus {
     pub type_url: Arc<str>,
     /// State.
     pub sync: Sync,
-    /// Nonce of the last response, empty if none.
+    /// Nonce of the last response, empty if none; the version if the proxy brought everything along.
     pub nonce_sent: String,
     /// Last accepted nonce, empty if none.
     pub nonce_acked: String,
@@ -82,9 +83,7 @@ pub(super) struct Watch {
     acked: Option<Arc<ResourceSet>>,
     /// Set after a rejection: the last set it surely had. It may hold that, or parts of `sent`.
     doubt: Option<Arc<ResourceSet>>,
-    /// Versions the proxy brought from an earlier stream; consulted once.
-    initial: BTreeMap<String, String>,
-    /// Owes a first response.
+    /// Owes a response even if nothing changed.
     owed: bool,
     /// Names to send whether or not they changed.
     again: BTreeSet<Box<str>>,
@@ -104,7 +103,6 @@ impl Watch {
             sent: None,
             acked: None,
             doubt: None,
-            initial: BTreeMap::new(),
             owed: true,
             again: BTreeSet::new(),
             in_flight: VecDeque::new(),
@@ -135,8 +133,22 @@ impl Watch {
         self.wildcard
     }
 
-    pub fn set_initial(&mut self, versions: BTreeMap<String, String>) {
-        self.initial = versions;
+    /// The proxy says what it holds from an earlier stream, by name and version. What `target` has otherwise, or
+    /// not at all, is held as an empty body: it only stands for a name that will be replaced or removed.
+    pub fn set_held(&mut self, versions: &BTreeMap<String, String>, target: &ResourceSet) {
+        if versions.is_empty() {
+            return;
+        }
+        let held = versions.iter().map(|(name, version)| {
+            let hash = ContentHash::parse(version).unwrap_or_else(|| ContentHash::of(version.as_bytes()));
+            match target.get(name) {
+                Some(resource) if resource.hash == hash => resource.clone(),
+                _ => Arc::new(Resource { name: Arc::from(name.as_str()), hash, body: Bytes::new() }),
+            }
+        });
+        self.assume(Arc::new(ResourceSet::new(held)));
+        let fresh: Vec<Box<str>> = self.names.iter().filter(|name| !versions.contains_key(*name)).map(Box::from).collect();
+        self.again.extend(fresh);
     }
 
     /// The proxy says it already holds exactly this set.
@@ -190,13 +202,12 @@ impl Watch {
     pub fn take_content(&mut self, protocol: Protocol, stage: &Arc<ResourceSet>, shared: &Shared) -> Content {
         let owed = std::mem::take(&mut self.owed);
         let again = std::mem::take(&mut self.again);
-        let initial = std::mem::take(&mut self.initial);
         if protocol == Protocol::Sotw && kinds::is_wildcard(&self.type_url) {
             let resources = self.restrict(stage.iter());
             let changed = self.sent.as_ref().is_none_or(|sent| !same(sent, stage));
             return Content { resources, must_answer: owed || changed, settles: changed, ..Content::default() };
         }
-        let Some(sent) = &self.sent else { return self.first_content(protocol, stage, &initial) };
+        let Some(sent) = &self.sent else { return self.first_content(protocol, stage) };
         let step = match &self.doubt {
             _ if same(sent, stage) => Arc::default(),
             Some(good) => Arc::new(Step::from_doubt(good, sent, stage)),
@@ -205,7 +216,7 @@ impl Watch {
         let mut resources = self.restrict(step.changed.iter());
         let mut removed: Vec<Arc<str>> = step.removed.iter().filter(|n| self.covers(n)).cloned().collect();
         for name in &again {
-            match stage.get(name) {
+            match stage.get(name).filter(|resource| !resource.body.is_empty()) {
                 Some(resource) => resources.push(resource.clone()),
                 None => removed.push(Arc::from(&**name)),
             }
@@ -221,22 +232,17 @@ impl Watch {
         Content { resources, removed, must_answer, settles: self.doubt.is_some() && !same(sent, stage) }
     }
 
-    fn first_content(&self, protocol: Protocol, stage: &ResourceSet, initial: &BTreeMap<String, String>) -> Content {
-        let known = |r: &Resource| initial.get(&*r.name).is_some_and(|version| *version == r.hash.to_string());
-        let mut resources = self.restrict(stage.iter());
-        resources.retain(|r| !known(r));
+    fn first_content(&self, protocol: Protocol, stage: &ResourceSet) -> Content {
         let mut removed: Vec<Arc<str>> = Vec::new();
         if protocol == Protocol::Delta && kinds::is_removable(&self.type_url) {
-            let absent = |name: &&str| stage.get(name).is_none();
-            removed = self.names.iter().chain(initial.keys().map(String::as_str)).filter(absent).map(Arc::from).collect();
-            removed.sort();
-            removed.dedup();
+            removed = self.names.iter().filter(|name| stage.get(name).is_none()).map(Arc::from).collect();
         }
-        Content { resources, removed, must_answer: initial.is_empty(), settles: false }
+        Content { resources: self.restrict(stage.iter()), removed, must_answer: true, settles: false }
     }
 
+    /// What is subscribed to; names that only stand for what the proxy brought along have no body to send.
     fn restrict<'a>(&self, resources: impl Iterator<Item = &'a Arc<Resource>>) -> Vec<Arc<Resource>> {
-        resources.filter(|r| self.covers(&r.name)).cloned().collect()
+        resources.filter(|r| !r.body.is_empty() && self.covers(&r.name)).cloned().collect()
     }
 
     /// The set changed only in what is not subscribed to.
@@ -302,11 +308,14 @@ impl Watch {
             (None, Some(_)) => Sync::Stale,
         };
         let text = |set: &Option<Arc<ResourceSet>>| set.as_ref().map(|s| version(s).to_string()).unwrap_or_default();
+        // A proxy that came back with everything was sent nothing, but tools compare nonces.
+        let quiet = sync == Sync::Synced && self.nonce_sent.is_empty();
+        let shown = |nonce: &String| if quiet { text(&self.sent) } else { nonce.clone() };
         TypeStatus {
             type_url: self.type_url.clone(),
             sync,
-            nonce_sent: self.nonce_sent.clone(),
-            nonce_acked: self.nonce_acked.clone(),
+            nonce_sent: shown(&self.nonce_sent),
+            nonce_acked: shown(&self.nonce_acked),
             version_sent: text(&self.sent),
             version_acked: text(&self.acked),
             error: self.error.clone(),
