@@ -25,8 +25,10 @@ use tokio::io::AsyncReadExt;
 const DRAIN: Duration = Duration::from_secs(1);
 /// How long creating and starting a container may take before the node gives up on it.
 const START: Duration = Duration::from_secs(60);
-/// First byte of a connection: wait for the end, write to the container's stdin, resize its terminal.
+/// First byte of a connection: wait for the end, see the output as it comes, write to the container's stdin, resize its
+/// terminal.
 const WAIT: u8 = b'w';
+const OUTPUT: u8 = b'o';
 const STDIN: u8 = b'i';
 const RESIZE: u8 = b'r';
 
@@ -103,10 +105,12 @@ fn run(dir: &Path) -> Result<()> {
     let log = Arc::new(Log::open(&job.log).map_err(Error::io("open", &job.log))?);
     let Streams { readers, stdin, terminal } = create(&job)?;
     let (done_tx, done_rx) = std::sync::mpsc::channel();
+    let listeners = Listeners::default();
     for (name, reader) in readers {
         let (log, done) = (log.clone(), done_tx.clone());
+        let tee = Tee { reader, stream: if name == "stderr" { 2 } else { 1 }, listeners: listeners.clone() };
         std::thread::spawn(move || {
-            log.copy(name, reader);
+            log.copy(name, tee);
             let _ = done.send(());
         });
     }
@@ -121,7 +125,7 @@ fn run(dir: &Path) -> Result<()> {
     report(&Report::Started(Started { pid, at: jiff::Timestamp::now() }));
     silence();
     let once = job.stdin_once;
-    std::thread::spawn(move || accept(&listener, stdin, once, terminal));
+    std::thread::spawn(move || accept(&listener, stdin, once, terminal, &listeners));
     let mut exit = wait(pid);
     exit.out_of_memory = exit.code == 137 && killed_by_memory(&job.cgroup);
     let deadline = std::time::Instant::now() + DRAIN;
@@ -234,12 +238,35 @@ fn silence() {
     }
 }
 
-fn accept(listener: &UnixListener, stdin: Option<std::fs::File>, once: bool, terminal: Option<OwnedFd>) {
+/// Connections that see the output.
+type Listeners = Arc<Mutex<Vec<UnixStream>>>;
+
+/// Passes on what is read to everyone who is attached: stream number, length, data. Who does not read is cut off.
+struct Tee {
+    reader: Box<dyn Read + Send>,
+    stream: u8,
+    listeners: Listeners,
+}
+
+impl Read for Tee {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.reader.read(buf)?;
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        if n > 0 && !listeners.is_empty() {
+            let length = u32::try_from(n).unwrap_or(u32::MAX).to_be_bytes();
+            let piece = [&[self.stream], &length[..], &buf[..n]].concat();
+            listeners.retain_mut(|l| l.write_all(&piece).is_ok());
+        }
+        Ok(n)
+    }
+}
+
+fn accept(listener: &UnixListener, stdin: Option<std::fs::File>, once: bool, terminal: Option<OwnedFd>, listeners: &Listeners) {
     let stdin = Arc::new(Mutex::new(stdin));
     let terminal = Arc::new(terminal);
     for stream in listener.incoming() {
         let Ok(mut stream) = stream else { return };
-        let (stdin, terminal) = (stdin.clone(), terminal.clone());
+        let (stdin, terminal, listeners) = (stdin.clone(), terminal.clone(), listeners.clone());
         std::thread::spawn(move || {
             let mut kind = [0];
             if stream.read_exact(&mut kind).is_err() {
@@ -248,6 +275,10 @@ fn accept(listener: &UnixListener, stdin: Option<std::fs::File>, once: bool, ter
             match kind[0] {
                 STDIN => feed(&mut stream, &stdin, once),
                 RESIZE => resize(&mut stream, terminal.as_ref().as_ref()),
+                OUTPUT => {
+                    let _ = stream.set_write_timeout(Some(DRAIN));
+                    listeners.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+                }
                 // Keeps the connection until the process ends; the peer never sends more.
                 WAIT => drop(std::io::copy(&mut stream, &mut std::io::sink())),
                 _ => {}
@@ -400,6 +431,11 @@ async fn connect(place: &Place, kind: u8) -> std::io::Result<tokio::net::UnixStr
     let mut stream = tokio::net::UnixStream::connect(&place.socket).await?;
     stream.write_all(&[kind]).await?;
     Ok(stream)
+}
+
+/// A connection on which the container's output comes as it is written.
+pub(crate) async fn output(place: &Place) -> std::io::Result<tokio::net::UnixStream> {
+    connect(place, OUTPUT).await
 }
 
 /// A connection that feeds the container's standard input.

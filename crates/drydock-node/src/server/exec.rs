@@ -1,0 +1,113 @@
+//! Running a command in a container and carrying its streams.
+
+use super::remote::{Channel, Ending, Remote, Session};
+use crate::runtime::shim::set_size;
+use crate::runtime::{Exec, Place, Runtime};
+use bytes::Bytes;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+/// Runs the command to its end, or until the client goes away.
+pub(super) async fn run(runtime: &Runtime, place: &Place, command: &[String], session: Session, remote: Remote) -> Ending {
+    let result = if session.tty { with_terminal(runtime, place, command, remote).await } else { with_pipes(runtime, place, command, session, remote).await };
+    match result {
+        Ok(status) => ending(status),
+        Err(message) => Ending::Failed(message),
+    }
+}
+
+fn ending(status: ExitStatus) -> Ending {
+    Ending::Exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+}
+
+async fn with_pipes(runtime: &Runtime, place: &Place, command: &[String], session: Session, remote: Remote) -> Result<ExitStatus, String> {
+    let stdio = [if session.stdin { Stdio::piped() } else { Stdio::null() }, Stdio::piped(), Stdio::piped()];
+    let mut child = runtime.exec(Exec { place, command, tty: false, stdio }).map_err(|e| e.to_string())?;
+    let Remote { stdin, out, .. } = remote;
+    let feeding = child.stdin.take().map(|pipe| tokio::spawn(feed(stdin, pipe)));
+    let copies = (child.stdout.take().map(|s| copy(s, Channel::Stdout, out.clone())), child.stderr.take().map(|s| copy(s, Channel::Stderr, out.clone())));
+    let both = async { tokio::join!(optional(copies.0), optional(copies.1)) };
+    // The child is killed when this is dropped; `closed` ends it when nobody listens any more.
+    let status = tokio::select! {
+        (status, _) = async { tokio::join!(child.wait(), both) } => status.map_err(|e| e.to_string()),
+        () = out.closed() => Err("the client went away".into()),
+    };
+    if let Some(task) = feeding {
+        task.abort();
+    }
+    status
+}
+
+async fn optional<F: Future<Output = ()>>(work: Option<F>) {
+    if let Some(work) = work {
+        work.await;
+    }
+}
+
+async fn feed(mut stdin: mpsc::Receiver<Bytes>, mut pipe: impl AsyncWrite + Unpin) {
+    while let Some(data) = stdin.recv().await {
+        if pipe.write_all(&data).await.is_err() || pipe.flush().await.is_err() {
+            return;
+        }
+    }
+    let _ = pipe.shutdown().await;
+}
+
+async fn copy(mut from: impl AsyncRead + Unpin, channel: Channel, out: mpsc::Sender<(Channel, Bytes)>) {
+    let mut buffer = vec![0; 32 << 10];
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        if out.send((channel, Bytes::copy_from_slice(&buffer[..n]))).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The runtime passes on what its own terminal says, so it is given one: a pair whose other end is the client.
+async fn with_terminal(runtime: &Runtime, place: &Place, command: &[String], remote: Remote) -> Result<ExitStatus, String> {
+    let Remote { stdin, mut sizes, out } = remote;
+    let pair = nix::pty::openpty(None, None).map_err(|e| format!("no terminal: {e}"))?;
+    let dup = |fd: &OwnedFd| fd.try_clone().map_err(|e| e.to_string());
+    let stdio = [Stdio::from(dup(&pair.slave)?), Stdio::from(dup(&pair.slave)?), Stdio::from(dup(&pair.slave)?)];
+    if let Ok(Some((columns, rows))) = tokio::time::timeout(std::time::Duration::from_millis(100), sizes.recv()).await {
+        set_size(pair.master.as_raw_fd(), columns, rows);
+    }
+    let mut child = runtime.exec(Exec { place, command, tty: true, stdio }).map_err(|e| e.to_string())?;
+    drop(pair.slave);
+    let pid = child.id();
+    let (reader, writer) = (dup(&pair.master)?, dup(&pair.master)?);
+    let reading = tokio::spawn(copy(tokio::fs::File::from_std(reader.into()), Channel::Stdout, out.clone()));
+    let feeding = tokio::spawn(type_in(stdin, tokio::fs::File::from_std(writer.into())));
+    let resizing = async {
+        while let Some((columns, rows)) = sizes.recv().await {
+            set_size(pair.master.as_raw_fd(), columns, rows);
+            // The runtime has no controlling terminal that would tell it.
+            if let Some(pid) = pid.and_then(|p| i32::try_from(p).ok()) {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGWINCH);
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let status = tokio::select! {
+        status = child.wait() => status.map_err(|e| e.to_string()),
+        () = out.closed() => Err("the client went away".into()),
+        () = resizing => Err("unreachable".into()),
+    };
+    // What the terminal still holds; its end is an error (EIO) once the last user is gone.
+    let _ = tokio::time::timeout(std::time::Duration::from_millis(500), reading).await;
+    feeding.abort();
+    status
+}
+
+/// Unlike a pipe, a terminal is not closed but told: end of input is a character.
+async fn type_in(mut stdin: mpsc::Receiver<Bytes>, mut terminal: tokio::fs::File) {
+    while let Some(data) = stdin.recv().await {
+        if terminal.write_all(&data).await.is_err() || terminal.flush().await.is_err() {
+            return;
+        }
+    }
+    let _ = terminal.write_all(&[4]).await;
+    let _ = terminal.flush().await;
+}
