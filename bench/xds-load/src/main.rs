@@ -1,0 +1,152 @@
+//! Load on a control plane: N simulated sidecars on delta discovery, and what it costs to serve them.
+//!
+//! Knows only the wire, so it drives any control plane that speaks aggregated delta discovery in plaintext.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `mesh` | writes the benchmark's mesh as YAML files, for a control plane that is fed from files |
+//! | `load` | opens N sidecars against a running control plane and measures |
+//! | `record` | keeps what a control plane answers to one sidecar |
+//! | `replay` | sends recorded answers to every stream without computing anything: the floor |
+//! | `suite` | the whole table: control plane and floor, several sizes, one report |
+
+mod change;
+mod mesh;
+mod process;
+mod record;
+mod replay;
+mod report;
+mod sidecar;
+mod statistics;
+mod suite;
+mod wire;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(version, about = "Simulated sidecars against a control plane")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Size of the benchmark's mesh.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Shape {
+    /// Services in the mesh
+    #[arg(long, default_value_t = 1000)]
+    services: usize,
+    /// Pods of each service
+    #[arg(long, default_value_t = 2)]
+    pods: usize,
+    /// Namespaces that the services are spread over
+    #[arg(long, default_value_t = 50)]
+    namespaces: usize,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes the mesh as YAML files
+    Mesh {
+        /// Folder to write to
+        folder: PathBuf,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Measures a running control plane
+    Load {
+        /// Where it serves discovery in plaintext
+        #[arg(long, default_value = "http://127.0.0.1:15010")]
+        addr: String,
+        /// Number of sidecars
+        #[arg(long, default_value_t = 500)]
+        sidecars: usize,
+        #[command(flatten)]
+        shape: Shape,
+        /// Process of the control plane, for its CPU and memory
+        #[arg(long)]
+        pid: Option<u32>,
+        /// Folder of the mesh, to change an endpoint in it
+        #[arg(long)]
+        mesh: Option<PathBuf>,
+        /// Endpoint changes to make
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Longest time to wait for all sidecars, in seconds
+        #[arg(long, default_value_t = 300)]
+        timeout: u64,
+    },
+    /// Keeps what a control plane answers to one sidecar
+    Record {
+        #[arg(long, default_value = "http://127.0.0.1:15010")]
+        addr: String,
+        /// Folder to write to
+        folder: PathBuf,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Sends recorded answers to every stream
+    Replay {
+        /// Folder of the recording
+        folder: PathBuf,
+        /// Address to serve on
+        #[arg(long, default_value = "127.0.0.1:15010")]
+        listen: std::net::SocketAddr,
+    },
+    /// Measures control plane and floor at several sizes and writes a report
+    Suite {
+        /// The control plane's program
+        #[arg(long, default_value = "bin/istiod")]
+        istiod: PathBuf,
+        /// Numbers of sidecars
+        #[arg(long, value_delimiter = ',', default_value = "500,2000")]
+        sidecars: Vec<usize>,
+        #[command(flatten)]
+        shape: Shape,
+        /// Folder for the report
+        #[arg(long, default_value = "target/bench")]
+        out: PathBuf,
+    },
+}
+
+fn main() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match Arguments::parse().command {
+            Command::Mesh { folder, shape } => mesh::write(&folder, shape),
+            Command::Load {
+                addr,
+                sidecars,
+                shape,
+                pid,
+                mesh,
+                rounds,
+                timeout,
+            } => {
+                let load = sidecar::Load {
+                    address: addr,
+                    sidecars,
+                    shape,
+                    timeout,
+                };
+                let figures = suite::measure(&load, pid, mesh.as_deref(), rounds).await?;
+                println!("{}", serde_json::to_string_pretty(&figures)?);
+                Ok(())
+            }
+            Command::Record { addr, folder, shape } => record::record(&addr, &folder, shape).await,
+            Command::Replay { folder, listen } => replay::serve(&folder, listen).await,
+            Command::Suite {
+                istiod,
+                sidecars,
+                shape,
+                out,
+            } => suite::run(&istiod, &sidecars, shape, &out).await,
+        }
+    })
+}

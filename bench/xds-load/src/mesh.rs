@@ -1,0 +1,106 @@
+//! The benchmark's mesh: services with pods, spread over namespaces, as Kubernetes objects in YAML files.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::Shape;
+
+/// One pod of the mesh.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub name: String,
+    pub namespace: String,
+    pub service: usize,
+    pub address: String,
+}
+
+/// The pod of a number.
+pub fn pod(shape: Shape, number: usize) -> Pod {
+    let number = number % (shape.services * shape.pods);
+    let service = number / shape.pods;
+    Pod {
+        name: format!("pod-{number}"),
+        namespace: namespace(shape, service),
+        service,
+        address: format!("10.{}.{}.{}", number / 62_500, number / 250 % 250, number % 250 + 1),
+    }
+}
+
+/// Namespace of a service.
+pub fn namespace(shape: Shape, service: usize) -> String {
+    format!("ns-{}", service % shape.namespaces)
+}
+
+/// File with the endpoints of service 0, which the benchmark changes.
+pub fn changing(folder: &Path) -> PathBuf {
+    folder.join("endpoints-0.yaml")
+}
+
+/// Writes the whole mesh.
+pub fn write(folder: &Path, shape: Shape) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut text = String::new();
+    for index in 0..shape.namespaces.min(shape.services) {
+        let _ = write!(
+            text,
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: ns-{index}}}\n---\n"
+        );
+    }
+    save(&folder.join("namespaces.yaml"), &text)?;
+    let (mut services, mut pods, mut slices) = (String::new(), String::new(), String::new());
+    for service in 0..shape.services {
+        let (namespace, address) = (
+            namespace(shape, service),
+            format!("10.200.{}.{}", service / 250, service % 250 + 1),
+        );
+        let _ = write!(
+            services,
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: svc-{service}, namespace: {namespace}}}\nspec:\n  clusterIP: {address}\n  selector: {{app: svc-{service}}}\n  ports:\n  - {{name: http, port: 80, targetPort: 8080, protocol: TCP}}\n---\n"
+        );
+        for replica in 0..shape.pods {
+            let pod = pod(shape, service * shape.pods + replica);
+            let _ = write!(
+                pods,
+                "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {}\n  namespace: {namespace}\n  labels: {{app: svc-{service}, security.istio.io/tlsMode: istio}}\nspec:\n  serviceAccountName: svc-{service}\n  nodeName: node-0\n  containers:\n  - name: app\n    image: app\n    ports:\n    - {{containerPort: 8080}}\nstatus:\n  phase: Running\n  podIP: {address}\n  podIPs:\n  - {{ip: {address}}}\n---\n",
+                pod.name,
+                address = pod.address,
+            );
+        }
+        if service > 0 {
+            slices.push_str(&slice(shape, service, shape.pods));
+        }
+    }
+    save(&folder.join("services.yaml"), &services)?;
+    save(&folder.join("pods.yaml"), &pods)?;
+    save(&folder.join("endpoints.yaml"), &slices)?;
+    save(&changing(folder), &slice(shape, 0, shape.pods))
+}
+
+/// The endpoints of a service, the first `ready` of its pods being ready.
+pub fn slice(shape: Shape, service: usize, ready: usize) -> String {
+    let namespace = namespace(shape, service);
+    let mut text = format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: svc-{service}-a\n  namespace: {namespace}\n  labels: {{kubernetes.io/service-name: svc-{service}}}\naddressType: IPv4\nports:\n- {{name: http, port: 8080, protocol: TCP}}\nendpoints:\n"
+    );
+    for replica in 0..shape.pods {
+        let pod = pod(shape, service * shape.pods + replica);
+        let _ = writeln!(
+            text,
+            "- addresses: [{}]\n  conditions: {{ready: {}, serving: true, terminating: false}}\n  nodeName: node-0\n  targetRef: {{kind: Pod, name: {}, namespace: {namespace}}}",
+            pod.address,
+            replica < ready,
+            pod.name,
+        );
+    }
+    text.push_str("---\n");
+    text
+}
+
+/// Replaces a file at once, so that a reader never sees half of it.
+pub fn save(path: &Path, text: &str) -> Result<()> {
+    let temporary = path.with_extension("new");
+    std::fs::write(&temporary, text).with_context(|| format!("cannot write {}", temporary.display()))?;
+    std::fs::rename(&temporary, path).with_context(|| format!("cannot replace {}", path.display()))
+}
