@@ -102,7 +102,7 @@ impl Home {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         for name in [PLUGGED_IN, SELF_SIGNED] {
             if let Some(secret) = secrets.get_opt(name).await? {
-                return self.from_secret(name, secret, now);
+                return self.read_secret(name, secret, now);
             }
         }
         let made = Authority::self_signed(&self.trust_domain, now)
@@ -121,13 +121,13 @@ impl Home {
             // Another istiod was first: its root counts.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let secret = secrets.get(SELF_SIGNED).await?;
-                self.from_secret(SELF_SIGNED, secret, now)
+                self.read_secret(SELF_SIGNED, secret, now)
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn from_secret(&self, name: &str, secret: Secret, now: Timestamp) -> Result<Authority, LoadError> {
+    fn read_secret(&self, name: &str, secret: Secret, now: Timestamp) -> Result<Authority, LoadError> {
         Authority::from_files(&files(secret), now)
             .map_err(|source| LoadError::Unusable { place: format!("secret {}/{name}", self.namespace), source })
     }

@@ -75,9 +75,17 @@ impl Feed {
                         return;
                     }
                 }
-                Err(Stop::NoStreaming) => {
+                Err(Stop::Refused(_)) if streaming => {
                     streaming = false;
                     continue;
+                }
+                Err(Stop::Refused(error)) if self.kind.field_selector.is_some() => {
+                    tracing::warn!(kind = self.kind.resource.kind, error, "field selector refused; reading all objects");
+                    self.kind.field_selector = None;
+                    continue;
+                }
+                Err(Stop::Refused(error)) => {
+                    tracing::warn!(kind = self.kind.resource.kind, error, "watch refused; trying again");
                 }
                 Err(Stop::Failed(error)) => {
                     tracing::warn!(kind = self.kind.resource.kind, %error, "watch failed; trying again");
@@ -108,7 +116,7 @@ impl Feed {
             let event = match next {
                 Ok(Some(event)) => event,
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(self.classify(error, streaming)),
+                Err(error) => return Err(self.classify(&error)),
             };
             match event {
                 watcher::Event::Init => listed.clear(),
@@ -133,8 +141,8 @@ impl Feed {
         }
     }
 
-    fn classify(&self, error: watcher::Error, streaming: bool) -> Stop {
-        let code = match &error {
+    fn classify(&self, error: &watcher::Error) -> Stop {
+        let code = match error {
             watcher::Error::InitialListFailed(kube::Error::Api(status))
             | watcher::Error::WatchStartFailed(kube::Error::Api(status))
             | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
@@ -143,8 +151,8 @@ impl Feed {
         };
         match code {
             404 if self.kind.optional => Stop::NotServed,
-            // An API server without streaming lists refuses the parameter.
-            400 | 422 if streaming => Stop::NoStreaming,
+            // An API server without streaming lists, or without this field selector, refuses the parameter.
+            400 | 422 => Stop::Refused(error.to_string()),
             _ => Stop::Failed(error.to_string()),
         }
     }
@@ -193,7 +201,7 @@ impl Feed {
 enum Stop {
     Closed,
     NotServed,
-    NoStreaming,
+    Refused(String),
     Failed(String),
 }
 
