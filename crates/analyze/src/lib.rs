@@ -1,5 +1,14 @@
-//! Validation and analysis: objects in, messages out.
+//! Analysis: objects in, messages with codes out. No IO.
 //!
-//! [`validation`] judges one custom resource alone, as the admission webhook does.
+//! | module | its one idea |
+//! |---|---|
+//! | [`message`] | what a finding is, and the catalogue of codes |
+//! | [`objects`] | the objects that are looked at |
+//! | [`analyzers`] | the checks, one per module |
+//! | [`precheck`] | may a mesh be installed or upgraded here |
 
-pub mod validation;
+pub mod analyzers;
+pub mod message;
+pub mod objects;
+pub mod precheck;
+mod selectors;

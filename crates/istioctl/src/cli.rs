@@ -1,0 +1,164 @@
+//! Commands and flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::command::{analyze, completion, install, manifest, precheck, profile, proxy_config, proxy_status, tag, uninstall, version};
+
+/// Istio configuration command line utility for service operators to debug and diagnose their mesh.
+#[derive(Debug, Parser)]
+#[command(name = "istioctl", disable_version_flag = true, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Kubernetes configuration file.
+    #[arg(short = 'c', long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the Kubernetes configuration file.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Namespace of what is looked at.
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Namespace of the control plane.
+    #[arg(short, long = "istioNamespace", global = true, value_name = "NAME", default_value = "istio-system", env = "ISTIOCTL_ISTIONAMESPACE")]
+    pub istio_namespace: String,
+    /// User to act as.
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub impersonate: Option<String>,
+    /// Group to act as (repeatable).
+    #[arg(long = "as-group", global = true, value_name = "GROUP")]
+    pub impersonate_group: Vec<String>,
+    /// How long to wait for the API server, for example 15s.
+    #[arg(long, global = true, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub kubeclient_timeout: std::time::Duration,
+    /// Accepted for Istio's sake; has no effect.
+    #[arg(long, global = true, hide = true)]
+    pub vklog: Option<String>,
+    /// Accepted for Istio's sake; has no effect.
+    #[arg(long = "log_output_level", global = true, hide = true)]
+    pub log_output_level: Option<String>,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Installs or reconfigures a control plane.
+    #[command(visible_alias = "apply")]
+    Install(install::Flags),
+    /// Upgrades a control plane: the same as install.
+    Upgrade(install::Flags),
+    /// Removes a control plane.
+    Uninstall(uninstall::Flags),
+    /// Renders manifests.
+    #[command(subcommand)]
+    Manifest(manifest::Command),
+    /// Lists and shows installation profiles.
+    #[command(subcommand)]
+    Profile(profile::Command),
+    /// Retrieves the synchronization status of each proxy of the mesh.
+    #[command(visible_alias = "ps", alias = "proxystatus")]
+    ProxyStatus(proxy_status::Flags),
+    /// Retrieves the configuration of a proxy.
+    #[command(visible_alias = "pc", alias = "proxyconfig", subcommand)]
+    ProxyConfig(proxy_config::Command),
+    /// Creates, moves, lists and removes revision tags.
+    #[command(subcommand)]
+    Tag(tag::Command),
+    /// Analyzes configuration and prints what is wrong with it.
+    Analyze(analyze::Flags),
+    /// Prints versions of client, control planes and proxies.
+    Version(version::Flags),
+    /// Generates shell completion.
+    Completion(completion::Flags),
+    /// Commands that may still change.
+    #[command(visible_aliases = ["x", "exp"], subcommand)]
+    Experimental(Experimental),
+}
+
+/// Commands that may still change.
+#[derive(Debug, Subcommand)]
+pub enum Experimental {
+    /// Checks whether a mesh can be installed or upgraded safely.
+    Precheck(precheck::Flags),
+    /// The same as `istioctl proxy-status`.
+    #[command(visible_alias = "ps")]
+    ProxyStatus(proxy_status::Flags),
+    /// The same as `istioctl version`.
+    Version(version::Flags),
+}
+
+/// A Go duration: `90s`, `5m`, `1m30s`, `500ms`.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let wrong = || format!("{text:?} is no duration like 90s, 5m or 1m30s");
+    let mut total = 0.0_f64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let factor = match &rest[digits..unit_end] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        total += number * factor;
+        rest = &rest[unit_end..];
+    }
+    if text.is_empty() || !(0.0..=1e9).contains(&total) {
+        return Err(wrong());
+    }
+    Ok(std::time::Duration::from_secs_f64(total))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_upgrade_page_parses() {
+        for line in [
+            "x precheck",
+            "install --set revision=canary",
+            "install --revision=1-22-1 --set profile=minimal --skip-confirmation",
+            "proxy-status",
+            "ps",
+            "tag set prod-stable --revision 1-22-1",
+            "tag set prod-stable --revision 1-23-1 --overwrite",
+            "tag set default --revision 1-23-1",
+            "tag list",
+            "uninstall --revision 1-22-1 -y",
+            "uninstall -f manifests/profiles/default.yaml -y",
+            "uninstall --revision=canary -y",
+            "tag remove prod-stable",
+            "--vklog 5 -i istio-system version",
+        ] {
+            let arguments = std::iter::once("istioctl").chain(line.split(' '));
+            Cli::try_parse_from(arguments).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        assert_eq!(duration("1m30s").unwrap().as_secs(), 90);
+        assert_eq!(duration("500ms").unwrap().as_millis(), 500);
+        assert!(duration("5").is_err() && duration("").is_err() && duration("5y").is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! The cluster that a command works on.
+
+use std::path::PathBuf;
+
+use api::names::label;
+use install::api_server::{ApiServer, kind, root};
+use install::object::Object;
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use status::gather::Instance;
+
+use crate::cli::Global;
+use crate::failure::Failure;
+
+/// An API server that answers.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Requests to it.
+    pub server: ApiServer,
+    /// Its version.
+    pub version: Info,
+    /// Namespace of the context, for commands that look at one namespace.
+    pub default_namespace: String,
+}
+
+impl Cluster {
+    /// Reads the Kubernetes configuration and asks the API server for its version, so that a cluster that is not
+    /// there is told at once and in one line.
+    pub async fn connect(global: &Global) -> Result<Self, Failure> {
+        let mut config = config(global).await?;
+        config.connect_timeout = Some(global.kubeclient_timeout);
+        if global.impersonate.is_some() {
+            config.auth_info.impersonate.clone_from(&global.impersonate);
+            config.auth_info.impersonate_groups = Some(global.impersonate_group.clone());
+        }
+        let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let default_namespace = config.default_namespace.clone();
+        let client = Client::try_from(config).map_err(|error| Failure::new(format!("bad Kubernetes configuration: {}", root(&error))))?;
+        let asked = tokio::time::timeout(global.kubeclient_timeout, client.apiserver_version()).await;
+        let version = match asked {
+            Ok(Ok(version)) => version,
+            Ok(Err(kube::Error::Api(status))) => {
+                return Err(Failure::new(format!("the API server at {url} refuses: {}", status.message)));
+            }
+            Ok(Err(error)) => return Err(Failure::new(format!("cannot reach the API server at {url}: {}", root(&error)))),
+            Err(_) => {
+                let seconds = global.kubeclient_timeout.as_secs();
+                return Err(Failure::new(format!("cannot reach the API server at {url}: no answer within {seconds}s")));
+            }
+        };
+        Ok(Self { server: ApiServer::new(client), version, default_namespace })
+    }
+
+    /// The client.
+    pub fn client(&self) -> Client {
+        self.server.client().clone()
+    }
+
+    /// Running istiod pods of the system namespace, of one revision or all.
+    pub async fn istiods(&self, namespace: &str, revision: Option<&str>) -> Result<Vec<Instance>, Failure> {
+        let mut pods = kind("", "v1", "Pod");
+        namespace.clone_into(&mut pods.namespace);
+        let selector = match revision {
+            Some(revision) => format!("app=istiod,{}={revision}", label::REVISION),
+            None => "app=istiod".to_owned(),
+        };
+        let found = self.server.list(&pods, &selector).await?;
+        Ok(found.iter().filter(|pod| is_running(pod)).map(instance).collect())
+    }
+}
+
+fn is_running(pod: &Object) -> bool {
+    pod.text("/status/phase") == "Running" && pod.0.pointer("/metadata/deletionTimestamp").is_none()
+}
+
+fn instance(pod: &Object) -> Instance {
+    Instance {
+        pod: pod.name().to_owned(),
+        revision: pod.label(label::REVISION).to_owned(),
+        component: match pod.label(label::ISTIO) {
+            "" => "istiod".to_owned(),
+            component => component.to_owned(),
+        },
+    }
+}
+
+async fn config(global: &Global) -> Result<Config, Failure> {
+    let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
+    let wrong = |error: &dyn std::error::Error| Failure::new(format!("bad Kubernetes configuration: {}", root(error)));
+    if let Some(path) = &global.kubeconfig {
+        let file = Kubeconfig::read_from(path)
+            .map_err(|error| Failure::new(format!("cannot read {}: {}", path.display(), root(&error))))?;
+        return Config::from_custom_kubeconfig(file, &options).await.map_err(|error| wrong(&error));
+    }
+    let given = std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty());
+    let usual = std::env::home_dir().map(|home| home.join(".kube/config")).filter(|path: &PathBuf| path.exists());
+    if given || usual.is_some() || global.context.is_some() {
+        return Config::from_kubeconfig(&options).await.map_err(|error| wrong(&error));
+    }
+    Config::incluster().map_err(|_| {
+        Failure::new("no cluster: set KUBECONFIG or pass --kubeconfig (for the local cluster: export KUBECONFIG=$(bin/drydock kubeconfig))")
+    })
+}

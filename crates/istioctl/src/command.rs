@@ -1,0 +1,43 @@
+//! One module per command.
+
+pub mod analyze;
+pub mod completion;
+pub mod install;
+pub mod manifest;
+pub mod precheck;
+pub mod profile;
+pub mod proxy_config;
+pub mod proxy_status;
+pub mod tag;
+pub mod uninstall;
+pub mod version;
+
+use crate::cli::{Cli, Command, Experimental};
+use crate::failure::Failure;
+
+/// Version of this program, which is also the tag of the images that it installs: `TRYSAIL_VERSION`, else that of the
+/// build.
+pub fn program_version() -> String {
+    let given = std::env::var("TRYSAIL_VERSION").ok().filter(|version| !version.is_empty());
+    given.unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned())
+}
+
+/// Runs a command.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Install(flags) | Command::Upgrade(flags) => install::run(global, flags).await,
+        Command::Uninstall(flags) => uninstall::run(global, flags).await,
+        Command::Manifest(command) => manifest::run(global, command).await,
+        Command::Profile(command) => profile::run(command),
+        Command::ProxyStatus(flags) => proxy_status::run(global, flags).await,
+        Command::ProxyConfig(command) => proxy_config::run(global, command).await,
+        Command::Tag(command) => tag::run(global, command).await,
+        Command::Analyze(flags) => analyze::run(global, flags).await,
+        Command::Version(flags) => version::run(global, flags).await,
+        Command::Completion(flags) => completion::run(flags),
+        Command::Experimental(Experimental::Precheck(flags)) => precheck::run(global, flags).await,
+        Command::Experimental(Experimental::ProxyStatus(flags)) => proxy_status::run(global, flags).await,
+        Command::Experimental(Experimental::Version(flags)) => version::run(global, flags).await,
+    }
+}

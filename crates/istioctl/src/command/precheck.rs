@@ -1,0 +1,107 @@
+//! `istioctl x precheck`: can a mesh be installed or upgraded here (revisions.md §7.1)?
+
+use analyze::message::{Level, Message};
+use analyze::precheck::{self, Facts, Permission};
+use clap::Args;
+use futures::stream::{self, StreamExt as _};
+use install::api_server::kind;
+use install::object::Object;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use kube::Api;
+use kube::api::PostParams;
+
+use crate::cli::Global;
+use crate::cluster::Cluster;
+use crate::command::analyze::{Format, print};
+use crate::command::install::OLDEST_KUBERNETES;
+use crate::failure::Failure;
+
+/// Flags.
+#[derive(Debug, Args)]
+pub struct Flags {
+    /// Skip what concerns the control plane.
+    #[arg(long)]
+    skip_controlplane: bool,
+    /// Least severe level that is shown.
+    #[arg(long, default_value_t = Level::Warning)]
+    output_threshold: Level,
+    /// Output format.
+    #[arg(short, long, default_value = "log")]
+    output: Format,
+    /// Version to upgrade from, for example 1.28.
+    #[arg(short, long, value_name = "VERSION")]
+    from_version: Option<String>,
+    /// Revision that is upgraded.
+    #[arg(short, long)]
+    revision: Option<String>,
+}
+
+/// Checks.
+pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
+    if let Some(version) = &flags.from_version {
+        precheck::minor_version(version).map_err(Failure::new)?;
+    }
+    let cluster = Cluster::connect(global).await?;
+    let facts = facts(&cluster, global, &flags).await?;
+    let messages = precheck::check(&facts);
+    let shown: Vec<&Message> = messages.iter().filter(|message| message.level >= flags.output_threshold).collect();
+    if shown.is_empty() {
+        anstream::println!(
+            "✔ No issues found when checking the cluster. Istio is safe to install or upgrade!\n  \
+             To get started, check out https://istio.io/latest/docs/setup/getting-started/"
+        );
+    } else {
+        print(&shown, flags.output)?;
+    }
+    if messages.iter().any(|message| message.level >= Level::Warning) {
+        return Err(Failure::new(
+            "Issues found when checking the cluster. Istio may not be safe to install or upgrade.\nSee \
+             https://istio.io/latest/docs/reference/config/analysis for more information about causes and resolutions.",
+        ));
+    }
+    Ok(())
+}
+
+async fn facts(cluster: &Cluster, global: &Global, flags: &Flags) -> Result<Facts, Failure> {
+    let definitions = kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let crds: Vec<Object> = cluster.server.list(&definitions, "").await?;
+    let denied = if flags.skip_controlplane { Vec::new() } else { denied(cluster, &global.istio_namespace).await };
+    Ok(Facts {
+        kubernetes: cluster.version.git_version.clone(),
+        minor: cluster.version.minor.trim_end_matches('+').parse().ok(),
+        oldest_minor: OLDEST_KUBERNETES,
+        denied,
+        crds: crds.into_iter().map(|object| object.0).collect(),
+        check_control_plane: !flags.skip_controlplane,
+    })
+}
+
+/// What the user may not create.
+async fn denied(cluster: &Cluster, namespace: &str) -> Vec<Permission> {
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client());
+    let reviews = &reviews;
+    let asked = precheck::NEEDED.iter().map(|needed| async move {
+        let attributes = ResourceAttributes {
+            verb: Some("create".to_owned()),
+            group: Some(needed.group.to_owned()),
+            version: Some(needed.version.to_owned()),
+            resource: Some(needed.resource.to_owned()),
+            namespace: needed.namespaced.then(|| namespace.to_owned()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+        let review = SelfSubjectAccessReview { spec, ..Default::default() };
+        let reason = match reviews.create(&PostParams::default(), &review).await {
+            Ok(answer) => {
+                let status = answer.status.unwrap_or_default();
+                if status.allowed {
+                    return None;
+                }
+                status.reason.filter(|reason| !reason.is_empty())
+            }
+            Err(error) => Some(install::api_server::root(&error)),
+        };
+        Some(Permission { resource: needed.resource.to_owned(), reason: reason.unwrap_or_else(|| "permission denied".to_owned()) })
+    });
+    stream::iter(asked).buffered(8).filter_map(|denied| async { denied }).collect().await
+}

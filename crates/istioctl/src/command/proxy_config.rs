@@ -1,0 +1,197 @@
+//! `istioctl proxy-config` (`pc`): what a proxy's Envoy really has, from its administration interface or a file.
+
+mod cluster;
+mod dump;
+mod endpoint;
+mod listener;
+mod route;
+mod secret;
+pub mod target;
+
+use api::names::port;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::Value;
+use status::forward;
+
+use crate::cli::Global;
+use crate::cluster::Cluster;
+use crate::command::install::read;
+use crate::failure::Failure;
+use crate::table::columns;
+
+/// Sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Clusters: where traffic can go.
+    #[command(visible_aliases = ["clusters", "c"])]
+    Cluster(ClusterFlags),
+    /// Listeners: where traffic comes in.
+    #[command(visible_aliases = ["listeners", "l"])]
+    Listener(ListenerFlags),
+    /// Routes: which request goes where.
+    #[command(visible_aliases = ["routes", "r"])]
+    Route(RouteFlags),
+    /// Endpoints: the addresses behind clusters.
+    #[command(visible_aliases = ["endpoints", "ep"])]
+    Endpoint(EndpointFlags),
+    /// Certificates.
+    #[command(visible_aliases = ["secrets", "s"])]
+    Secret(SourceFlags),
+}
+
+/// Output format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns.
+    Short,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// Which proxy, and how it is shown.
+#[derive(Debug, Args)]
+pub struct SourceFlags {
+    /// The proxy: `<pod>[.<namespace>]` or `<type>/<name>[.<namespace>]`.
+    proxy: Option<String>,
+    /// A configuration dump of Envoy instead of a live proxy (`-` is standard input).
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<String>,
+    /// Output format.
+    #[arg(short, long, default_value = "short")]
+    output: Format,
+    /// Port of Envoy's administration interface.
+    #[arg(long, default_value_t = port::PROXY_ADMIN, value_parser = clap::value_parser!(u16).range(1..))]
+    proxy_admin_port: u16,
+    /// More columns.
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// Flags of `cluster`.
+#[derive(Debug, Args)]
+pub struct ClusterFlags {
+    #[command(flatten)]
+    source: SourceFlags,
+    /// Only this host, or hosts that contain it.
+    #[arg(long)]
+    fqdn: Option<String>,
+    /// Only this port.
+    #[arg(long)]
+    port: Option<u16>,
+    /// Only this subset.
+    #[arg(long)]
+    subset: Option<String>,
+    /// Only `inbound` or `outbound`.
+    #[arg(long)]
+    direction: Option<String>,
+}
+
+/// Flags of `listener`.
+#[derive(Debug, Args)]
+pub struct ListenerFlags {
+    #[command(flatten)]
+    source: SourceFlags,
+    /// Only this address.
+    #[arg(long)]
+    address: Option<String>,
+    /// Only this port.
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+/// Flags of `route`.
+#[derive(Debug, Args)]
+pub struct RouteFlags {
+    #[command(flatten)]
+    source: SourceFlags,
+    /// Only the route configuration of this name.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// Flags of `endpoint`.
+#[derive(Debug, Args)]
+pub struct EndpointFlags {
+    #[command(flatten)]
+    source: SourceFlags,
+    /// Only this address.
+    #[arg(long)]
+    address: Option<String>,
+    /// Only this port.
+    #[arg(long)]
+    port: Option<u16>,
+    /// Only this cluster.
+    #[arg(long)]
+    cluster: Option<String>,
+    /// Only endpoints in this state, for example `healthy`.
+    #[arg(long)]
+    status: Option<String>,
+}
+
+/// Runs a sub-command.
+pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Cluster(flags) => {
+            let filter = cluster::Filter { fqdn: flags.fqdn, port: flags.port, subset: flags.subset, direction: flags.direction };
+            show(&flags.source, dump(global, &flags.source).await?, |dump| cluster::select(dump, &filter), cluster::table)
+        }
+        Command::Listener(flags) => {
+            let filter = listener::Filter { address: flags.address, port: flags.port };
+            let verbose = flags.source.verbose;
+            show(&flags.source, dump(global, &flags.source).await?, |dump| listener::select(dump, &filter), |items| listener::table(items, verbose))
+        }
+        Command::Route(flags) => {
+            let name = flags.name;
+            show(&flags.source, dump(global, &flags.source).await?, |dump| route::select(dump, name.as_deref()), route::table)
+        }
+        Command::Secret(flags) => show(&flags, dump(global, &flags).await?, secret::select, |items| secret::table(items, jiff::Timestamp::now())),
+        Command::Endpoint(flags) => {
+            let filter = endpoint::Filter { address: flags.address, port: flags.port, cluster: flags.cluster, status: flags.status };
+            if flags.source.file.is_some() {
+                return show(&flags.source, dump(global, &flags.source).await?, |dump| endpoint::select(dump, &filter), |items| endpoint::table(items, &filter));
+            }
+            let live = fetch(global, &flags.source, "/clusters?format=json").await?;
+            show(&flags.source, live, |live| endpoint::select_live(live, &filter), endpoint::table_live)
+        }
+    }
+}
+
+/// Prints what was selected.
+fn show(
+    flags: &SourceFlags,
+    dump: Value,
+    select: impl FnOnce(&Value) -> Result<Vec<Value>, Failure>,
+    table: impl FnOnce(&[Value]) -> (Vec<Vec<String>>, usize),
+) -> Result<(), Failure> {
+    let items = select(&dump)?;
+    match flags.output {
+        Format::Short => {
+            let (rows, padding) = table(&items);
+            anstream::print!("{}", columns(&rows, padding));
+        }
+        Format::Json => anstream::println!("{}", serde_json::to_string_pretty(&items)?),
+        Format::Yaml => anstream::println!("{}", install::yaml::to_sorted(&Value::Array(items))),
+    }
+    Ok(())
+}
+
+async fn dump(global: &Global, flags: &SourceFlags) -> Result<Value, Failure> {
+    fetch(global, flags, "/config_dump?include_eds").await
+}
+
+async fn fetch(global: &Global, flags: &SourceFlags, path: &str) -> Result<Value, Failure> {
+    if let Some(file) = &flags.file {
+        return serde_json::from_str(&read(file)?).map_err(|error| Failure::new(format!("{file}: no configuration dump: {error}")));
+    }
+    let Some(name) = &flags.proxy else {
+        return Err(Failure::new("name a pod, for example sleep-5984f48bc7-kmj6x.test-ns or deployment/sleep, or pass --file"));
+    };
+    let cluster = Cluster::connect(global).await?;
+    let namespace = global.namespace.as_deref().unwrap_or(&cluster.default_namespace);
+    let pods = target::pods(&cluster, name, namespace).await?;
+    let Some(pod) = pods.first() else { return Err(Failure::new(format!("no pod for {name}"))) };
+    let body = forward::get(&cluster.client(), &pod.namespace, &pod.name, flags.proxy_admin_port, path).await?;
+    serde_json::from_slice(&body).map_err(|error| Failure::new(format!("the proxy's answer to {path} is no JSON: {error}")))
+}

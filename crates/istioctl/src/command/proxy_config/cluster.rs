@@ -1,0 +1,90 @@
+//! `proxy-config cluster`.
+
+use serde_json::Value;
+
+use super::dump::{items, origin, part, text};
+use crate::failure::Failure;
+use crate::table::row;
+
+/// Which clusters.
+#[derive(Debug, Default)]
+pub struct Filter {
+    pub fqdn: Option<String>,
+    pub port: Option<u16>,
+    pub subset: Option<String>,
+    pub direction: Option<String>,
+}
+
+/// The parts of `outbound|80|v1|reviews.default.svc.cluster.local`, or of the older form with dots.
+struct Name<'a> {
+    direction: &'a str,
+    port: &'a str,
+    subset: &'a str,
+    host: &'a str,
+}
+
+fn name(cluster: &Value) -> Name<'_> {
+    let full = text(cluster, "/name");
+    match full.splitn(4, '|').collect::<Vec<_>>().as_slice() {
+        [direction, port, subset, host] => Name { direction, port, subset, host },
+        _ => Name { direction: "-", port: "-", subset: "-", host: full },
+    }
+}
+
+/// Clusters that pass the filter, sorted.
+pub fn select(dump: &Value, filter: &Filter) -> Result<Vec<Value>, Failure> {
+    let part = part(dump, "ClustersConfigDump")?;
+    let mut clusters = items(part, &[("static_clusters", "/cluster"), ("dynamic_active_clusters", "/cluster")]);
+    clusters.retain(|cluster| {
+        let name = name(cluster);
+        filter.fqdn.as_ref().is_none_or(|fqdn| name.host.contains(fqdn.as_str()))
+            && filter.port.is_none_or(|port| name.port == port.to_string())
+            && filter.subset.as_ref().is_none_or(|subset| name.subset == subset)
+            && filter.direction.as_ref().is_none_or(|direction| name.direction == direction)
+    });
+    clusters.sort_by_key(|cluster| {
+        let name = name(cluster);
+        (name.host.to_owned(), name.port.parse::<u32>().unwrap_or(0), name.subset.to_owned(), name.direction.to_owned())
+    });
+    Ok(clusters)
+}
+
+/// Columns.
+pub fn table(clusters: &[Value]) -> (Vec<Vec<String>>, usize) {
+    let mut rows = vec![row(["SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "DESTINATION RULE"])];
+    for cluster in clusters {
+        let name = name(cluster);
+        let kind = match text(cluster, "/type") {
+            "" => text(cluster, "/cluster_type/name"),
+            kind => kind,
+        };
+        // Protobuf's JSON leaves out what is zero, and STATIC is.
+        let kind = if kind.is_empty() { "STATIC" } else { kind };
+        let rule = origin(cluster).map(|(_, name)| name).unwrap_or_default();
+        let subset = if name.subset.is_empty() { "-" } else { name.subset };
+        rows.push(row([name.host, name.port, subset, name.direction, kind, &rule]));
+    }
+    (rows, 5)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn clusters_are_named_by_their_parts() {
+        let dump = json!({"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
+            "static_clusters": [{"cluster": {"name": "agent", "type": "STATIC"}}],
+            "dynamic_active_clusters": [{"cluster": {"name": "outbound|8000||httpbin.test-ns.svc.cluster.local", "type": "EDS",
+                "metadata": {"filter_metadata": {"istio": {"config": "/apis/networking.istio.io/v1/namespaces/test-ns/destination-rule/httpbin"}}}}}]}]});
+        let (rows, padding) = table(&select(&dump, &Filter::default()).unwrap());
+        insta::assert_snapshot!(crate::table::columns(&rows, padding), @r"
+        SERVICE FQDN                          PORT     SUBSET     DIRECTION     TYPE       DESTINATION RULE
+        agent                                 -        -          -             STATIC     
+        httpbin.test-ns.svc.cluster.local     8000     -          outbound      EDS        httpbin.test-ns
+        ");
+        assert!(select(&json!({}), &Filter::default()).is_err());
+    }
+}

@@ -1,0 +1,46 @@
+//! Parts of Envoy's configuration dump.
+
+use serde_json::Value;
+
+use crate::failure::Failure;
+
+/// The part of a kind, for example `ClustersConfigDump`.
+pub fn part<'a>(dump: &'a Value, kind: &str) -> Result<&'a Value, Failure> {
+    let configs = dump.get("configs").and_then(Value::as_array);
+    let found = configs.into_iter().flatten().find(|part| {
+        part["@type"].as_str().is_some_and(|url| url.rsplit('.').next() == Some(kind))
+    });
+    found.ok_or_else(|| Failure::new(format!("config dump has no configuration type {kind}")))
+}
+
+/// The items of several lists of a part, each below a field.
+pub fn items(part: &Value, lists: &[(&str, &str)]) -> Vec<Value> {
+    let mut all = Vec::new();
+    for (list, field) in lists {
+        for entry in part.get(list).and_then(Value::as_array).into_iter().flatten() {
+            if let Some(item) = entry.pointer(field) {
+                all.push(item.clone());
+            }
+        }
+    }
+    all
+}
+
+/// Text at a JSON pointer, empty if there is none.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A list at a JSON pointer.
+pub fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The name of the Istio object that an item was made from: the last part of
+/// `/apis/networking.istio.io/v1/namespaces/<ns>/<kind>/<name>` with its namespace.
+pub fn origin(item: &Value) -> Option<(&str, String)> {
+    let path = text(item, "/metadata/filter_metadata/istio/config");
+    let mut parts = path.rsplit('/');
+    let (name, kind, namespace) = (parts.next()?, parts.next()?, parts.next()?);
+    (!name.is_empty()).then(|| (kind, format!("{name}.{namespace}")))
+}

@@ -1,0 +1,254 @@
+//! `istioctl tag`: stable names for revisions (revisions.md §3).
+
+use api::names::label;
+use clap::{Args, Subcommand, ValueEnum};
+use install::inventory;
+use install::object::Object;
+use install::tag::{self, FIELD_MANAGER, Inventory, Request, TagError, TagObjects};
+use install::yaml;
+use revision::name::{Revision, Tag};
+
+use crate::cli::Global;
+use crate::cluster::Cluster;
+use crate::confirm::{self, Silence};
+use crate::failure::Failure;
+use crate::table::{columns, row};
+
+/// Sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Creates a tag or moves it to another revision.
+    #[command(alias = "create")]
+    Set(SetFlags),
+    /// Prints the objects of a tag as YAML.
+    Generate(SetFlags),
+    /// Lists tags with their revisions and namespaces.
+    #[command(visible_alias = "show")]
+    List(ListFlags),
+    /// Removes a tag.
+    #[command(visible_alias = "delete")]
+    Remove(RemoveFlags),
+}
+
+/// Flags of `set` and `generate`.
+#[derive(Debug, Args)]
+pub struct SetFlags {
+    /// The tag.
+    tag: String,
+    /// The revision it points at.
+    #[arg(short, long)]
+    revision: String,
+    /// Move the tag if it exists (`default` moves without).
+    #[arg(long)]
+    overwrite: bool,
+    /// Do not ask.
+    #[arg(short = 'y', long)]
+    skip_confirmation: bool,
+    /// Point the tag at a revision that has no ready istiod: until it has one, no pod of the tag's namespaces starts.
+    #[arg(long)]
+    force: bool,
+    /// Name of the webhook configuration instead of istio-revision-tag-<tag>.
+    #[arg(long)]
+    webhook_name: Option<String>,
+    /// With the tag `default`: inject namespaces that say nothing, too.
+    #[arg(long)]
+    auto_inject_namespaces: bool,
+    /// Accepted for Istio's sake: a tag's objects come from no chart.
+    #[arg(short = 'd', long, hide = true)]
+    manifests: Option<String>,
+}
+
+/// Output format.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Columns.
+    Table,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// Flags of `list`.
+#[derive(Debug, Args)]
+pub struct ListFlags {
+    /// Output format.
+    #[arg(short, long, default_value = "table")]
+    output: Format,
+}
+
+/// Flags of `remove`.
+#[derive(Debug, Args)]
+pub struct RemoveFlags {
+    /// The tag.
+    tag: String,
+    /// Do not ask.
+    #[arg(short = 'y', long)]
+    skip_confirmation: bool,
+}
+
+/// Runs a sub-command.
+pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Set(flags) => set(global, flags).await,
+        Command::Generate(flags) => generate(global, flags).await,
+        Command::List(flags) => list(global, flags).await,
+        Command::Remove(flags) => remove(global, flags).await,
+    }
+}
+
+fn request(global: &Global, flags: &SetFlags) -> Result<Request, Failure> {
+    Ok(Request {
+        tag: Tag::parse(&flags.tag)?,
+        revision: Revision::parse(&flags.revision)?,
+        namespace: global.istio_namespace.clone(),
+        overwrite: flags.overwrite,
+        automatic: flags.auto_inject_namespaces,
+        webhook_name: flags.webhook_name.clone(),
+        labels: Default::default(),
+    })
+}
+
+async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
+    let request = request(global, &flags)?;
+    let cluster = Cluster::connect(global).await?;
+    let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
+    let mut built = tag::build(&request, &before, false)?;
+    if !flags.force && is_local(&built) && !before.is_ready(request.revision.label()) {
+        return Err(TagError::NotReady(flags.revision).into());
+    }
+    compare_and_set(&mut built, &before);
+    for object in &built.apply {
+        cluster.server.apply(object, FIELD_MANAGER, false).await.map_err(moved_meanwhile)?;
+    }
+    if let Some(object) = &built.deactivate {
+        cluster.server.replace(object, FIELD_MANAGER).await?;
+    }
+    let (tag, revision) = (&flags.tag, &flags.revision);
+    anstream::println!(
+        "Revision tag {tag:?} created, referencing control plane revision {revision:?}. To enable injection using this\n\
+         revision tag, use 'kubectl label namespace <NAMESPACE> istio.io/rev={tag}'"
+    );
+    if built.previous.as_deref().is_some_and(|previous| previous != revision) {
+        followers(&request, &before, built.previous.as_deref().unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Is the control plane in this cluster, so that its pods say whether it is ready?
+fn is_local(built: &TagObjects) -> bool {
+    built.apply.iter().any(|object| object.0.pointer("/webhooks/0/clientConfig/service").is_some())
+}
+
+/// A tag that was moved since it was read is not overwritten: the write carries the version that was read.
+fn compare_and_set(built: &mut TagObjects, before: &Inventory) {
+    for object in &mut built.apply {
+        let live = before.webhooks.iter().find(|live| live.name() == object.name() && live.kind() == object.kind());
+        if let Some(version) = live.and_then(|live| live.0.pointer("/metadata/resourceVersion")) {
+            object.0["metadata"]["resourceVersion"] = version.clone();
+        }
+    }
+}
+
+fn moved_meanwhile(error: install::api_server::RequestError) -> Failure {
+    if error.is_conflict() {
+        return Failure::new(format!("{error}; somebody else changed the tag meanwhile: look at it with `istioctl tag list` and run the command again"));
+    }
+    error.into()
+}
+
+/// What moves with the tag, and when.
+fn followers(request: &Request, before: &Inventory, previous: &str) {
+    let mut namespaces = before.namespaces_of(request.tag.as_str());
+    if request.tag.is_default() {
+        namespaces.extend(before.injected_namespaces());
+    }
+    if namespaces.is_empty() {
+        anstream::println!("It pointed at {previous:?} before; no namespace follows it.");
+        return;
+    }
+    anstream::println!("It pointed at {previous:?} before. New pods of these namespaces go to {:?}; running ones when they restart:", request.revision.label());
+    for namespace in namespaces {
+        anstream::println!("  {namespace}: kubectl rollout restart deployment -n {namespace}");
+    }
+}
+
+async fn generate(global: &Global, flags: SetFlags) -> Result<(), Failure> {
+    let request = request(global, &flags)?;
+    let cluster = Cluster::connect(global).await?;
+    let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
+    let built = tag::build(&request, &before, true)?;
+    let documents: Vec<String> = built.apply.iter().map(|object| yaml::to_sorted(&object.0)).collect();
+    anstream::println!("{}", documents.join("\n---\n"));
+    Ok(())
+}
+
+async fn list(global: &Global, flags: ListFlags) -> Result<(), Failure> {
+    let cluster = Cluster::connect(global).await?;
+    let rows = tag::list(&inventory::read(&cluster.server, &global.istio_namespace).await?);
+    if rows.is_empty() {
+        anstream::println!("No Istio revision tags found.");
+        return Ok(());
+    }
+    match flags.output {
+        Format::Table => {
+            let mut lines = vec![row(["TAG", "REVISION", "NAMESPACES"])];
+            lines.extend(rows.iter().map(|r| row([&r.tag, &r.revision, &r.namespaces.join(",")])));
+            anstream::print!("{}", columns(&lines, 1));
+        }
+        Format::Json => {
+            let mut text = Vec::new();
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+            serde::Serialize::serialize(&rows, &mut serde_json::Serializer::with_formatter(&mut text, formatter))?;
+            anstream::println!("{}", String::from_utf8_lossy(&text));
+        }
+        Format::Yaml => anstream::println!("{}", yaml::to_sorted(&serde_json::to_value(&rows)?)),
+    }
+    Ok(())
+}
+
+async fn remove(global: &Global, flags: RemoveFlags) -> Result<(), Failure> {
+    let cluster = Cluster::connect(global).await?;
+    let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
+    let tag = &flags.tag;
+    if before.of_tag(tag).next().is_none() {
+        return Err(TagError::NoTag(tag.clone()).into());
+    }
+    let namespaces = before.namespaces_of(tag);
+    if !namespaces.is_empty() && !flags.skip_confirmation {
+        let question = format!(
+            "Caution, found {} namespace(s) still injected by tag {tag:?}: {}\nProceed with operation? [y/N]",
+            namespaces.len(),
+            namespaces.join(" ")
+        );
+        if !confirm::ask(&question, Silence::Stop)? {
+            anstream::println!("Aborting operation.");
+            return Ok(());
+        }
+    }
+    // Webhooks first: what they point at goes last.
+    let validators = before.validators.iter().filter(|v: &&Object| v.label(label::TAG) == tag);
+    let webhooks = before.webhooks.iter().filter(|w| w.label(label::TAG) == tag);
+    let services = before.services.iter().filter(|s| s.label(label::TAG) == tag);
+    for object in webhooks.chain(validators).chain(services) {
+        cluster.server.delete(&object.id()).await?;
+    }
+    anstream::println!("Revision tag {tag} removed");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_carries_the_version_that_was_read() {
+        let webhook = Object(serde_json::json!({"kind": "MutatingWebhookConfiguration", "metadata": {"name": "istio-revision-tag-a", "resourceVersion": "7"}}));
+        let before = Inventory { webhooks: vec![webhook.clone()], ..Inventory::default() };
+        let mut fresh = webhook;
+        fresh.0["metadata"] = serde_json::json!({"name": "istio-revision-tag-a"});
+        let mut built = TagObjects { apply: vec![fresh], deactivate: None, previous: None };
+        compare_and_set(&mut built, &before);
+        assert_eq!(built.apply[0].0.pointer("/metadata/resourceVersion"), Some(&serde_json::Value::from("7")));
+    }
+}

@@ -1,0 +1,71 @@
+//! How a command ends when it does not end well (revisions.md §10.2).
+
+use std::process::ExitCode;
+
+use install::api_server::RequestError;
+
+/// A flag or command that does not exist, or a wrong value.
+pub const USAGE: u8 = 64;
+/// `analyze`: a file that cannot be read.
+pub const DATA: u8 = 65;
+/// `analyze`: findings at or above the threshold.
+pub const FINDINGS: u8 = 79;
+
+/// The end of a command: what to say, and with which exit code.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// Ends with exit code 1 and `Error: <message>`.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 1 }
+    }
+
+    /// Ends with another exit code.
+    pub fn with_code(message: impl Into<String>, code: u8) -> Self {
+        Self { message: message.into(), code }
+    }
+
+    /// The user said no.
+    pub fn cancelled() -> Self {
+        Self { message: String::new(), code: 1 }
+    }
+
+    /// Says it on standard error.
+    pub fn report(self) -> ExitCode {
+        if self.message.is_empty() {
+            anstream::eprintln!("Cancelled.");
+        } else {
+            anstream::eprintln!("Error: {}", self.message);
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+/// Errors of the libraries: their message says what to do, so it is passed on as it is.
+macro_rules! from_error {
+    ($($error:ty),+ $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error.to_string())
+            }
+        }
+    )+};
+}
+
+from_error!(
+    RequestError,
+    install::apply::InstallError,
+    install::assets::AssetError,
+    install::component::ComponentError,
+    install::input::InputError,
+    install::tag::TagError,
+    install::yaml::YamlError,
+    revision::name::NameError,
+    status::forward::ForwardError,
+    std::io::Error,
+    serde_json::Error,
+);
