@@ -168,7 +168,8 @@ fn an_intermediate_sends_its_chain_in_both_layouts() {
 
 #[test]
 fn a_wrong_secret_says_what_is_wrong() {
-    let check = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>), now: i64, says: &str| {
+    type Files = BTreeMap<String, Vec<u8>>;
+    let check = |change: &dyn Fn(&mut Files), now: i64, says: &str| {
         let (_, mut files) = plugged_in();
         change(&mut files);
         let error = Authority::from_files(&files, at(now)).unwrap_err().to_string();

@@ -126,7 +126,7 @@ impl Node {
 /// Node metadata from the environment, the proxy's configuration and the downward API.
 pub fn node(env: &Environment, config: &ProxyConfig, facts: &Facts) -> Node {
     let mut metadata = environment_metadata(env, config);
-    let static_labels = json_map(env.get("ISTIO_METAJSON_LABELS"));
+    let mut static_labels = json_map(env.get("ISTIO_METAJSON_LABELS"));
     let mut labels = static_labels.clone();
     if let Some(from_pod) = &facts.labels {
         // The hash differs between revisions of a Deployment and says nothing about the workload.
@@ -137,9 +137,8 @@ pub fn node(env: &Environment, config: &ProxyConfig, facts: &Facts) -> Node {
                 .map(|(k, v)| (k.clone(), v.clone())),
         );
     }
-    let mut annotations = json_map(env.get("ISTIO_METAJSON_ANNOTATIONS"));
-    annotations.retain(|_, _| facts.annotations.is_some());
-    annotations.extend(facts.annotations.clone().into_iter().flatten());
+    let annotations = facts.annotations.clone().unwrap_or_default();
+    locality(&mut static_labels);
     let locality = locality(&mut labels);
     for (key, variable) in [
         ("NAME", "POD_NAME"),
