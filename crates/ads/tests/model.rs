@@ -78,13 +78,13 @@ impl World {
 
     /// Names and contents of a type.
     fn expected(&self, url: &str) -> BTreeMap<String, String> {
-        let numbered = |map: &BTreeMap<u8, u8>| map.iter().map(|(c, v)| (format!("c{c}"), format!("{v}"))).collect();
+        let numbered = |map: &BTreeMap<u8, u8>| map.iter().map(|(c, v)| (format!("c{c}"), format!("c{c} {v}"))).collect();
         match url {
             kinds::CLUSTER => numbered(&self.clusters),
             kinds::ENDPOINT => numbered(&self.endpoints),
             _ => {
                 let refers: Vec<String> = self.listener.0.iter().map(|c| format!("c{c}")).collect();
-                BTreeMap::from([("l".to_owned(), format!("{} {}", self.listener.1, refers.join(" ")))])
+                BTreeMap::from([("l".to_owned(), format!("l {} {}", self.listener.1, refers.join(" ")))])
             }
         }
     }
@@ -104,6 +104,8 @@ struct Proxy {
     stream: Stream,
     /// Type, name → version and content.
     held: BTreeMap<&'static str, BTreeMap<String, (String, String)>>,
+    /// Type → version last accepted.
+    versions: BTreeMap<&'static str, String>,
     asked: BTreeSet<String>,
     /// How often endpoints may be repeated, because they were asked for or their cluster was sent.
     owed: BTreeMap<String, usize>,
@@ -112,11 +114,14 @@ struct Proxy {
     doubtful: BTreeSet<&'static str>,
     /// Whether it ever rejected clusters.
     rejected_clusters: bool,
+    /// Whether the server had to forget what it holds: full-state requests cannot say it.
+    forgotten: bool,
 }
 
 struct Received {
     url: &'static str,
     nonce: String,
+    version: String,
     /// Name, version, content.
     resources: Vec<(String, String, String)>,
     removed: Vec<String>,
@@ -136,11 +141,13 @@ impl Proxy {
             protocol,
             stream: stream(protocol, view),
             held: BTreeMap::new(),
+            versions: BTreeMap::new(),
             asked: BTreeSet::new(),
             owed: BTreeMap::new(),
             unanswered: Default::default(),
             doubtful: BTreeSet::new(),
             rejected_clusters: false,
+            forgotten: false,
         };
         proxy.connect();
         proxy
@@ -162,6 +169,7 @@ impl Proxy {
         self.unanswered.clear();
         self.doubtful.clear();
         self.owed.clear();
+        self.forgotten |= self.protocol == Protocol::Sotw;
         self.connect();
     }
 
@@ -182,6 +190,7 @@ impl Proxy {
                 type_url: url.into(),
                 resource_names: if url == kinds::ENDPOINT { self.asked.iter().cloned().collect() } else { Vec::new() },
                 response_nonce: nonce.into(),
+                version_info: self.versions.get(url).cloned().unwrap_or_default(),
                 error_detail,
                 ..Default::default()
             })),
@@ -232,6 +241,7 @@ impl Proxy {
             return;
         }
         apply(self.protocol, self.held.entry(url).or_default(), &received);
+        self.versions.insert(url, received.version.clone());
         self.check_references();
         self.request(url, &[], &[], &received.nonce, false, false);
         if url == kinds::CLUSTER {
@@ -258,12 +268,12 @@ impl Proxy {
     /// Every cluster that the listener refers to is there.
     fn check_references(&self) {
         // A proxy that rejected clusters has itself to blame.
-        if self.rejected_clusters {
+        if self.rejected_clusters || self.forgotten {
             return;
         }
         let Some((_, listener)) = self.held.get(kinds::LISTENER).and_then(|held| held.get("l")) else { return };
         let Some(clusters) = self.held.get(kinds::CLUSTER) else { return };
-        for cluster in listener.split(' ').skip(1).filter(|name| !name.is_empty()) {
+        for cluster in listener.split(' ').skip(2).filter(|name| !name.is_empty()) {
             assert!(clusters.contains_key(cluster), "the listener refers to {cluster}, which the proxy does not have");
         }
     }
@@ -283,28 +293,33 @@ fn decode(protocol: Protocol, response: Response) -> Received {
             let message = DeltaDiscoveryResponse::decode(&bytes[..]).unwrap();
             let resource = |r: xds::envoy::service::discovery::v3::Resource| (r.name, r.version, text_of(&r.resource.unwrap()));
             let resources = message.resources.into_iter().map(resource).collect();
-            Received { url, nonce: message.nonce, resources, removed: message.removed_resources }
+            Received { url, nonce: message.nonce, version: message.system_version_info, resources, removed: message.removed_resources }
         }
         Protocol::Sotw => {
             let message = DiscoveryResponse::decode(&bytes[..]).unwrap();
-            // Full-state resources have no name on the outside; the model's contents are unique enough by position.
-            let resources = message.resources.iter().map(|any| (String::new(), String::new(), text_of(any))).collect();
-            Received { url, nonce: message.nonce, resources, removed: Vec::new() }
+            // Full-state resources have no name on the outside; here the content starts with it.
+            let named = |any| {
+                let content = text_of(any);
+                (content.split(' ').next().unwrap().to_owned(), String::new(), content)
+            };
+            let resources = message.resources.iter().map(named).collect();
+            Received { url, nonce: message.nonce, version: message.version_info, resources, removed: Vec::new() }
         }
     }
 }
 
 fn apply(protocol: Protocol, held: &mut BTreeMap<String, (String, String)>, received: &Received) {
-    if protocol == Protocol::Delta {
-        received.removed.iter().for_each(|name| drop(held.remove(name)));
-        held.extend(received.resources.iter().map(|(n, v, c)| (n.clone(), (v.clone(), c.clone()))));
+    if protocol == Protocol::Sotw && received.url != kinds::ENDPOINT {
+        held.clear();
     }
+    received.removed.iter().for_each(|name| drop(held.remove(name)));
+    held.extend(received.resources.iter().map(|(n, v, c)| (n.clone(), (v.clone(), c.clone()))));
 }
 
-fn live(steps: &[Step]) {
+fn live(protocol: Protocol, steps: &[Step]) {
     let mut world = World::default();
     world.apply(&Step::Listener(0));
-    let mut proxy = Proxy::new(Protocol::Delta, world.view());
+    let mut proxy = Proxy::new(protocol, world.view());
     for step in steps {
         match step {
             Step::Send => proxy.receive(),
@@ -343,6 +358,11 @@ proptest! {
 
     #[test]
     fn at_rest_the_proxy_has_what_it_asked_for(steps in steps()) {
-        live(&steps);
+        live(Protocol::Delta, &steps);
+    }
+
+    #[test]
+    fn at_rest_a_full_state_proxy_has_what_it_asked_for(steps in steps()) {
+        live(Protocol::Sotw, &steps);
     }
 }
