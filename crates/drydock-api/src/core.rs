@@ -1,6 +1,6 @@
 //! Shared state of the server: configuration, store, resources.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::{Ipv4Addr, SocketAddr}, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use drydock_store::Store;
@@ -8,7 +8,7 @@ use http_body_util::combinators::BoxBody;
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
-use crate::{objects::Objects, resource::Registry};
+use crate::{kinds::Ranges, objects::Objects, resource::Registry};
 
 /// A response body: whole or streamed.
 pub type Body = BoxBody<Bytes, std::io::Error>;
@@ -22,6 +22,8 @@ pub struct Config {
     pub bind: SocketAddr,
     /// Addresses of Services; the first is `kubernetes.default`.
     pub service_cidr: Ipv4Net,
+    /// Address of this server in the cluster's `kubernetes` Endpoints; the bound one if `None`.
+    pub advertise: Option<Ipv4Addr>,
     /// Host names and addresses the serving certificate is also valid for.
     pub extra_names: Vec<String>,
 }
@@ -33,6 +35,7 @@ impl Config {
             data_dir: data_dir.into(),
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
             service_cidr: Ipv4Net::new_assert([10, 96, 0, 0].into(), 16),
+            advertise: None,
             extra_names: Vec::new(),
         }
     }
@@ -47,6 +50,25 @@ pub struct Core {
     pub store: Store,
     /// All resources.
     pub registry: Registry,
+    /// Cluster addresses and node ports.
+    pub ranges: Ranges,
+}
+
+impl Core {
+    /// Opens the store and registers the built-in resources.
+    ///
+    /// # Errors
+    /// When the store cannot be opened.
+    pub fn open(config: Config) -> Result<Self, drydock_store::Error> {
+        let store = Store::open(&config.data_dir)?;
+        let registry = Registry::default();
+        crate::kinds::register(&registry);
+        let ranges = Ranges::new(config.service_cidr);
+        for service in store.list("/services/").items {
+            ranges.adopt(&service.value);
+        }
+        Ok(Self { config, store, registry, ranges })
+    }
 }
 
 impl Objects for Core {

@@ -46,7 +46,9 @@ impl Subject<'_> {
         if !self.group.is_empty() {
             details.insert("group".into(), self.group.into());
         }
-        details.insert("kind".into(), self.resource.into());
+        if !self.resource.is_empty() {
+            details.insert("kind".into(), self.resource.into());
+        }
         details
     }
 }

@@ -4,9 +4,10 @@
 //! authenticate → parse the path → authorize → decode → mutating admission →
 //! defaults and validation → validating admission → field ownership → store.
 //!
-//! - [`core`] is what all parts share.
-//! - [`request`] turns paths and queries into meaning, bounded.
-//! - [`resource`] knows which kinds exist; [`schema`] their fields.
+//! - [`server`] listens, [`handlers`] runs the pipeline and the verbs; [`core`] is what all parts share.
+//! - [`request`], [`codec`], [`patch`], [`select`] turn bytes into meaning, bounded.
+//! - [`resource`] knows which kinds exist, [`kinds`] what the built-in ones demand, [`schema`] their fields.
+//! - [`discovery`], [`openapi`] with [`explain`], and [`table`] are what clients see of kinds.
 //! - [`hooks`] are the seams for identity, permission, admission and ownership:
 //!   [`auth`], [`admission`], [`apply`], [`crd`] and [`stream`] fill them.
 
@@ -16,15 +17,29 @@ pub mod auth;
 pub mod crd;
 pub mod stream;
 
+pub mod assembly;
+pub mod codec;
 pub mod core;
+pub mod discovery;
 pub mod error;
+pub mod explain;
+pub mod expression;
 pub mod field;
+pub mod handlers;
 pub mod hooks;
+pub mod kinds;
 pub mod label_selector;
+pub mod meta;
 pub mod objects;
+pub mod openapi;
+pub mod patch;
 pub mod request;
 pub mod resource;
 pub mod schema;
+pub mod select;
+pub mod server;
+pub mod table;
 
-pub use crate::core::Core;
+pub use crate::core::{Config, Core};
 pub use error::ApiError;
+pub use server::{Handle, Server};

@@ -1,7 +1,10 @@
 //! Aggregated cluster roles: the rules of every role that the selectors match.
 
-use crate::label_selector;
+use super::rbac::GROUP;
+use crate::{Core, label_selector};
+use drydock_store::{Expect, Stored};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The rules that `role` should have, if it has an aggregation rule and they differ from what it has.
 /// `roles` are all cluster roles in order of their names.
@@ -22,5 +25,29 @@ pub fn aggregated<'a>(role: &Value, roles: impl Iterator<Item = &'a Value> + Clo
         }
     }
     let rules = json!(rules);
-    (role.get("rules") != Some(&rules)).then_some(rules)
+    let empty = rules.as_array().is_some_and(Vec::is_empty) && role.get("rules").is_none_or(Value::is_null);
+    (!empty && role.get("rules") != Some(&rules)).then_some(rules)
+}
+
+/// Fills aggregated roles whenever a cluster role changes, until the store closes.
+pub async fn run(core: Arc<Core>) {
+    let Some(resource) = core.registry.any_version(GROUP, "clusterroles") else { return };
+    let prefix = resource.prefix("");
+    let (listing, mut watch) = core.store.list_and_watch(&prefix);
+    fill(&core, &listing.items).await;
+    while watch.next().await.is_some() {
+        fill(&core, &core.store.list(&prefix).items).await;
+    }
+}
+
+/// Writes every role that is not as it should be.
+async fn fill(core: &Core, roles: &[Stored]) {
+    for role in roles {
+        let Some(rules) = aggregated(&role.value, roles.iter().map(|r| r.value.as_ref())) else { continue };
+        let mut next = role.value.as_ref().clone();
+        next["rules"] = rules;
+        if let Err(error) = core.store.put(&role.key, Expect::Revision(role.revision), next).await {
+            tracing::debug!(key = role.key, %error, "aggregated role not written, will be tried at the next change");
+        }
+    }
 }

@@ -77,3 +77,15 @@ fn may(objects: &dyn Objects, user: &User, verb: &str, resource: &str, namespace
     };
     rbac::authorize(objects, user, &attributes).allowed
 }
+
+/// [`check`] as an admission rule: only writes of roles and bindings are looked at.
+///
+/// # Errors
+/// As [`check`].
+pub fn admit(objects: &dyn Objects, request: &crate::hooks::AdmissionRequest<'_>) -> Result<(), ApiError> {
+    let Some(object) = &request.object else { return Ok(()) };
+    if request.resource.group != GROUP || request.subresource.is_some() {
+        return Ok(());
+    }
+    check(objects, &request.attributes.user, &request.resource.plural, request.namespace, object, request.old_object)
+}

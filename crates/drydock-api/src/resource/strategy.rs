@@ -22,6 +22,17 @@ pub struct Column {
     pub priority: i32,
 }
 
+/// How a deleted object goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// At once, unless finalizers hold it.
+    Now,
+    /// After so many seconds, or when the node says it has stopped.
+    After(i64),
+    /// When a controller finalizes it (namespaces).
+    Held,
+}
+
 /// What a strategy may look at.
 #[derive(Debug, Clone, Copy)]
 pub struct UpdateContext<'a> {
@@ -78,6 +89,49 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Sets what only the server can give (cluster addresses, node ports), after field ownership is settled.
+    /// `old` is `None` on create.
+    ///
+    /// # Errors
+    /// When there is nothing left to give.
+    fn allocate(&self, _ctx: &UpdateContext<'_>, _object: &mut Value, _old: Option<&Value>) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// Called after an object was written.
+    fn stored(&self, _ctx: &UpdateContext<'_>, _object: &Value) {}
+
+    /// Called after an object was removed.
+    fn removed(&self, _ctx: &UpdateContext<'_>, _object: &Value) {}
+
+    /// How an object goes when it is deleted; `grace` is what the client asked for, seconds.
+    fn removal(&self, _object: &Value, _grace: Option<i64>) -> Removal {
+        Removal::Now
+    }
+
+    /// Changes an object whose deletion has just been noted.
+    fn mark_deleted(&self, _object: &mut Value) {}
+
+    /// Whether a written object is to be removed: deletion noted, no finalizers, no grace left.
+    fn is_gone(&self, object: &Value) -> bool {
+        crate::meta::is_deleting(object)
+            && crate::meta::finalizers(object).is_empty()
+            && object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0) == 0
+    }
+
+    /// What happens to dependents if the client does not say: `Background` or `Orphan`.
+    fn default_propagation(&self) -> &'static str {
+        "Background"
+    }
+
+    /// The object's Scale, if it has one.
+    fn scale(&self, _object: &Value) -> Option<Value> {
+        None
+    }
+
+    /// Sets the replicas of an object.
+    fn set_scale(&self, _object: &mut Value, _replicas: i64) {}
+
     /// Problems of a new object.
     fn validate(&self, _ctx: &UpdateContext<'_>, _object: &Value) -> Vec<FieldError> {
         Vec::new()
@@ -116,6 +170,16 @@ pub trait Strategy: Send + Sync + fmt::Debug {
     /// Labels accepted in field selectors beyond `metadata.name` and `metadata.namespace`.
     fn field_labels(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// The message for a label that [`Strategy::field_labels`] does not list.
+    fn unknown_field_label(&self, label: &str) -> String {
+        format!("{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+    }
+
+    /// What is wrong with a name; `None` if nothing. `prefix`: it is a `generateName`.
+    fn name_problem(&self, name: &str, _prefix: bool) -> Option<String> {
+        crate::kinds::names::dns_subdomain(name)
     }
 
     /// Columns and the function's cells for them; `None`: name and age.

@@ -1,6 +1,16 @@
-//! The fields of kinds: what strict decoding, strategic merge and field ownership need to know.
+//! The fields of kinds: what strict decoding, strategic merge, field ownership and OpenAPI need to know.
+
+mod builtin;
+mod decode;
+mod encode;
+pub mod quantity;
+pub mod time;
 
 use std::collections::BTreeMap;
+
+pub use builtin::{all, builtin, names};
+pub use decode::{Decoded, decode};
+pub use encode::normalize;
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +58,22 @@ pub enum ListType {
     Map(Vec<String>),
 }
 
+/// When the encoded form of a built-in object has the field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Presence {
+    /// Left out when zero; structs are always there.
+    #[default]
+    OmitEmpty,
+    /// Left out when not given; an explicit zero stays.
+    Pointer,
+    /// Always there, zero or `null` when not given.
+    Always,
+    /// Always there, `null` when not given.
+    AlwaysPointer,
+    /// Structs too are left out when zero.
+    OmitZero,
+}
+
 /// One node of a kind's structure.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Schema {
@@ -61,7 +87,7 @@ pub struct Schema {
     pub items: Option<Box<Schema>>,
     /// Server-side apply: how a list merges.
     pub list_type: ListType,
-    /// Server-side apply: a map or object that is owned as a whole.
+    /// Server-side apply: a map or object that is owned as a whole (also look at the resolved node).
     pub atomic: bool,
     /// Unknown fields of an object are kept.
     pub preserve_unknown: bool,
@@ -71,8 +97,20 @@ pub struct Schema {
     pub merge_key: Option<String>,
     /// Strategic merge: `merge` strategy given.
     pub patch_merge: bool,
+    /// Strategic merge: `replace` strategy given.
+    pub patch_replace: bool,
     /// Strategic merge: `retainKeys` strategy given.
     pub retain_keys: bool,
+    /// Presence in the encoded form.
+    pub presence: Presence,
+    /// Listed in the object's `required`.
+    pub required: bool,
+    /// Allowed values, for OpenAPI.
+    pub allowed: Vec<String>,
+    /// Name of the type in Go, for messages of type errors; empty if it is the plain type.
+    pub go_type: String,
+    /// Protobuf field number; `N.M` for a field of message `N` that JSON inlines.
+    pub number: String,
 }
 
 impl Schema {
@@ -94,9 +132,4 @@ impl Schema {
     pub fn element(&self) -> Option<&Schema> {
         self.resolve().items.as_deref()
     }
-}
-
-/// A built-in struct by name (`v1.PodSpec`).
-pub fn builtin(_name: &str) -> Option<&'static Schema> {
-    None
 }

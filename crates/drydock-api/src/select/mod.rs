@@ -1,0 +1,7 @@
+//! Label and field selectors of list requests.
+
+mod fields;
+mod labels;
+
+pub use fields::FieldSelector;
+pub use labels::LabelSelector;
