@@ -170,3 +170,48 @@ fn read_directory(directory: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
     let files: BTreeMap<String, Vec<u8>> = NAMES.iter().filter_map(read).collect();
     (files.contains_key("ca-key.pem") || files.contains_key("tls.key")).then_some(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+
+    const SECRET: &str = "/api/v1/namespaces/istio-system/secrets/istio-ca-secret";
+
+    fn home(api: &fake::Api) -> Home {
+        Home { client: api.client(), namespace: "istio-system".into(), trust_domain: "cluster.local".into(), directory: None }
+    }
+
+    #[tokio::test]
+    async fn two_that_start_at_once_share_one_root() {
+        let api = fake::Api::default();
+        let (one, two) = (home(&api), home(&api));
+        let (one, two) = tokio::join!(one.load(), two.load());
+        let roots = |loaded: Result<Authority, LoadError>| loaded.map(|authority| authority.roots_pem()).ok();
+        let (one, two) = (roots(one), roots(two));
+        assert!(one.is_some());
+        assert_eq!(one, two);
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_cannot_be_used_is_left_alone() {
+        let api = fake::Api::default();
+        let broken = serde_json::json!({ "metadata": { "name": SELF_SIGNED }, "data": { "ca-cert.pem": "bm9uc2Vuc2U=" } });
+        api.put(SECRET, broken.clone());
+        assert!(matches!(home(&api).load().await, Err(LoadError::Unusable { .. })));
+        assert_eq!(api.get(SECRET), Some(broken));
+    }
+
+    #[tokio::test]
+    async fn what_others_put_in_force_is_taken() {
+        let api = fake::Api::default();
+        let held = home(&api).load().await;
+        let Ok(held) = held else { panic!("a new root") };
+        assert!(matches!(home(&api).refresh(&held).await, Ok(None)), "nothing changed");
+        let other = fake::Api::default();
+        let Ok(replaced) = home(&other).load().await else { panic!("another root") };
+        api.put(SECRET, other.get(SECRET).unwrap_or_default());
+        let refreshed = home(&api).refresh(&held).await;
+        assert_eq!(refreshed.ok().flatten().map(|a| a.roots_pem()), Some(replaced.roots_pem()));
+    }
+}

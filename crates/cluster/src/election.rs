@@ -213,6 +213,34 @@ impl Election {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake;
+
+    fn candidate(api: &fake::Api, identity: &str, revision: &str, default: Option<&str>) -> Election {
+        let me = Candidate { identity: identity.into(), revision: revision.into(), namespace: "istio-system".into() };
+        let maps = Api::namespaced(api.client(), &me.namespace);
+        let (leads, default) = (watch::Sender::new(false), watch::channel(default.map(str::to_owned)).1);
+        Election { maps, name: NAMESPACE_CONTROLLER, me, default, leads, seen: None, renewed: Instant::now() }
+    }
+
+    #[tokio::test]
+    async fn the_default_revision_takes_the_lock_and_the_other_notices() {
+        let api = fake::Api::default();
+        let mut old = candidate(&api, "istiod-a", "default", Some("canary"));
+        let mut second = candidate(&api, "istiod-b", "default", Some("canary"));
+        let mut new = candidate(&api, "istiod-canary-c", "canary", Some("canary"));
+        let turn = async |election: &mut Election| election.turn().await.ok();
+        assert_eq!(turn(&mut old).await, Some(true), "nobody has it");
+        assert_eq!(turn(&mut second).await, Some(false), "held and fresh");
+        assert_eq!(turn(&mut new).await, Some(true), "the default revision may take it");
+        assert_eq!(turn(&mut old).await, Some(false), "it is gone");
+        new.tell(true);
+        new.give_up().await;
+        assert_eq!(turn(&mut second).await, Some(true), "given up");
+        let path = format!("/api/v1/namespaces/istio-system/configmaps/{NAMESPACE_CONTROLLER}");
+        let lock = api.get(&path).unwrap_or_default();
+        let record = lock["metadata"]["annotations"][RECORD].as_str().unwrap_or_default();
+        assert!(record.contains(r#""holderIdentity":"istiod-b""#), "{record}");
+    }
 
     fn check(holder: Option<(&str, &str)>, unchanged: u64, default: Option<&str>, expected: Step) {
         let record = holder.map(|(identity, key)| Record {

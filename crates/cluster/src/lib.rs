@@ -28,5 +28,7 @@ pub mod tokens;
 pub mod webhooks;
 
 mod backoff;
+#[cfg(test)]
+mod fake;
 
 pub use kube::Client;
