@@ -1,0 +1,65 @@
+//! `cluster.json`: what was chosen when the cluster was first started, and stays.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::data_dir::{self, DataDir};
+use crate::network;
+
+/// See the module's text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterFile {
+    /// Name of the one node.
+    pub node: String,
+    /// Number of the network (see [`network`]).
+    pub network: u8,
+    /// Addresses of pods.
+    pub pod_cidr: Ipv4Net,
+    /// Addresses of services.
+    pub service_cidr: Ipv4Net,
+    /// Port of the API server; 0 until it has one.
+    pub api_port: u16,
+}
+
+impl ClusterFile {
+    /// A cluster on network `n`.
+    #[must_use]
+    pub fn new(n: u8) -> Self {
+        ClusterFile {
+            node: "drydock".into(),
+            network: n,
+            pod_cidr: network::pods(n),
+            service_cidr: network::services(n),
+            api_port: 0,
+        }
+    }
+
+    /// Reads it; `None` where no cluster has been started yet.
+    ///
+    /// # Errors
+    /// It is there but cannot be read.
+    pub fn read(dir: &DataDir) -> Result<Option<Self>> {
+        let path = dir.cluster_file();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let file = serde_json::from_slice(&text);
+        file.map(Some)
+            .with_context(|| format!("{} is damaged: drydock reset makes a new cluster", path.display()))
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, dir: &DataDir) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).context("cannot encode cluster.json")?;
+        data_dir::write(&dir.cluster_file(), &text)
+    }
+}

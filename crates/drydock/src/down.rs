@@ -1,0 +1,74 @@
+//! `drydock down` and `drydock reset`.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cluster_file::ClusterFile;
+use crate::data_dir::DataDir;
+use crate::process::Process;
+use crate::{machine, network, parts};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Stops the cluster and leaves nothing of it on the machine but its data directory.
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn run(dir: &DataDir) -> Result<()> {
+    if !dir.is_cluster() {
+        println!("There is no cluster in {}.", dir.path().display());
+        return Ok(());
+    }
+    machine::become_root()?;
+    stop(dir)?;
+    println!(
+        "The cluster in {} is down. Its objects stay; drydock up brings it back.",
+        dir.path().display()
+    );
+    Ok(())
+}
+
+/// Stops the cluster and removes its data directory.
+///
+/// # Errors
+/// Something cannot be removed, or the directory is not a cluster's.
+pub fn reset(dir: &DataDir) -> Result<()> {
+    if !dir.is_cluster() {
+        let empty = fs::read_dir(dir.path())
+            .map(|mut entries| entries.next().is_none())
+            .unwrap_or(true);
+        // Left over from an `up` that did not get far, or never was: not a home directory given by mistake.
+        if !empty && !dir.log().exists() && !dir.path().join("node").exists() {
+            bail!(
+                "{} is not the directory of a cluster; nothing is removed",
+                dir.path().display()
+            );
+        }
+    }
+    machine::become_root()?;
+    stop(dir)?;
+    match fs::remove_dir_all(dir.path()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", dir.path().display()));
+        }
+        _ => {}
+    }
+    println!("The cluster in {} is gone.", dir.path().display());
+    Ok(())
+}
+
+fn stop(dir: &DataDir) -> Result<()> {
+    if let Some(process) = Process::of(dir) {
+        process.stop(PATIENCE)?;
+    }
+    if let Some(cluster) = ClusterFile::read(dir)? {
+        let config = parts::node_config(dir, &cluster);
+        let ended = parts::runtime()?.block_on(drydock_node::teardown(&config));
+        ended.context("not everything could be removed; drydock down again may help")?;
+        network::release(dir.path(), cluster.network);
+    }
+    fs::remove_file(dir.process_file()).ok();
+    Ok(())
+}
