@@ -5,7 +5,6 @@
 //! know (no custom resource definition yet) count as read and empty, and are tried again.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use futures::TryStreamExt;
 use kube::api::DynamicObject;
@@ -100,7 +99,7 @@ impl Feed {
 
     async fn watch(&mut self, streaming: bool, backoff: &mut Backoff) -> Result<(), Stop> {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &self.kind.resource);
-        let mut config = watcher::Config { timeout: Some(240), ..watcher::Config::default() };
+        let mut config = watcher::Config { timeout: Some(WATCH_SECONDS), ..watcher::Config::default() };
         config.field_selector = self.kind.field_selector.map(str::to_owned);
         config.label_selector = self.kind.label_selector.map(str::to_owned);
         if streaming {
@@ -215,8 +214,5 @@ fn key(object: &DynamicObject) -> Key {
     (object.metadata.namespace.clone().unwrap_or_default(), object.metadata.name.clone().unwrap_or_default())
 }
 
-/// How long after the last event a watch of one object is trusted without hearing anything.
+/// Longest life of one watch request, in seconds; then it is opened again where it ended.
 pub(crate) const WATCH_SECONDS: u32 = 240;
-
-/// Pause before a watch of a few objects is opened again after an error.
-pub(crate) const RETRY: Duration = Duration::from_secs(1);

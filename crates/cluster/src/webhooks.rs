@@ -17,7 +17,8 @@ use revision::ownership::Names;
 use revision::webhook::{REVISION_KEY, WEBHOOK_SUFFIX};
 use tokio::sync::watch;
 
-use crate::feed::{RETRY, WATCH_SECONDS};
+use crate::backoff::Backoff;
+use crate::feed::WATCH_SECONDS;
 
 /// Label of a tag's webhook configuration.
 const TAG_KEY: &str = "istio.io/tag";
@@ -85,16 +86,17 @@ impl Keeper {
         let validating = watcher(Api::<ValidatingWebhookConfiguration>::all(self.client.clone()), config);
         let (mut mutating, mut validating) = (std::pin::pin!(mutating.default_backoff()), std::pin::pin!(validating.default_backoff()));
         let (mut injectors, mut validators) = (Mutating::new(), Validating::new());
-        let (mut first, mut second, mut retry, mut refuses) = (false, false, false, false);
+        let (mut first, mut second, mut refuses) = (false, false, false);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
+        let mut retry: Option<tokio::time::Instant> = None;
         let mut roots = self.authority.subscribe();
         loop {
             tokio::select! {
                 Some(event) = mutating.next() => first |= track(&mut injectors, event),
                 Some(event) = validating.next() => second |= track(&mut validators, event),
                 changed = roots.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(RETRY), if retry => {}
+                () = tokio::time::sleep_until(retry.unwrap_or_else(tokio::time::Instant::now)), if retry.is_some() => {}
             }
-            retry = false;
             if !(first && second) {
                 continue;
             }
@@ -105,12 +107,17 @@ impl Keeper {
                 differs
             });
             let bundle = roots.borrow_and_update().roots_pem().into_bytes();
+            let mut done = true;
             if self.injection {
-                retry |= !self.patch_injectors(&mut injectors, &bundle).await;
+                done &= self.patch_injectors(&mut injectors, &bundle).await;
             }
             if self.validation {
-                retry |= !self.patch_validators(&mut validators, &bundle, &mut refuses).await;
+                done &= self.patch_validators(&mut validators, &bundle, &mut refuses).await;
             }
+            if done {
+                backoff.reset();
+            }
+            retry = (!done).then(|| tokio::time::Instant::now() + backoff.pause());
         }
     }
 
