@@ -1,0 +1,42 @@
+//! Clusters (CDS): one per service port and subset, the fixed ones, and one per port of the own workload.
+
+mod draft;
+mod fixed;
+mod inbound;
+mod outbound;
+mod policy;
+mod upstream_tls;
+
+pub(crate) use inbound::{Target, targets};
+pub(crate) use outbound::{of_service, outbound};
+pub(crate) use upstream_tls::metadata_exchange;
+
+use std::sync::Arc;
+
+use mesh::Input;
+use xds::resource::Resource;
+
+use crate::client::Client;
+use crate::graph::Cx;
+use crate::proxy::ProxyClass;
+use crate::query::Query;
+use crate::resource_type::ResourceType;
+
+/// Everything that a class is owed.
+pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>> {
+    let client = Arc::new(outbound::view(&Client::of_class(class)));
+    let outbound = cx.set(Query::Outbound(client, ResourceType::Cluster));
+    let mut resources: Vec<Arc<Resource>> = outbound.iter().cloned().collect();
+    let mesh = cx.read(Input::Mesh).mesh.clone();
+    resources.push(encode(&fixed::black_hole(&mesh)));
+    if class.is_sidecar() {
+        resources.push(encode(&fixed::passthrough(&mesh, class)));
+        resources.push(encode(&fixed::inbound_passthrough(&mesh, class)));
+        resources.extend(inbound::clusters(cx, class).iter().map(encode));
+    }
+    resources
+}
+
+fn encode(cluster: &xds::envoy::config::cluster::v3::Cluster) -> Arc<Resource> {
+    Arc::new(Resource::encode(cluster.name.as_str(), cluster))
+}

@@ -1,0 +1,100 @@
+//! A cluster in the making: its message, and HTTP options that become part of it at the end.
+
+use api::lenient::Duration;
+use xds::envoy::config::cluster::v3::{Cluster, cluster};
+use xds::envoy::config::core::v3 as core;
+use xds::envoy::extensions::upstreams::http::v3::{HttpProtocolOptions, http_protocol_options as options};
+
+use crate::proto;
+
+/// Key under which a cluster carries its HTTP options.
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+pub(super) struct Draft {
+    pub(super) cluster: Cluster,
+    pub(super) http: Option<HttpProtocolOptions>,
+}
+
+impl Draft {
+    pub(super) fn new(name: String, discovery: cluster::DiscoveryType, connect_timeout: Duration) -> Self {
+        Self {
+            cluster: Cluster {
+                alt_stat_name: format!("{name};"),
+                name,
+                connect_timeout: Some(proto::duration(connect_timeout)),
+                cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(discovery as i32)),
+                ..Cluster::default()
+            },
+            http: None,
+        }
+    }
+
+    pub(super) fn discovery(&self) -> Option<cluster::DiscoveryType> {
+        match self.cluster.cluster_discovery_type {
+            Some(cluster::ClusterDiscoveryType::Type(t)) => cluster::DiscoveryType::try_from(t).ok(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_original_dst(&self) -> bool {
+        self.discovery() == Some(cluster::DiscoveryType::OriginalDst)
+    }
+
+    pub(super) fn http(&mut self) -> &mut HttpProtocolOptions {
+        self.http.get_or_insert_default()
+    }
+
+    /// Speaks HTTP/2, unless a protocol is set already.
+    pub(super) fn set_http2(&mut self) {
+        let http = self.http();
+        if http.upstream_protocol_options.is_none() {
+            http.upstream_protocol_options = Some(options::UpstreamProtocolOptions::ExplicitHttpConfig(
+                options::ExplicitHttpConfig {
+                    protocol_config: Some(options::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
+                        core::Http2ProtocolOptions::default(),
+                    )),
+                },
+            ));
+        }
+    }
+
+    /// Speaks what the client speaks.
+    pub(super) fn set_downstream_protocol(&mut self) {
+        self.http().upstream_protocol_options = Some(downstream_protocol());
+    }
+
+    /// The explicit HTTP/2 options, if it speaks HTTP/2.
+    pub(super) fn http2(&mut self) -> Option<&mut core::Http2ProtocolOptions> {
+        match self.http.as_mut()?.upstream_protocol_options.as_mut()? {
+            options::UpstreamProtocolOptions::ExplicitHttpConfig(options::ExplicitHttpConfig {
+                protocol_config: Some(options::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(http2)),
+            }) => Some(http2),
+            _ => None,
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Cluster {
+        if let Some(mut http) = self.http {
+            // The choice of a protocol is required: without one, HTTP/1.1.
+            http.upstream_protocol_options.get_or_insert_with(|| {
+                options::UpstreamProtocolOptions::ExplicitHttpConfig(options::ExplicitHttpConfig {
+                    protocol_config: Some(options::explicit_http_config::ProtocolConfig::HttpProtocolOptions(
+                        core::Http1ProtocolOptions::default(),
+                    )),
+                })
+            });
+            self.cluster
+                .typed_extension_protocol_options
+                .insert(HTTP_OPTIONS.to_owned(), proto::any(&http));
+        }
+        self.cluster
+    }
+}
+
+pub(super) fn downstream_protocol() -> options::UpstreamProtocolOptions {
+    options::UpstreamProtocolOptions::UseDownstreamProtocolConfig(options::UseDownstreamHttpConfig {
+        http_protocol_options: Some(core::Http1ProtocolOptions::default()),
+        http2_protocol_options: Some(core::Http2ProtocolOptions::default()),
+        ..Default::default()
+    })
+}

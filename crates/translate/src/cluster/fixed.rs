@@ -1,0 +1,78 @@
+//! Clusters that every proxy has: nowhere, and wherever the client meant.
+
+use api::lenient::Duration;
+use api::mesh_config::MeshConfig;
+use xds::envoy::config::cluster::v3::{Cluster, cluster};
+use xds::envoy::config::core::v3 as core;
+
+use super::draft::{Draft, downstream_protocol};
+use super::policy;
+use crate::naming;
+use crate::proto;
+use crate::proxy::ProxyClass;
+
+pub(super) fn black_hole(mesh: &MeshConfig) -> Cluster {
+    Draft::new(
+        naming::BLACK_HOLE.to_owned(),
+        cluster::DiscoveryType::Static,
+        mesh.connect_timeout,
+    )
+    .finish()
+}
+
+pub(super) fn passthrough(mesh: &MeshConfig, class: &ProxyClass) -> Cluster {
+    let mut cluster = original_destination(mesh, naming::PASSTHROUGH);
+    super::upstream_tls::add_metadata_exchange(&mut cluster, class.flavour);
+    cluster
+}
+
+pub(super) fn inbound_passthrough(mesh: &MeshConfig, class: &ProxyClass) -> Cluster {
+    let mut cluster = original_destination(mesh, naming::INBOUND_PASSTHROUGH);
+    cluster.upstream_bind_config = Some(source(class));
+    if let (Some(bind), true, true) = (&mut cluster.upstream_bind_config, class.ipv4, class.ipv6) {
+        bind.extra_source_addresses = vec![core::ExtraSourceAddress {
+            address: Some(socket("::6")),
+            ..Default::default()
+        }];
+    }
+    cluster
+}
+
+/// Traffic from the proxy to its workload comes from an address that redirection leaves alone.
+pub(super) fn source(class: &ProxyClass) -> core::BindConfig {
+    core::BindConfig {
+        source_address: Some(socket(class.passthrough_source())),
+        ..Default::default()
+    }
+}
+
+fn socket(address: &str) -> core::SocketAddress {
+    core::SocketAddress {
+        address: address.to_owned(),
+        port_specifier: Some(core::socket_address::PortSpecifier::PortValue(0)),
+        ..Default::default()
+    }
+}
+
+fn original_destination(mesh: &MeshConfig, name: &str) -> Cluster {
+    let mut draft = Draft::new(
+        name.to_owned(),
+        cluster::DiscoveryType::OriginalDst,
+        mesh.connect_timeout,
+    );
+    draft.cluster.alt_stat_name = format!("{};", naming::PASSTHROUGH);
+    draft.cluster.lb_policy = cluster::LbPolicy::ClusterProvided as i32;
+    let http = draft.http();
+    http.upstream_protocol_options = Some(downstream_protocol());
+    http.common_http_protocol_options = Some(core::HttpProtocolOptions {
+        idle_timeout: Some(proto::duration(Duration::seconds(300))),
+        ..Default::default()
+    });
+    let pool = mesh
+        .default_traffic_policy
+        .as_ref()
+        .and_then(|p| p.connection_pool.clone())
+        .unwrap_or_default();
+    policy::apply_connection_pool(&mut draft, mesh, &pool, None);
+    draft.finish()
+}

@@ -1,0 +1,323 @@
+//! Endpoints of clusters (EDS), and of those that carry them inline.
+
+mod locality;
+
+pub(crate) use locality::is_locality_weighted;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::networking::destination_rule::TrafficPolicy;
+use mesh::{
+    Address, Endpoint, Endpoints, Health, Input, Locality, Port, Protocol, Registry, Resolution, Service, ServiceKey,
+};
+use xds::envoy::config::core::v3 as core;
+use xds::envoy::config::endpoint::v3::{
+    self as endpoint_v3, ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
+};
+use xds::resource::{Resource, ResourceSet};
+
+use crate::authentication::{self, Mode};
+use crate::client::Client;
+use crate::graph::Cx;
+use crate::query::Query;
+use crate::{naming, proto, rules};
+
+/// Label that keeps sessions on endpoints that are leaving.
+const PERSISTENT_SESSION: &str = "istio.io/persistent-session";
+
+/// Endpoints of all services that a client of the sort sees.
+pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet> {
+    let scope = cx.scope(&client.namespace.clone().unwrap_or_default());
+    let mut resources: Vec<Arc<Resource>> = Vec::new();
+    for service in &scope.services {
+        if !has_assignments(service, client) {
+            continue;
+        }
+        let narrow = client_for(cx, client, service);
+        resources.extend(
+            cx.resources(Query::Endpoints(service.key.clone(), narrow))
+                .iter()
+                .cloned(),
+        );
+    }
+    Arc::new(ResourceSet::new(resources))
+}
+
+/// Whether the service's clusters ask for endpoints.
+fn has_assignments(service: &Service, client: &Client) -> bool {
+    match service.resolution {
+        Resolution::Endpoints => true,
+        Resolution::Passthrough => !client.is_sidecar() && service.registry == Registry::Kubernetes,
+        _ => false,
+    }
+}
+
+/// The client, reduced to what the order and choice of this service's endpoints hang on.
+fn client_for(cx: &mut Cx<'_>, client: &Client, service: &Service) -> Arc<Client> {
+    let rules = cx.host_rules(&service.key.host);
+    let mesh = &cx.read(Input::Mesh).mesh;
+    let mut narrow = client.clone();
+    let by_outlier = mesh
+        .default_traffic_policy
+        .as_ref()
+        .is_some_and(|p| p.outlier_detection.is_some());
+    if rules.is_empty() {
+        narrow.namespace = None;
+        if service.traffic_distribution.is_none() && mesh.locality_lb_setting.distribute.is_empty() && !by_outlier {
+            narrow.locality = None;
+            narrow.labels = None;
+        }
+    }
+    if !service.node_local && service.traffic_distribution.is_none() {
+        narrow.node = None;
+    }
+    Arc::new(narrow)
+}
+
+/// Assignments of one service: of each port, and of each port and subset.
+pub(crate) fn of_service(cx: &mut Cx<'_>, key: &ServiceKey, client: &Client) -> Vec<Arc<Resource>> {
+    let mesh = cx.read(Input::Mesh).mesh.clone();
+    let Some(service) = cx.read(Input::Service(key.clone())).service(key).cloned() else {
+        return Vec::new();
+    };
+    let endpoints = cx.read(Input::Endpoints(key.clone())).endpoints(key);
+    let rule = cx.host_rules(&key.host).resolve(client, &key.namespace);
+    let spec = rule.as_ref().map(|r| &r.spec);
+    let mut resources = Vec::new();
+    for port in service.ports.iter().filter(|p| p.protocol != Protocol::Udp) {
+        let policy_of = |policy: Option<&TrafficPolicy>| {
+            let policy = rules::policy_for_port(policy, port.number);
+            crate::endpoint::locality::with_mesh_outliers(&mesh, policy)
+        };
+        let whole = policy_of(spec.and_then(|s| s.traffic_policy.as_ref()));
+        let subsets = spec.map(|s| s.subsets.as_slice()).unwrap_or_default();
+        let mut parts: Vec<(&str, Option<&BTreeMap<String, String>>, Option<TrafficPolicy>)> =
+            vec![("", None, whole.clone())];
+        for subset in subsets {
+            let policy = rules::policy_for_subset(whole.as_ref(), subset.traffic_policy.as_ref(), port.number);
+            parts.push((&subset.name, Some(&subset.labels), policy));
+        }
+        for (subset, labels, policy) in parts {
+            let balancer = policy.as_ref().and_then(|p| p.load_balancer.as_ref());
+            if balancer.and_then(|b| b.simple.as_deref()) == Some("PASSTHROUGH") {
+                continue;
+            }
+            let name = naming::outbound(port.number, subset, &key.host);
+            let chosen = choose(&endpoints, port, labels, client, &service, policy.as_ref());
+            let mut assignment = assign(cx, &name, &chosen, policy.as_ref());
+            locality::apply(&mut assignment, &chosen, &mesh, &service, policy.as_ref(), client);
+            let message = assignment.finish(name.clone());
+            resources.push(Arc::new(Resource::encode(name.as_str(), &message)));
+        }
+    }
+    resources
+}
+
+/// The assignment of a cluster that resolves names; none without endpoints.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn inline(
+    cx: &mut Cx<'_>,
+    name: &str,
+    endpoints: &Endpoints,
+    port: &Port,
+    labels: Option<&BTreeMap<String, String>>,
+    client: &Client,
+    service: &Service,
+    policy: Option<&TrafficPolicy>,
+) -> Option<ClusterLoadAssignment> {
+    let mesh = cx.read(Input::Mesh).mesh.clone();
+    let chosen = choose(endpoints, port, labels, client, service, policy);
+    if chosen.is_empty() {
+        return None;
+    }
+    let mut assignment = assign(cx, name, &chosen, policy);
+    locality::apply(&mut assignment, &chosen, &mesh, service, policy, client);
+    Some(assignment.finish(name.to_owned()))
+}
+
+/// One endpoint on the own workload.
+pub(crate) fn local(name: &str, address: &str, port: u16) -> ClusterLoadAssignment {
+    ClusterLoadAssignment {
+        cluster_name: name.to_owned(),
+        endpoints: vec![LocalityLbEndpoints {
+            lb_endpoints: vec![LbEndpoint {
+                host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(endpoint_v3::Endpoint {
+                    address: Some(proto::socket_address(address, port)),
+                    ..Default::default()
+                })),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+/// The endpoints that a client may use.
+fn choose<'a>(
+    endpoints: &'a Endpoints,
+    port: &Port,
+    labels: Option<&BTreeMap<String, String>>,
+    client: &Client,
+    service: &Service,
+    policy: Option<&TrafficPolicy>,
+) -> Vec<&'a Endpoint> {
+    let sends_unhealthy = policy
+        .and_then(|p| p.outlier_detection.as_ref())
+        .and_then(|o| o.min_health_percent)
+        .is_none_or(|share| share.0 <= 0);
+    let keeps_sessions = service.labels.contains_key(PERSISTENT_SESSION);
+    endpoints
+        .list
+        .iter()
+        .filter(|e| *e.service_port == *port.name)
+        .filter(|e| labels.is_none_or(|l| l.iter().all(|(k, v)| e.workload.labels.get(k) == Some(v))))
+        .filter(|e| !service.node_local || e.workload.node == client.node)
+        .filter(|e| match e.health {
+            Health::Healthy => true,
+            Health::Unhealthy => sends_unhealthy,
+            Health::Draining => keeps_sessions,
+        })
+        // A cluster of addresses cannot hold names, and one that resolves names may hold both.
+        .filter(|e| {
+            !matches!(e.address, Address::Name(_))
+                || matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin)
+        })
+        .collect()
+}
+
+/// Endpoints by locality, in the making.
+pub(crate) struct Assignment {
+    groups: Vec<Group>,
+}
+
+/// Endpoints of one locality and priority.
+struct Group {
+    locality: Locality,
+    priority: u32,
+    weight: Option<u32>,
+    /// Index among the chosen, and message.
+    endpoints: Vec<(usize, LbEndpoint)>,
+}
+
+impl Group {
+    fn sum(&self) -> u32 {
+        self.endpoints
+            .iter()
+            .map(|(_, e)| e.load_balancing_weight.as_ref().map_or(1, |w| w.value))
+            .fold(0, u32::saturating_add)
+    }
+}
+
+impl Assignment {
+    fn finish(self, cluster_name: String) -> ClusterLoadAssignment {
+        ClusterLoadAssignment {
+            cluster_name,
+            endpoints: self
+                .groups
+                .into_iter()
+                .map(|group| {
+                    let weight = group.weight.unwrap_or_else(|| group.sum());
+                    LocalityLbEndpoints {
+                        locality: Some(core::Locality {
+                            region: group.locality.region,
+                            zone: group.locality.zone,
+                            sub_zone: group.locality.subzone,
+                        }),
+                        load_balancing_weight: Some(proto::u32_value(weight)),
+                        priority: group.priority,
+                        lb_endpoints: group.endpoints.into_iter().map(|(_, e)| e).collect(),
+                        ..Default::default()
+                    }
+                })
+                .collect(),
+            ..Default::default()
+        }
+    }
+}
+
+fn assign(cx: &mut Cx<'_>, _name: &str, chosen: &[&Endpoint], policy: Option<&TrafficPolicy>) -> Assignment {
+    let mut modes: BTreeMap<(Arc<str>, BTreeMap<String, String>), authentication::Modes> = BTreeMap::new();
+    let rule_mode = policy.and_then(|p| p.tls.as_ref()).map(|t| t.mode.clone());
+    let mut groups: BTreeMap<Locality, Vec<(usize, LbEndpoint)>> = BTreeMap::new();
+    for (index, endpoint) in chosen.iter().enumerate() {
+        let workload = &endpoint.workload;
+        let mutual = match rule_mode.as_deref() {
+            Some(mode) => mode == "ISTIO_MUTUAL",
+            None if !workload.mutual_tls => false,
+            None => {
+                let key = (workload.namespace.clone(), workload.labels.clone());
+                let modes = modes
+                    .entry(key)
+                    .or_insert_with(|| authentication::modes(cx, &workload.namespace, &workload.labels));
+                modes.of_port(endpoint.port) != Mode::Disable
+            }
+        };
+        let message = message(endpoint, mutual);
+        groups
+            .entry(workload.locality.clone())
+            .or_default()
+            .push((index, message));
+    }
+    Assignment {
+        groups: groups
+            .into_iter()
+            .map(|(locality, endpoints)| Group {
+                locality,
+                priority: 0,
+                weight: None,
+                endpoints,
+            })
+            .collect(),
+    }
+}
+
+fn message(endpoint: &Endpoint, mutual: bool) -> LbEndpoint {
+    let workload = &endpoint.workload;
+    let address = match &endpoint.address {
+        Address::Ip(ip) => proto::socket_address(&ip.to_string(), endpoint.port),
+        Address::Name(name) => proto::socket_address(name, endpoint.port),
+        Address::Socket(path) => proto::pipe_address(path),
+    };
+    let mut filter_metadata = BTreeMap::new();
+    if mutual {
+        filter_metadata.insert(
+            "envoy.transport_socket_match".to_owned(),
+            proto::fields_of([("tlsMode", proto::text("istio"))]),
+        );
+    }
+    let revision = match workload.canonical_revision() {
+        "latest" => "",
+        revision => revision,
+    };
+    let described = format!(
+        "{};{};{};{};{}",
+        workload.name,
+        workload.namespace,
+        workload.canonical_name(),
+        revision,
+        workload.cluster
+    );
+    filter_metadata.insert(
+        "istio".to_owned(),
+        proto::fields_of([("workload", proto::text(described))]),
+    );
+    LbEndpoint {
+        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(endpoint_v3::Endpoint {
+            address: Some(address),
+            ..Default::default()
+        })),
+        health_status: match endpoint.health {
+            Health::Healthy => core::HealthStatus::Healthy,
+            Health::Unhealthy => core::HealthStatus::Unhealthy,
+            Health::Draining => core::HealthStatus::Draining,
+        } as i32,
+        load_balancing_weight: Some(proto::u32_value(endpoint.weight.max(1))),
+        metadata: Some(core::Metadata {
+            filter_metadata,
+            typed_filter_metadata: BTreeMap::new(),
+        }),
+        ..Default::default()
+    }
+}

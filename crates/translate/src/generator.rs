@@ -1,0 +1,139 @@
+//! Snapshots in, resource sets per proxy class out.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use mesh::{Input, Snapshot, Update};
+use xds::resource::ResourceSet;
+
+use crate::graph::{ClassId, Graph};
+use crate::proxy::ProxyClass;
+use crate::query::{Query, Value};
+use crate::resource_type::ResourceType;
+
+/// Answers "what is this class of proxies owed?", and after each update "whose answer differs now?".
+///
+/// ```
+/// use translate::{Generator, ProxyClass, ResourceType};
+/// let mut generator = Generator::new(mesh::Mesh::default().snapshot());
+/// let node = xds::envoy::config::core::v3::Node {
+///     id: "sidecar~10.0.0.1~sleep-0.test~test.svc.cluster.local".into(),
+///     ..Default::default()
+/// };
+/// let proxy = translate::Proxy::of_node(&node)?;
+/// let class = generator.open(proxy.class(generator.snapshot()));
+/// assert!(generator.set(class, ResourceType::Cluster).get("BlackHoleCluster").is_some());
+/// # Ok::<(), translate::NodeError>(())
+/// ```
+#[derive(Debug)]
+pub struct Generator {
+    snapshot: Arc<Snapshot>,
+    graph: Graph,
+    ids: BTreeMap<Arc<ProxyClass>, ClassId>,
+    users: BTreeMap<ClassId, usize>,
+    next: u32,
+}
+
+impl Generator {
+    /// A generator for a mesh as it is now.
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            snapshot,
+            graph: Graph::default(),
+            ids: BTreeMap::new(),
+            users: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    /// The mesh that answers are about.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// Starts to answer for a class; proxies of an equal class share a number. Each call is paired with one to
+    /// [`Self::close`].
+    pub fn open(&mut self, class: ProxyClass) -> ClassId {
+        let id = match self.ids.get(&class) {
+            Some(id) => *id,
+            None => {
+                let (id, class) = (ClassId(self.next), Arc::new(class));
+                self.next += 1;
+                self.ids.insert(class.clone(), id);
+                self.graph.classes.insert(id, class);
+                id
+            }
+        };
+        *self.users.entry(id).or_default() += 1;
+        id
+    }
+
+    /// Ends one use of a class; with the last one its answers are forgotten.
+    pub fn close(&mut self, id: ClassId) {
+        let Some(users) = self.users.get_mut(&id) else { return };
+        *users -= 1;
+        if *users == 0 {
+            self.users.remove(&id);
+            self.ids.retain(|_, other| *other != id);
+            self.graph.release(id);
+        }
+    }
+
+    /// The class of that number.
+    pub fn class(&self, id: ClassId) -> Option<&Arc<ProxyClass>> {
+        self.graph.classes.get(&id)
+    }
+
+    /// What a class is owed of one type.
+    pub fn set(&mut self, id: ClassId, resource_type: ResourceType) -> Arc<ResourceSet> {
+        match self.graph.get(&self.snapshot, &Query::Class(id, resource_type)) {
+            Value::Set(set) => set,
+            _ => Arc::default(),
+        }
+    }
+
+    /// What a class is owed, by type.
+    pub fn sets(&mut self, id: ClassId) -> BTreeMap<ResourceType, Arc<ResourceSet>> {
+        ResourceType::ALL.into_iter().map(|t| (t, self.set(id, t))).collect()
+    }
+
+    /// Moves on to a newer mesh; answers which classes are owed something else of which types.
+    ///
+    /// Only what was asked for before counts. The class of a proxy may differ too: ask [`crate::Proxy::class`] again
+    /// when [`reclassifies`] says so.
+    pub fn update(&mut self, update: &Update) -> Vec<(ClassId, ResourceType)> {
+        self.snapshot = update.snapshot.clone();
+        let mut changed: Vec<(ClassId, ResourceType)> = self
+            .graph
+            .update(&self.snapshot, &update.changed)
+            .into_iter()
+            .filter_map(|query| match query {
+                Query::Class(id, resource_type) => Some((id, resource_type)),
+                _ => None,
+            })
+            .collect();
+        changed.sort();
+        changed
+    }
+
+    /// Everything that a class's resources of one type rest on, for tests of isolation and for `explain`.
+    pub fn inputs(&self, id: ClassId, resource_type: ResourceType) -> HashSet<Input> {
+        self.graph.inputs_of(&Query::Class(id, resource_type))
+    }
+
+    /// Number of computations so far, and of answers that are kept.
+    pub fn counters(&self) -> (u64, usize) {
+        (self.graph.computed, self.graph.len())
+    }
+}
+
+/// Whether proxies may fall into other classes after an update: labels of pods, nodes' localities, or the services
+/// without a selector.
+pub fn reclassifies(update: &Update) -> bool {
+    update.changed.iter().any(|input| {
+        matches!(
+            input,
+            Input::Kind(mesh::Kind::Pod | mesh::Kind::Node) | Input::Services | Input::Endpoints(_) | Input::Service(_)
+        )
+    })
+}

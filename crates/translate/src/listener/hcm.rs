@@ -1,0 +1,145 @@
+//! The HTTP connection manager: one function, for every place that has one.
+
+use api::lenient::Duration;
+use mesh::Protocol;
+use xds::envoy::config::core::v3 as core;
+use xds::envoy::config::listener::v3::Filter;
+use xds::envoy::config::route::v3::RouteConfiguration;
+use xds::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, Rds, RequestIdExtension, http_connection_manager as hcm,
+};
+use xds::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+
+use super::{Common, Traffic, filters};
+use crate::proto;
+use crate::proxy::Flavour;
+
+/// Where routes come from.
+pub(super) enum Routes {
+    /// Asked for by name.
+    Named(String),
+    /// Part of the listener.
+    Inline(Box<RouteConfiguration>),
+}
+
+/// What differs between connection managers.
+pub(super) struct Options {
+    pub(super) traffic: Traffic,
+    pub(super) stat_prefix: String,
+    pub(super) routes: Routes,
+    pub(super) protocol: Protocol,
+    /// Whether the port's protocol is found out by looking: then servers tell HTTP by its ALPN.
+    pub(super) sniffed: bool,
+    /// Whether HTTP/3 … is not served; gateways state their HTTP/1 options.
+    pub(super) http1: Option<core::Http1ProtocolOptions>,
+}
+
+pub(super) fn filter(common: &Common<'_>, options: Options) -> Filter {
+    filters::network(
+        "envoy.filters.network.http_connection_manager",
+        proto::any(&manager(common, options)),
+    )
+}
+
+fn manager(common: &Common<'_>, options: Options) -> HttpConnectionManager {
+    let class = common.class;
+    let (normalize, merge, escaped) = match common.mesh.path_normalization.normalization.as_deref() {
+        Some("NONE") => (false, false, hcm::PathWithEscapedSlashesAction::KeepUnchanged),
+        Some("MERGE_SLASHES") => (true, true, hcm::PathWithEscapedSlashesAction::KeepUnchanged),
+        Some("DECODE_AND_MERGE_SLASHES") => (true, true, hcm::PathWithEscapedSlashesAction::UnescapeAndForward),
+        _ => (true, false, hcm::PathWithEscapedSlashesAction::KeepUnchanged),
+    };
+    let mut http1 = options.http1;
+    if class.http10 {
+        http1.get_or_insert_default().accept_http_10 = true;
+    }
+    let mut manager = HttpConnectionManager {
+        stat_prefix: options.stat_prefix,
+        access_log: common.telemetry.access_logs(options.traffic),
+        tracing: common.telemetry.tracing(),
+        normalize_path: Some(proto::bool_value(normalize)),
+        merge_slashes: merge,
+        path_with_escaped_slashes_action: escaped as i32,
+        proxy_100_continue: true,
+        use_remote_address: Some(proto::bool_value(options.traffic == Traffic::Gateway)),
+        stream_idle_timeout: Some(proto::seconds(0)),
+        upgrade_configs: vec![hcm::UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..Default::default()
+        }],
+        request_id_extension: Some(RequestIdExtension {
+            typed_config: Some(proto::any(&UuidRequestIdConfig {
+                use_request_id_for_trace_sampling: Some(proto::bool_value(true)),
+                ..Default::default()
+            })),
+        }),
+        http_protocol_options: http1,
+        common_http_protocol_options: class
+            .idle_timeout
+            .as_deref()
+            .and_then(|t| t.parse::<Duration>().ok())
+            .map(|idle| core::HttpProtocolOptions {
+                idle_timeout: Some(proto::duration(idle)),
+                ..Default::default()
+            }),
+        http_filters: http_filters(common, options.traffic, options.protocol, options.sniffed),
+        route_specifier: Some(match options.routes {
+            Routes::Named(name) => hcm::RouteSpecifier::Rds(Rds {
+                config_source: Some(proto::ads()),
+                route_config_name: name,
+            }),
+            Routes::Inline(routes) => hcm::RouteSpecifier::RouteConfig(*routes),
+        }),
+        ..Default::default()
+    };
+    let certificate = hcm::SetCurrentClientCertDetails {
+        subject: Some(proto::bool_value(true)),
+        dns: true,
+        uri: true,
+        cert: options.traffic == Traffic::Gateway,
+        ..Default::default()
+    };
+    match options.traffic {
+        Traffic::Outbound => {}
+        Traffic::Inbound => {
+            manager.server_name = "istio-envoy".to_owned();
+            manager.forward_client_cert_details = hcm::ForwardClientCertDetails::AppendForward as i32;
+            manager.set_current_client_cert_details = Some(certificate);
+            if options.protocol.is_http2() {
+                manager.http2_protocol_options = Some(core::Http2ProtocolOptions::default());
+            }
+        }
+        Traffic::Gateway => {
+            manager.server_name = "istio-envoy".to_owned();
+            manager.forward_client_cert_details = hcm::ForwardClientCertDetails::SanitizeSet as i32;
+            manager.set_current_client_cert_details = Some(certificate);
+        }
+    }
+    manager
+}
+
+/// Filters in the order that policies rely on (control-plane.md §2.4.2).
+fn http_filters(common: &Common<'_>, traffic: Traffic, protocol: Protocol, sniffed: bool) -> Vec<HttpFilter> {
+    let mut list = Vec::new();
+    if common.class.flavour == Flavour::Contrib {
+        list.push(crate::contrib::metadata_exchange(traffic));
+    }
+    if traffic != Traffic::Outbound {
+        list.extend(common.authz.http.iter().cloned());
+    }
+    if protocol == Protocol::GrpcWeb {
+        list.push(filters::grpc_web());
+    }
+    list.push(filters::grpc_stats());
+    if traffic != Traffic::Inbound {
+        match common.class.flavour {
+            Flavour::Contrib => list.push(crate::contrib::alpn()),
+            Flavour::Stock if sniffed || traffic == Traffic::Gateway => list.push(crate::contrib::alpn_substitute()),
+            Flavour::Stock => {}
+        }
+    }
+    list.push(filters::fault());
+    list.push(filters::cors());
+    list.push(filters::router());
+    list
+}

@@ -1,0 +1,369 @@
+//! The listener that redirection sends inbound traffic to: chains per port, mode of mutual TLS and protocol.
+
+use std::collections::BTreeMap;
+
+use mesh::{Port, Protocol, TargetPort};
+use xds::envoy::config::core::v3 as core;
+use xds::envoy::config::listener::v3::{
+    FilterChain, FilterChainMatch, Listener, ListenerFilterChainMatchPredicate as Predicate,
+    listener_filter_chain_match_predicate as predicate,
+};
+use xds::envoy::extensions::transport_sockets::tls::v3 as tls_v3;
+use xds::envoy::r#type::v3::Int32Range;
+
+use super::chain::{PLAIN_HTTP, RAW, TLS};
+use super::hcm::{self, Routes};
+use super::tcp::{self, Settings, Target};
+use super::{Common, Traffic, filters};
+use crate::authentication::{self, Mode};
+use crate::cluster;
+use crate::graph::Cx;
+use crate::proxy::{Flavour, Interception};
+use crate::{naming, proto, route, tls};
+
+const MESH_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
+const MESH_TCP: [&str; 2] = ["istio-peer-exchange", "istio"];
+const MESH_ALL: [&str; 5] = [
+    "istio",
+    "istio-peer-exchange",
+    "istio-http/1.0",
+    "istio-http/1.1",
+    "istio-h2",
+];
+
+/// How a chain recognises its traffic.
+struct Recognition {
+    alpn: &'static [&'static str],
+    transport: &'static str,
+    http: bool,
+    terminates_tls: bool,
+}
+
+const fn chain(
+    alpn: &'static [&'static str],
+    transport: &'static str,
+    http: bool,
+    terminates_tls: bool,
+) -> Recognition {
+    Recognition {
+        alpn,
+        transport,
+        http,
+        terminates_tls,
+    }
+}
+
+/// Chains by mode and protocol (control-plane.md §2.4.3).
+fn recognitions(mode: Mode, protocol: Protocol) -> Vec<Recognition> {
+    let http = protocol.is_http();
+    match (mode, protocol) {
+        (Mode::Strict, Protocol::Unknown) => vec![chain(&MESH_HTTP, TLS, true, true), chain(&[], TLS, false, true)],
+        (Mode::Strict, _) => vec![chain(&[], TLS, http, true)],
+        (Mode::Permissive, Protocol::Unknown) => vec![
+            chain(&MESH_HTTP, TLS, true, true),
+            chain(&PLAIN_HTTP, RAW, true, false),
+            chain(&MESH_TCP, TLS, false, true),
+            chain(&[], RAW, false, false),
+            chain(&[], TLS, false, false),
+        ],
+        (Mode::Permissive, _) if http => vec![chain(&MESH_ALL, TLS, true, true), chain(&[], RAW, true, false)],
+        (Mode::Permissive, _) => {
+            vec![
+                chain(&MESH_ALL, TLS, false, true),
+                chain(&[], TLS, false, false),
+                chain(&[], RAW, false, false),
+            ]
+        }
+        (Mode::Disable, Protocol::Unknown) => vec![chain(&PLAIN_HTTP, RAW, true, false), chain(&[], RAW, false, false)],
+        (Mode::Disable, _) => vec![chain(&[], RAW, http, false)],
+    }
+}
+
+/// A port of the workload, or all others.
+struct Served {
+    /// The workload's port; 0 for all that no service declares.
+    port: u16,
+    service_port: u16,
+    host: String,
+    protocol: Protocol,
+    cluster: String,
+    passthrough: bool,
+    tcp_stat: String,
+}
+
+pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
+    if common.class.interception == Interception::None {
+        return Vec::new();
+    }
+    let Ok(own_port) = u16::try_from(common.mesh.proxy_inbound_listen_port.0) else {
+        return Vec::new();
+    };
+    let modes = authentication::modes(cx, &common.class.namespace, &common.class.workload_labels);
+    let targets = cluster::targets(cx, common.class);
+    let mut chains = vec![loop_guard(common, own_port)];
+    chains.extend(chains_of(common, &passthrough(0), modes.general));
+    for (port, mode) in &modes.ports {
+        if targets.iter().all(|t| t.port != *port) {
+            chains.extend(chains_of(common, &passthrough(*port), *mode));
+        }
+    }
+    for target in &targets {
+        let Some((service, port)) = target.services.first() else {
+            continue;
+        };
+        // Ports that the proxy itself listens on cannot be the workload's.
+        if [common.mesh.proxy_listen_port.0, common.mesh.proxy_inbound_listen_port.0].contains(&i32::from(target.port))
+        {
+            continue;
+        }
+        let cluster = naming::inbound(target.port);
+        let tcp_stat = if common.mesh.inbound_cluster_stat_name.is_empty() {
+            cluster.clone()
+        } else {
+            let port = Port {
+                target: TargetPort::Number(target.port),
+                ..port.clone()
+            };
+            naming::stat_name(&common.mesh.inbound_cluster_stat_name, service, "", &port, cx.domain())
+        };
+        let served = Served {
+            port: target.port,
+            service_port: port.number,
+            host: service.key.host.to_string(),
+            protocol: if port.protocol == Protocol::Udp {
+                Protocol::Udp
+            } else {
+                port.protocol
+            },
+            cluster,
+            passthrough: false,
+            tcp_stat,
+        };
+        chains.extend(chains_of(common, &served, modes.of_port(target.port)));
+    }
+    let tproxy = common.class.interception == Interception::Tproxy;
+    let mut listener_filters = vec![filters::original_dst()];
+    if tproxy {
+        listener_filters.push(filters::original_src());
+    }
+    listener_filters.extend(inspectors(&chains));
+    vec![Listener {
+        name: "virtualInbound".to_owned(),
+        address: Some(proto::socket_address(common.class.wildcard(), own_port)),
+        filter_chains: chains,
+        listener_filters,
+        listener_filters_timeout: Some(proto::duration(common.mesh.protocol_detection_timeout)),
+        continue_on_listener_filters_timeout: true,
+        transparent: tproxy.then(|| proto::bool_value(true)),
+        traffic_direction: core::TrafficDirection::Inbound as i32,
+        access_log: common.telemetry.listener_logs(Traffic::Inbound),
+        max_connections_to_accept_per_socket_event: Some(proto::u32_value(1)),
+        ..Default::default()
+    }]
+}
+
+fn passthrough(port: u16) -> Served {
+    Served {
+        port,
+        service_port: 0,
+        host: String::new(),
+        protocol: Protocol::Unknown,
+        cluster: naming::INBOUND_PASSTHROUGH.to_owned(),
+        passthrough: true,
+        tcp_stat: naming::INBOUND_PASSTHROUGH.to_owned(),
+    }
+}
+
+fn chains_of(common: &Common<'_>, served: &Served, mode: Mode) -> Vec<FilterChain> {
+    recognitions(mode, served.protocol)
+        .iter()
+        .map(|r| filter_chain(common, served, r))
+        .collect()
+}
+
+fn filter_chain(common: &Common<'_>, served: &Served, recognition: &Recognition) -> FilterChain {
+    let name = match (served.passthrough, recognition.http) {
+        (true, true) => "virtualInbound-catchall-http".to_owned(),
+        (true, false) => "virtualInbound".to_owned(),
+        (false, _) => format!("{}_{}", common.class.wildcard(), served.port),
+    };
+    let mut list = Vec::new();
+    if common.class.flavour == Flavour::Contrib {
+        list.push(filters::network(
+            "istio.metadata_exchange",
+            crate::cluster::metadata_exchange(),
+        ));
+    }
+    if recognition.http {
+        let prefix = if served.passthrough {
+            format!("{};", served.cluster)
+        } else {
+            format!("inbound_{}_{};", common.class.wildcard(), served.port)
+        };
+        let routes = route::inbound(
+            common.mesh,
+            &served.cluster,
+            &served.host,
+            served.service_port,
+            served.protocol,
+        );
+        list.push(hcm::filter(
+            common,
+            hcm::Options {
+                traffic: Traffic::Inbound,
+                stat_prefix: prefix,
+                routes: Routes::Inline(Box::new(routes)),
+                protocol: served.protocol,
+                sniffed: false,
+                http1: None,
+            },
+        ));
+    } else {
+        list.extend(common.authz.tcp.iter().cloned());
+        let targets = vec![Target {
+            cluster: served.cluster.clone(),
+            weight: 0,
+        }];
+        list.extend(tcp::chain(
+            common,
+            Traffic::Inbound,
+            &served.tcp_stat,
+            targets,
+            Settings::default(),
+            served.protocol,
+        ));
+    }
+    FilterChain {
+        name,
+        filter_chain_match: Some(FilterChainMatch {
+            destination_port: (served.port != 0).then(|| proto::u32_value(u32::from(served.port))),
+            transport_protocol: recognition.transport.to_owned(),
+            application_protocols: recognition.alpn.iter().map(|a| (*a).to_owned()).collect(),
+            ..Default::default()
+        }),
+        filters: list,
+        transport_socket: recognition
+            .terminates_tls
+            .then(|| tls::downstream_socket(&server_context(common, recognition.http))),
+        ..Default::default()
+    }
+}
+
+fn loop_guard(common: &Common<'_>, own_port: u16) -> FilterChain {
+    let mut list = Vec::new();
+    if common.class.flavour == Flavour::Contrib {
+        list.push(filters::network(
+            "istio.metadata_exchange",
+            crate::cluster::metadata_exchange(),
+        ));
+    }
+    list.push(tcp::filter(
+        &xds::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy {
+            stat_prefix: naming::BLACK_HOLE.to_owned(),
+            cluster_specifier: Some(
+                xds::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier::Cluster(
+                    naming::BLACK_HOLE.to_owned(),
+                ),
+            ),
+            ..Default::default()
+        },
+    ));
+    FilterChain {
+        name: "virtualInbound-blackhole".to_owned(),
+        filter_chain_match: Some(FilterChainMatch {
+            destination_port: Some(proto::u32_value(u32::from(own_port))),
+            ..Default::default()
+        }),
+        filters: list,
+        ..Default::default()
+    }
+}
+
+/// Server context of mutual TLS inside the mesh: the peer must have a certificate of one of the trust domains.
+fn server_context(common: &Common<'_>, http: bool) -> tls_v3::DownstreamTlsContext {
+    let mesh = common.mesh;
+    let domains = std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases);
+    let mut parameters = tls::parameters();
+    parameters.cipher_suites = tls::CIPHERS.map(str::to_owned).to_vec();
+    if let Some(own) = &mesh.mesh_mtls {
+        if own.min_protocol_version.as_deref() == Some("TLSV1_3") {
+            parameters.tls_minimum_protocol_version = tls_v3::tls_parameters::TlsProtocol::TlSv13 as i32;
+        }
+        if !own.cipher_suites.is_empty() {
+            parameters.cipher_suites.clone_from(&own.cipher_suites);
+        }
+        parameters.ecdh_curves.clone_from(&own.ecdh_curves);
+    }
+    tls_v3::DownstreamTlsContext {
+        common_tls_context: Some(tls_v3::CommonTlsContext {
+            tls_params: Some(parameters),
+            tls_certificate_sds_secret_configs: vec![tls::agent_secret(tls::WORKLOAD_SECRET)],
+            validation_context_type: Some(tls::validation(
+                domains.map(|d| tls::prefix(&format!("spiffe://{d}/"))).collect(),
+                tls::agent_secret(tls::ROOT_SECRET),
+            )),
+            alpn_protocols: tls::server_alpn(common.class.flavour, http),
+            ..Default::default()
+        }),
+        require_client_certificate: Some(proto::bool_value(true)),
+        ..Default::default()
+    }
+}
+
+/// Inspectors, each kept from ports where no chain needs it: it could delay servers that speak first.
+fn inspectors(chains: &[FilterChain]) -> Vec<xds::envoy::config::listener::v3::ListenerFilter> {
+    let mut needs: BTreeMap<i32, (bool, bool)> = BTreeMap::new();
+    for chain in chains {
+        let Some(condition) = &chain.filter_chain_match else {
+            continue;
+        };
+        let port = condition.destination_port.as_ref().map_or(0, |p| p.value as i32);
+        let entry = needs.entry(port).or_default();
+        entry.0 |= condition.transport_protocol == TLS;
+        entry.1 |= condition
+            .application_protocols
+            .iter()
+            .any(|a| PLAIN_HTTP.contains(&a.as_str()));
+    }
+    let mut list = Vec::new();
+    if needs.values().any(|n| n.0) {
+        let mut filter = filters::tls_inspector();
+        let general = needs.get(&0).is_some_and(|n| n.0);
+        let ports: Vec<i32> = needs
+            .iter()
+            .filter(|(p, n)| **p != 0 && n.0 != general)
+            .map(|(p, _)| *p)
+            .collect();
+        filter.filter_disabled = match (general, any_of(&ports)) {
+            (_, None) => None,
+            (true, Some(rule)) => Some(Predicate { rule: Some(rule) }),
+            (false, Some(rule)) => Some(Predicate {
+                rule: Some(predicate::Rule::NotMatch(Box::new(Predicate { rule: Some(rule) }))),
+            }),
+        };
+        list.push(filter);
+    }
+    if needs.values().any(|n| n.1) {
+        let mut filter = filters::http_inspector();
+        let ports: Vec<i32> = needs.iter().filter(|(_, n)| !n.1).map(|(p, _)| *p).collect();
+        filter.filter_disabled = any_of(&ports).map(|rule| Predicate { rule: Some(rule) });
+        list.push(filter);
+    }
+    list
+}
+
+fn any_of(ports: &[i32]) -> Option<predicate::Rule> {
+    let one = |port: &i32| {
+        predicate::Rule::DestinationPortRange(Int32Range {
+            start: *port,
+            end: port + 1,
+        })
+    };
+    match ports {
+        [] => None,
+        [port] => Some(one(port)),
+        several => Some(predicate::Rule::OrMatch(predicate::MatchSet {
+            rules: several.iter().map(|p| Predicate { rule: Some(one(p)) }).collect(),
+        })),
+    }
+}

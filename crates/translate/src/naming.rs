@@ -1,0 +1,48 @@
+//! Names that users, dashboards and tools know (control-plane.md §2.1).
+
+use mesh::{Meta, Port, Service, TargetPort};
+
+/// Traffic to nowhere.
+pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
+/// Outbound traffic to where the client sent it.
+pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
+/// Inbound traffic to a port that no service declares.
+pub(crate) const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
+
+/// `outbound|<port>|<subset>|<host>`.
+pub(crate) fn outbound(port: u16, subset: &str, host: &str) -> String {
+    format!("outbound|{port}|{subset}|{host}")
+}
+
+/// `inbound|<port>||`.
+pub(crate) fn inbound(port: u16) -> String {
+    format!("inbound|{port}||")
+}
+
+/// Server name that a proxy sends to another: `outbound_.<port>_.<subset>_.<host>`.
+pub(crate) fn sni(port: u16, subset: &str, host: &str) -> String {
+    format!("outbound_.{port}_.{subset}_.{host}")
+}
+
+/// Path of an object, as metadata carries it.
+pub(crate) fn object_path(group: &str, kind: &str, meta: &Meta) -> String {
+    format!("/apis/{group}/v1/namespaces/{}/{kind}/{}", meta.namespace, meta.name)
+}
+
+/// Statistics name: the pattern of the mesh configuration with its variables replaced.
+pub(crate) fn stat_name(pattern: &str, service: &Service, subset: &str, port: &Port, cluster_domain: &str) -> String {
+    let host = &*service.key.host;
+    let short = host.strip_suffix(&format!(".svc.{cluster_domain}")).unwrap_or(host);
+    let target = match port.target {
+        TargetPort::Number(number) => number,
+        _ => port.number,
+    };
+    pattern
+        .replace("%SERVICE_FQDN%", host)
+        .replace("%SERVICE_PORT_NAME%", &port.name)
+        .replace("%SERVICE_PORT%", &port.number.to_string())
+        .replace("%SERVICE_NAME%", &service.name)
+        .replace("%SUBSET_NAME%", subset)
+        .replace("%TARGET_PORT%", &target.to_string())
+        .replace("%SERVICE%", short)
+}

@@ -1,0 +1,347 @@
+//! Proxies, and the classes into which they fall: everything that translation may read of one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mesh::{Locality, SecretReader, Snapshot};
+use xds::envoy::config::core::v3 as core;
+use xds::google::protobuf::{Value, value};
+
+/// Most bytes of a node id that are read.
+const MAX_NODE_ID: usize = 1024;
+
+/// Why a node message names no proxy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// The id has not the form that agents send.
+    #[error("node id {0:?} is not <type>~<ip>~<pod>.<namespace>~<domain>; the client is no Istio agent")]
+    Id(String),
+    /// The type is none that this control plane serves.
+    #[error("proxy type {0:?} is not served; sidecar and router are")]
+    Role(String),
+}
+
+/// What a proxy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Beside a workload.
+    Sidecar,
+    /// At the edge.
+    Router,
+}
+
+/// Which extensions a proxy's Envoy has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Flavour {
+    /// Envoy as its own project publishes it.
+    #[default]
+    Stock,
+    /// With Istio's extensions (Istio's image, or Envoy's contrib image).
+    Contrib,
+}
+
+/// How traffic reaches a sidecar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Interception {
+    /// Redirected; the source address is the proxy's.
+    #[default]
+    Redirect,
+    /// Redirected; the source address is kept.
+    Tproxy,
+    /// Not redirected.
+    None,
+}
+
+/// A connected proxy: its node message, read.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// What it is for.
+    pub role: Role,
+    /// `<pod>.<namespace>`.
+    pub id: String,
+    /// Name of its pod.
+    pub pod: Arc<str>,
+    /// Namespace it is configured in.
+    pub namespace: Arc<str>,
+    /// Service account it says it runs as.
+    pub service_account: Option<Arc<str>>,
+    /// Addresses, the first one first.
+    pub addresses: Vec<IpAddr>,
+    /// Labels of its pod.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// Where it says it runs.
+    pub locality: Locality,
+    /// Version of its agent.
+    pub version: String,
+    /// Cluster it is in.
+    pub cluster: Arc<str>,
+    /// Network it is in.
+    pub network: Arc<str>,
+    /// Metadata as sent.
+    pub metadata: BTreeMap<String, Value>,
+    /// Which extensions its Envoy has.
+    pub flavour: Flavour,
+    /// Permission to read secrets; none until the caller, who has checked identity and access, gives it.
+    pub secrets: Option<SecretReader>,
+}
+
+impl Proxy {
+    /// Reads a node message.
+    ///
+    /// # Errors
+    /// The id has not the agent's form, or the proxy's type is not served.
+    pub fn of_node(node: &core::Node) -> Result<Self, NodeError> {
+        let shown = || NodeError::Id(node.id.chars().take(80).collect());
+        if node.id.len() > MAX_NODE_ID {
+            return Err(shown());
+        }
+        let parts: Vec<&str> = node.id.split('~').collect();
+        let [role, address, id, domain] = parts[..] else {
+            return Err(shown());
+        };
+        let role = match role {
+            "sidecar" => Role::Sidecar,
+            "router" => Role::Router,
+            other => return Err(NodeError::Role(other.chars().take(40).collect())),
+        };
+        let metadata: BTreeMap<String, Value> = node.metadata.clone().map(|m| m.fields).unwrap_or_default();
+        let text = |key: &str| match metadata.get(key).and_then(|v| v.kind.as_ref()) {
+            Some(value::Kind::StringValue(text)) if !text.is_empty() => Some(text.as_str()),
+            _ => None,
+        };
+        let namespace = text("NAMESPACE")
+            .or_else(|| domain.split('.').next())
+            .unwrap_or_default();
+        let mut addresses: Vec<IpAddr> = text("INSTANCE_IPS")
+            .into_iter()
+            .flat_map(|t| t.split(','))
+            .filter_map(|ip| ip.trim().parse().ok())
+            .collect();
+        if addresses.is_empty() {
+            addresses.extend(address.parse::<IpAddr>());
+        }
+        let labels = match metadata.get("LABELS").and_then(|v| v.kind.as_ref()) {
+            Some(value::Kind::StructValue(fields)) => fields
+                .fields
+                .iter()
+                .filter_map(|(key, value)| match &value.kind {
+                    Some(value::Kind::StringValue(text)) => Some((key.clone(), text.clone())),
+                    _ => None,
+                })
+                .collect(),
+            _ => BTreeMap::new(),
+        };
+        let locality = node.locality.clone().unwrap_or_default();
+        Ok(Self {
+            role,
+            id: id.to_owned(),
+            pod: id.split('.').next().unwrap_or_default().into(),
+            namespace: namespace.into(),
+            service_account: text("SERVICE_ACCOUNT").map(Into::into),
+            addresses,
+            labels: Arc::new(labels),
+            locality: Locality {
+                region: locality.region,
+                zone: locality.zone,
+                subzone: locality.sub_zone,
+            },
+            version: text("ISTIO_VERSION").unwrap_or_default().to_owned(),
+            cluster: text("CLUSTER_ID").unwrap_or(api::names::CLUSTER_ID).into(),
+            network: text("NETWORK").unwrap_or_default().into(),
+            flavour: if text("ENVOY_FLAVOUR") == Some("contrib") {
+                Flavour::Contrib
+            } else {
+                Flavour::Stock
+            },
+            metadata,
+            secrets: None,
+        })
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        match self.metadata.get(key).and_then(|v| v.kind.as_ref()) {
+            Some(value::Kind::StringValue(text)) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        match self.metadata.get(key).and_then(|v| v.kind.as_ref()) {
+            Some(value::Kind::StringValue(text)) => matches!(text.as_str(), "true" | "1" | "TRUE" | "True"),
+            Some(value::Kind::BoolValue(flag)) => *flag,
+            _ => false,
+        }
+    }
+
+    /// The class that the proxy falls into, as the mesh is now.
+    pub fn class(&self, snapshot: &Snapshot) -> ProxyClass {
+        let pod = snapshot.pod(&self.namespace, &self.pod);
+        // A node's labels are more certain than what a proxy says of itself.
+        let node_locality = pod
+            .and_then(|p| p.node.as_ref())
+            .and_then(|n| snapshot.node(n))
+            .map(|n| Locality::of_node(&n.meta.labels))
+            .filter(|l| *l != Locality::default());
+        let labels = pod.map_or_else(|| self.labels.clone(), |p| Arc::new(p.meta.labels.clone()));
+        let named_ports = pod
+            .map(|p| {
+                p.ports
+                    .iter()
+                    .filter(|c| !c.name.is_empty())
+                    .map(|c| (c.name.clone(), c.port))
+                    .collect()
+            })
+            .unwrap_or_default();
+        let interception = match self
+            .text("INTERCEPTION_MODE")
+            .or_else(|| self.proxy_config_text("interceptionMode"))
+        {
+            Some("NONE") => Interception::None,
+            Some("TPROXY") => Interception::Tproxy,
+            _ => Interception::Redirect,
+        };
+        ProxyClass {
+            role: self.role,
+            namespace: self.namespace.clone(),
+            workload_labels: labels,
+            named_ports,
+            locality: node_locality.unwrap_or_else(|| self.locality.clone()),
+            cluster: self.cluster.clone(),
+            network: self.network.clone(),
+            node: pod.and_then(|p| p.node.clone()),
+            interception,
+            flavour: self.flavour,
+            ipv4: self.addresses.is_empty() || self.addresses.iter().any(IpAddr::is_ipv4),
+            ipv6: self.addresses.iter().any(IpAddr::is_ipv6),
+            dns_capture: self.flag("DNS_CAPTURE"),
+            http10: self.flag("HTTP10"),
+            unprivileged: self.flag("UNPRIVILEGED_POD"),
+            idle_timeout: self.text("IDLE_TIMEOUT").map(str::to_owned),
+            mesh_id: self.text("MESH_ID").unwrap_or("unknown").to_owned(),
+            slice_targets: slice_targets(snapshot, self),
+            headless_addresses: self
+                .addresses
+                .iter()
+                .copied()
+                .filter(|a| is_headless_endpoint(snapshot, *a))
+                .collect(),
+            secrets: self.secrets.clone(),
+        }
+    }
+
+    fn proxy_config_text(&self, field: &str) -> Option<&str> {
+        match self.metadata.get("PROXY_CONFIG").and_then(|v| v.kind.as_ref()) {
+            Some(value::Kind::StructValue(fields)) => match fields.fields.get(field).and_then(|v| v.kind.as_ref()) {
+                Some(value::Kind::StringValue(text)) => Some(text),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Everything that translation may read of a proxy. Proxies of one class get the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProxyClass {
+    /// What it is for.
+    pub role: Role,
+    /// Namespace it is configured in.
+    pub namespace: Arc<str>,
+    /// Labels of its workload.
+    pub workload_labels: Arc<BTreeMap<String, String>>,
+    /// Named ports of its pod.
+    pub named_ports: BTreeMap<String, u16>,
+    /// Where it runs.
+    pub locality: Locality,
+    /// Cluster it is in.
+    pub cluster: Arc<str>,
+    /// Network it is in.
+    pub network: Arc<str>,
+    /// Node it runs on.
+    pub node: Option<Arc<str>>,
+    /// How traffic reaches it.
+    pub interception: Interception,
+    /// Which extensions its Envoy has.
+    pub flavour: Flavour,
+    /// Whether it has an IPv4 address.
+    pub ipv4: bool,
+    /// Whether it has an IPv6 address.
+    pub ipv6: bool,
+    /// Whether its agent resolves names.
+    pub dns_capture: bool,
+    /// Whether HTTP/1.0 is accepted.
+    pub http10: bool,
+    /// Whether it cannot listen on privileged ports.
+    pub unprivileged: bool,
+    /// Idle time of connections that it asks for.
+    pub idle_timeout: Option<String>,
+    /// Name of its mesh.
+    pub mesh_id: String,
+    /// Services without a selector whose slices name its address: host, namespace, service port and own port.
+    pub slice_targets: BTreeSet<(Arc<str>, Arc<str>, String, u16)>,
+    /// Its addresses, where they are endpoints of headless services: it needs no listener for itself.
+    pub headless_addresses: BTreeSet<IpAddr>,
+    /// Permission to read secrets.
+    pub secrets: Option<SecretReader>,
+}
+
+impl ProxyClass {
+    /// Whether it is a sidecar.
+    pub fn is_sidecar(&self) -> bool {
+        self.role == Role::Sidecar
+    }
+
+    /// The address that means "all of mine".
+    pub fn wildcard(&self) -> &'static str {
+        if self.ipv4 { "0.0.0.0" } else { "::" }
+    }
+
+    /// The loopback address.
+    pub fn localhost(&self) -> &'static str {
+        if self.ipv4 { "127.0.0.1" } else { "::1" }
+    }
+
+    /// The address that traffic to the workload comes from.
+    pub fn passthrough_source(&self) -> &'static str {
+        if self.ipv4 { "127.0.0.6" } else { "::6" }
+    }
+}
+
+fn slice_targets(snapshot: &Snapshot, proxy: &Proxy) -> BTreeSet<(Arc<str>, Arc<str>, String, u16)> {
+    let mut targets = BTreeSet::new();
+    for service in snapshot
+        .services()
+        .iter()
+        .filter(|s| s.key.namespace == proxy.namespace && s.selector.is_empty())
+    {
+        if service.registry != mesh::Registry::Kubernetes {
+            continue;
+        }
+        for endpoint in &snapshot.endpoints(&service.key).list {
+            if matches!(&endpoint.address, mesh::Address::Ip(ip) if proxy.addresses.contains(ip)) {
+                targets.insert((
+                    service.key.host.clone(),
+                    service.key.namespace.clone(),
+                    endpoint.service_port.to_string(),
+                    endpoint.port,
+                ));
+            }
+        }
+    }
+    targets
+}
+
+fn is_headless_endpoint(snapshot: &Snapshot, address: IpAddr) -> bool {
+    snapshot
+        .services()
+        .iter()
+        .filter(|s| s.resolution == mesh::Resolution::Passthrough && s.registry == mesh::Registry::Kubernetes)
+        .any(|s| {
+            snapshot
+                .endpoints(&s.key)
+                .list
+                .iter()
+                .any(|e| matches!(e.address, mesh::Address::Ip(ip) if ip == address))
+        })
+}

@@ -1,0 +1,109 @@
+//! Route configurations (RDS), and the routes inside inbound listeners.
+
+mod action;
+mod condition;
+mod gateway;
+mod hash;
+mod headers;
+mod http;
+mod retry;
+mod sidecar;
+pub(crate) mod virtual_services;
+
+pub(crate) use sidecar::outbound;
+
+use std::sync::Arc;
+
+use api::mesh_config::MeshConfig;
+use mesh::Protocol;
+use xds::envoy::config::route::v3::{self as route_v3, RouteConfiguration, VirtualHost, route};
+use xds::resource::Resource;
+
+use crate::client::Client;
+use crate::graph::Cx;
+use crate::proto;
+use crate::proxy::{ProxyClass, Role};
+use crate::query::Query;
+use crate::resource_type::ResourceType;
+
+/// Longest body of a direct response, in bytes.
+const MAX_DIRECT_RESPONSE: u32 = 1 << 20;
+
+/// Everything that a class is owed.
+pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>> {
+    match class.role {
+        Role::Sidecar => {
+            let mut client = Client {
+                locality: None,
+                node: None,
+                ..Client::of_class(class)
+            };
+            if !sidecar::selects_by_labels(cx, &class.namespace) {
+                client.labels = None;
+            }
+            cx.set(Query::Outbound(Arc::new(client), ResourceType::Route))
+                .iter()
+                .cloned()
+                .collect()
+        }
+        Role::Router => gateway::configurations(cx, class)
+            .iter()
+            .map(|c| Arc::new(Resource::encode(c.name.as_str(), c)))
+            .collect(),
+    }
+}
+
+/// The match of everything.
+fn everything() -> route_v3::RouteMatch {
+    route_v3::RouteMatch {
+        path_specifier: Some(route_v3::route_match::PathSpecifier::Prefix("/".to_owned())),
+        ..Default::default()
+    }
+}
+
+/// Routes of an inbound listener: everything goes to the workload.
+pub(crate) fn inbound(
+    mesh: &MeshConfig,
+    cluster: &str,
+    host: &str,
+    service_port: u16,
+    protocol: Protocol,
+) -> RouteConfiguration {
+    let grpc = matches!(protocol, Protocol::Grpc | Protocol::GrpcWeb);
+    let action = route_v3::RouteAction {
+        cluster_specifier: Some(route_v3::route_action::ClusterSpecifier::Cluster(cluster.to_owned())),
+        timeout: Some(proto::seconds(0)),
+        max_stream_duration: Some(route_v3::route_action::MaxStreamDuration {
+            max_stream_duration: Some(proto::seconds(0)),
+            grpc_timeout_header_max: Some(proto::seconds(0)),
+            ..Default::default()
+        }),
+        retry_policy: if grpc {
+            None
+        } else {
+            retry::inbound(mesh.default_inbound_http_retry_policy.as_ref())
+        },
+        ..Default::default()
+    };
+    let route = route_v3::Route {
+        name: "default".to_owned(),
+        r#match: Some(everything()),
+        decorator: Some(route_v3::Decorator {
+            operation: format!("{host}:{service_port}/*"),
+            ..Default::default()
+        }),
+        action: Some(route::Action::Route(action)),
+        ..Default::default()
+    };
+    RouteConfiguration {
+        name: cluster.to_owned(),
+        virtual_hosts: vec![VirtualHost {
+            name: format!("inbound|http|{service_port}"),
+            domains: vec!["*".to_owned()],
+            routes: vec![route],
+            ..Default::default()
+        }],
+        validate_clusters: Some(proto::bool_value(false)),
+        ..Default::default()
+    }
+}

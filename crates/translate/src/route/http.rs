@@ -1,0 +1,306 @@
+//! Routes of a VirtualService, for one listener port.
+
+use std::collections::BTreeMap;
+
+use api::mesh_config::MeshConfig;
+use api::names::group;
+use api::networking::VirtualService;
+use api::networking::virtual_service::{Destination, HttpMatch, HttpRoute, HttpRouteDestination};
+use mesh::Config;
+use xds::envoy::config::route::v3::{self as route_v3, route, route_action, weighted_cluster};
+use xds::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher};
+
+use super::headers::Changes;
+use super::{action, condition, hash, retry};
+use crate::client::Client;
+use crate::graph::Cx;
+use crate::scope::Scope;
+use crate::{naming, proto};
+
+/// For whom routes are made.
+pub(super) struct Audience<'a> {
+    pub(super) client: &'a Client,
+    pub(super) scope: &'a Scope,
+    pub(super) mesh: &'a MeshConfig,
+    pub(super) listener_port: u16,
+    /// Names of the gateways (`mesh` for sidecars) that the routes are for.
+    pub(super) gateways: &'a [String],
+    pub(super) is_tls: bool,
+}
+
+/// Routes in order; what follows one that takes everything is unreachable and left out.
+pub(super) fn routes(cx: &mut Cx<'_>, to: &Audience<'_>, config: &Config<VirtualService>) -> Vec<route_v3::Route> {
+    let mut routes = Vec::new();
+    for http in &config.spec.http {
+        if http.matches.is_empty() {
+            routes.extend(translate(cx, to, config, http, None));
+            return routes;
+        }
+        for single in &http.matches {
+            if let Some(route) = translate(cx, to, config, http, Some(single)) {
+                let last = route.r#match.as_ref().is_some_and(condition::is_everything);
+                routes.push(route);
+                if last {
+                    return routes;
+                }
+            }
+        }
+    }
+    routes
+}
+
+/// The route to a service without any VirtualService.
+pub(super) fn default_route(
+    to: &Audience<'_>,
+    cluster: String,
+    operation: String,
+    hash: Option<route_action::HashPolicy>,
+) -> route_v3::Route {
+    route_v3::Route {
+        name: "default".to_owned(),
+        r#match: Some(super::everything()),
+        decorator: Some(route_v3::Decorator {
+            operation,
+            ..Default::default()
+        }),
+        action: Some(route::Action::Route(route_v3::RouteAction {
+            cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster)),
+            timeout: Some(proto::seconds(0)),
+            max_grpc_timeout: Some(proto::seconds(0)),
+            retry_policy: retry::outbound(to.mesh.default_http_retry_policy.as_ref(), false),
+            hash_policy: hash.into_iter().collect(),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+/// Whether a condition can hold for these clients.
+fn applies(to: &Audience<'_>, single: &HttpMatch) -> bool {
+    if single
+        .port
+        .is_some_and(|p| p.0 != 0 && p.0 != u32::from(to.listener_port))
+    {
+        return false;
+    }
+    if !single.gateways.is_empty() {
+        return single.gateways.iter().any(|g| to.gateways.contains(g));
+    }
+    let nothing = BTreeMap::new();
+    let labels = to.client.labels.as_deref().unwrap_or(&nothing);
+    single.source_labels.iter().all(|(k, v)| labels.get(k) == Some(v))
+        && (single.source_namespace.is_empty() || single.source_namespace == to.client.namespace())
+}
+
+fn translate(
+    cx: &mut Cx<'_>,
+    to: &Audience<'_>,
+    config: &Config<VirtualService>,
+    http: &HttpRoute,
+    single: Option<&HttpMatch>,
+) -> Option<route_v3::Route> {
+    if single.is_some_and(|single| !applies(to, single)) {
+        return None;
+    }
+    let name = match single {
+        Some(single) if !single.name.is_empty() => format!("{}.{}", http.name, single.name),
+        _ => http.name.clone(),
+    };
+    let path = naming::object_path(group::NETWORKING, "virtual-service", &config.meta);
+    let changes = Changes::of(http.headers.as_ref());
+    let mut route = route_v3::Route {
+        name,
+        r#match: Some(condition::of(single)),
+        metadata: Some(proto::metadata([(
+            "istio",
+            proto::fields_of([("config", proto::text(path))]),
+        )])),
+        stat_prefix: single.map(|s| s.stat_prefix.clone()).unwrap_or_default(),
+        request_headers_to_add: changes.request_add,
+        request_headers_to_remove: changes.request_remove,
+        response_headers_to_add: changes.response_add,
+        response_headers_to_remove: changes.response_remove,
+        ..Default::default()
+    };
+    if let Some(redirect) = &http.redirect {
+        route.action = action::redirect(redirect, to.listener_port, to.is_tls);
+    } else if let Some(direct) = &http.direct_response {
+        route.action = Some(action::direct_response(direct));
+    } else {
+        forward(cx, to, http, changes.authority, &mut route);
+    }
+    route.decorator = Some(route_v3::Decorator {
+        operation: operation(&route, &config.meta.name, to.listener_port),
+        ..Default::default()
+    });
+    if let Some(fault) = &http.fault {
+        route
+            .typed_per_filter_config
+            .insert("envoy.filters.http.fault".to_owned(), proto::any(&action::fault(fault)));
+    }
+    if let Some(cors) = &http.cors_policy {
+        route
+            .typed_per_filter_config
+            .insert("envoy.filters.http.cors".to_owned(), proto::any(&action::cors(cors)));
+    }
+    Some(route)
+}
+
+/// Cluster of a destination. A host that nobody knows still yields a name: the request then fails visibly.
+fn cluster(to: &Audience<'_>, destination: &Destination) -> (String, u16) {
+    if destination.host.is_empty() {
+        return ("UnknownService".to_owned(), 0);
+    }
+    let service = to.scope.service(&destination.host);
+    let port = match (&destination.port, service) {
+        (Some(selector), _) => selector.number.0 as u16,
+        // A sidecar's client addressed the port; a gateway's may have addressed any.
+        (None, _) if to.client.is_sidecar() && to.listener_port != 0 => to.listener_port,
+        (None, Some(service)) if service.ports.len() == 1 => service.ports[0].number,
+        _ => to.listener_port,
+    };
+    (naming::outbound(port, &destination.subset, &destination.host), port)
+}
+
+fn forward(cx: &mut Cx<'_>, to: &Audience<'_>, http: &HttpRoute, authority: String, route: &mut route_v3::Route) {
+    let timeout = proto::duration(http.timeout.unwrap_or_default());
+    let mut forward = route_v3::RouteAction {
+        timeout: Some(timeout),
+        max_grpc_timeout: Some(timeout),
+        ..Default::default()
+    };
+    let mut authority = authority;
+    if let Some(rewrite) = &http.rewrite {
+        if let Some(regex) = &rewrite.uri_regex_rewrite {
+            forward.regex_rewrite = Some(RegexMatchAndSubstitute {
+                pattern: Some(RegexMatcher {
+                    regex: regex.pattern.clone(),
+                    ..Default::default()
+                }),
+                substitution: regex.rewrite.clone(),
+            });
+        } else if !rewrite.uri.is_empty() {
+            forward.prefix_rewrite.clone_from(&rewrite.uri);
+        }
+        if !rewrite.authority.is_empty() {
+            authority.clone_from(&rewrite.authority);
+        }
+    }
+    if !authority.is_empty() {
+        forward.host_rewrite_specifier = Some(route_action::HostRewriteSpecifier::HostRewriteLiteral(authority));
+    }
+    if let (Some(mirror), Some(share)) = (&http.mirror, action::mirror_share(http)) {
+        forward
+            .request_mirror_policies
+            .push(action::mirror(cluster(to, mirror).0, share));
+    }
+    for mirror in &http.mirrors {
+        let share = match &mirror.percentage {
+            Some(percent) => action::share(percent),
+            None => Some(action::hundredths(100)),
+        };
+        if let (Some(share), Some(destination)) = (share, &mirror.destination) {
+            forward
+                .request_mirror_policies
+                .push(action::mirror(cluster(to, destination).0, share));
+        }
+    }
+    let hashed = match http.route.as_slice() {
+        [only] => single_destination(cx, to, only, &mut forward, route),
+        several => {
+            weighted_destinations(cx, to, several, &mut forward);
+            false
+        }
+    };
+    let setting = http.retries.as_ref().or(to.mesh.default_http_retry_policy.as_ref());
+    forward.retry_policy = retry::outbound(setting, hashed);
+    route.action = Some(route::Action::Route(forward));
+}
+
+fn hash_of(
+    cx: &mut Cx<'_>,
+    to: &Audience<'_>,
+    destination: &Destination,
+    port: u16,
+) -> Option<route_action::HashPolicy> {
+    hash::of_destination(cx, to.client, to.scope, &destination.host, &destination.subset, port)
+}
+
+fn single_destination(
+    cx: &mut Cx<'_>,
+    to: &Audience<'_>,
+    only: &HttpRouteDestination,
+    forward: &mut route_v3::RouteAction,
+    route: &mut route_v3::Route,
+) -> bool {
+    let destination = only.destination.clone().unwrap_or_default();
+    let (name, port) = cluster(to, &destination);
+    forward.cluster_specifier = Some(route_action::ClusterSpecifier::Cluster(name));
+    let changes = Changes::of(only.headers.as_ref());
+    route.request_headers_to_add.extend(changes.request_add);
+    route.request_headers_to_remove.extend(changes.request_remove);
+    route.response_headers_to_add.extend(changes.response_add);
+    route.response_headers_to_remove.extend(changes.response_remove);
+    if !changes.authority.is_empty() && forward.host_rewrite_specifier.is_none() {
+        forward.host_rewrite_specifier = Some(route_action::HostRewriteSpecifier::HostRewriteLiteral(
+            changes.authority,
+        ));
+    }
+    let hash = hash_of(cx, to, &destination, port);
+    let hashed = hash.is_some();
+    forward.hash_policy.extend(hash);
+    hashed
+}
+
+fn weighted_destinations(
+    cx: &mut Cx<'_>,
+    to: &Audience<'_>,
+    several: &[HttpRouteDestination],
+    forward: &mut route_v3::RouteAction,
+) {
+    let mut clusters = Vec::new();
+    for share in several.iter().filter(|d| d.weight.0 > 0) {
+        let destination = share.destination.clone().unwrap_or_default();
+        let (name, port) = cluster(to, &destination);
+        let changes = Changes::of(share.headers.as_ref());
+        clusters.push(route_v3::weighted_cluster::ClusterWeight {
+            name,
+            weight: Some(proto::u32_value(share.weight.0.unsigned_abs())),
+            request_headers_to_add: changes.request_add,
+            request_headers_to_remove: changes.request_remove,
+            response_headers_to_add: changes.response_add,
+            response_headers_to_remove: changes.response_remove,
+            host_rewrite_specifier: (!changes.authority.is_empty()).then(|| {
+                weighted_cluster::cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(changes.authority.clone())
+            }),
+            ..Default::default()
+        });
+        forward.hash_policy.extend(hash_of(cx, to, &destination, port));
+    }
+    forward.cluster_specifier = Some(route_action::ClusterSpecifier::WeightedClusters(
+        route_v3::WeightedCluster {
+            clusters,
+            ..Default::default()
+        },
+    ));
+}
+
+/// Name of the operation in traces.
+fn operation(route: &route_v3::Route, name: &str, port: u16) -> String {
+    use route_v3::route_match::PathSpecifier;
+    let path = match route.r#match.as_ref().and_then(|m| m.path_specifier.as_ref()) {
+        Some(PathSpecifier::Prefix(prefix)) => format!("{prefix}*"),
+        Some(PathSpecifier::Path(path)) => path.clone(),
+        Some(PathSpecifier::SafeRegex(regex)) => regex.regex.clone(),
+        _ => "/*".to_owned(),
+    };
+    if let Some(route::Action::Route(forward)) = &route.action {
+        if let Some(route_action::ClusterSpecifier::Cluster(cluster)) = &forward.cluster_specifier {
+            let parts: Vec<&str> = cluster.split('|').collect();
+            if let ["outbound", port, _, host] = parts[..] {
+                return format!("{host}:{port}{path}");
+            }
+        }
+    }
+    format!("{name}:{port}{path}")
+}

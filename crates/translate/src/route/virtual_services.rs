@@ -1,0 +1,267 @@
+//! VirtualServices with their short names made full and their delegates put in place.
+
+use std::sync::Arc;
+
+use api::networking::VirtualService;
+use api::networking::virtual_service::{Destination, HttpMatch, HttpRoute, StringMatch};
+use mesh::{Config, Snapshot};
+
+use crate::host::full_name;
+
+type Item = Arc<Config<VirtualService>>;
+
+/// All VirtualServices that have hosts, ready for use.
+pub(crate) fn resolved(snapshot: &Snapshot, domain: &str) -> Vec<Item> {
+    snapshot
+        .virtual_services
+        .iter()
+        .filter(|vs| !vs.spec.hosts.is_empty())
+        .map(|vs| {
+            let mut spec = vs.spec.clone();
+            spec.http = spec
+                .http
+                .into_iter()
+                .flat_map(|route| with_delegate(snapshot, vs, route, domain))
+                .collect();
+            expand(&mut spec, &vs.meta.namespace, domain);
+            Arc::new(Config {
+                meta: vs.meta.clone(),
+                spec,
+                status: None,
+            })
+        })
+        .collect()
+}
+
+/// Full name of a gateway that an object mentions: `namespace/name`, or `mesh`.
+pub(crate) fn gateway_name(name: &str, namespace: &str) -> String {
+    match name.split_once('/') {
+        _ if name == "mesh" => name.to_owned(),
+        None => format!("{namespace}/{name}"),
+        Some((".", name)) => format!("{namespace}/{name}"),
+        Some(_) => name.to_owned(),
+    }
+}
+
+fn expand(spec: &mut VirtualService, namespace: &str, domain: &str) {
+    for host in &mut spec.hosts {
+        *host = full_name(host, namespace, domain);
+    }
+    let gateways = |list: &mut Vec<String>| {
+        for gateway in list {
+            *gateway = gateway_name(gateway, namespace);
+        }
+    };
+    if spec.gateways.is_empty() {
+        spec.gateways.push("mesh".to_owned());
+    }
+    gateways(&mut spec.gateways);
+    for route in &mut spec.http {
+        route.matches.iter_mut().for_each(|m| gateways(&mut m.gateways));
+        expand_route(route, namespace, domain);
+    }
+    for route in &mut spec.tls {
+        route.matches.iter_mut().for_each(|m| gateways(&mut m.gateways));
+        route
+            .route
+            .iter_mut()
+            .filter_map(|r| r.destination.as_mut())
+            .for_each(|d| destination(d, namespace, domain));
+    }
+    for route in &mut spec.tcp {
+        route.matches.iter_mut().for_each(|m| gateways(&mut m.gateways));
+        route
+            .route
+            .iter_mut()
+            .filter_map(|r| r.destination.as_mut())
+            .for_each(|d| destination(d, namespace, domain));
+    }
+}
+
+fn expand_route(route: &mut HttpRoute, namespace: &str, domain: &str) {
+    let mut each = |d: &mut Destination| destination(d, namespace, domain);
+    route
+        .route
+        .iter_mut()
+        .filter_map(|r| r.destination.as_mut())
+        .for_each(&mut each);
+    route.mirror.iter_mut().for_each(&mut each);
+    route
+        .mirrors
+        .iter_mut()
+        .filter_map(|m| m.destination.as_mut())
+        .for_each(&mut each);
+}
+
+fn destination(destination: &mut Destination, namespace: &str, domain: &str) {
+    destination.host = full_name(&destination.host, namespace, domain);
+}
+
+/// The routes that stand for a route: itself, or those of its delegate under its conditions.
+fn with_delegate(snapshot: &Snapshot, root: &Config<VirtualService>, route: HttpRoute, domain: &str) -> Vec<HttpRoute> {
+    let Some(reference) = &route.delegate else {
+        return vec![route];
+    };
+    let namespace = if reference.namespace.is_empty() {
+        &*root.meta.namespace
+    } else {
+        reference.namespace.as_str()
+    };
+    let Some(delegate) = snapshot.virtual_services.get(namespace, &reference.name) else {
+        return Vec::new();
+    };
+    // Only an object without hosts is meant as a delegate, and it must be exported to the root.
+    let export = &delegate.spec.export_to;
+    let exported = export.is_empty()
+        || export.iter().any(|e| {
+            e == "*" || *e == *root.meta.namespace || (e == "." && delegate.meta.namespace == root.meta.namespace)
+        });
+    if !delegate.spec.hosts.is_empty() || !exported {
+        return Vec::new();
+    }
+    let mut merged = Vec::new();
+    for inner in &delegate.spec.http {
+        let Some(matches) = merge_matches(&route.matches, &inner.matches) else {
+            continue;
+        };
+        let mut result = inner.clone();
+        result.matches = matches;
+        result.delegate = None;
+        result.name = match (route.name.as_str(), inner.name.as_str()) {
+            ("", name) => name.to_owned(),
+            (name, "") => name.to_owned(),
+            (outer, inner) => format!("{outer}-{inner}"),
+        };
+        result.rewrite = result.rewrite.or_else(|| route.rewrite.clone());
+        result.timeout = result.timeout.or(route.timeout);
+        result.retries = result.retries.or_else(|| route.retries.clone());
+        result.fault = result.fault.or_else(|| route.fault.clone());
+        result.mirror = result.mirror.or_else(|| route.mirror.clone());
+        result.mirror_percent = result.mirror_percent.or(route.mirror_percent);
+        result.mirror_percentage = result.mirror_percentage.or_else(|| route.mirror_percentage.clone());
+        result.cors_policy = result.cors_policy.or_else(|| route.cors_policy.clone());
+        result.headers = result.headers.or_else(|| route.headers.clone());
+        if result.mirrors.is_empty() {
+            result.mirrors.clone_from(&route.mirrors);
+        }
+        // Names in a delegate are meant in its namespace.
+        expand_route(&mut result, &delegate.meta.namespace, domain);
+        merged.push(result);
+    }
+    merged
+}
+
+/// Each pair of conditions that can hold together; none if no pair can.
+fn merge_matches(outer: &[HttpMatch], inner: &[HttpMatch]) -> Option<Vec<HttpMatch>> {
+    if inner.is_empty() {
+        return Some(outer.to_vec());
+    }
+    if outer.is_empty() {
+        return Some(inner.to_vec());
+    }
+    let merged: Vec<HttpMatch> = inner
+        .iter()
+        .flat_map(|i| outer.iter().filter_map(|o| merge_match(o, i)))
+        .collect();
+    (!merged.is_empty()).then_some(merged)
+}
+
+fn merge_match(outer: &HttpMatch, inner: &HttpMatch) -> Option<HttpMatch> {
+    if conflicts(outer, inner) {
+        return None;
+    }
+    let mut merged = inner.clone();
+    merged.name = match (outer.name.as_str(), inner.name.as_str()) {
+        ("", name) => name.to_owned(),
+        (name, "") => name.to_owned(),
+        (outer, inner) => format!("{outer}-{inner}"),
+    };
+    merged.uri = merged.uri.or_else(|| outer.uri.clone());
+    merged.scheme = merged.scheme.or_else(|| outer.scheme.clone());
+    merged.method = merged.method.or_else(|| outer.method.clone());
+    merged.authority = merged.authority.or_else(|| outer.authority.clone());
+    for (name, condition) in &outer.headers {
+        merged.headers.entry(name.clone()).or_insert_with(|| condition.clone());
+    }
+    for (name, condition) in &outer.without_headers {
+        merged
+            .without_headers
+            .entry(name.clone())
+            .or_insert_with(|| condition.clone());
+    }
+    for (name, condition) in &outer.query_params {
+        merged
+            .query_params
+            .entry(name.clone())
+            .or_insert_with(|| condition.clone());
+    }
+    merged.port = merged.port.or(outer.port);
+    for (key, value) in &outer.source_labels {
+        merged.source_labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    if merged.source_namespace.is_empty() {
+        merged.source_namespace.clone_from(&outer.source_namespace);
+    }
+    if merged.gateways.is_empty() {
+        merged.gateways.clone_from(&outer.gateways);
+    }
+    merged.ignore_uri_case |= outer.ignore_uri_case;
+    if merged.stat_prefix.is_empty() {
+        merged.stat_prefix.clone_from(&outer.stat_prefix);
+    }
+    Some(merged)
+}
+
+/// Whether two conditions exclude one another. A regular expression conflicts with anything: nobody can tell.
+fn conflicts(outer: &HttpMatch, inner: &HttpMatch) -> bool {
+    let text = |outer: Option<&StringMatch>, inner: Option<&StringMatch>| match (outer, inner) {
+        (Some(outer), Some(inner)) => text_conflicts(outer, inner),
+        _ => false,
+    };
+    let maps = |a: &std::collections::BTreeMap<String, StringMatch>,
+                b: &std::collections::BTreeMap<String, StringMatch>| {
+        a.iter().any(|(name, condition)| text(Some(condition), b.get(name)))
+    };
+    text(outer.uri.as_ref(), inner.uri.as_ref())
+        || text(outer.scheme.as_ref(), inner.scheme.as_ref())
+        || text(outer.method.as_ref(), inner.method.as_ref())
+        || text(outer.authority.as_ref(), inner.authority.as_ref())
+        || maps(&outer.headers, &inner.headers)
+        || maps(&outer.without_headers, &inner.without_headers)
+        || maps(&outer.query_params, &inner.query_params)
+        || outer.ignore_uri_case != inner.ignore_uri_case
+        || matches!((outer.port, inner.port), (Some(a), Some(b)) if a != b)
+        || (!outer.source_namespace.is_empty()
+            && !inner.source_namespace.is_empty()
+            && outer.source_namespace != inner.source_namespace)
+        || outer
+            .source_labels
+            .iter()
+            .any(|(k, v)| inner.source_labels.get(k).is_some_and(|other| other != v))
+        || (!inner.gateways.is_empty() && !inner.gateways.iter().all(|g| outer.gateways.contains(g)))
+}
+
+fn text_conflicts(outer: &StringMatch, inner: &StringMatch) -> bool {
+    if outer.regex.is_some() || inner.regex.is_some() {
+        return true;
+    }
+    match (outer, inner) {
+        (StringMatch { exact: Some(outer), .. }, StringMatch { exact: Some(inner), .. }) => outer != inner,
+        (StringMatch { exact: Some(_), .. }, StringMatch { prefix: Some(_), .. }) => true,
+        (
+            StringMatch {
+                prefix: Some(outer), ..
+            },
+            StringMatch { exact: Some(inner), .. },
+        ) => !inner.starts_with(outer.as_str()),
+        (
+            StringMatch {
+                prefix: Some(outer), ..
+            },
+            StringMatch {
+                prefix: Some(inner), ..
+            },
+        ) => !inner.starts_with(outer.as_str()),
+        _ => false,
+    }
+}

@@ -1,0 +1,216 @@
+//! Which DestinationRule applies to a service, for a client.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::networking::DestinationRule;
+use api::networking::destination_rule::TrafficPolicy;
+use mesh::{Config, Input, Kind, Meta, Visibility};
+
+use crate::client::Client;
+use crate::graph::Cx;
+use crate::host;
+
+type Rule = Config<DestinationRule>;
+
+/// All rules by the host they name, older first.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Rules {
+    by_host: BTreeMap<String, Vec<(Arc<Rule>, Visibility)>>,
+    root: Arc<str>,
+}
+
+/// The rules that may concern one host, most specific host first, older first.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct HostRules {
+    rules: Vec<(String, Arc<Rule>, Visibility)>,
+    root: Arc<str>,
+}
+
+/// The rule that applies: several of one host are united.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Applied {
+    /// The object it is named after.
+    pub(crate) meta: Meta,
+    /// Its content.
+    pub(crate) spec: DestinationRule,
+}
+
+pub(crate) fn all(cx: &mut Cx<'_>) -> Rules {
+    let mesh = cx.read(Input::Mesh).mesh.clone();
+    let snapshot = cx.read(Input::Kind(Kind::DestinationRule));
+    let domain = cx.domain();
+    let mut rules: Vec<&Arc<Rule>> = snapshot.destination_rules.iter().collect();
+    rules.sort_by(|a, b| a.meta.age_order(&b.meta));
+    let mut by_host: BTreeMap<String, Vec<(Arc<Rule>, Visibility)>> = BTreeMap::new();
+    for rule in rules {
+        let name = host::full_name(&rule.spec.host, &rule.meta.namespace, domain);
+        // A rule that selects workloads is for its own namespace.
+        let visibility = if rule.spec.workload_selector.is_some() {
+            Visibility::Only([rule.meta.namespace.clone()].into())
+        } else {
+            Visibility::parse(
+                &rule.spec.export_to,
+                &mesh.default_destination_rule_export_to,
+                &rule.meta.namespace,
+            )
+        };
+        by_host.entry(name).or_default().push((rule.clone(), visibility));
+    }
+    Rules {
+        by_host,
+        root: mesh.root_namespace.as_str().into(),
+    }
+}
+
+pub(crate) fn of_host(cx: &mut Cx<'_>, name: &Arc<str>) -> HostRules {
+    let all = cx.rules();
+    let mut hosts: Vec<&String> = all
+        .by_host
+        .keys()
+        .filter(|pattern| host::covers(pattern, name))
+        .collect();
+    hosts.sort_by(|a, b| host::by_specificity(a, b));
+    let rules = hosts
+        .into_iter()
+        .flat_map(|h| {
+            all.by_host[h]
+                .iter()
+                .map(|(rule, visibility)| (h.clone(), rule.clone(), visibility.clone()))
+        })
+        .collect();
+    HostRules {
+        rules,
+        root: all.root.clone(),
+    }
+}
+
+impl Rules {
+    /// Whether some rule selects clients by their labels.
+    pub(crate) fn select_by_labels(&self) -> bool {
+        self.by_host
+            .values()
+            .flatten()
+            .any(|(rule, _)| rule.spec.workload_selector.is_some())
+    }
+}
+
+impl HostRules {
+    /// Whether there is none, so that no client's namespace matters.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Whether some rule selects clients by their labels.
+    pub(crate) fn select_by_labels(&self) -> bool {
+        self.rules
+            .iter()
+            .any(|(_, rule, _)| rule.spec.workload_selector.is_some())
+    }
+
+    /// The rule for a client of the service in `service_namespace`: of the client's namespace, else of the service's
+    /// or of the root namespace if it is exported to the client.
+    pub(crate) fn resolve(&self, client: &Client, service_namespace: &str) -> Option<Applied> {
+        let own = client.namespace();
+        // Rules of the root namespace are the mesh's defaults: for proxies there, only private ones come first.
+        let local = |rule: &Rule, visibility: &Visibility| {
+            *rule.meta.namespace == *own
+                && visibility.includes(own)
+                && (*own != *self.root || *visibility != Visibility::All || rule.spec.workload_selector.is_some())
+        };
+        self.first(client, local)
+            .or_else(|| {
+                self.first(client, |rule, v| {
+                    *rule.meta.namespace == *service_namespace && v.includes(own)
+                })
+            })
+            .or_else(|| self.first(client, |rule, v| *rule.meta.namespace == *self.root && v.includes(own)))
+    }
+
+    fn first(&self, client: &Client, accept: impl Fn(&Rule, &Visibility) -> bool) -> Option<Applied> {
+        let accepted: Vec<_> = self.rules.iter().filter(|(_, rule, v)| accept(rule, v)).collect();
+        let most_specific = &accepted.first()?.0;
+        let of_host: Vec<_> = accepted
+            .iter()
+            .filter(|(h, ..)| h == most_specific)
+            .map(|(_, rule, _)| rule)
+            .collect();
+        let selected = of_host.iter().find(|rule| {
+            rule.spec.workload_selector.as_ref().is_some_and(|selector| {
+                client
+                    .labels
+                    .as_ref()
+                    .is_some_and(|l| selector.labels.iter().all(|(k, v)| l.get(k) == Some(v)))
+            })
+        });
+        let group: Vec<&&Arc<Rule>> = match selected {
+            Some(rule) => of_host
+                .iter()
+                .filter(|r| r.spec.workload_selector == rule.spec.workload_selector)
+                .collect(),
+            None => of_host.iter().filter(|r| r.spec.workload_selector.is_none()).collect(),
+        };
+        unite(&group)
+    }
+}
+
+/// The first policy wins whole, subsets are united, of two of one name the first is kept.
+fn unite(group: &[&&Arc<Rule>]) -> Option<Applied> {
+    let (first, others) = group.split_first()?;
+    let mut applied = Applied {
+        meta: first.meta.clone(),
+        spec: first.spec.clone(),
+    };
+    for other in others {
+        for subset in &other.spec.subsets {
+            if applied.spec.subsets.iter().all(|s| s.name != subset.name) {
+                applied.spec.subsets.push(subset.clone());
+            }
+        }
+        if applied.spec.traffic_policy.is_none() {
+            applied.spec.traffic_policy.clone_from(&other.spec.traffic_policy);
+        }
+    }
+    Some(applied)
+}
+
+/// The policy for a port: a port's own replaces the general one and inherits nothing.
+pub(crate) fn policy_for_port(policy: Option<&TrafficPolicy>, port: u16) -> Option<TrafficPolicy> {
+    let policy = policy?;
+    let own = policy
+        .port_level_settings
+        .iter()
+        .find(|p| p.port.as_ref().is_some_and(|n| n.number.0 == u32::from(port)));
+    Some(match own {
+        None => policy.clone(),
+        Some(own) => TrafficPolicy {
+            load_balancer: own.load_balancer.clone(),
+            connection_pool: own.connection_pool.clone(),
+            outlier_detection: own.outlier_detection.clone(),
+            tls: own.tls.clone(),
+            ..TrafficPolicy::default()
+        },
+    })
+}
+
+/// The policy of a subset: its fields override those of the whole service.
+pub(crate) fn policy_for_subset(
+    whole: Option<&TrafficPolicy>,
+    subset: Option<&TrafficPolicy>,
+    port: u16,
+) -> Option<TrafficPolicy> {
+    let Some(own) = policy_for_port(subset, port) else {
+        return whole.cloned();
+    };
+    let Some(whole) = whole else { return Some(own) };
+    Some(TrafficPolicy {
+        load_balancer: own.load_balancer.or_else(|| whole.load_balancer.clone()),
+        connection_pool: own.connection_pool.or_else(|| whole.connection_pool.clone()),
+        outlier_detection: own.outlier_detection.or_else(|| whole.outlier_detection.clone()),
+        tls: own.tls.or_else(|| whole.tls.clone()),
+        tunnel: own.tunnel.or_else(|| whole.tunnel.clone()),
+        proxy_protocol: own.proxy_protocol.or_else(|| whole.proxy_protocol.clone()),
+        retry_budget: own.retry_budget.or_else(|| whole.retry_budget.clone()),
+        port_level_settings: Vec::new(),
+    })
+}
