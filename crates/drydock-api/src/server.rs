@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     Core, admission, apply,
     auth::{
+        aggregation,
         authenticate::Auth,
         bootstrap,
         pki::{self, ClusterCa, Identity, PkiError},
@@ -164,6 +165,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let tasks = vec![
             tokio::spawn(crd::controller::run(core.clone())),
+            tokio::spawn(aggregation::run(core.clone())),
             tokio::spawn(accept(listener, tls, api, stopped)),
         ];
         Ok(Handle { address, ca, core, stop, tasks })

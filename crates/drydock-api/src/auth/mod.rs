@@ -1,6 +1,6 @@
 //! Who asks and what they may: certificates, tokens, impersonation, RBAC and the review APIs.
 //!
-//! - [`keys`] holds what is on disk: [`pki`] is the cluster's root, [`token`] signs and verifies service account tokens.
+//! - [`pki`] is the cluster's root; [`token`] signs and verifies service account tokens.
 //! - [`authenticate`] turns a request into a [`user::User`]; [`rbac`] decides by roles and bindings.
 //! - [`bootstrap`] lists the roles a cluster starts with, [`aggregation`] fills the composed ones,
 //!   [`escalation`] keeps users from granting what they do not hold.
@@ -15,7 +15,6 @@ pub mod escalation;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod impersonate;
-pub mod keys;
 pub mod pki;
 pub mod rbac;
 pub mod reviews;
