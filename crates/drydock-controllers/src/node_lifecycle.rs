@@ -1,4 +1,5 @@
-//! Node lifecycle: a node that is not heard of any more is unknown, and so is what its pods do.
+//! Node lifecycle: a node that is not heard of any more is unknown, and so is what its pods do. What ails a node is
+//! written on it as taints.
 //!
 //! A node shows that it lives by renewing its Lease in `kube-node-lease`. Only changes of the Lease count, by our own
 //! clock: the node's clock may be wrong.
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus, Pod, PodStatus, Taint};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::shell::{Key, Queue, Reconciler, Requeue, Runner};
@@ -43,6 +44,57 @@ pub fn decide(node: &Node, silent: Duration, now: Timestamp) -> Option<NodeStatu
         }
     }
     (node.status.as_ref() != Some(&status)).then_some(status)
+}
+
+/// Conditions that become taints: condition, its status, the taint's key (all with effect NoSchedule).
+const TAINTS: [(&str, &str, &str); 6] = [
+    ("Ready", "False", "node.kubernetes.io/not-ready"),
+    ("Ready", "Unknown", "node.kubernetes.io/unreachable"),
+    ("MemoryPressure", "True", "node.kubernetes.io/memory-pressure"),
+    ("DiskPressure", "True", "node.kubernetes.io/disk-pressure"),
+    ("PIDPressure", "True", "node.kubernetes.io/pid-pressure"),
+    ("NetworkUnavailable", "True", "node.kubernetes.io/network-unavailable"),
+];
+const CORDON: &str = "node.kubernetes.io/unschedulable";
+
+/// The node with the taints that its conditions ask for, or `None` if it has them. A new node carries `not-ready` from
+/// the API server until it is ready.
+#[must_use]
+pub fn tainted(node: &Node) -> Option<Node> {
+    let conditions: Vec<_> = node
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .collect();
+    if !conditions.iter().any(|condition| condition.type_ == "Ready") {
+        return None; // it has not said anything yet
+    }
+    let holds = |kind: &str, status: &str| conditions.iter().any(|c| c.type_ == kind && c.status == status);
+    let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
+    let due = TAINTS
+        .iter()
+        .map(|(kind, status, key)| (*key, holds(kind, status)))
+        .chain([(CORDON, cordoned)]);
+
+    let mut changed = node.clone();
+    let taints = changed.spec.get_or_insert_default().taints.get_or_insert_default();
+    for (key, due) in due {
+        let ours = |taint: &Taint| taint.key == key && taint.effect == "NoSchedule";
+        if !due {
+            taints.retain(|taint| !ours(taint));
+        } else if !taints.iter().any(ours) {
+            taints.push(Taint {
+                key: key.into(),
+                effect: "NoSchedule".into(),
+                ..Default::default()
+            });
+        }
+    }
+    let before = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    if taints.iter().eq(before) {
+        return None;
+    }
+    Some(changed)
 }
 
 /// The status of a ready pod on a node that is unknown: nobody can say that it is ready.
@@ -119,6 +171,10 @@ impl Reconciler for NodeLifecycle {
             // Before the first word of a node the time counts from when we began to listen.
             heard.entry(key.name.clone()).or_insert_with(Instant::now).elapsed()
         };
+        if let Some(changed) = tainted(&node) {
+            self.world.nodes.replace(&changed).await?;
+            return Ok(Some(Duration::ZERO));
+        }
         let now = Timestamp::now();
         if let Some(status) = decide(&node, silent, now) {
             let mut written = (*node).clone();
@@ -180,6 +236,34 @@ mod tests {
         assert!(told.iter().all(|condition| condition.status == "Unknown"));
         assert_eq!(told.len(), 4);
         assert_eq!(decide(&node, GRACE * 2, Timestamp::now()), None);
+    }
+
+    #[test]
+    fn conditions_become_taints_and_others_stay() {
+        let check = |ready: &str, cordoned: bool, before: serde_json::Value, expected: &str| {
+            let node = json!({
+                "spec": {"unschedulable": cordoned, "taints": before},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]},
+            });
+            let node: Node = serde_json::from_value(node).unwrap();
+            let changed = tainted(&node).map(|node| {
+                let taints = node.spec.unwrap_or_default().taints.unwrap_or_default();
+                taints
+                    .iter()
+                    .map(|taint| taint.key.clone())
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            });
+            assert_eq!(changed.as_deref().unwrap_or("same"), expected);
+        };
+        let not_ready = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+        let own = json!({"key": "gpu", "effect": "NoSchedule"});
+        check("True", false, json!([not_ready, own]), "gpu");
+        check("True", false, json!([own]), "same");
+        check("False", false, json!([own]), "gpu node.kubernetes.io/not-ready");
+        check("Unknown", false, json!([not_ready]), "node.kubernetes.io/unreachable");
+        check("True", true, json!([]), "node.kubernetes.io/unschedulable");
+        assert_eq!(tainted(&Node::default()), None);
     }
 
     #[test]
