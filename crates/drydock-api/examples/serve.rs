@@ -1,22 +1,20 @@
-//! Runs the API server alone: `cargo run -p drydock-api --example serve -- DATA_DIR [ADDRESS]`.
-//! Writes `DATA_DIR/kubeconfig` and runs until interrupted.
+//! Runs the API server alone: `serve DATA-DIR [ADDRESS]` writes `DATA-DIR/kubeconfig` and serves until killed.
+
+use std::{env, error::Error, fs, path::PathBuf};
 
 use drydock_api::{Config, Server};
-use std::{error::Error, path::PathBuf};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let data_dir = PathBuf::from(arguments.next().ok_or("usage: serve DATA_DIR [ADDRESS]")?);
-    let mut config = Config::new(data_dir.clone());
+    let mut arguments = env::args().skip(1);
+    let data_dir = PathBuf::from(arguments.next().ok_or("usage: serve DATA-DIR [ADDRESS]")?);
+    let mut config = Config::new(&data_dir);
     if let Some(address) = arguments.next() {
         config.bind = address.parse()?;
     }
     let server = Server::start(config).await?;
-    let path = data_dir.join("kubeconfig");
-    std::fs::write(&path, server.kubeconfig()?)?;
-    println!("listening on {}, kubeconfig in {}", server.url(), path.display());
-    tokio::signal::ctrl_c().await?;
-    server.shutdown().await;
+    fs::write(data_dir.join("kubeconfig"), server.kubeconfig()?)?;
+    println!("{}", server.url());
+    std::future::pending::<()>().await;
     Ok(())
 }

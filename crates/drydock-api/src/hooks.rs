@@ -178,8 +178,6 @@ pub struct Hooks {
     pub connector: Arc<dyn Connector>,
     /// Virtual resources by `group/resource` or `group/resource/subresource` (group empty for core).
     pub virtuals: BTreeMap<String, Arc<dyn VirtualResource>>,
-    /// JSON documents at plain paths (`/openid/v1/jwks`).
-    pub documents: BTreeMap<String, Value>,
 }
 
 impl fmt::Debug for Hooks {
@@ -202,7 +200,6 @@ impl AllowAll {
             fields: Arc::new(Self),
             connector: Arc::new(Self),
             virtuals: BTreeMap::new(),
-            documents: BTreeMap::new(),
         }
     }
 }

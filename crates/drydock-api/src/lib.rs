@@ -17,7 +17,6 @@ pub mod auth;
 pub mod crd;
 pub mod stream;
 
-pub mod assembly;
 pub mod codec;
 pub mod core;
 pub mod discovery;
