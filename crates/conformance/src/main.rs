@@ -1,2 +1,4 @@
 //! To be filled.
+#[cfg(test)]
+mod install;
 fn main() {}

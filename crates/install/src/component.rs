@@ -189,7 +189,11 @@ fn one(
         if let Some(labels) = entry.get("label").filter(|labels| labels.is_object()) {
             own["labels"] = labels.clone();
         }
+        merge(&mut own, &scaling(entry));
         merge(&mut values, &json!({"gateways": {gateway: own}}));
+    }
+    if kind == Kind::Pilot {
+        merge(&mut values, &json!({"pilot": scaling(entry)}));
     }
     let mut objects = chart.render(&release, &values)?;
     let workload = match kind {
@@ -205,4 +209,19 @@ fn one(
             .map_err(|source| ComponentError::Overlay { component: kind.label(), source })?;
     }
     Ok(objects)
+}
+
+/// Numbers of replicas are values too: charts decide by them whether there is something to disrupt.
+fn scaling(entry: &Value) -> Value {
+    let mut values = json!({});
+    for (pointer, name) in [
+        ("/k8s/hpaSpec/minReplicas", "autoscaleMin"),
+        ("/k8s/hpaSpec/maxReplicas", "autoscaleMax"),
+        ("/k8s/replicaCount", "replicaCount"),
+    ] {
+        if let Some(number) = entry.pointer(pointer) {
+            values[name] = number.clone();
+        }
+    }
+    values
 }
