@@ -1,0 +1,50 @@
+//! One HTTPS request at a time.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Longest request, watches included.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+}
+
+/// Sends a request and reads the whole answer.
+pub async fn send(address: &str, tls: Arc<ClientConfig>, request: http::Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    tokio::time::timeout(TIMEOUT, exchange(address, tls, request)).await.context("no answer within a minute")?
+}
+
+async fn exchange(
+    address: &str,
+    tls: Arc<ClientConfig>,
+    request: http::Request<Full<Bytes>>,
+) -> anyhow::Result<Answer> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).to_owned();
+    let stream = TcpStream::connect(address).await?;
+    let stream = TlsConnector::from(tls).connect(ServerName::try_from(host)?, stream).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    driver.abort();
+    let headers = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect();
+    Ok(Answer { status: parts.status.as_u16(), headers, body })
+}

@@ -1,0 +1,60 @@
+//! The `kube-api` set: stories of requests to an API server and what a real one answered.
+//!
+//! - [`story`] reads the cases, [`runner`] plays them against a [`target::Target`].
+//! - [`webhook`] is the test webhook that stories configure, [`client`] the HTTPS client.
+//! - [`normalize`] takes out what differs from run to run, [`compare`] holds answer against expectation.
+
+mod client;
+mod compare;
+mod normalize;
+mod runner;
+mod story;
+mod target;
+mod webhook;
+
+use std::path::Path;
+
+use futures::StreamExt;
+
+pub use target::Target;
+
+/// Stories played at the same time.
+const PARALLEL: usize = 8;
+
+/// Outcome of one story.
+#[derive(Debug, Clone)]
+pub struct CaseResult {
+    /// `area/name`.
+    pub name: String,
+    /// Number of steps.
+    pub steps: usize,
+    /// What differed: `step N: …`. Empty when it passed.
+    pub failures: Vec<String>,
+}
+
+impl CaseResult {
+    /// Whether every step was answered as expected.
+    pub fn passed(&self) -> bool {
+        self.failures.is_empty()
+    }
+}
+
+/// Plays all stories below `data` (the folder `kube-api`) whose name begins with one of `filters` (all if empty).
+///
+/// # Errors
+/// When the stories cannot be read or the test webhook cannot be started.
+pub async fn run_kube_api(target: &Target, data: &Path, filters: &[String]) -> anyhow::Result<Vec<CaseResult>> {
+    let stories = story::load(&data.join("cases"), filters)?;
+    let hooks = webhook::Hooks::start().await?;
+    let runner = runner::Runner::new(target.clone(), hooks, data.to_owned()).await?;
+    let mut results: Vec<CaseResult> = futures::stream::iter(stories)
+        .map(|story| {
+            let runner = &runner;
+            async move { runner.play(&story).await }
+        })
+        .buffer_unordered(PARALLEL)
+        .collect()
+        .await;
+    results.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(results)
+}

@@ -1,0 +1,84 @@
+//! Stories as they are written.
+
+use std::{fs, path::Path};
+
+use anyhow::Context;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// One file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Story {
+    pub name: String,
+    #[serde(default)]
+    pub requires: Vec<String>,
+    #[serde(default)]
+    pub managed_fields: bool,
+    #[serde(default)]
+    pub no_namespace: bool,
+    #[serde(default)]
+    pub webhook: Map<String, Value>,
+    pub steps: Vec<Step>,
+}
+
+/// One request and its answer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    pub request: Request,
+    #[serde(default)]
+    pub capture: Map<String, Value>,
+    pub until: Option<Until>,
+    #[serde(default)]
+    pub pause_seconds: f64,
+    pub jwt: Option<String>,
+    pub response: Value,
+}
+
+/// What is sent.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    #[serde(default)]
+    pub query: String,
+    #[serde(default)]
+    pub headers: Map<String, Value>,
+    pub auth: Option<String>,
+    pub body: Option<Value>,
+    pub body_hex: Option<String>,
+}
+
+/// When a step is over.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Until {
+    pub status: Option<u16>,
+    pub contains: Option<Value>,
+    pub absent: Option<String>,
+}
+
+/// Reads all stories whose name begins with one of `filters`.
+pub fn load(folder: &Path, filters: &[String]) -> anyhow::Result<Vec<Story>> {
+    let mut stories = Vec::new();
+    let mut areas: Vec<_> = fs::read_dir(folder)
+        .with_context(|| format!("{} cannot be read", folder.display()))?
+        .collect::<Result<_, _>>()?;
+    areas.sort_by_key(fs::DirEntry::file_name);
+    for area in areas {
+        let mut files: Vec<_> = fs::read_dir(area.path())?.collect::<Result<_, _>>()?;
+        files.sort_by_key(fs::DirEntry::file_name);
+        for file in files {
+            let text = fs::read_to_string(file.path())?;
+            // The cases are YAML 1.2: `y` is a text.
+            let options = serde_saphyr::options! { strict_booleans: true };
+            let story: Story = serde_saphyr::from_str_with_options(&text, options)
+                .with_context(|| format!("{} is no story", file.path().display()))?;
+            if filters.is_empty() || filters.iter().any(|filter| story.name.starts_with(filter.as_str())) {
+                stories.push(story);
+            }
+        }
+    }
+    Ok(stories)
+}
