@@ -64,7 +64,16 @@ impl Installation<'_> {
     /// Carries it out.
     pub async fn run(mut self, server: &ApiServer, progress: &dyn Progress) -> Result<(), InstallError> {
         let namespace = self.operator.namespace().to_owned();
-        self.namespace(server, &namespace).await?;
+        let created = self.namespace(server, &namespace).await?;
+        if self.dry_run && created {
+            // Nothing can be tried in a namespace that is not there.
+            progress.event(Event::Note(format!(
+                "namespace {namespace} does not exist: only cluster-wide objects are tried against the API server"
+            )));
+            for component in &mut self.components {
+                component.objects.retain(|object| object.namespace().is_empty());
+            }
+        }
         let before = inventory::read(server, &namespace).await?;
         let default_tag = self.wants_default_tag(&before);
         self.prepare(&before, default_tag.is_some());
@@ -86,17 +95,19 @@ impl Installation<'_> {
         Ok(())
     }
 
-    async fn namespace(&self, server: &ApiServer, name: &str) -> Result<(), InstallError> {
+    /// Makes the system namespace if it is not there; tells whether it was not.
+    async fn namespace(&self, server: &ApiServer, name: &str) -> Result<bool, InstallError> {
         let mut object = Object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
         let network = self.operator.text("/values/global/network");
-        if server.get(&object.id()).await?.is_some() && network.is_empty() {
-            return Ok(());
+        let absent = server.get(&object.id()).await?.is_none();
+        if !absent && network.is_empty() {
+            return Ok(false);
         }
         if !network.is_empty() {
             object.set_label(label::NETWORK, network);
         }
         server.apply(&object, FIELD_MANAGER, self.dry_run).await?;
-        Ok(())
+        Ok(absent)
     }
 
     /// Labels of the tag `default`, if this installation has to make or move it (revisions.md §3.6).

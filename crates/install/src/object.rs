@@ -89,6 +89,11 @@ impl Object {
         }
     }
 
+    /// Does another object own it, so that it goes with that one (an EndpointSlice has its Service's labels)?
+    pub fn is_dependent(&self) -> bool {
+        self.0.pointer("/metadata/ownerReferences").and_then(Value::as_array).is_some_and(|owners| !owners.is_empty())
+    }
+
     /// Which object this is.
     pub fn id(&self) -> Id {
         let (group, version) = match self.text("/apiVersion").split_once('/') {

@@ -53,7 +53,7 @@ pub(crate) async fn leftovers(
 /// Shared objects are never leftovers of one revision; neither is what is marked to stay.
 fn is_leftover(object: &Object, components: &[Component]) -> bool {
     let component = object.label(label::OPERATOR_COMPONENT);
-    if component == Kind::Base.label() || object.label(owner::NOT_PRUNED) == "true" {
+    if component == Kind::Base.label() || object.is_dependent() || object.label(owner::NOT_PRUNED) == "true" {
         return false;
     }
     let rendered: BTreeSet<Id> = components
@@ -81,6 +81,9 @@ mod tests {
         assert!(is_leftover(&object("old", "Pilot"), &components));
         assert!(is_leftover(&object("istio-ingressgateway", "IngressGateways"), &components));
         assert!(!is_leftover(&object("shared", "Base"), &components));
+        let mut slice = object("istiod-2lbfh", "Pilot");
+        slice.0["metadata"]["ownerReferences"] = json!([{"kind": "Service", "name": "istiod"}]);
+        assert!(!is_leftover(&slice, &components));
         let mut kept = object("istiod-revision-tag-default", "Pilot");
         kept.set_label(owner::NOT_PRUNED, "true");
         assert!(!is_leftover(&kept, &components));

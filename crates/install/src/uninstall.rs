@@ -132,7 +132,8 @@ pub async fn owned(server: &ApiServer, purge: bool) -> Result<Vec<Object>, Reque
         wanted.push(kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition"));
     }
     for kind in wanted {
-        found.extend(server.list(&kind, label::OPERATOR_COMPONENT).await?);
+        let objects = server.list(&kind, label::OPERATOR_COMPONENT).await?;
+        found.extend(objects.into_iter().filter(|object| !object.is_dependent()));
     }
     Ok(found)
 }

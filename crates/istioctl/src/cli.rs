@@ -10,8 +10,10 @@ use crate::command::{analyze, completion, install, manifest, precheck, profile, 
 #[derive(Debug, Parser)]
 #[command(name = "istioctl", disable_version_flag = true, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
+    /// Flags that every command takes.
     #[command(flatten)]
     pub global: Global,
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }

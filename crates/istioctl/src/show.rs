@@ -86,7 +86,9 @@ impl Progress for Show {
             }
             Event::Failed(kind, error) => {
                 state.running.remove(&kind);
-                self.line(&format!("✘ {} encountered an error: {error}", kind.title()));
+                // The whole of it is the command's last word.
+                let first = error.lines().next().unwrap_or_default();
+                self.line(&format!("✘ {} encountered an error: {first}", kind.title()));
             }
             Event::Pruning => self.message(&mut state, "Pruning removed resources".to_owned()),
             Event::Note(text) => self.line(&format!("❗ {text}")),

@@ -47,6 +47,7 @@ pub struct Wanted {
 /// Flags.
 #[derive(Debug, Args)]
 pub struct Flags {
+    /// What to install.
     #[command(flatten)]
     pub wanted: Wanted,
     /// Do not ask.

@@ -18,6 +18,7 @@ pub enum Command {
         /// Name of the profile.
         #[arg(default_value = "default")]
         name: String,
+        /// Where it comes from.
         #[command(flatten)]
         source: Source,
     },

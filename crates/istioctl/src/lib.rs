@@ -1,0 +1,50 @@
+//! `istioctl`: install, inspect and upgrade the mesh from a command line.
+//!
+//! Thin: a command parses its flags, reads the cluster, lets a library decide, and prints. Exit codes are those of
+//! [`failure::Failure`].
+
+pub mod cli;
+pub mod cluster;
+pub mod command;
+pub mod confirm;
+pub mod failure;
+pub mod show;
+pub mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::Cli;
+use crate::failure::{Failure, USAGE};
+
+/// Runs the program: arguments from the command line, exit code for the shell.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no mistakes.
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            error.print().ok();
+            return ExitCode::from(code);
+        }
+    };
+    // Libraries log what the command itself reports in one line; ISTIOCTL_LOG=debug shows it nevertheless.
+    let log = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::OFF.into())
+        .with_env_var("ISTIOCTL_LOG")
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(log)
+        .with_writer(std::io::stderr)
+        .init();
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::new(format!("cannot start: {error}")).report(),
+    };
+    match runtime.block_on(command::run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
