@@ -5,6 +5,21 @@ use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+/// A certificate and its key.
+#[derive(Clone)]
+pub struct Serving {
+    /// Certificate chain, leaf first, PEM.
+    pub cert_pem: Vec<u8>,
+    /// Private key, PEM.
+    pub key_pem: Vec<u8>,
+}
+
+impl std::fmt::Debug for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serving").finish_non_exhaustive()
+    }
+}
+
 /// Configuration of one node. Two nodes with different `data_dir` and different networks run side by side on one machine.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -22,6 +37,9 @@ pub struct NodeConfig {
     pub kubelet_port: u16,
     /// PEM certificates of the authority that signs the API server's client certificate (the cluster CA).
     pub client_ca_pem: Vec<u8>,
+    /// What the kubelet server shows; `None`: a self-signed certificate, which is enough for an API server that does not
+    /// verify its nodes.
+    pub serving: Option<Serving>,
     /// Serve cluster DNS (and own `kube-system/kube-dns`). Off where the cluster brings its own DNS.
     pub serve_dns: bool,
     /// Program and arguments that run [`crate::shim::main`]; the node appends its own arguments.
@@ -42,6 +60,7 @@ impl NodeConfig {
             cluster_domain: "cluster.local".into(),
             kubelet_port: 0,
             client_ca_pem: Vec::new(),
+            serving: None,
             serve_dns: true,
             shim_command: None,
             runtime: None,

@@ -29,6 +29,6 @@ mod services;
 mod volumes;
 
 pub use agent::{run, teardown};
-pub use config::NodeConfig;
+pub use config::{NodeConfig, Serving};
 pub use error::Error;
 pub use runtime::shim;

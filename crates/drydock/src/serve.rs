@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use drydock_api::server::StartError;
 use drydock_api::{Config, Handle, Server};
+use drydock_node::{NodeConfig, Serving};
 use kube::Client;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -80,6 +81,7 @@ async fn serve(dir: &DataDir) -> Result<()> {
     let controllers = drydock_controllers::run(client.clone(), options);
     let mut config = parts::node_config(dir, &cluster);
     config.client_ca_pem = ca.into_bytes();
+    config.serving = Some(node_certificate(&api, &config)?);
     let node = drydock_node::run(client.clone(), config.clone());
     let readiness = async {
         let waited = tokio::time::timeout(PATIENCE, ready::wait(&client, &config, part)).await;
@@ -110,6 +112,19 @@ async fn start_api(dir: &DataDir, cluster: &ClusterFile) -> Result<Handle> {
         started => started,
     };
     started.context("the API server cannot start")
+}
+
+/// The node's serving certificate: the API server verifies it before it sends anything there.
+fn node_certificate(api: &Handle, config: &NodeConfig) -> Result<Serving> {
+    let names = [config.name.clone(), config.node_ip().to_string()];
+    let identity = api
+        .ca()
+        .node(&config.name, &names)
+        .context("cannot make a certificate for the node")?;
+    Ok(Serving {
+        cert_pem: identity.cert_pem.into_bytes(),
+        key_pem: identity.key_pem.into_bytes(),
+    })
 }
 
 /// Writes the administrator's kubeconfig, for its owner's eyes only.
