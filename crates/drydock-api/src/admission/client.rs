@@ -4,11 +4,18 @@ use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::net::TcpStream;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Longest answer that is read, bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -76,16 +83,94 @@ async fn exchange(endpoint: &Endpoint, body: &Value) -> Result<(u16, String, Byt
 
 fn tls_config(ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
+    let mut known = Vec::new();
     for cert in CertificateDer::pem_slice_iter(ca_bundle).flatten() {
-        roots.add(cert).map_err(|e| format!("unable to load root certificates: {e}"))?;
+        roots.add(cert.clone()).map_err(|e| format!("unable to load root certificates: {e}"))?;
+        known.push(cert);
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .map_err(|e| e.to_string())?;
+    if known.is_empty() {
+        return Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
+    }
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|e| format!("unable to load root certificates: {e}"))?;
+    let verifier = Arc::new(SelfSigned { inner, known });
+    Ok(Arc::new(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+}
+
+/// The usual verification, and what Go allows beyond it: a serving certificate that is itself in the bundle.
+#[derive(Debug)]
+struct SelfSigned {
+    inner: Arc<WebPkiServerVerifier>,
+    known: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for SelfSigned {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if !self.known.iter().any(|k| k == leaf) {
+            return self.inner.verify_server_cert(leaf, chain, name, ocsp, now);
+        }
+        let (_, parsed) = X509Certificate::from_der(leaf)
+            .map_err(|_| rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding))?;
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let validity = parsed.validity();
+        if seconds < validity.not_before.timestamp() || seconds > validity.not_after.timestamp() {
+            return Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Expired));
+        }
+        if !names_server(&parsed, name) {
+            return Err(rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForName));
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+fn names_server(cert: &X509Certificate<'_>, name: &ServerName<'_>) -> bool {
+    let Ok(Some(alternatives)) = cert.subject_alternative_name() else { return false };
+    alternatives.value.general_names.iter().any(|alternative| match (alternative, name) {
+        (GeneralName::DNSName(pattern), ServerName::DnsName(host)) => {
+            let host = host.as_ref();
+            pattern.eq_ignore_ascii_case(host)
+                || pattern.strip_prefix("*.").is_some_and(|p| host.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(p)))
+        }
+        (GeneralName::IPAddress(bytes), ServerName::IpAddress(ip)) => match std::net::IpAddr::from(*ip) {
+            std::net::IpAddr::V4(v4) => *bytes == v4.octets(),
+            std::net::IpAddr::V6(v6) => *bytes == v6.octets(),
+        },
+        _ => false,
+    })
 }
 
 fn dial_error(endpoint: &Endpoint, error: &std::io::Error) -> String {

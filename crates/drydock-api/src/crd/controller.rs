@@ -165,17 +165,16 @@ fn register(core: &Core, definition: &Value) {
     }
     let spec = &definition["spec"];
     let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let storage_version =
-        versions.iter().find(|v| v["storage"] == true).map(|v| text(v, &["name"])).unwrap_or_default();
+    let storage = versions.iter().find(|v| v["storage"] == true).unwrap_or(&Value::Null);
     let served: Vec<&Value> = versions.iter().filter(|v| v["served"] == true).collect();
     for version in &served {
-        core.registry.put(resource(definition, version, storage_version));
+        core.registry.put(resource(definition, version, storage));
     }
     let keep: Vec<&str> = served.iter().map(|v| text(v, &["name"])).collect();
     core.registry.retain_versions(text(spec, &["group"]), text(spec, &["names", "plural"]), &keep);
 }
 
-fn resource(definition: &Value, version: &Value, storage_version: &str) -> ResourceInfo {
+fn resource(definition: &Value, version: &Value, storage: &Value) -> ResourceInfo {
     let spec = &definition["spec"];
     let names = &definition["status"]["acceptedNames"];
     let list = |key: &str| -> Vec<String> {
@@ -200,8 +199,8 @@ fn resource(definition: &Value, version: &Value, storage_version: &str) -> Resou
         verbs: VERBS.iter().map(|v| (*v).to_owned()).collect(),
         subresources: subresources(version, kind),
         storage: format!("{group}/{plural}"),
-        storage_version: storage_version.into(),
-        strategy: Arc::new(CustomKind::new(meta::name(definition), version)),
+        storage_version: text(storage, &["name"]).into(),
+        strategy: Arc::new(CustomKind::new(meta::name(definition), version, storage)),
         custom: true,
         warning,
     }

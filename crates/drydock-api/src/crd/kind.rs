@@ -26,6 +26,8 @@ struct ScalePaths {
 #[derive(Debug)]
 pub struct CustomKind {
     schema: Value,
+    /// Schema of the version objects are stored in, if that is another one: it gives the defaults on reading.
+    stored_schema: Option<Value>,
     structure: Schema,
     columns: Columns,
     selectable: Vec<(String, JsonPath)>,
@@ -36,9 +38,9 @@ pub struct CustomKind {
 }
 
 impl CustomKind {
-    /// Reads a `spec.versions[]` element of the definition called `definition`.
+    /// Reads a `spec.versions[]` element of the definition called `definition`; `storage` is the one objects are stored in.
     #[must_use]
-    pub fn new(definition: &str, version: &Value) -> Self {
+    pub fn new(definition: &str, version: &Value, storage: &Value) -> Self {
         let schema = version["schema"]["openAPIV3Schema"].clone();
         let scale = &version["subresources"]["scale"];
         let path = |key: &str| scale[key].as_str().and_then(|p| JsonPath::parse(p).ok());
@@ -54,6 +56,7 @@ impl CustomKind {
             }),
             has_rules: rules::present(&schema),
             definition: definition.to_owned(),
+            stored_schema: (version["name"] != storage["name"]).then(|| storage["schema"]["openAPIV3Schema"].clone()),
             schema,
         }
     }
@@ -126,8 +129,13 @@ impl Strategy for CustomKind {
 
     fn from_storage(&self, resource: &ResourceInfo, object: &mut Value) {
         object["apiVersion"] = json!(resource.api_version());
-        prune::prune(&self.schema, object);
-        defaults::default(&self.schema, object);
+        match &self.stored_schema {
+            None => defaults::default(&self.schema, object),
+            Some(stored) => {
+                defaults::default(stored, object);
+                prune::prune(&self.schema, object);
+            }
+        }
     }
 
     fn to_storage(&self, resource: &ResourceInfo, object: &mut Value) {

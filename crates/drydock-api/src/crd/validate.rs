@@ -106,23 +106,18 @@ impl Check<'_> {
         }
     }
 
+    /// Length and pattern: the first that fails is the one that is told; the format is another check.
     fn string(&mut self, schema: &Value, value: &Value, text: &str, path: &str) {
         let length = u64::try_from(text.chars().count()).unwrap_or(u64::MAX);
-        if let Some(max) = schema["maxLength"].as_u64()
-            && length > max
-        {
+        let max = schema["maxLength"].as_u64().filter(|max| length > *max);
+        let min = schema["minLength"].as_u64().filter(|min| length < *min);
+        let source = schema["pattern"].as_str().filter(|s| pattern(s).is_ok_and(|p| !p.is_match(text)));
+        if let Some(max) = max {
             let max = usize::try_from(max).unwrap_or(usize::MAX);
             self.out.push(FieldError::too_long(self.field(path), max));
-        }
-        if let Some(min) = schema["minLength"].as_u64()
-            && length < min
-        {
+        } else if let Some(min) = min {
             self.wrong(path, value, &format!("should be at least {min} chars long"));
-        }
-        if let Some(source) = schema["pattern"].as_str()
-            && let Ok(pattern) = pattern(source)
-            && !pattern.is_match(text)
-        {
+        } else if let Some(source) = source {
             self.wrong(path, value, &format!("should match '{source}'"));
         }
         if let Some(name) = schema["format"].as_str()

@@ -50,22 +50,22 @@ impl Call {
             meta::set(&mut object, "namespace", self.namespace());
         }
         self.complete(&mut object);
-        let before = object.clone();
+        let resource = self.resource.clone();
+        if !applied {
+            // The client owns what it sent; what admission adds later is nobody's.
+            let mut sent = object.clone();
+            resource.strategy.prepare_create(&self.context(), &mut sent)?;
+            self.api.hooks.fields.update(&resource, self.subresource(), None, &mut sent, &self.manager);
+            meta::set(&mut object, "managedFields", sent["metadata"]["managedFields"].take());
+        }
         let mut object = self.mutate(Operation::Create, object, None).await?;
         self.recheck(&mut object)?;
-        let mutated = object != before;
         if !meta::resource_version(&object).is_empty() {
             return Err(ApiError::unclassified("resourceVersion should not be set on objects to be created"));
         }
-        let resource = self.resource.clone();
         self.complete(&mut object);
         meta::fill_new(&mut object, resource.namespaced, &self.attributes.info.namespace);
         resource.strategy.prepare_create(&self.context(), &mut object)?;
-        if !applied {
-            self.api.hooks.fields.update(&resource, self.subresource(), None, &mut object, &self.manager);
-        } else if mutated {
-            self.api.hooks.fields.update(&resource, self.subresource(), Some(&before), &mut object, &self.manager);
-        }
         resource.strategy.allocate(&self.context(), &mut object, None)?;
         self.normalize(&mut object);
         let mut errors = meta::validate(&resource, &object, "metadata");

@@ -15,7 +15,7 @@ use crate::{
     auth,
     codec::{Accept, Format},
     discovery,
-    error::ApiError,
+    error::{ApiError, Subject},
     hooks::{AdmissionRequest, Attributes, Decision, Operation},
     openapi,
     request::{Options, RequestInfo},
@@ -92,15 +92,20 @@ impl Api {
         format: Format,
     ) -> Result<Response, ApiError> {
         let info = &attributes.info;
-        let resource = self
-            .core
-            .registry
-            .get(&info.group, &info.version, &info.resource)
-            .ok_or_else(ApiError::no_such_resource)?;
+        let Some(resource) = self.core.registry.get(&info.group, &info.version, &info.resource) else {
+            return if self.core.registry.is_builtin_group(&info.group) {
+                Err(ApiError::no_such_resource())
+            } else {
+                Ok(plain_response(404, "404 page not found\n"))
+            };
+        };
         if parts.uri.path().starts_with("//") {
             return Ok(plain_response(404, "404 page not found\n"));
         }
         if !resource.namespaced && !info.namespace.is_empty() && info.resource != "namespaces" {
+            if resource.custom {
+                return Ok(plain_response(404, "404 page not found\n"));
+            }
             return Err(ApiError::no_such_resource());
         }
         let stream = STREAMS.contains(&info.subresource.as_str());
@@ -182,7 +187,11 @@ fn check_verb(resource: &ResourceInfo, info: &RequestInfo, parts: &Parts) -> Res
     let verbs = if info.subresource.is_empty() {
         &resource.verbs
     } else {
-        &resource.subresource(&info.subresource).ok_or_else(ApiError::no_such_resource)?.verbs
+        let unknown = || {
+            let subject = Subject { group: &resource.group, resource: &resource.plural, name: &info.name };
+            if resource.custom { ApiError::not_found(subject) } else { ApiError::no_such_resource() }
+        };
+        &resource.subresource(&info.subresource).ok_or_else(unknown)?.verbs
     };
     let named_create = info.verb == "create" && !info.name.is_empty() && info.subresource.is_empty();
     let collection_write = matches!(info.verb.as_str(), "update" | "patch") && info.name.is_empty();

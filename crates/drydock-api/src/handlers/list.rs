@@ -112,6 +112,10 @@ impl Call {
                 list_meta["remainingItemCount"] = json!(rest.count() + 1);
             }
         }
+        if self.resource.custom && list_meta.get("continue").is_none() {
+            // Lists of custom resources are encoded with the field even when it is empty.
+            list_meta["continue"] = "".into();
+        }
         self.list_of(items, list_meta)
     }
 

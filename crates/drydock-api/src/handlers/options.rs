@@ -32,12 +32,11 @@ pub fn check_write(options: &Options, kind: &str, apply: bool) -> Result<(), Api
     if options.field_manager.len() > 128 {
         errors.push(FieldError::too_long("fieldManager", 128));
     }
-    if let Some(at) = options.field_manager.chars().position(char::is_control) {
-        errors.push(FieldError::invalid(
-            "fieldManager",
-            &options.field_manager.clone().into(),
-            format!("should not contain non-printable characters at position {at}"),
-        ));
+    if let Some((at, odd)) = options.field_manager.chars().enumerate().find(|(_, c)| c.is_control()) {
+        let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(odd));
+        let mut error = FieldError::invalid("fieldManager", &options.field_manager.clone().into(), detail);
+        error.value = Some(go_quoted(&options.field_manager));
+        errors.push(error);
     }
     if !matches!(options.field_validation.as_str(), "" | "Ignore" | "Strict" | "Warn") {
         errors.push(FieldError::not_supported(
@@ -47,6 +46,15 @@ pub fn check_write(options: &Options, kind: &str, apply: bool) -> Result<(), Api
         ));
     }
     if errors.is_empty() { Ok(()) } else { Err(invalid(kind, &errors)) }
+}
+
+/// A text in quotes, control characters as Go escapes them.
+fn go_quoted(text: &str) -> String {
+    let escaped: String = text
+        .chars()
+        .map(|c| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.escape_debug().to_string() })
+        .collect();
+    format!("\"{escaped}\"")
 }
 
 fn check_dry_run(values: &[String]) -> Vec<FieldError> {

@@ -182,27 +182,23 @@ impl Call {
         let wanted = self.resource.api_version();
         let text = |field: &str| patch[field].as_str().unwrap_or_default().to_owned();
         if text("apiVersion") != wanted || text("kind") != self.resource.kind {
-            let (group, version) = (&self.resource.group, &self.resource.version);
-            if text("kind") != self.resource.kind && text("apiVersion") == wanted {
-                return Err(ApiError::bad_request(format!(
-                    "invalid object type: {group}/{version}, Kind={}",
-                    text("kind")
-                )));
-            }
+            let given = text("apiVersion");
+            let (group, version) = given.split_once('/').unwrap_or(("", &given));
+            return Err(ApiError::bad_request(format!(
+                "invalid object type: {group}/{version}, Kind={}",
+                text("kind")
+            )));
         }
         let name = meta::name(patch);
         if !name.is_empty() && name != self.name() {
             return Err(ApiError::bad_request(format!(
-                "metadata.name {name} does not match name on the URL {}",
+                "the name of the object ({name}) does not match the name on the URL ({})",
                 self.name()
             )));
         }
         self.check_namespace(patch)?;
-        let (name, namespace) = (self.name().to_owned(), self.namespace().to_owned());
+        let name = self.name().to_owned();
         meta::set(patch, "name", name);
-        if self.resource.namespaced {
-            meta::set(patch, "namespace", namespace);
-        }
         Ok(())
     }
 }

@@ -45,6 +45,11 @@ impl Call {
                 let current = call.scale_of(old)?;
                 let scale = change(call, &current)?;
                 let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+                if replicas < 0 && call.resource.custom {
+                    let detail = "should be a non-negative integer";
+                    let error = FieldError::invalid(".spec.replicas", &replicas.into(), detail);
+                    return Err(ApiError::invalid(call.kind_subject(meta::name(old)), &[error]));
+                }
                 if replicas < 0 {
                     let error = FieldError::invalid(
                         "spec.replicas",

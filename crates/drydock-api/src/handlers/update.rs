@@ -92,18 +92,20 @@ impl Call {
         let pinned = self.check_preconditions(revision, old, &object)?;
         meta::set(&mut object, "resourceVersion", revision.to_string());
         self.complete(&mut object);
-        let before = object.clone();
+        if !applied {
+            // The client owns what it sent; what admission adds later is nobody's.
+            let mut sent = object.clone();
+            meta::carry_over(&mut sent, old);
+            resource.strategy.prepare_update(&self.context(), &mut sent, old)?;
+            self.api.hooks.fields.update(&resource, self.subresource(), Some(old), &mut sent, &self.manager);
+            meta::set(&mut object, "managedFields", sent["metadata"]["managedFields"].take());
+        }
         let mut object = self.mutate(Operation::Update, object, Some(old)).await?;
         self.recheck(&mut object)?;
-        let mutated = object != before;
-        drop(before);
         self.complete(&mut object);
         meta::carry_over(&mut object, old);
         meta::set(&mut object, "resourceVersion", revision.to_string());
         resource.strategy.prepare_update(&self.context(), &mut object, old)?;
-        if !applied || mutated {
-            self.api.hooks.fields.update(&resource, self.subresource(), Some(old), &mut object, &self.manager);
-        }
         resource.strategy.allocate(&self.context(), &mut object, Some(old))?;
         self.normalize(&mut object);
         let mut errors = meta::validate_update(&object, old, "metadata");

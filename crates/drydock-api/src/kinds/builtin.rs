@@ -287,6 +287,7 @@ impl Strategy for Builtin {
                 [] => Removal::Now,
                 _ => Removal::Held,
             },
+            ("apiextensions.k8s.io", _) => Removal::Held,
             _ => Removal::Now,
         }
     }

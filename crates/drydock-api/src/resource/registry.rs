@@ -121,6 +121,11 @@ impl Registry {
         self.read().values().find(|one| one.group == group && one.version == version && one.kind == kind).cloned()
     }
 
+    /// Whether the group has built-in resources.
+    pub fn is_builtin_group(&self, group: &str) -> bool {
+        self.read().values().any(|one| one.group == group && !one.custom)
+    }
+
     /// All resources, ordered by group, version, plural.
     pub fn all(&self) -> Vec<Arc<ResourceInfo>> {
         self.read().values().cloned().collect()
