@@ -1,6 +1,6 @@
 //! The table as nftables rules: rendered as text, applied in one transaction.
 
-use super::table::{Back, Front, Table};
+use super::table::{Back, Front, Protocol, Table};
 use crate::config::NodeConfig;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ async fn nft(rules: &str) -> Result<()> {
 /// rejected. Chains are shared by all fronts of a service port (ClusterIP, NodePort, LoadBalancer).
 fn render(config: &NodeConfig, table: &Table) -> String {
     let name = config.nft_table();
-    let mut chains: BTreeMap<&str, (String, &Back)> = BTreeMap::new();
+    let mut chains: BTreeMap<(&str, Protocol), (String, &Back)> = BTreeMap::new();
     let (mut services, mut rejected, mut hairpin) = (Vec::new(), Vec::new(), Vec::new());
     for (front, back) in &table.fronts {
         let Front { ip, protocol, port } = front;
@@ -53,7 +53,7 @@ fn render(config: &NodeConfig, table: &Table) -> String {
             continue;
         }
         let next = chains.len();
-        let chain = &chains.entry(&back.name).or_insert_with(|| (format!("svc-{next}-{}", protocol.name()), back)).0;
+        let chain = &chains.entry((&back.name, *protocol)).or_insert_with(|| (format!("svc-{next}"), back)).0;
         services.push(format!("{element} : goto {chain}"));
         hairpin.extend(back.endpoints.iter().map(|e| format!("{0} . {0}", e.ip())));
     }
@@ -70,8 +70,8 @@ fn render(config: &NodeConfig, table: &Table) -> String {
     set(&mut out, "map services {\n    type ipv4_addr . inet_proto . inet_service : verdict", &services);
     set(&mut out, "set rejected {\n    type ipv4_addr . inet_proto . inet_service", &rejected);
     set(&mut out, "set hairpin {\n    type ipv4_addr . ipv4_addr", &hairpin);
-    for (service, (chain, back)) in &chains {
-        let protocol = chain.rsplit('-').next().unwrap_or("tcp");
+    for ((service, protocol), (chain, back)) in &chains {
+        let protocol = protocol.name();
         let list: Vec<&SocketAddrV4> = back.endpoints.iter().collect();
         let target = match list.as_slice() {
             [one] => format!("{}:{}", one.ip(), one.port()),
@@ -83,7 +83,8 @@ fn render(config: &NodeConfig, table: &Table) -> String {
         };
         let _ = writeln!(out, "  chain {chain} {{\n    comment \"{service}\"\n    meta l4proto {protocol} dnat ip to {target}\n  }}");
     }
-    let (bridge, pods) = (config.bridge(), config.pod_cidr);
+    // Behind the translation, an address of the service range is one that no service has (any more).
+    let (bridge, pods, range) = (config.bridge(), config.pod_cidr, config.service_cidr);
     let lookup = "ip daddr . meta l4proto . th dport";
     let _ = write!(
         out,
@@ -102,10 +103,12 @@ fn render(config: &NodeConfig, table: &Table) -> String {
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
+    ip daddr {range} reject
     {lookup} @rejected reject
   }}
   chain host {{
     type filter hook output priority filter; policy accept;
+    ip daddr {range} reject
     {lookup} @rejected reject
   }}
   chain input {{

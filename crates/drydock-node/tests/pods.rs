@@ -1,0 +1,161 @@
+//! Whole pods on a whole node: real containers, real networks, a small fake of the API server.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use serde_json::json;
+use std::io::{Read, Write};
+use support::{Lab, able};
+
+#[test]
+fn a_pod_comes_lives_and_goes() {
+    if !able() {
+        return;
+    }
+    let lab = Lab::start();
+    lab.api.create("configmaps", json!({"metadata": {"name": "cm", "namespace": "default"}, "data": {"key": "value-1", "ENV": "from-map"}}));
+    let script = "cat /config/key; echo; echo $ENV $IP $FROM_IMAGE $GREETING; id -u; hostname; cat /etc/resolv.conf; cat /token/token; ls -ld /cache; trap 'echo bye; exit 0' TERM; while true; do sleep 0.1; done";
+    lab.pod("web", json!({
+        "terminationGracePeriodSeconds": 5,
+        "securityContext": {"runAsUser": 1000, "fsGroup": 2000},
+        "containers": [{"name": "c", "command": ["sh", "-c", script], "envFrom": [{"configMapRef": {"name": "cm"}}],
+            "env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}, {"name": "GREETING", "value": "hello-$(ENV)"}],
+            "readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1},
+            "volumeMounts": [{"name": "config", "mountPath": "/config"}, {"name": "token", "mountPath": "/token"}, {"name": "cache", "mountPath": "/cache"}]}],
+        "volumes": [{"name": "config", "configMap": {"name": "cm"}}, {"name": "cache", "emptyDir": {}},
+            {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}],
+    }));
+    let pod = lab.wait("web", "/status/containerStatuses/0/ready", json!(true));
+    let ip = pod["status"]["podIP"].as_str().unwrap().to_string();
+    assert_eq!(pod["status"]["phase"], "Running");
+    let log = lab.wait_log("web", "c", "/cache");
+    assert!(log.starts_with(&format!("value-1\nfrom-map {ip} 1 hello-from-map\n1000\nweb\nsearch default.svc.cluster.local")), "{log}");
+    assert!(log.contains("a-token") && log.contains("2000"), "{log}");
+    let began = std::time::Instant::now();
+    lab.api.delete_pod("web", 5);
+    while lab.api.get("pods", "web").is_some() {
+        assert!(began.elapsed().as_secs() < 10, "the pod does not go");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(began.elapsed().as_secs() < 4, "SIGTERM was not heard");
+    lab.end();
+}
+
+#[test]
+fn init_containers_sidecars_and_restarts() {
+    if !able() {
+        return;
+    }
+    let lab = Lab::start();
+    lab.pod("job", json!({
+        "restartPolicy": "Never",
+        "initContainers": [
+            {"name": "first", "command": ["sh", "-c", "echo one > /shared/x"], "volumeMounts": [{"name": "s", "mountPath": "/shared"}]},
+            {"name": "side", "restartPolicy": "Always", "command": ["sh", "-c", "touch /shared/up; trap 'exit 0' TERM; while true; do sleep 0.1; done"], "volumeMounts": [{"name": "s", "mountPath": "/shared"}],
+                "startupProbe": {"exec": {"command": ["cat", "/shared/up"]}, "periodSeconds": 1}}],
+        "containers": [{"name": "main", "command": ["sh", "-c", "cat /shared/x /shared/up && exit 3"], "volumeMounts": [{"name": "s", "mountPath": "/shared"}]}],
+        "volumes": [{"name": "s", "emptyDir": {"medium": "Memory"}}],
+    }));
+    lab.pod("crash", json!({"containers": [{"name": "c", "command": ["false"]}]}));
+    lab.pod("absent", json!({"containers": [{"name": "c", "image": "no/such:1"}]}));
+    lab.pod("wrong", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["/no/such/program"]}]}));
+    let job = lab.wait("job", "/status/phase", json!("Failed"));
+    assert_eq!(job.pointer("/status/containerStatuses/0/state/terminated/exitCode"), Some(&json!(3)));
+    assert_eq!(job.pointer("/status/initContainerStatuses/1/state/terminated/exitCode"), Some(&json!(0)));
+    assert_eq!(lab.log("job", "main", 0), "one\n");
+    let crash = lab.wait("crash", "/status/containerStatuses/0/state/waiting/reason", json!("CrashLoopBackOff"));
+    assert_eq!(crash.pointer("/status/containerStatuses/0/restartCount"), Some(&json!(1)));
+    lab.wait("absent", "/status/containerStatuses/0/state/waiting/reason", json!("ImagePullBackOff"));
+    let wrong = lab.wait("wrong", "/status/phase", json!("Failed"));
+    assert!(wrong.pointer("/status/containerStatuses/0/state/terminated/message").unwrap().as_str().unwrap().contains("no such file"), "{wrong:#}");
+    lab.end();
+}
+
+#[test]
+fn containers_survive_the_node() {
+    if !able() {
+        return;
+    }
+    let mut lab = Lab::start();
+    let run = |script: &str| json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["sh", "-c", script]}]});
+    lab.pod("long", run("echo started; while ! cat /tmp/end 2>/dev/null; do sleep 0.1; done; exit 7"));
+    lab.pod("short", run("sleep 1; exit 5"));
+    lab.pod("forgotten", run("sleep 1000"));
+    for pod in ["long", "short", "forgotten"] {
+        lab.wait(pod, "/status/containerStatuses/0/started", json!(true));
+    }
+    let before = lab.api.get("pods", "long").unwrap();
+    lab.node_killed();
+    lab.api.remove("pods", "forgotten");
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    lab.node_up();
+    // Ended while nobody looked: the shim remembers.
+    let short = lab.wait("short", "/status/phase", json!("Failed"));
+    assert_eq!(short.pointer("/status/containerStatuses/0/state/terminated/exitCode"), Some(&json!(5)));
+    // Still the same run.
+    let long = lab.wait("long", "/status/phase", json!("Running"));
+    assert_eq!(long.pointer("/status/containerStatuses/0/containerID"), before.pointer("/status/containerStatuses/0/containerID"));
+    lab.api.delete_pod("long", 1);
+    let begun = std::time::Instant::now();
+    while std::fs::read_dir(lab.config.data_dir.join("node/pods")).unwrap().count() > 1 {
+        assert!(begun.elapsed().as_secs() < 20, "folders of pods are left");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    lab.end();
+}
+
+#[test]
+fn services_and_names_between_pods() {
+    if !able() {
+        return;
+    }
+    let lab = Lab::start();
+    let service_ip = drydock_service_ip(&lab, 5);
+    lab.api.create("services", json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"}, "spec": {"clusterIP": service_ip, "ports": [{"name": "http", "port": 80, "targetPort": 8080, "nodePort": 31999}]}}));
+    lab.pod("web", json!({"containers": [{"name": "c", "command": ["sh", "-c", "mkdir -p /www; echo it works > /www/index.html; exec httpd -f -p 8080 -h /www"], "readinessProbe": {"httpGet": {"port": 8080}, "periodSeconds": 1}}]}));
+    let web = lab.wait("web", "/status/containerStatuses/0/ready", json!(true));
+    let ip = web["status"]["podIP"].clone();
+    lab.api.create("endpointslices", json!({"metadata": {"name": "web-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4", "ports": [{"name": "http", "port": 8080}], "endpoints": [{"addresses": [ip]}]}));
+    // A static busybox crashes in the C library's resolver (wget); nc with numbers does not need it.
+    let ask = |address: &str| format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {}", address.replace(':', " "));
+    let get = |address: &str| format!("until {} | grep work; do sleep 0.2; done", ask(address));
+    let node_ip = lab.config.node_ip();
+    let all = [get(&format!("{service_ip}:80")), get(&format!("{node_ip}:31999")), ask(&(drydock_service_ip(&lab, 9) + ":80")) + " || echo refused"];
+    lab.pod("client", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["sh", "-c", all.join("; ")]}]}));
+    lab.wait("client", "/status/phase", json!("Succeeded"));
+    let log = lab.log("client", "c", 0);
+    assert_eq!(log.matches("it works").count(), 2, "{log}");
+    assert!(log.contains("refused"), "{log}");
+    assert_eq!(resolve(&lab, "web.default.svc.cluster.local."), [service_ip.clone()]);
+    // The pod reaches itself through its own service, and the host does too.
+    let own = format!("mkdir /www; echo itself works > /www/index.html; httpd -p 8080 -h /www; sleep 1; {}", get(&(drydock_service_ip(&lab, 6) + ":80")));
+    lab.api.create("services", json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "own", "namespace": "default"}, "spec": {"clusterIP": drydock_service_ip(&lab, 6), "ports": [{"port": 80, "targetPort": 8080}]}}));
+    lab.pod("own", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["sh", "-c", own]}]}));
+    let ip = lab.wait("own", "/status/phase", json!("Running"))["status"]["podIP"].clone();
+    lab.api.create("endpointslices", json!({"metadata": {"name": "own-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "own"}}, "addressType": "IPv4", "ports": [{"name": "", "port": 8080}], "endpoints": [{"addresses": [ip]}]}));
+    lab.wait("own", "/status/phase", json!("Succeeded"));
+    assert!(lab.log("own", "c", 0).contains("itself"));
+    let mut stream = std::net::TcpStream::connect((service_ip.as_str(), 80)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("it works\n"), "{answer}");
+    lab.end();
+}
+
+fn drydock_service_ip(lab: &Lab, n: u32) -> String {
+    std::net::Ipv4Addr::from_bits(lab.config.service_cidr.network().to_bits() + n).to_string()
+}
+
+/// Asks the cluster's DNS at its service address. (A static busybox cannot resolve names itself.)
+fn resolve(lab: &Lab, name: &str) -> Vec<String> {
+    use hickory_proto::op::{Message, Query};
+    let mut query = Message::query();
+    query.add_query(Query::query(hickory_proto::rr::Name::from_ascii(name).unwrap(), hickory_proto::rr::RecordType::A));
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(3))).unwrap();
+    socket.send_to(&query.to_vec().unwrap(), (lab.config.dns_ip(), 53)).unwrap();
+    let mut buffer = [0; 1024];
+    let n = socket.recv(&mut buffer).unwrap();
+    Message::from_vec(&buffer[..n]).unwrap().answers.iter().map(|r| r.data.to_string()).collect()
+}
