@@ -7,7 +7,7 @@ use revision::name::{Revision, Tag};
 use revision::webhook::{DEACTIVATED_KEY, WEBHOOK_SUFFIX, of_tag};
 use serde_json::{Map, Value, json};
 
-use crate::object::Object;
+use crate::object::{Id, Object};
 
 /// Field manager of tag commands.
 pub const FIELD_MANAGER: &str = "istio-ci";
@@ -326,6 +326,19 @@ fn metadata(request: &Request, name: &str, namespace: Option<&str>, mut labels: 
         metadata["namespace"] = namespace.into();
     }
     metadata
+}
+
+/// The objects of a tag, in the order in which they are removed: what they point at goes last.
+///
+/// # Errors
+/// If there are none.
+pub fn removal(inventory: &Inventory, tag: &str) -> Result<Vec<Id>, TagError> {
+    let all = inventory.webhooks.iter().chain(&inventory.validators).chain(&inventory.services);
+    let ids: Vec<Id> = all.filter(|object| object.label(label::TAG) == tag).map(Object::id).collect();
+    if tag.is_empty() || inventory.of_tag(tag).next().is_none() {
+        return Err(TagError::NoTag(tag.to_owned()));
+    }
+    Ok(ids)
 }
 
 /// One line of `istioctl tag list`.

@@ -29,6 +29,11 @@ impl Failure {
         Self { message: message.into(), code }
     }
 
+    /// What is said.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The user said no.
     pub fn cancelled() -> Self {
         Self { message: String::new(), code: 1 }

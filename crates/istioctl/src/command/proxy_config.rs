@@ -132,6 +132,12 @@ pub struct EndpointFlags {
 
 /// Runs a sub-command.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
+    anstream::print!("{}", text(global, command).await?);
+    Ok(())
+}
+
+/// What a sub-command prints.
+pub async fn text(global: &Global, command: Command) -> Result<String, Failure> {
     match command {
         Command::Cluster(flags) => {
             let filter = cluster::Filter { fqdn: flags.fqdn, port: flags.port, subset: flags.subset, direction: flags.direction };
@@ -158,23 +164,22 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Prints what was selected.
+/// What was selected, as text.
 fn show(
     flags: &SourceFlags,
     dump: Value,
     select: impl FnOnce(&Value) -> Result<Vec<Value>, Failure>,
     table: impl FnOnce(&[Value]) -> (Vec<Vec<String>>, usize),
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let items = select(&dump)?;
-    match flags.output {
+    Ok(match flags.output {
         Format::Short => {
             let (rows, padding) = table(&items);
-            anstream::print!("{}", columns(&rows, padding));
+            columns(&rows, padding)
         }
-        Format::Json => anstream::println!("{}", serde_json::to_string_pretty(&items)?),
-        Format::Yaml => anstream::println!("{}", install::yaml::to_sorted(&Value::Array(items))),
-    }
-    Ok(())
+        Format::Json => serde_json::to_string_pretty(&items)? + "\n",
+        Format::Yaml => install::yaml::to_sorted(&Value::Array(items)) + "\n",
+    })
 }
 
 async fn dump(global: &Global, flags: &SourceFlags) -> Result<Value, Failure> {

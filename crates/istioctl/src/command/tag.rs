@@ -1,9 +1,7 @@
 //! `istioctl tag`: stable names for revisions (revisions.md §3).
 
-use api::names::label;
 use clap::{Args, Subcommand, ValueEnum};
 use install::inventory;
-use install::object::Object;
 use install::tag::{self, FIELD_MANAGER, Inventory, Request, TagError, TagObjects};
 use install::yaml;
 use revision::name::{Revision, Tag};
@@ -211,35 +209,36 @@ async fn remove(global: &Global, flags: RemoveFlags) -> Result<(), Failure> {
     let cluster = Cluster::connect(global).await?;
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
     let tag = &flags.tag;
-    if before.of_tag(tag).next().is_none() {
-        return Err(TagError::NoTag(tag.clone()).into());
+    let objects = tag::removal(&before, tag)?;
+    if let (Some(question), false) = (caution(&before, tag), flags.skip_confirmation)
+        && !confirm::ask(&question, Silence::Stop)?
+    {
+        anstream::println!("Aborting operation.");
+        return Ok(());
     }
-    let namespaces = before.namespaces_of(tag);
-    if !namespaces.is_empty() && !flags.skip_confirmation {
-        let question = format!(
-            "Caution, found {} namespace(s) still injected by tag {tag:?}: {}\nProceed with operation? [y/N]",
-            namespaces.len(),
-            namespaces.join(" ")
-        );
-        if !confirm::ask(&question, Silence::Stop)? {
-            anstream::println!("Aborting operation.");
-            return Ok(());
-        }
-    }
-    // Webhooks first: what they point at goes last.
-    let validators = before.validators.iter().filter(|v: &&Object| v.label(label::TAG) == tag);
-    let webhooks = before.webhooks.iter().filter(|w| w.label(label::TAG) == tag);
-    let services = before.services.iter().filter(|s| s.label(label::TAG) == tag);
-    for object in webhooks.chain(validators).chain(services) {
-        cluster.server.delete(&object.id()).await?;
+    for id in objects {
+        cluster.server.delete(&id).await?;
     }
     anstream::println!("Revision tag {tag} removed");
     Ok(())
 }
 
+/// What is asked before a tag that namespaces follow is removed.
+pub fn caution(before: &Inventory, tag: &str) -> Option<String> {
+    let namespaces = before.namespaces_of(tag);
+    (!namespaces.is_empty()).then(|| {
+        format!(
+            "Caution, found {} namespace(s) still injected by tag {tag:?}: {}\nProceed with operation? [y/N]",
+            namespaces.len(),
+            namespaces.join(" ")
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use install::object::Object;
 
     #[test]
     fn a_write_carries_the_version_that_was_read() {
