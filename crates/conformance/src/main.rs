@@ -7,6 +7,7 @@ mod authz;
 mod bootstrap;
 mod install;
 mod iptables;
+mod istioctl;
 mod report;
 mod xds;
 
@@ -47,11 +48,12 @@ enum Output {
 type Runner = fn(&Path) -> Result<Vec<Case>, String>;
 
 /// The sets: name, and how its cases are run.
-const SETS: [(&str, Runner); 5] = [
+const SETS: [(&str, Runner); 6] = [
     ("authz", authz::run),
     ("bootstrap", |data| Ok(bootstrap::run(data)?.into_iter().map(|c| Case::new(c.name, c.outcome)).collect())),
     ("install", |data| Ok(install::run(data)?.into_iter().map(|c| Case::new(c.name, c.outcome)).collect())),
     ("iptables", |data| Ok(iptables::run(data)?.into_iter().map(|c| Case::new(c.name, c.outcome)).collect())),
+    ("istioctl", |data| Ok(crate::istioctl::run(data)?.into_iter().map(|c| Case::new(c.name, c.outcome)).collect())),
     ("xds", xds::run),
 ];
 
