@@ -239,7 +239,7 @@ fn without_empty(value: Value) -> Value {
                 .map(|(key, value)| (key, without_empty(value)))
                 .filter(|(key, value)| {
                     let empty = value.as_object().is_some_and(serde_json::Map::is_empty);
-                    !value.is_null() && !(empty && matches!(key.as_str(), "labels" | "annotations"))
+                    !(value.is_null() || empty && matches!(key.as_str(), "labels" | "annotations"))
                 })
                 .collect(),
         ),

@@ -4,11 +4,19 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{analyze, completion, install, manifest, precheck, profile, proxy_config, proxy_status, tag, uninstall, version};
+use crate::command::{
+    analyze, check_inject, completion, explain, install, kube_inject, manifest, precheck, profile, proxy_config,
+    proxy_status, tag, uninstall, version,
+};
 
 /// Istio configuration command line utility for service operators to debug and diagnose their mesh.
 #[derive(Debug, Parser)]
-#[command(name = "istioctl", disable_version_flag = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "istioctl",
+    disable_version_flag = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     /// Flags that every command takes.
     #[command(flatten)]
@@ -31,7 +39,14 @@ pub struct Global {
     #[arg(short, long, global = true, value_name = "NAME")]
     pub namespace: Option<String>,
     /// Namespace of the control plane.
-    #[arg(short, long = "istioNamespace", global = true, value_name = "NAME", default_value = "istio-system", env = "ISTIOCTL_ISTIONAMESPACE")]
+    #[arg(
+        short,
+        long = "istioNamespace",
+        global = true,
+        value_name = "NAME",
+        default_value = "istio-system",
+        env = "ISTIOCTL_ISTIONAMESPACE"
+    )]
     pub istio_namespace: String,
     /// User to act as.
     #[arg(long = "as", global = true, value_name = "USER")]
@@ -81,6 +96,11 @@ pub enum Command {
     Version(version::Flags),
     /// Generates shell completion.
     Completion(completion::Flags),
+    /// Injects the sidecar into workloads of a file.
+    KubeInject(kube_inject::Flags),
+    /// Explains decisions of the control plane.
+    #[command(subcommand)]
+    Explain(explain::Command),
     /// Commands that may still change.
     #[command(visible_aliases = ["x", "exp"], subcommand)]
     Experimental(Experimental),
@@ -96,6 +116,8 @@ pub enum Experimental {
     ProxyStatus(proxy_status::Flags),
     /// The same as `istioctl version`.
     Version(version::Flags),
+    /// Checks which injector a pod or a workload is injected by.
+    CheckInject(check_inject::Flags),
 }
 
 /// A Go duration: `90s`, `5m`, `1m30s`, `500ms`.
@@ -106,7 +128,9 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
         let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let unit_end = rest[digits..]
+            .find(|c: char| c.is_ascii_digit())
+            .map_or(rest.len(), |at| digits + at);
         let factor = match &rest[digits..unit_end] {
             "ms" => 0.001,
             "s" => 1.0,

@@ -36,20 +36,35 @@ impl Cluster {
         }
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let default_namespace = config.default_namespace.clone();
-        let client = Client::try_from(config).map_err(|error| Failure::new(format!("bad Kubernetes configuration: {}", root(&error))))?;
+        let client = Client::try_from(config)
+            .map_err(|error| Failure::new(format!("bad Kubernetes configuration: {}", root(&error))))?;
         let asked = tokio::time::timeout(global.kubeclient_timeout, client.apiserver_version()).await;
         let version = match asked {
             Ok(Ok(version)) => version,
             Ok(Err(kube::Error::Api(status))) => {
-                return Err(Failure::new(format!("the API server at {url} refuses: {}", status.message)));
+                return Err(Failure::new(format!(
+                    "the API server at {url} refuses: {}",
+                    status.message
+                )));
             }
-            Ok(Err(error)) => return Err(Failure::new(format!("cannot reach the API server at {url}: {}", root(&error)))),
+            Ok(Err(error)) => {
+                return Err(Failure::new(format!(
+                    "cannot reach the API server at {url}: {}",
+                    root(&error)
+                )));
+            }
             Err(_) => {
                 let seconds = global.kubeclient_timeout.as_secs();
-                return Err(Failure::new(format!("cannot reach the API server at {url}: no answer within {seconds}s")));
+                return Err(Failure::new(format!(
+                    "cannot reach the API server at {url}: no answer within {seconds}s"
+                )));
             }
         };
-        Ok(Self { server: ApiServer::new(client), version, default_namespace })
+        Ok(Self {
+            server: ApiServer::new(client),
+            version,
+            default_namespace,
+        })
     }
 
     /// The client.
@@ -86,15 +101,22 @@ fn instance(pod: &Object) -> Instance {
 }
 
 async fn config(global: &Global) -> Result<Config, Failure> {
-    let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
+    let options = KubeConfigOptions {
+        context: global.context.clone(),
+        ..KubeConfigOptions::default()
+    };
     let wrong = |error: &dyn std::error::Error| Failure::new(format!("bad Kubernetes configuration: {}", root(error)));
     if let Some(path) = &global.kubeconfig {
         let file = Kubeconfig::read_from(path)
             .map_err(|error| Failure::new(format!("cannot read {}: {}", path.display(), root(&error))))?;
-        return Config::from_custom_kubeconfig(file, &options).await.map_err(|error| wrong(&error));
+        return Config::from_custom_kubeconfig(file, &options)
+            .await
+            .map_err(|error| wrong(&error));
     }
     let given = std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty());
-    let usual = std::env::home_dir().map(|home| home.join(".kube/config")).filter(|path: &PathBuf| path.exists());
+    let usual = std::env::home_dir()
+        .map(|home| home.join(".kube/config"))
+        .filter(|path: &PathBuf| path.exists());
     if given || usual.is_some() || global.context.is_some() {
         return Config::from_kubeconfig(&options).await.map_err(|error| wrong(&error));
     }

@@ -1,8 +1,12 @@
 //! One module per command.
 
 pub mod analyze;
+pub mod check_inject;
 pub mod completion;
+pub mod explain;
+mod injection;
 pub mod install;
+pub mod kube_inject;
 pub mod manifest;
 pub mod precheck;
 pub mod profile;
@@ -18,7 +22,9 @@ use crate::failure::Failure;
 /// Version of this program, which is also the tag of the images that it installs: `TRYSAIL_VERSION`, else that of the
 /// build.
 pub fn program_version() -> String {
-    let given = std::env::var("TRYSAIL_VERSION").ok().filter(|version| !version.is_empty());
+    let given = std::env::var("TRYSAIL_VERSION")
+        .ok()
+        .filter(|version| !version.is_empty());
     given.unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned())
 }
 
@@ -36,6 +42,9 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Analyze(flags) => analyze::run(global, flags).await,
         Command::Version(flags) => version::run(global, flags).await,
         Command::Completion(flags) => completion::run(flags),
+        Command::KubeInject(flags) => kube_inject::run(global, flags).await,
+        Command::Explain(command) => explain::run(global, command).await,
+        Command::Experimental(Experimental::CheckInject(flags)) => check_inject::run(global, flags).await,
         Command::Experimental(Experimental::Precheck(flags)) => precheck::run(global, flags).await,
         Command::Experimental(Experimental::ProxyStatus(flags)) => proxy_status::run(global, flags).await,
         Command::Experimental(Experimental::Version(flags)) => version::run(global, flags).await,

@@ -21,12 +21,18 @@ pub struct Failure {
 impl Failure {
     /// Ends with exit code 1 and `Error: <message>`.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 1 }
+        Self {
+            message: message.into(),
+            code: 1,
+        }
     }
 
     /// Ends with another exit code.
     pub fn with_code(message: impl Into<String>, code: u8) -> Self {
-        Self { message: message.into(), code }
+        Self {
+            message: message.into(),
+            code,
+        }
     }
 
     /// What is said.
@@ -36,7 +42,10 @@ impl Failure {
 
     /// The user said no.
     pub fn cancelled() -> Self {
-        Self { message: String::new(), code: 1 }
+        Self {
+            message: String::new(),
+            code: 1,
+        }
     }
 
     /// Says it on standard error.
@@ -62,6 +71,8 @@ macro_rules! from_error {
 }
 
 from_error!(
+    inject::config::ConfigError,
+    inject::document::DocumentError,
     RequestError,
     install::apply::InstallError,
     install::assets::AssetError,

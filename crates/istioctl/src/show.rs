@@ -31,7 +31,10 @@ impl Show {
         if !bar.is_hidden() {
             bar.enable_steady_tick(Duration::from_millis(120));
         }
-        Self { bar, state: Mutex::default() }
+        Self {
+            bar,
+            state: Mutex::default(),
+        }
     }
 
     /// Ends with a line.

@@ -8,7 +8,13 @@ pub fn columns(rows: &[Vec<String>], padding: usize) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count)
         // The last cell of a line is no column.
-        .map(|column| rows.iter().filter(|row| column + 1 < row.len()).map(|row| width(&row[column])).max().unwrap_or(0))
+        .map(|column| {
+            rows.iter()
+                .filter(|row| column + 1 < row.len())
+                .map(|row| width(&row[column]))
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     let mut text = String::new();
     for row in rows {
@@ -40,7 +46,14 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [row(["TAG", "REVISION", "NAMESPACES"]), row(["prod-canary", "1-23-1", ""]), row(["", "x", "a,b"])];
-        assert_eq!(columns(&rows, 1), "TAG         REVISION NAMESPACES\nprod-canary 1-23-1   \n            x        a,b\n");
+        let rows = [
+            row(["TAG", "REVISION", "NAMESPACES"]),
+            row(["prod-canary", "1-23-1", ""]),
+            row(["", "x", "a,b"]),
+        ];
+        assert_eq!(
+            columns(&rows, 1),
+            "TAG         REVISION NAMESPACES\nprod-canary 1-23-1   \n            x        a,b\n"
+        );
     }
 }

@@ -5,8 +5,14 @@
 
 use std::fmt;
 
-use crate::selector::{Labels, Selector};
-use crate::webhook::{IGNORED_NAMESPACES, INJECT_KEY, INJECTION_KEY, REVISION_KEY, Rule, Webhook};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::selector::{Labels, Requirement, Selector};
+use crate::webhook::{
+    DEACTIVATED_KEY, IGNORED_NAMESPACES, INJECT_KEY, INJECTION_KEY, REVISION_KEY, Rule, TAG_KEY, WEBHOOK_SUFFIX,
+    Webhook,
+};
 
 /// An installed injector: one webhook configuration of a revision or a tag.
 #[derive(Clone, Debug)]
@@ -19,6 +25,47 @@ pub struct Injector {
     pub tag: Option<String>,
     /// Its webhooks.
     pub webhooks: Vec<Webhook>,
+}
+
+impl Injector {
+    /// Reads an installed webhook configuration; `None` if it is no injector's.
+    pub fn from_configuration(configuration: &MutatingWebhookConfiguration) -> Option<Self> {
+        let labels = configuration.metadata.labels.as_ref();
+        let label = |key: &str| labels.and_then(|labels| labels.get(key)).cloned();
+        let selector = |selector: &Option<LabelSelector>| selector.as_ref().map(Selector::from).unwrap_or_default();
+        let webhooks = configuration
+            .webhooks
+            .iter()
+            .flatten()
+            .filter(|webhook| webhook.name.ends_with(WEBHOOK_SUFFIX));
+        let webhooks: Vec<Webhook> = webhooks
+            .map(|webhook| Webhook {
+                name: webhook.name.clone(),
+                rule: Rule::of_webhook(&webhook.name),
+                namespaces: selector(&webhook.namespace_selector),
+                objects: selector(&webhook.object_selector),
+            })
+            .collect();
+        let revision = label(REVISION_KEY).unwrap_or_else(|| crate::name::DEFAULT.to_owned());
+        let config = configuration.metadata.name.clone().unwrap_or_default();
+        (!webhooks.is_empty()).then(|| Self {
+            config,
+            revision,
+            tag: label(TAG_KEY),
+            webhooks,
+        })
+    }
+
+    /// Whether the configuration is switched off (§2.6).
+    pub fn is_deactivated(&self) -> bool {
+        let never = |selector: &Selector| {
+            selector
+                .0
+                .iter()
+                .any(|requirement| matches!(requirement, Requirement::In(key, _) if key == DEACTIVATED_KEY))
+        };
+        !self.webhooks.is_empty() && self.webhooks.iter().all(|w| never(&w.namespaces) && never(&w.objects))
+    }
 }
 
 /// A webhook that selects the pod.
@@ -143,15 +190,7 @@ pub fn decide(namespace: &Labels, pod: &Labels, injectors: &[Injector]) -> Decis
 
 fn reason(namespace: &Labels, pod: &Labels, injector: &Injector) -> Reason {
     let name = injector.tag.as_deref().unwrap_or(&injector.revision);
-    let deactivated = |w: &Webhook| {
-        let never = |s: &Selector| {
-            s.0.iter().any(
-                |r| matches!(r, crate::selector::Requirement::In(key, _) if key == crate::webhook::DEACTIVATED_KEY),
-            )
-        };
-        never(&w.namespaces) && never(&w.objects)
-    };
-    if !injector.webhooks.is_empty() && injector.webhooks.iter().all(deactivated) {
+    if injector.is_deactivated() {
         return Reason::Deactivated;
     }
     match (namespace.get(INJECTION_KEY), namespace.get(REVISION_KEY)) {

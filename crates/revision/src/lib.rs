@@ -6,6 +6,7 @@
 //! | [`selector`] | does a label selector match these labels? |
 //! | [`webhook`] | which webhooks does a revision or tag have, with which selectors? |
 //! | [`decision`] | which revision injects this pod, by which rule, and why not the others? |
+//! | [`verdict`] | what does one webhook configuration say of a pod, in words? |
 //! | [`ownership`] | which objects belong to this revision, through its tags? |
 //! | [`leadership`] | may this replica take the lock from its holder? |
 //!
@@ -17,4 +18,5 @@ pub mod leadership;
 pub mod name;
 pub mod ownership;
 pub mod selector;
+pub mod verdict;
 pub mod webhook;

@@ -12,6 +12,8 @@ pub use api::names::label::NAMESPACE_INJECTION as INJECTION_KEY;
 pub use api::names::label::REVISION as REVISION_KEY;
 /// Pod label (and, inside istiod, annotation) that forces or forbids injection.
 pub use api::names::label::SIDECAR_INJECT as INJECT_KEY;
+/// Label of webhook configurations and Services that stand for a tag.
+pub use api::names::label::TAG as TAG_KEY;
 /// Label that no object carries; a webhook that selects on it is switched off (§2.6).
 pub const DEACTIVATED_KEY: &str = "istio.io/deactivated";
 /// What the name of every injector webhook ends in.

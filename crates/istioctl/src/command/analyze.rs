@@ -74,20 +74,35 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let mut objects = Objects::default();
     for name in &flags.files {
         for file in expand(name)? {
-            let parsed = read(&file)
-                .and_then(|text| install::yaml::documents(&text).map_err(|error| Failure::new(format!("{file}: {error}"))));
+            let parsed = read(&file).and_then(|text| {
+                install::yaml::documents(&text).map_err(|error| Failure::new(format!("{file}: {error}")))
+            });
             match parsed {
-                Ok(documents) => documents.into_iter().for_each(|document| objects.add_from(document, &file)),
+                Ok(documents) => documents
+                    .into_iter()
+                    .for_each(|document| objects.add_from(document, &file)),
                 Err(_) if flags.ignore_unknown => {}
-                Err(_) => return Err(Failure::with_code(format!("{file}: cannot be read as YAML of Kubernetes objects"), DATA)),
+                Err(_) => {
+                    return Err(Failure::with_code(
+                        format!("{file}: cannot be read as YAML of Kubernetes objects"),
+                        DATA,
+                    ));
+                }
             }
         }
     }
-    let namespace = if flags.use_kube { from_cluster(global, &flags, &mut objects).await? } else { global.namespace.clone() };
+    let namespace = if flags.use_kube {
+        from_cluster(global, &flags, &mut objects).await?
+    } else {
+        global.namespace.clone()
+    };
     let scope = if flags.all_namespaces { None } else { namespace };
     let mut messages = analyze::analyzers::run(&objects, scope.as_deref());
     messages.retain(|message| !flags.suppress.iter().any(|rule| message.is_suppressed_by(rule)));
-    let shown: Vec<&Message> = messages.iter().filter(|message| message.level >= flags.output_threshold).collect();
+    let shown: Vec<&Message> = messages
+        .iter()
+        .filter(|message| message.level >= flags.output_threshold)
+        .collect();
     if shown.is_empty() && flags.output == Format::Log {
         let what = match (&flags.files[..], &scope) {
             ([], Some(namespace)) => format!("namespace: {namespace}"),
@@ -123,7 +138,10 @@ fn expand(name: &str) -> Result<Vec<String>, Failure> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
+        {
             files.push(path.to_string_lossy().into_owned());
         }
     }

@@ -67,7 +67,11 @@ pub struct Flags {
 impl Wanted {
     /// Charts and profiles.
     pub fn assets(&self) -> Result<Assets, Failure> {
-        let set = self.set.iter().rev().find_map(|s| s.strip_prefix("installPackagePath="));
+        let set = self
+            .set
+            .iter()
+            .rev()
+            .find_map(|s| s.strip_prefix("installPackagePath="));
         match (&self.manifests, set) {
             (Some(folder), _) => Ok(Assets::folder(folder)?),
             (None, Some(folder)) => Ok(Assets::folder(folder.as_ref())?),
@@ -115,7 +119,11 @@ pub fn read(name: &str) -> Result<String, Failure> {
     if name == "-" {
         std::io::stdin().take(limit).read_to_string(&mut text).map_err(failed)?;
     } else {
-        std::fs::File::open(name).map_err(failed)?.take(limit).read_to_string(&mut text).map_err(failed)?;
+        std::fs::File::open(name)
+            .map_err(failed)?
+            .take(limit)
+            .read_to_string(&mut text)
+            .map_err(failed)?;
     }
     Ok(text)
 }
@@ -125,7 +133,10 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let assets = flags.wanted.assets()?;
     let operator = flags.wanted.resolve(&assets)?;
     let version = program_version();
-    let how = Rendering { version: Some(&version), is_upgrade: false };
+    let how = Rendering {
+        version: Some(&version),
+        is_upgrade: false,
+    };
     let components = render(&operator, &assets, &how)?;
     let cluster = Cluster::connect(global).await?;
     warn_of_old_kubernetes(&cluster, &version);
@@ -143,14 +154,26 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     }
     let show = Show::new();
     let timeout = flags.readiness_timeout;
-    let installation = Installation { operator: &operator, components, version: &version, timeout, dry_run: flags.dry_run };
+    let installation = Installation {
+        operator: &operator,
+        components,
+        version: &version,
+        timeout,
+        dry_run: flags.dry_run,
+    };
     match installation.run(&cluster.server, &show).await {
         Ok(()) => {
-            show.finish(if flags.dry_run { "✔ Dry run complete: nothing was changed" } else { "✔ Installation complete" });
+            show.finish(if flags.dry_run {
+                "✔ Dry run complete: nothing was changed"
+            } else {
+                "✔ Installation complete"
+            });
             Ok(())
         }
         Err(error) => {
-            show.finish("✘ Installation failed; what was applied stays, and running the command again goes on from there");
+            show.finish(
+                "✘ Installation failed; what was applied stays, and running the command again goes on from there",
+            );
             Err(Failure::new(format!("failed to install manifests: {error}")))
         }
     }
@@ -172,10 +195,18 @@ fn warn_of_old_kubernetes(cluster: &Cluster, version: &str) {
 async fn warn_of_overwriting(cluster: &Cluster, operator: &Operator, version: &str) {
     let namespace = operator.namespace();
     let revision = operator.revision_label();
-    let Ok(instances) = cluster.istiods(namespace, Some(revision)).await else { return };
+    let Ok(instances) = cluster.istiods(namespace, Some(revision)).await else {
+        return;
+    };
     let ask = Forward::new(cluster.client(), namespace);
     let answers = gather::versions(&ask, &instances, Duration::from_secs(3)).await;
-    let Some(old) = answers.into_iter().find_map(|answer| answer.result.ok()).map(|build| build.version) else { return };
+    let Some(old) = answers
+        .into_iter()
+        .find_map(|answer| answer.result.ok())
+        .map(|build| build.version)
+    else {
+        return;
+    };
     if old.is_empty() || old == version {
         return;
     }
@@ -186,11 +217,18 @@ async fn warn_of_overwriting(cluster: &Cluster, operator: &Operator, version: &s
             "         Running this command will overwrite it; use revisions to upgrade alongside the existing version."
         );
     }
-    anstream::eprintln!("         Before upgrading, you may wish to use 'istioctl x precheck' to check for upgrade warnings.");
+    anstream::eprintln!(
+        "         Before upgrading, you may wish to use 'istioctl x precheck' to check for upgrade warnings."
+    );
 }
 
 /// Compares versions number by number.
 fn older(a: &str, b: &str) -> bool {
-    let numbers = |version: &str| -> Vec<u64> { version.split(['.', '-']).map(|part| part.parse().unwrap_or(0)).collect() };
+    let numbers = |version: &str| -> Vec<u64> {
+        version
+            .split(['.', '-'])
+            .map(|part| part.parse().unwrap_or(0))
+            .collect()
+    };
     numbers(a) < numbers(b)
 }

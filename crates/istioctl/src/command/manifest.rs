@@ -41,7 +41,14 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let assets = flags.wanted.assets()?;
     let operator = flags.wanted.resolve(&assets)?;
     let version = program_version();
-    let components = render(&operator, &assets, &Rendering { version: Some(&version), is_upgrade: false })?;
+    let components = render(
+        &operator,
+        &assets,
+        &Rendering {
+            version: Some(&version),
+            is_upgrade: false,
+        },
+    )?;
     let mut text = manifest::text(&components);
     if !text.is_empty() {
         text.push('\n');

@@ -44,7 +44,10 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let cluster = Cluster::connect(global).await?;
     let facts = facts(&cluster, global, &flags).await?;
     let messages = precheck::check(&facts);
-    let shown: Vec<&Message> = messages.iter().filter(|message| message.level >= flags.output_threshold).collect();
+    let shown: Vec<&Message> = messages
+        .iter()
+        .filter(|message| message.level >= flags.output_threshold)
+        .collect();
     if shown.is_empty() {
         anstream::println!(
             "✔ No issues found when checking the cluster. Istio is safe to install or upgrade!\n  \
@@ -65,7 +68,11 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
 async fn facts(cluster: &Cluster, global: &Global, flags: &Flags) -> Result<Facts, Failure> {
     let definitions = kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let crds: Vec<Object> = cluster.server.list(&definitions, "").await?;
-    let denied = if flags.skip_controlplane { Vec::new() } else { denied(cluster, &global.istio_namespace).await };
+    let denied = if flags.skip_controlplane {
+        Vec::new()
+    } else {
+        denied(cluster, &global.istio_namespace).await
+    };
     Ok(Facts {
         kubernetes: cluster.version.git_version.clone(),
         minor: cluster.version.minor.trim_end_matches('+').parse().ok(),
@@ -89,8 +96,14 @@ async fn denied(cluster: &Cluster, namespace: &str) -> Vec<Permission> {
             namespace: needed.namespaced.then(|| namespace.to_owned()),
             ..ResourceAttributes::default()
         };
-        let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
-        let review = SelfSubjectAccessReview { spec, ..Default::default() };
+        let spec = SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..Default::default()
+        };
+        let review = SelfSubjectAccessReview {
+            spec,
+            ..Default::default()
+        };
         let reason = match reviews.create(&PostParams::default(), &review).await {
             Ok(answer) => {
                 let status = answer.status.unwrap_or_default();
@@ -101,7 +114,14 @@ async fn denied(cluster: &Cluster, namespace: &str) -> Vec<Permission> {
             }
             Err(error) => Some(install::api_server::root(&error)),
         };
-        Some(Permission { resource: needed.resource.to_owned(), reason: reason.unwrap_or_else(|| "permission denied".to_owned()) })
+        Some(Permission {
+            resource: needed.resource.to_owned(),
+            reason: reason.unwrap_or_else(|| "permission denied".to_owned()),
+        })
     });
-    stream::iter(asked).buffered(8).filter_map(|denied| async { denied }).collect().await
+    stream::iter(asked)
+        .buffered(8)
+        .filter_map(|denied| async { denied })
+        .collect()
+        .await
 }

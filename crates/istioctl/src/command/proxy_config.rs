@@ -140,26 +140,66 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
 pub async fn text(global: &Global, command: Command) -> Result<String, Failure> {
     match command {
         Command::Cluster(flags) => {
-            let filter = cluster::Filter { fqdn: flags.fqdn, port: flags.port, subset: flags.subset, direction: flags.direction };
-            show(&flags.source, dump(global, &flags.source).await?, |dump| cluster::select(dump, &filter), cluster::table)
+            let filter = cluster::Filter {
+                fqdn: flags.fqdn,
+                port: flags.port,
+                subset: flags.subset,
+                direction: flags.direction,
+            };
+            show(
+                &flags.source,
+                dump(global, &flags.source).await?,
+                |dump| cluster::select(dump, &filter),
+                cluster::table,
+            )
         }
         Command::Listener(flags) => {
-            let filter = listener::Filter { address: flags.address, port: flags.port };
+            let filter = listener::Filter {
+                address: flags.address,
+                port: flags.port,
+            };
             let verbose = flags.source.verbose;
-            show(&flags.source, dump(global, &flags.source).await?, |dump| listener::select(dump, &filter), |items| listener::table(items, verbose))
+            show(
+                &flags.source,
+                dump(global, &flags.source).await?,
+                |dump| listener::select(dump, &filter),
+                |items| listener::table(items, verbose),
+            )
         }
         Command::Route(flags) => {
             let name = flags.name;
-            show(&flags.source, dump(global, &flags.source).await?, |dump| route::select(dump, name.as_deref()), route::table)
+            show(
+                &flags.source,
+                dump(global, &flags.source).await?,
+                |dump| route::select(dump, name.as_deref()),
+                route::table,
+            )
         }
-        Command::Secret(flags) => show(&flags, dump(global, &flags).await?, secret::select, |items| secret::table(items, jiff::Timestamp::now())),
+        Command::Secret(flags) => show(&flags, dump(global, &flags).await?, secret::select, |items| {
+            secret::table(items, jiff::Timestamp::now())
+        }),
         Command::Endpoint(flags) => {
-            let filter = endpoint::Filter { address: flags.address, port: flags.port, cluster: flags.cluster, status: flags.status };
+            let filter = endpoint::Filter {
+                address: flags.address,
+                port: flags.port,
+                cluster: flags.cluster,
+                status: flags.status,
+            };
             if flags.source.file.is_some() {
-                return show(&flags.source, dump(global, &flags.source).await?, |dump| endpoint::select(dump, &filter), |items| endpoint::table(items, &filter));
+                return show(
+                    &flags.source,
+                    dump(global, &flags.source).await?,
+                    |dump| endpoint::select(dump, &filter),
+                    |items| endpoint::table(items, &filter),
+                );
             }
             let live = fetch(global, &flags.source, "/clusters?format=json").await?;
-            show(&flags.source, live, |live| endpoint::select_live(live, &filter), endpoint::table_live)
+            show(
+                &flags.source,
+                live,
+                |live| endpoint::select_live(live, &filter),
+                endpoint::table_live,
+            )
         }
     }
 }
@@ -188,15 +228,28 @@ async fn dump(global: &Global, flags: &SourceFlags) -> Result<Value, Failure> {
 
 async fn fetch(global: &Global, flags: &SourceFlags, path: &str) -> Result<Value, Failure> {
     if let Some(file) = &flags.file {
-        return serde_json::from_str(&read(file)?).map_err(|error| Failure::new(format!("{file}: no configuration dump: {error}")));
+        return serde_json::from_str(&read(file)?)
+            .map_err(|error| Failure::new(format!("{file}: no configuration dump: {error}")));
     }
     let Some(name) = &flags.proxy else {
-        return Err(Failure::new("name a pod, for example sleep-5984f48bc7-kmj6x.test-ns or deployment/sleep, or pass --file"));
+        return Err(Failure::new(
+            "name a pod, for example sleep-5984f48bc7-kmj6x.test-ns or deployment/sleep, or pass --file",
+        ));
     };
     let cluster = Cluster::connect(global).await?;
     let namespace = global.namespace.as_deref().unwrap_or(&cluster.default_namespace);
     let pods = target::pods(&cluster, name, namespace).await?;
-    let Some(pod) = pods.first() else { return Err(Failure::new(format!("no pod for {name}"))) };
-    let body = forward::get(&cluster.client(), &pod.namespace, &pod.name, flags.proxy_admin_port, path).await?;
-    serde_json::from_slice(&body).map_err(|error| Failure::new(format!("the proxy's answer to {path} is no JSON: {error}")))
+    let Some(pod) = pods.first() else {
+        return Err(Failure::new(format!("no pod for {name}")));
+    };
+    let body = forward::get(
+        &cluster.client(),
+        &pod.namespace,
+        &pod.name,
+        flags.proxy_admin_port,
+        path,
+    )
+    .await?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Failure::new(format!("the proxy's answer to {path} is no JSON: {error}")))
 }

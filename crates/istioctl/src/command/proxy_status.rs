@@ -68,7 +68,11 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let silent: Vec<&Answer<Vec<Proxy>>> = answers.iter().filter(|answer| answer.result.is_err()).collect();
     for answer in &silent {
         let error = answer.result.as_ref().err().map(String::as_str).unwrap_or_default();
-        anstream::eprintln!("❗ {} (revision {}) did not answer, its proxies are missing here: {error}", answer.instance.pod, answer.instance.revision);
+        anstream::eprintln!(
+            "❗ {} (revision {}) did not answer, its proxies are missing here: {error}",
+            answer.instance.pod,
+            answer.instance.revision
+        );
     }
     if silent.len() == answers.len() {
         return Err(Failure::new("no control plane answered"));
@@ -80,8 +84,13 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     if let Some(wanted) = &flags.proxy {
         let names = pods_named(&cluster, global, wanted).await?;
         retain(&mut answers, |proxy| names.contains(&proxy.id));
-        if answers.iter().all(|answer| answer.result.as_ref().is_ok_and(Vec::is_empty)) {
-            return Err(Failure::new(format!("{wanted} is connected to no control plane that answered")));
+        if answers
+            .iter()
+            .all(|answer| answer.result.as_ref().is_ok_and(Vec::is_empty))
+        {
+            return Err(Failure::new(format!(
+                "{wanted} is connected to no control plane that answered"
+            )));
         }
     }
     match flags.output {
@@ -105,19 +114,34 @@ fn retain(answers: &mut [Answer<Vec<Proxy>>], keep: impl Fn(&Proxy) -> bool) {
 /// Ids of the proxies that a name stands for.
 async fn pods_named(cluster: &Cluster, global: &Global, name: &str) -> Result<BTreeSet<String>, Failure> {
     let default = global.namespace.as_deref().unwrap_or(&cluster.default_namespace);
-    Ok(crate::command::proxy_config::target::pods(cluster, name, default).await?.into_iter().map(|pod| format!("{}.{}", pod.name, pod.namespace)).collect())
+    Ok(crate::command::proxy_config::target::pods(cluster, name, default)
+        .await?
+        .into_iter()
+        .map(|pod| format!("{}.{}", pod.name, pod.namespace))
+        .collect())
 }
 
 /// The table; rows sorted by name.
 pub fn table(answers: &[Answer<Vec<Proxy>>], more: bool) -> String {
     let mut further = BTreeSet::new();
     if more {
-        let proxies = answers.iter().filter_map(|answer| answer.result.as_ref().ok()).flatten();
-        further.extend(proxies.flat_map(|proxy| proxy.types.keys()).filter(|name| TYPES.iter().all(|(short, ..)| short != name)));
+        let proxies = answers
+            .iter()
+            .filter_map(|answer| answer.result.as_ref().ok())
+            .flatten();
+        further.extend(
+            proxies
+                .flat_map(|proxy| proxy.types.keys())
+                .filter(|name| TYPES.iter().all(|(short, ..)| short != name)),
+        );
     }
     let mut header = row(["NAME", "CLUSTER"]);
     header.extend(TYPES.iter().map(|(short, ..)| (*short).to_owned()));
-    header.extend(further.iter().map(|url| url.rsplit('.').next().unwrap_or(url).to_owned()));
+    header.extend(
+        further
+            .iter()
+            .map(|url| url.rsplit('.').next().unwrap_or(url).to_owned()),
+    );
     header.extend(row(["ISTIOD", "VERSION"]));
     let mut rows = Vec::new();
     for answer in answers {
@@ -150,10 +174,17 @@ fn document(answers: &[Answer<Vec<Proxy>>]) -> Value {
 
 /// Why a proxy refused its configuration, which the table has no room for.
 fn rejections(answers: &[Answer<Vec<Proxy>>]) {
-    for proxy in answers.iter().filter_map(|answer| answer.result.as_ref().ok()).flatten() {
+    for proxy in answers
+        .iter()
+        .filter_map(|answer| answer.result.as_ref().ok())
+        .flatten()
+    {
         for (name, state) in &proxy.types {
             if let Sync::Error(error) = state {
-                anstream::eprintln!("❗ {} refuses its {name} and runs on with the last good one: {error}", proxy.id);
+                anstream::eprintln!(
+                    "❗ {} refuses its {name} and runs on with the last good one: {error}",
+                    proxy.id
+                );
             }
         }
     }
@@ -161,11 +192,17 @@ fn rejections(answers: &[Answer<Vec<Proxy>>]) {
 
 /// Pods with a proxy that is connected nowhere.
 async fn lost(cluster: &Cluster, global: &Global, answers: &[Answer<Vec<Proxy>>]) {
-    let known: BTreeSet<&str> =
-        answers.iter().filter_map(|answer| answer.result.as_ref().ok()).flatten().map(|proxy| proxy.id.as_str()).collect();
+    let known: BTreeSet<&str> = answers
+        .iter()
+        .filter_map(|answer| answer.result.as_ref().ok())
+        .flatten()
+        .map(|proxy| proxy.id.as_str())
+        .collect();
     let mut pods = kind("", "v1", "Pod");
     pods.namespace = global.namespace.clone().unwrap_or_default();
-    let Ok(pods) = cluster.server.list(&pods, "").await else { return };
+    let Ok(pods) = cluster.server.list(&pods, "").await else {
+        return;
+    };
     let missing: Vec<String> = pods
         .iter()
         .filter(|pod| has_running_proxy(pod))
@@ -173,17 +210,28 @@ async fn lost(cluster: &Cluster, global: &Global, answers: &[Answer<Vec<Proxy>>]
         .filter(|id| !known.contains(id.as_str()))
         .collect();
     if !missing.is_empty() {
-        anstream::eprintln!("❗ Proxies that are connected to no control plane:\n  {}", missing.join("\n  "));
+        anstream::eprintln!(
+            "❗ Proxies that are connected to no control plane:\n  {}",
+            missing.join("\n  ")
+        );
     }
 }
 
 fn has_running_proxy(pod: &Object) -> bool {
     let has = |list: &str| {
         let containers = pod.0.pointer(&format!("/spec/{list}")).and_then(Value::as_array);
-        containers.into_iter().flatten().any(|container| container["name"] == PROXY_CONTAINER)
+        containers
+            .into_iter()
+            .flatten()
+            .any(|container| container["name"] == PROXY_CONTAINER)
     };
-    let injected = pod.0.pointer("/metadata/annotations").is_some_and(|a| a.get(annotation::STATUS).is_some() || a.get(annotation::REVISION).is_some());
-    injected && pod.text("/status/phase") == "Running" && (has("containers") || has("initContainers"))
+    let injected = pod
+        .0
+        .pointer("/metadata/annotations")
+        .is_some_and(|a| a.get(annotation::STATUS).is_some() || a.get(annotation::REVISION).is_some());
+    injected
+        && pod.text("/status/phase") == "Running"
+        && (has("containers") || has("initContainers"))
         && pod.0.pointer("/metadata/deletionTimestamp").is_none()
 }
 
@@ -195,12 +243,23 @@ mod tests {
 
     fn answer(pod: &str, proxies: &[(&str, &str)]) -> Answer<Vec<Proxy>> {
         let proxies = proxies.iter().map(|(id, version)| {
-            let mut types: BTreeMap<String, Sync> = ["CDS", "LDS", "EDS", "RDS"].map(|t| (t.to_owned(), Sync::Synced)).into();
+            let mut types: BTreeMap<String, Sync> = ["CDS", "LDS", "EDS", "RDS"]
+                .map(|t| (t.to_owned(), Sync::Synced))
+                .into();
             types.insert("ECDS".to_owned(), Sync::NotSent);
-            Proxy { id: (*id).to_owned(), cluster: "Kubernetes".to_owned(), version: (*version).to_owned(), types }
+            Proxy {
+                id: (*id).to_owned(),
+                cluster: "Kubernetes".to_owned(),
+                version: (*version).to_owned(),
+                types,
+            }
         });
         Answer {
-            instance: Instance { pod: pod.to_owned(), revision: String::new(), component: String::new() },
+            instance: Instance {
+                pod: pod.to_owned(),
+                revision: String::new(),
+                component: String::new(),
+            },
             result: Ok(proxies.collect()),
         }
     }
@@ -208,8 +267,14 @@ mod tests {
     #[test]
     fn the_table_of_the_upgrade_page() {
         let answers = [
-            answer("istiod-1-22-1-bdf5948d5-n72r2", &[("sleep-78ff5975c6-8kxpl.app-ns-1", "1.22.1")]),
-            answer("istiod-1-23-1-7f6fc6cfd6-s8zfg", &[("sleep-78ff5975c6-62pzf.app-ns-3", "1.23.1")]),
+            answer(
+                "istiod-1-22-1-bdf5948d5-n72r2",
+                &[("sleep-78ff5975c6-8kxpl.app-ns-1", "1.22.1")],
+            ),
+            answer(
+                "istiod-1-23-1-7f6fc6cfd6-s8zfg",
+                &[("sleep-78ff5975c6-62pzf.app-ns-3", "1.23.1")],
+            ),
         ];
         let text = table(&answers, false);
         assert_eq!(
@@ -219,7 +284,18 @@ mod tests {
              sleep-78ff5975c6-8kxpl.app-ns-1     Kubernetes     SYNCED     SYNCED     SYNCED     SYNCED     NOT SENT     istiod-1-22-1-bdf5948d5-n72r2      1.22.1\n"
         );
         // What the page's awk -F '[[:space:]][[:space:]]+' '{print $8}' prints.
-        let eighth: Vec<&str> = text.lines().filter_map(|line| line.split("  ").filter(|c| !c.is_empty()).nth(7)).map(str::trim).collect();
-        assert_eq!(eighth, ["ISTIOD", "istiod-1-23-1-7f6fc6cfd6-s8zfg", "istiod-1-22-1-bdf5948d5-n72r2"]);
+        let eighth: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.split("  ").filter(|c| !c.is_empty()).nth(7))
+            .map(str::trim)
+            .collect();
+        assert_eq!(
+            eighth,
+            [
+                "ISTIOD",
+                "istiod-1-23-1-7f6fc6cfd6-s8zfg",
+                "istiod-1-22-1-bdf5948d5-n72r2"
+            ]
+        );
     }
 }

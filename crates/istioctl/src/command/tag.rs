@@ -117,7 +117,11 @@ async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
     }
     compare_and_set(&mut built, &before);
     for object in &built.apply {
-        cluster.server.apply(object, FIELD_MANAGER, false).await.map_err(moved_meanwhile)?;
+        cluster
+            .server
+            .apply(object, FIELD_MANAGER, false)
+            .await
+            .map_err(moved_meanwhile)?;
     }
     if let Some(object) = &built.deactivate {
         cluster.server.replace(object, FIELD_MANAGER).await?;
@@ -135,13 +139,19 @@ async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
 
 /// Is the control plane in this cluster, so that its pods say whether it is ready?
 fn is_local(built: &TagObjects) -> bool {
-    built.apply.iter().any(|object| object.0.pointer("/webhooks/0/clientConfig/service").is_some())
+    built
+        .apply
+        .iter()
+        .any(|object| object.0.pointer("/webhooks/0/clientConfig/service").is_some())
 }
 
 /// A tag that was moved since it was read is not overwritten: the write carries the version that was read.
 fn compare_and_set(built: &mut TagObjects, before: &Inventory) {
     for object in &mut built.apply {
-        let live = before.webhooks.iter().find(|live| live.name() == object.name() && live.kind() == object.kind());
+        let live = before
+            .webhooks
+            .iter()
+            .find(|live| live.name() == object.name() && live.kind() == object.kind());
         if let Some(version) = live.and_then(|live| live.0.pointer("/metadata/resourceVersion")) {
             object.0["metadata"]["resourceVersion"] = version.clone();
         }
@@ -150,7 +160,9 @@ fn compare_and_set(built: &mut TagObjects, before: &Inventory) {
 
 fn moved_meanwhile(error: install::api_server::RequestError) -> Failure {
     if error.is_conflict() {
-        return Failure::new(format!("{error}; somebody else changed the tag meanwhile: look at it with `istioctl tag list` and run the command again"));
+        return Failure::new(format!(
+            "{error}; somebody else changed the tag meanwhile: look at it with `istioctl tag list` and run the command again"
+        ));
     }
     error.into()
 }
@@ -165,7 +177,10 @@ fn followers(request: &Request, before: &Inventory, previous: &str) {
         anstream::println!("It pointed at {previous:?} before; no namespace follows it.");
         return;
     }
-    anstream::println!("It pointed at {previous:?} before. New pods of these namespaces go to {:?}; running ones when they restart:", request.revision.label());
+    anstream::println!(
+        "It pointed at {previous:?} before. New pods of these namespaces go to {:?}; running ones when they restart:",
+        request.revision.label()
+    );
     for namespace in namespaces {
         anstream::println!("  {namespace}: kubectl rollout restart deployment -n {namespace}");
     }
@@ -242,12 +257,24 @@ mod tests {
 
     #[test]
     fn a_write_carries_the_version_that_was_read() {
-        let webhook = Object(serde_json::json!({"kind": "MutatingWebhookConfiguration", "metadata": {"name": "istio-revision-tag-a", "resourceVersion": "7"}}));
-        let before = Inventory { webhooks: vec![webhook.clone()], ..Inventory::default() };
+        let webhook = Object(
+            serde_json::json!({"kind": "MutatingWebhookConfiguration", "metadata": {"name": "istio-revision-tag-a", "resourceVersion": "7"}}),
+        );
+        let before = Inventory {
+            webhooks: vec![webhook.clone()],
+            ..Inventory::default()
+        };
         let mut fresh = webhook;
         fresh.0["metadata"] = serde_json::json!({"name": "istio-revision-tag-a"});
-        let mut built = TagObjects { apply: vec![fresh], deactivate: None, previous: None };
+        let mut built = TagObjects {
+            apply: vec![fresh],
+            deactivate: None,
+            previous: None,
+        };
         compare_and_set(&mut built, &before);
-        assert_eq!(built.apply[0].0.pointer("/metadata/resourceVersion"), Some(&serde_json::Value::from("7")));
+        assert_eq!(
+            built.apply[0].0.pointer("/metadata/resourceVersion"),
+            Some(&serde_json::Value::from("7"))
+        );
     }
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use install::uninstall::{self, Plan, Removed, Scope};
 use install::inventory;
+use install::uninstall::{self, Plan, Removed, Scope};
 use status::forward::Forward;
 use status::gather;
 
@@ -58,14 +58,19 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let (scope, namespace) = scope(&flags)?;
     let cluster = Cluster::connect(global).await?;
     if flags.purge && (flags.revision.is_some() || flags.filename.is_some()) {
-        anstream::println!("Purge uninstall will remove all Istio resources, ignoring the specified revision or operator file");
+        anstream::println!(
+            "Purge uninstall will remove all Istio resources, ignoring the specified revision or operator file"
+        );
     }
     let before = inventory::read(&cluster.server, &namespace).await?;
     let owned = uninstall::owned(&cluster.server, flags.purge).await?;
     let plan = uninstall::plan(&scope, &namespace, &owned, &before);
     if let (Scope::Revision(revision), true, true) = (&scope, plan.remove.is_empty(), flags.revision.is_some()) {
         let known = before.revisions().join(", ");
-        return Err(Failure::new(format!("could not find target revision {revision:?}; known revisions: {}", if known.is_empty() { "none" } else { &known })));
+        return Err(Failure::new(format!(
+            "could not find target revision {revision:?}; known revisions: {}",
+            if known.is_empty() { "none" } else { &known }
+        )));
     }
     let (message, used) = match &scope {
         Scope::Purge => ("All Istio resources will be pruned from the cluster\n".to_owned(), true),
@@ -73,7 +78,9 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     };
     anstream::print!("{message}");
     if used && flags.if_unused {
-        return Err(Failure::new("the control plane is still used, and --if-unused was given: nothing was removed"));
+        return Err(Failure::new(
+            "the control plane is still used, and --if-unused was given: nothing was removed",
+        ));
     }
     if flags.dry_run {
         for id in &plan.remove {
@@ -87,7 +94,9 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let mut failed = Vec::new();
     let mut report = |removed: Removed| match removed {
         Removed::DefaultMoved(revision) => {
-            anstream::println!("  The default revision is now {revision:?}: it injects istio-injection=enabled and validates.");
+            anstream::println!(
+                "  The default revision is now {revision:?}: it injects istio-injection=enabled and validates."
+            );
         }
         Removed::Object(id) => anstream::println!("  Removed {id}."),
         Removed::Absent(id) => anstream::println!("object: {id} is not being deleted because it no longer exists"),
@@ -98,7 +107,10 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     };
     uninstall::execute(&cluster.server, &plan, &namespace, &mut report).await?;
     if !failed.is_empty() {
-        return Err(Failure::new(format!("failed to delete control plane resources by revision: {}", failed.join("; "))));
+        return Err(Failure::new(format!(
+            "failed to delete control plane resources by revision: {}",
+            failed.join("; ")
+        )));
     }
     anstream::println!("✔ Uninstall complete");
     Ok(())
@@ -106,9 +118,14 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
 
 /// What to remove, and the namespace it is in.
 fn scope(flags: &Flags) -> Result<(Scope, String), Failure> {
-    let by_set = flags.set.iter().any(|s| s.starts_with("revision=") || s.starts_with("values.revision="));
+    let by_set = flags
+        .set
+        .iter()
+        .any(|s| s.starts_with("revision=") || s.starts_with("values.revision="));
     if flags.revision.is_none() && flags.filename.is_none() && !flags.purge && !by_set {
-        return Err(Failure::new("at least one of the --revision (or --set revision=<revision>), --filename or --purge flags must be set"));
+        return Err(Failure::new(
+            "at least one of the --revision (or --set revision=<revision>), --filename or --purge flags must be set",
+        ));
     }
     let wanted = Wanted {
         filename: flags.filename.iter().cloned().collect(),
@@ -118,7 +135,11 @@ fn scope(flags: &Flags) -> Result<(Scope, String), Failure> {
         force: flags.force,
     };
     let operator = wanted.resolve(&wanted.assets()?)?;
-    let scope = if flags.purge { Scope::Purge } else { Scope::Revision(operator.revision_label().to_owned()) };
+    let scope = if flags.purge {
+        Scope::Purge
+    } else {
+        Scope::Revision(operator.revision_label().to_owned())
+    };
     Ok((scope, operator.namespace().to_owned()))
 }
 
@@ -144,11 +165,16 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
         Some(ids) if ids.is_empty() => {}
         Some(ids) => {
             used = true;
-            say(&format!("There are still {} proxies pointing to the control plane revision {revision}", ids.len()));
+            say(&format!(
+                "There are still {} proxies pointing to the control plane revision {revision}",
+                ids.len()
+            ));
             if ids.len() <= NAMED {
                 ids.iter().for_each(|id| say(id));
             }
-            say("If you proceed with the uninstall, these proxies will become detached from any control plane and will not function correctly.");
+            say(
+                "If you proceed with the uninstall, these proxies will become detached from any control plane and will not function correctly.",
+            );
         }
         None => {
             used = true;
@@ -160,7 +186,12 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
     }
     for gateway in &plan.gateways {
         used = true;
-        let other = plan.others.iter().find(|other| other.as_str() != revision).map(String::as_str).unwrap_or_default();
+        let other = plan
+            .others
+            .iter()
+            .find(|other| other.as_str() != revision)
+            .map(String::as_str)
+            .unwrap_or_default();
         say(&format!(
             "The gateway {}.{} runs on revision {revision} and stays. Put it on another one with: istioctl install --revision {other}",
             gateway.name, gateway.namespace
@@ -168,15 +199,23 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
     }
     if !plan.tags.is_empty() {
         used = true;
-        say(&format!("Tags that point at {revision} and go with it: {}", plan.tags.join(", ")));
+        say(&format!(
+            "Tags that point at {revision} and go with it: {}",
+            plan.tags.join(", ")
+        ));
     }
     if let Some(target) = &plan.default_moves_to {
         used = true;
-        say(&format!("The default revision moves to {target}, the only one that remains and is ready."));
+        say(&format!(
+            "The default revision moves to {target}, the only one that remains and is ready."
+        ));
     }
     if !plan.namespaces.is_empty() {
         used = true;
-        say(&format!("Namespaces whose new pods {revision} injects: {}", plan.namespaces.join(", ")));
+        say(&format!(
+            "Namespaces whose new pods {revision} injects: {}",
+            plan.namespaces.join(", ")
+        ));
     }
     (text, used)
 }

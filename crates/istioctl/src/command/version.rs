@@ -64,10 +64,19 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         return print(&flags, &client, &[], &[]);
     }
     let ask = Forward::new(cluster.client(), namespace);
-    let (versions, proxies) =
-        futures::join!(gather::versions(&ask, &instances, DEADLINE), gather::proxies(&ask, &instances, DEADLINE));
-    for (instance, error) in versions.iter().filter_map(|a| Some((&a.instance, a.result.as_ref().err()?))) {
-        anstream::eprintln!("❗ {} (revision {}) did not answer: {error}", instance.pod, instance.revision);
+    let (versions, proxies) = futures::join!(
+        gather::versions(&ask, &instances, DEADLINE),
+        gather::proxies(&ask, &instances, DEADLINE)
+    );
+    for (instance, error) in versions
+        .iter()
+        .filter_map(|a| Some((&a.instance, a.result.as_ref().err()?)))
+    {
+        anstream::eprintln!(
+            "❗ {} (revision {}) did not answer: {error}",
+            instance.pod,
+            instance.revision
+        );
     }
     print(&flags, &client, &versions, &proxies)?;
     if flags.output.is_none() && !instances.is_empty() {
@@ -76,7 +85,12 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print(flags: &Flags, client: &str, versions: &[Answer<Build>], proxies: &[Answer<Vec<Proxy>>]) -> Result<(), Failure> {
+fn print(
+    flags: &Flags,
+    client: &str,
+    versions: &[Answer<Build>],
+    proxies: &[Answer<Vec<Proxy>>],
+) -> Result<(), Failure> {
     if let Some(format) = flags.output {
         let value = document(client, versions, proxies);
         match format {
@@ -94,20 +108,28 @@ fn print(flags: &Flags, client: &str, versions: &[Answer<Build>], proxies: &[Ans
 
 /// One line if all agree, else one for each.
 fn control_planes(versions: &[Answer<Build>], short: bool) -> Vec<String> {
-    let known: Vec<(&str, &Build)> =
-        versions.iter().filter_map(|a| Some((a.instance.component.as_str(), a.result.as_ref().ok()?))).collect();
+    let known: Vec<(&str, &Build)> = versions
+        .iter()
+        .filter_map(|a| Some((a.instance.component.as_str(), a.result.as_ref().ok()?)))
+        .collect();
     let shown = |build: &Build| {
         if short {
             build.version.clone()
         } else {
-            format!("{} (revision {}, status {})", build.version, build.revision, build.status)
+            format!(
+                "{} (revision {}, status {})",
+                build.version, build.revision, build.status
+            )
         }
     };
     let distinct: BTreeSet<&str> = known.iter().map(|(_, build)| build.version.as_str()).collect();
     match known.as_slice() {
         [] => Vec::new(),
         [(_, build), ..] if distinct.len() == 1 => vec![format!("control plane version: {}", shown(build))],
-        all => all.iter().map(|(component, build)| format!("{component} version: {}", shown(build))).collect(),
+        all => all
+            .iter()
+            .map(|(component, build)| format!("{component} version: {}", shown(build)))
+            .collect(),
     }
 }
 
@@ -117,17 +139,25 @@ fn data_plane(proxies: &[Answer<Vec<Proxy>>]) -> String {
     if counts.is_empty() {
         return "data plane version: none".to_owned();
     }
-    let parts: Vec<String> = counts.iter().map(|(version, count)| format!("{version} ({count} proxies)")).collect();
+    let parts: Vec<String> = counts
+        .iter()
+        .map(|(version, count)| format!("{version} ({count} proxies)"))
+        .collect();
     format!("data plane version: {}", parts.join(", "))
 }
 
 fn counts(proxies: &[Answer<Vec<Proxy>>]) -> BTreeMap<&str, usize> {
-    let all = proxies.iter().filter_map(|answer| answer.result.as_ref().ok()).flatten();
+    let all = proxies
+        .iter()
+        .filter_map(|answer| answer.result.as_ref().ok())
+        .flatten();
     // A proxy that is just moving is known to two.
     let once: BTreeMap<&str, &str> = all.map(|proxy| (proxy.id.as_str(), proxy.version.as_str())).collect();
     let mut counts = BTreeMap::new();
     for version in once.values() {
-        *counts.entry(if version.is_empty() { "unknown" } else { *version }).or_insert(0) += 1;
+        *counts
+            .entry(if version.is_empty() { "unknown" } else { *version })
+            .or_insert(0) += 1;
     }
     counts
 }
@@ -135,12 +165,19 @@ fn counts(proxies: &[Answer<Vec<Proxy>>]) -> BTreeMap<&str, usize> {
 fn document(client: &str, versions: &[Answer<Build>], proxies: &[Answer<Vec<Proxy>>]) -> serde_json::Value {
     let mut value = json!({"clientVersion": {"version": client}});
     if !versions.is_empty() {
-        let known = versions.iter().filter_map(|a| Some((&a.instance, a.result.as_ref().ok()?)));
+        let known = versions
+            .iter()
+            .filter_map(|a| Some((&a.instance, a.result.as_ref().ok()?)));
         value["meshVersion"] = known
             .map(|(i, build)| json!({"Component": i.component, "ID": i.pod, "Revision": i.revision, "Info": build}))
             .collect();
-        let all = proxies.iter().filter_map(|answer| answer.result.as_ref().ok()).flatten();
-        value["dataPlaneVersion"] = all.map(|proxy| json!({"ID": proxy.id, "IstioVersion": proxy.version})).collect();
+        let all = proxies
+            .iter()
+            .filter_map(|answer| answer.result.as_ref().ok())
+            .flatten();
+        value["dataPlaneVersion"] = all
+            .map(|proxy| json!({"ID": proxy.id, "IstioVersion": proxy.version}))
+            .collect();
     }
     value
 }

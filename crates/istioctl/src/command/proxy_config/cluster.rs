@@ -26,32 +26,63 @@ struct Name<'a> {
 fn name(cluster: &Value) -> Name<'_> {
     let full = text(cluster, "/name");
     match full.splitn(4, '|').collect::<Vec<_>>().as_slice() {
-        [direction, port, subset, host] => Name { direction, port, subset, host },
-        _ => Name { direction: "-", port: "-", subset: "-", host: full },
+        [direction, port, subset, host] => Name {
+            direction,
+            port,
+            subset,
+            host,
+        },
+        _ => Name {
+            direction: "-",
+            port: "-",
+            subset: "-",
+            host: full,
+        },
     }
 }
 
 /// Clusters that pass the filter, sorted.
 pub fn select(dump: &Value, filter: &Filter) -> Result<Vec<Value>, Failure> {
     let part = part(dump, "ClustersConfigDump")?;
-    let mut clusters = items(part, &[("static_clusters", "/cluster"), ("dynamic_active_clusters", "/cluster")]);
+    let mut clusters = items(
+        part,
+        &[("static_clusters", "/cluster"), ("dynamic_active_clusters", "/cluster")],
+    );
     clusters.retain(|cluster| {
         let name = name(cluster);
-        filter.fqdn.as_ref().is_none_or(|fqdn| name.host.contains(fqdn.as_str()))
+        filter
+            .fqdn
+            .as_ref()
+            .is_none_or(|fqdn| name.host.contains(fqdn.as_str()))
             && filter.port.is_none_or(|port| name.port == port.to_string())
             && filter.subset.as_ref().is_none_or(|subset| name.subset == subset)
-            && filter.direction.as_ref().is_none_or(|direction| name.direction == direction)
+            && filter
+                .direction
+                .as_ref()
+                .is_none_or(|direction| name.direction == direction)
     });
     clusters.sort_by_key(|cluster| {
         let name = name(cluster);
-        (name.host.to_owned(), name.port.parse::<u32>().unwrap_or(0), name.subset.to_owned(), name.direction.to_owned())
+        (
+            name.host.to_owned(),
+            name.port.parse::<u32>().unwrap_or(0),
+            name.subset.to_owned(),
+            name.direction.to_owned(),
+        )
     });
     Ok(clusters)
 }
 
 /// Columns.
 pub fn table(clusters: &[Value]) -> (Vec<Vec<String>>, usize) {
-    let mut rows = vec![row(["SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "DESTINATION RULE"])];
+    let mut rows = vec![row([
+        "SERVICE FQDN",
+        "PORT",
+        "SUBSET",
+        "DIRECTION",
+        "TYPE",
+        "DESTINATION RULE",
+    ])];
     for cluster in clusters {
         let name = name(cluster);
         let kind = match text(cluster, "/type") {

@@ -8,7 +8,9 @@ use crate::failure::Failure;
 pub fn part<'a>(dump: &'a Value, kind: &str) -> Result<&'a Value, Failure> {
     let configs = dump.get("configs").and_then(Value::as_array);
     let found = configs.into_iter().flatten().find(|part| {
-        part["@type"].as_str().is_some_and(|url| url.rsplit('.').next() == Some(kind))
+        part["@type"]
+            .as_str()
+            .is_some_and(|url| url.rsplit('.').next() == Some(kind))
     });
     found.ok_or_else(|| Failure::new(format!("config dump has no configuration type {kind}")))
 }

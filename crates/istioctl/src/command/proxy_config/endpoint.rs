@@ -21,13 +21,19 @@ impl Filter {
         self.address.as_ref().is_none_or(|wanted| host == *wanted)
             && self.port.is_none_or(|wanted| port == Some(u64::from(wanted)))
             && self.cluster.as_ref().is_none_or(|wanted| cluster == wanted)
-            && self.status.as_ref().is_none_or(|wanted| status.eq_ignore_ascii_case(wanted))
+            && self
+                .status
+                .as_ref()
+                .is_none_or(|wanted| status.eq_ignore_ascii_case(wanted))
     }
 }
 
 fn socket(address: &Value) -> (String, Option<u64>) {
     let host = text(address, "/socket_address/address").to_owned();
-    (host, address.pointer("/socket_address/port_value").and_then(Value::as_u64))
+    (
+        host,
+        address.pointer("/socket_address/port_value").and_then(Value::as_u64),
+    )
 }
 
 fn shown(address: &Value) -> String {
@@ -36,14 +42,23 @@ fn shown(address: &Value) -> String {
     match socket(address) {
         (host, Some(port)) => format!("{host}:{port}"),
         _ if !pipe.is_empty() => pipe.to_owned(),
-        _ => format!("envoy://{internal}/{}", text(address, "/envoy_internal_address/endpoint_id")),
+        _ => format!(
+            "envoy://{internal}/{}",
+            text(address, "/envoy_internal_address/endpoint_id")
+        ),
     }
 }
 
 /// ClusterLoadAssignments that have an endpoint that passes the filter.
 pub fn select(dump: &Value, filter: &Filter) -> Result<Vec<Value>, Failure> {
     let part = part(dump, "EndpointsConfigDump")?;
-    let mut all = items(part, &[("static_endpoint_configs", "/endpoint_config"), ("dynamic_endpoint_configs", "/endpoint_config")]);
+    let mut all = items(
+        part,
+        &[
+            ("static_endpoint_configs", "/endpoint_config"),
+            ("dynamic_endpoint_configs", "/endpoint_config"),
+        ],
+    );
     all.retain(|assignment| !rows(assignment, filter).is_empty());
     all.sort_by_key(|assignment| order(text(assignment, "/cluster_name")));
     Ok(all)
@@ -61,8 +76,11 @@ fn rows(assignment: &Value, filter: &Filter) -> Vec<Vec<String>> {
     let cluster = text(assignment, "/cluster_name");
     let mut rows = Vec::new();
     for group in list(assignment, "/endpoints") {
-        let locality: Vec<&str> =
-            ["region", "zone", "sub_zone"].map(|part| text(group, &format!("/locality/{part}"))).into_iter().filter(|part| !part.is_empty()).collect();
+        let locality: Vec<&str> = ["region", "zone", "sub_zone"]
+            .map(|part| text(group, &format!("/locality/{part}")))
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect();
         for endpoint in list(group, "/lb_endpoints") {
             let address = &endpoint["endpoint"]["address"];
             let status = match text(endpoint, "/health_status") {
@@ -80,7 +98,12 @@ fn rows(assignment: &Value, filter: &Filter) -> Vec<Vec<String>> {
 /// Columns.
 pub fn table(assignments: &[Value], filter: &Filter) -> (Vec<Vec<String>>, usize) {
     let header = std::iter::once(row(["NAME", "STATUS", "LOCALITY", "CLUSTER"]));
-    (header.chain(assignments.iter().flat_map(|assignment| rows(assignment, filter))).collect(), 5)
+    (
+        header
+            .chain(assignments.iter().flat_map(|assignment| rows(assignment, filter)))
+            .collect(),
+        5,
+    )
 }
 
 /// Hosts of Envoy's `/clusters` that pass the filter, each with its cluster.
@@ -113,7 +136,12 @@ pub fn table_live(hosts: &[Value]) -> (Vec<Vec<String>>, usize) {
     for host in hosts {
         let failed = host.pointer("/health_status/failed_outlier_check") == Some(&Value::Bool(true));
         let outlier = if failed { "FAILED" } else { "OK" };
-        rows.push(row([&shown(&host["address"]), health(host), outlier, text(host, "/cluster")]));
+        rows.push(row([
+            &shown(&host["address"]),
+            health(host),
+            outlier,
+            text(host, "/cluster"),
+        ]));
     }
     (rows, 5)
 }

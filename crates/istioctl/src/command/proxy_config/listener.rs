@@ -22,18 +22,35 @@ fn port(listener: &Value) -> u64 {
 /// Listeners that pass the filter, sorted by port and address.
 pub fn select(dump: &Value, filter: &Filter) -> Result<Vec<Value>, Failure> {
     let part = part(dump, "ListenersConfigDump")?;
-    let mut listeners = items(part, &[("static_listeners", "/listener"), ("dynamic_listeners", "/active_state/listener")]);
+    let mut listeners = items(
+        part,
+        &[
+            ("static_listeners", "/listener"),
+            ("dynamic_listeners", "/active_state/listener"),
+        ],
+    );
     listeners.retain(|listener| {
-        filter.address.as_ref().is_none_or(|address| text(listener, ADDRESS) == address)
+        filter
+            .address
+            .as_ref()
+            .is_none_or(|address| text(listener, ADDRESS) == address)
             && filter.port.is_none_or(|wanted| port(listener) == u64::from(wanted))
     });
-    listeners.sort_by_key(|listener| (text(listener, ADDRESS).to_owned(), port(listener), text(listener, "/name").to_owned()));
+    listeners.sort_by_key(|listener| {
+        (
+            text(listener, ADDRESS).to_owned(),
+            port(listener),
+            text(listener, "/name").to_owned(),
+        )
+    });
     Ok(listeners)
 }
 
 /// Columns: a line for each filter chain.
 pub fn table(listeners: &[Value], verbose: bool) -> (Vec<Vec<String>>, usize) {
-    let mut header: Vec<String> = ["ADDRESSES", "PORT", "MATCH", "DESTINATION"].map(str::to_owned).to_vec();
+    let mut header: Vec<String> = ["ADDRESSES", "PORT", "MATCH", "DESTINATION"]
+        .map(str::to_owned)
+        .to_vec();
     if verbose {
         header.insert(0, "NAME".to_owned());
     }
@@ -41,7 +58,12 @@ pub fn table(listeners: &[Value], verbose: bool) -> (Vec<Vec<String>>, usize) {
     for listener in listeners {
         let default = listener.get("default_filter_chain").into_iter();
         for chain in list(listener, "/filter_chains").chain(default) {
-            let mut row = vec![text(listener, ADDRESS).to_owned(), port(listener).to_string(), matches(chain), destination(chain)];
+            let mut row = vec![
+                text(listener, ADDRESS).to_owned(),
+                port(listener).to_string(),
+                matches(chain),
+                destination(chain),
+            ];
             if verbose {
                 row.insert(0, text(listener, "/name").to_owned());
             }
@@ -53,7 +75,12 @@ pub fn table(listeners: &[Value], verbose: bool) -> (Vec<Vec<String>>, usize) {
 
 /// What a filter chain applies to.
 fn matches(chain: &Value) -> String {
-    let texts = |pointer: &str| list(chain, pointer).filter_map(Value::as_str).collect::<Vec<_>>().join(",");
+    let texts = |pointer: &str| {
+        list(chain, pointer)
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     let mut conditions = Vec::new();
     let names = texts("/filter_chain_match/server_names");
     if !names.is_empty() {
@@ -68,20 +95,34 @@ fn matches(chain: &Value) -> String {
         "" => {}
         "http/1.1,h2c" | "http/1.0,http/1.1,h2c" => conditions.push("App: http/1.1,h2c".to_owned()),
         "istio-http/1.0,istio-http/1.1,istio-h2" => conditions.push("App: Istio HTTP Plain".to_owned()),
-        "istio,istio-peer-exchange,istio-http/1.0,istio-http/1.1,istio-h2" => conditions.push("App: TCP TLS".to_owned()),
+        "istio,istio-peer-exchange,istio-http/1.0,istio-http/1.1,istio-h2" => {
+            conditions.push("App: TCP TLS".to_owned())
+        }
         protocols => conditions.push(format!("App: {protocols}")),
     }
-    let port = chain.pointer("/filter_chain_match/destination_port").and_then(Value::as_u64);
+    let port = chain
+        .pointer("/filter_chain_match/destination_port")
+        .and_then(Value::as_u64);
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     let ranges: Vec<String> = list(chain, "/filter_chain_match/prefix_ranges")
-        .map(|range| format!("{}/{}", text(range, "/address_prefix"), range.get("prefix_len").and_then(Value::as_u64).unwrap_or(0)))
+        .map(|range| {
+            format!(
+                "{}/{}",
+                text(range, "/address_prefix"),
+                range.get("prefix_len").and_then(Value::as_u64).unwrap_or(0)
+            )
+        })
         .collect();
     if !ranges.is_empty() {
         conditions.push(format!("Addr: {}{port}", ranges.join(",")));
     } else if !port.is_empty() {
         conditions.push(format!("Addr: *{port}"));
     }
-    if conditions.is_empty() { "ALL".to_owned() } else { conditions.join("; ") }
+    if conditions.is_empty() {
+        "ALL".to_owned()
+    } else {
+        conditions.join("; ")
+    }
 }
 
 /// Where a filter chain leads.
@@ -102,7 +143,9 @@ fn destination(chain: &Value) -> String {
                 cluster => format!("Cluster: {cluster}"),
             };
         }
-        let weighted: Vec<&str> = list(config, "/weighted_clusters/clusters").map(|c| text(c, "/name")).collect();
+        let weighted: Vec<&str> = list(config, "/weighted_clusters/clusters")
+            .map(|c| text(c, "/name"))
+            .collect();
         if !weighted.is_empty() {
             return format!("Cluster: {}", weighted.join(", "));
         }
@@ -111,8 +154,10 @@ fn destination(chain: &Value) -> String {
 }
 
 fn inline_routes(config: &Value) -> String {
-    let mut paths: Vec<String> =
-        list(config, "/route_config/virtual_hosts").flat_map(|host| list(host, "/routes")).map(super::route::matches).collect();
+    let mut paths: Vec<String> = list(config, "/route_config/virtual_hosts")
+        .flat_map(|host| list(host, "/routes"))
+        .map(super::route::matches)
+        .collect();
     paths.sort();
     paths.dedup();
     paths.join(", ")

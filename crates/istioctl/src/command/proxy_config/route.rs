@@ -12,7 +12,13 @@ const DOMAINS: usize = 3;
 /// Route configurations, of one name or all; those named by a port sort by it.
 pub fn select(dump: &Value, name: Option<&str>) -> Result<Vec<Value>, Failure> {
     let part = part(dump, "RoutesConfigDump")?;
-    let mut routes = items(part, &[("dynamic_route_configs", "/route_config"), ("static_route_configs", "/route_config")]);
+    let mut routes = items(
+        part,
+        &[
+            ("dynamic_route_configs", "/route_config"),
+            ("static_route_configs", "/route_config"),
+        ],
+    );
     routes.retain(|route| name.is_none_or(|name| text(route, "/name") == name));
     routes.sort_by_key(|route| text(route, "/name").parse::<u32>().unwrap_or(0));
     Ok(routes)
@@ -28,7 +34,13 @@ pub fn table(routes: &[Value]) -> (Vec<Vec<String>>, usize) {
             let mut any = false;
             for route in list(host, "/routes") {
                 any = true;
-                rows.push(row([name, text(host, "/name"), &domains, &matches(route), &source(route)]));
+                rows.push(row([
+                    name,
+                    text(host, "/name"),
+                    &domains,
+                    &matches(route),
+                    &source(route),
+                ]));
             }
             if !any {
                 rows.push(row([name, text(host, "/name"), &domains, "/*", "404"]));
@@ -40,12 +52,19 @@ pub fn table(routes: &[Value]) -> (Vec<Vec<String>>, usize) {
 
 /// The shortest domains say the most; those with a port repeat them.
 fn domains(host: &Value) -> String {
-    let mut domains: Vec<&str> = list(host, "/domains").filter_map(Value::as_str).filter(|domain| !domain.contains(':')).collect();
+    let mut domains: Vec<&str> = list(host, "/domains")
+        .filter_map(Value::as_str)
+        .filter(|domain| !domain.contains(':'))
+        .collect();
     if domains.is_empty() {
         domains = list(host, "/domains").filter_map(Value::as_str).collect();
     }
     if domains.len() > DOMAINS {
-        return format!("{} + {} more...", domains[..DOMAINS - 1].join(", "), domains.len() + 1 - DOMAINS);
+        return format!(
+            "{} + {} more...",
+            domains[..DOMAINS - 1].join(", "),
+            domains.len() + 1 - DOMAINS
+        );
     }
     domains.join(", ")
 }
@@ -74,11 +93,22 @@ pub fn matches(route: &Value) -> String {
 /// The VirtualService a route was made from, or what it does if it forwards nothing.
 fn source(route: &Value) -> String {
     if let Some((kind, name)) = origin(route) {
-        return if kind == "virtual-service" || kind == "virtualservice" { name } else { format!("{name} ({kind})") };
+        return if kind == "virtual-service" || kind == "virtualservice" {
+            name
+        } else {
+            format!("{name} ({kind})")
+        };
     }
     if route.get("direct_response").is_some() {
-        let status = route.pointer("/direct_response/status").map(Value::to_string).unwrap_or_default();
-        return if text(route, "/name") == "block_all" { "404".to_owned() } else { status };
+        let status = route
+            .pointer("/direct_response/status")
+            .map(Value::to_string)
+            .unwrap_or_default();
+        return if text(route, "/name") == "block_all" {
+            "404".to_owned()
+        } else {
+            status
+        };
     }
     String::new()
 }

@@ -14,7 +14,11 @@ use crate::table::row;
 pub fn select(dump: &Value) -> Result<Vec<Value>, Failure> {
     let part = part(dump, "SecretsConfigDump")?;
     let mut all = Vec::new();
-    for (field, state) in [("dynamic_warming_secrets", "WARMING"), ("dynamic_active_secrets", "ACTIVE"), ("static_secrets", "ACTIVE")] {
+    for (field, state) in [
+        ("dynamic_warming_secrets", "WARMING"),
+        ("dynamic_active_secrets", "ACTIVE"),
+        ("static_secrets", "ACTIVE"),
+    ] {
         for entry in list(part, &format!("/{field}")) {
             all.push(json!({"name": entry["name"], "state": state, "secret": entry["secret"]}));
         }
@@ -31,20 +35,32 @@ struct Certificate {
 
 /// All certificates of a PEM bundle; what is none is skipped.
 fn certificates(encoded: &str) -> Vec<Certificate> {
-    let Ok(pem) = base64::engine::general_purpose::STANDARD.decode(encoded) else { return Vec::new() };
-    Pem::iter_from_buffer(&pem).filter_map(|block| certificate(&block.ok()?)).collect()
+    let Ok(pem) = base64::engine::general_purpose::STANDARD.decode(encoded) else {
+        return Vec::new();
+    };
+    Pem::iter_from_buffer(&pem)
+        .filter_map(|block| certificate(&block.ok()?))
+        .collect()
 }
 
 fn certificate(block: &Pem) -> Option<Certificate> {
     let certificate = block.parse_x509().ok()?;
     let validity = certificate.validity();
     let names = certificate.subject_alternative_name().ok().flatten();
-    let trust_domain = names.into_iter().flat_map(|names| &names.value.general_names).find_map(|name| match name {
-        GeneralName::URI(uri) => Some(uri.strip_prefix("spiffe://")?.split('/').next()?.to_owned()),
-        _ => None,
-    });
+    let trust_domain = names
+        .into_iter()
+        .flat_map(|names| &names.value.general_names)
+        .find_map(|name| match name {
+            GeneralName::URI(uri) => Some(uri.strip_prefix("spiffe://")?.split('/').next()?.to_owned()),
+            _ => None,
+        });
     Some(Certificate {
-        serial: certificate.raw_serial().iter().skip_while(|byte| **byte == 0).map(|byte| format!("{byte:02x}")).collect(),
+        serial: certificate
+            .raw_serial()
+            .iter()
+            .skip_while(|byte| **byte == 0)
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
         from: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
         until: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
         trust_domain: trust_domain.unwrap_or_default(),
@@ -53,7 +69,15 @@ fn certificate(block: &Pem) -> Option<Certificate> {
 
 /// Columns: a line for each certificate, the first of a chain, all of a list of roots by trust domain.
 pub fn table(secrets: &[Value], now: Timestamp) -> (Vec<Vec<String>>, usize) {
-    let mut header = row(["RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE"]);
+    let mut header = row([
+        "RESOURCE NAME",
+        "TYPE",
+        "STATUS",
+        "VALID CERT",
+        "SERIAL NUMBER",
+        "NOT AFTER",
+        "NOT BEFORE",
+    ]);
     let federated = secrets.iter().any(|secret| list(secret, DOMAINS).next().is_some());
     if federated {
         header.push("TRUST DOMAIN".to_owned());
@@ -84,11 +108,19 @@ const DOMAINS: &str = "/secret/validation_context/custom_validator_config/typed_
 fn of_secret(secret: &Value) -> Vec<(&'static str, Certificate)> {
     let chain = text(secret, "/secret/tls_certificate/certificate_chain/inline_bytes");
     if !chain.is_empty() {
-        return certificates(chain).into_iter().take(1).map(|certificate| ("Cert Chain", certificate)).collect();
+        return certificates(chain)
+            .into_iter()
+            .take(1)
+            .map(|certificate| ("Cert Chain", certificate))
+            .collect();
     }
     let root = text(secret, "/secret/validation_context/trusted_ca/inline_bytes");
     if !root.is_empty() {
-        return certificates(root).into_iter().take(1).map(|certificate| ("CA", certificate)).collect();
+        return certificates(root)
+            .into_iter()
+            .take(1)
+            .map(|certificate| ("CA", certificate))
+            .collect();
     }
     let mut found = Vec::new();
     for domain in list(secret, DOMAINS) {

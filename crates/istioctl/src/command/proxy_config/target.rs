@@ -29,13 +29,26 @@ pub async fn pods(cluster: &Cluster, text: &str, default_namespace: &str) -> Res
     namespace.clone_into(&mut id.namespace);
     let found = cluster.server.get(&id).await?;
     if id.kind == "Pod" {
-        let Some(pod) = found else { return Err(Failure::new(format!("unable to retrieve Pod: pods {name:?} not found"))) };
-        return Ok(vec![Pod { name: pod.name().to_owned(), namespace: pod.namespace().to_owned() }]);
+        let Some(pod) = found else {
+            return Err(Failure::new(format!("unable to retrieve Pod: pods {name:?} not found")));
+        };
+        return Ok(vec![Pod {
+            name: pod.name().to_owned(),
+            namespace: pod.namespace().to_owned(),
+        }]);
     }
-    let Some(deployment) = found else { return Err(no_pod(resource, name)) };
-    let labels = deployment.0.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
-    let selector: Vec<String> =
-        labels.into_iter().flatten().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
+    let Some(deployment) = found else {
+        return Err(no_pod(resource, name));
+    };
+    let labels = deployment
+        .0
+        .pointer("/spec/selector/matchLabels")
+        .and_then(Value::as_object);
+    let selector: Vec<String> = labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
+        .collect();
     let mut pods = kind("", "v1", "Pod");
     namespace.clone_into(&mut pods.namespace);
     let mut found = cluster.server.list(&pods, &selector.join(",")).await?;
@@ -44,7 +57,13 @@ pub async fn pods(cluster: &Cluster, text: &str, default_namespace: &str) -> Res
     if found.is_empty() {
         return Err(no_pod(resource, name));
     }
-    Ok(found.iter().map(|pod| Pod { name: pod.name().to_owned(), namespace: pod.namespace().to_owned() }).collect())
+    Ok(found
+        .iter()
+        .map(|pod| Pod {
+            name: pod.name().to_owned(),
+            namespace: pod.namespace().to_owned(),
+        })
+        .collect())
 }
 
 fn no_pod(resource: &str, name: &str) -> Failure {

@@ -1,0 +1,71 @@
+//! `istioctl experimental check-inject`: what every injector says of a pod (revisions.md §5.9).
+
+use clap::Args;
+use revision::selector::Labels;
+use revision::verdict::judge;
+
+use super::injection;
+use crate::cli::Global;
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::table::{columns, row};
+
+/// Flags.
+#[derive(Debug, Args)]
+pub struct Flags {
+    /// The workload: `[<type>/]<name>[.<namespace>]`.
+    #[arg(required_unless_present = "labels")]
+    workload: Option<String>,
+    /// Labels of a pod that need not exist, for example app=a,version=v1.
+    #[arg(short, long, conflicts_with = "workload", value_name = "KEY=VALUE,…")]
+    labels: Option<String>,
+}
+
+/// Checks.
+pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
+    let cluster = Cluster::connect(global).await?;
+    let namespace = global
+        .namespace
+        .clone()
+        .unwrap_or_else(|| cluster.default_namespace.clone());
+    let (pod, namespace) = match (&flags.labels, &flags.workload) {
+        (Some(labels), _) => (parse(labels)?, namespace),
+        (None, Some(workload)) => {
+            let subject = injection::find(&cluster, workload, &namespace).await?;
+            (subject.labels.unwrap_or_default(), subject.namespace)
+        }
+        (None, None) => return Err(Failure::new("name a workload, or give labels with -l")),
+    };
+    let namespace = injection::namespace_labels(&cluster, &namespace).await?;
+    let injectors = injection::injectors(&cluster).await?;
+    if injectors.is_empty() {
+        anstream::println!("ERROR: no Istio injection hooks present.");
+        return Ok(());
+    }
+    let mut rows = vec![row(["WEBHOOK", "REVISION", "INJECTED", "REASON"])];
+    let mut hits = 0;
+    for injector in &injectors {
+        let verdict = judge(injector, &pod, &namespace);
+        hits += usize::from(verdict.injected);
+        rows.push(row([
+            &injector.config,
+            &injector.revision,
+            if verdict.injected { "✔" } else { "✘" },
+            &verdict.reason,
+        ]));
+    }
+    anstream::print!("{}", columns(&rows, 1));
+    if hits > 1 {
+        anstream::println!("ERROR: multiple webhooks will inject, which can lead to errors");
+    }
+    Ok(())
+}
+
+fn parse(text: &str) -> Result<Labels, Failure> {
+    let pairs = text.split(',').filter(|pair| !pair.is_empty()).map(|pair| {
+        let parts = pair.split_once('=').filter(|(key, _)| !key.is_empty());
+        parts.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or(pair)
+    });
+    let labels: Result<Labels, &str> = pairs.collect();
+    labels.map_err(|pair| Failure::new(format!("{pair:?} is no label; write key=value")))
+}

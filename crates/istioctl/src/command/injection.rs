@@ -1,0 +1,117 @@
+//! What injection commands share: the installed injectors, and the workload that is asked about.
+
+use install::api_server::kind;
+use install::object::{Id, Object};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use revision::decision::Injector;
+use revision::selector::Labels;
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+
+/// A pod, or the pods of a workload or namespace, by its labels.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// What the user sees, for example `deployment/sleep`.
+    pub title: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Labels of the pods; `None` for a namespace as a whole.
+    pub labels: Option<Labels>,
+    /// Whether the pods share the node's network.
+    pub host_network: bool,
+    /// Annotations of the pods.
+    pub annotations: Labels,
+}
+
+/// All injectors of the cluster, by name of their configuration.
+pub async fn injectors(cluster: &Cluster) -> Result<Vec<Injector>, Failure> {
+    let configurations = kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration");
+    let mut injectors = Vec::new();
+    for object in cluster.server.list(&configurations, "").await? {
+        let configuration: MutatingWebhookConfiguration = serde_json::from_value(object.0)?;
+        injectors.extend(Injector::from_configuration(&configuration));
+    }
+    injectors.sort_by(|left, right| left.config.cmp(&right.config));
+    Ok(injectors)
+}
+
+/// Labels of a namespace.
+pub async fn namespace_labels(cluster: &Cluster, name: &str) -> Result<Labels, Failure> {
+    let id = Id {
+        name: name.to_owned(),
+        ..kind("", "v1", "Namespace")
+    };
+    match cluster.server.get(&id).await? {
+        Some(namespace) => Ok(strings(namespace.0.pointer("/metadata/labels"))),
+        None => Err(Failure::new(format!("namespace {name:?} does not exist"))),
+    }
+}
+
+/// Kinds that have pods, by the names users give them.
+const WORKLOADS: [(&[&str], &str, &str); 6] = [
+    (&["deployment", "deployments", "deploy"], "apps", "Deployment"),
+    (&["statefulset", "statefulsets", "sts"], "apps", "StatefulSet"),
+    (&["daemonset", "daemonsets", "ds"], "apps", "DaemonSet"),
+    (&["replicaset", "replicasets", "rs"], "apps", "ReplicaSet"),
+    (&["job", "jobs"], "batch", "Job"),
+    (&["pod", "pods", "po"], "", "Pod"),
+];
+
+/// Finds `[type/]name[.namespace]`; a bare name is a pod's, and of `namespaces/name` the namespace itself.
+pub async fn find(cluster: &Cluster, text: &str, namespace: &str) -> Result<Subject, Failure> {
+    let (type_name, rest) = text.split_once('/').unwrap_or(("pod", text));
+    if matches!(type_name, "namespace" | "namespaces" | "ns") {
+        return Ok(Subject {
+            title: format!("namespace/{rest}"),
+            namespace: rest.to_owned(),
+            labels: None,
+            host_network: false,
+            annotations: Labels::new(),
+        });
+    }
+    let Some((names, group, kind_name)) = WORKLOADS.iter().find(|(names, ..)| names.contains(&type_name)) else {
+        let known: Vec<&str> = WORKLOADS
+            .iter()
+            .map(|(names, ..)| names[0])
+            .chain(["namespace"])
+            .collect();
+        return Err(Failure::new(format!(
+            "{type_name:?} has no pods; use one of {}",
+            known.join(", ")
+        )));
+    };
+    let (name, namespace) = rest.split_once('.').unwrap_or((rest, namespace));
+    let id = Id {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        ..kind(group, "v1", kind_name)
+    };
+    let Some(object) = cluster.server.get(&id).await? else {
+        return Err(Failure::new(format!(
+            "{}/{name} does not exist in namespace {namespace:?}",
+            names[0]
+        )));
+    };
+    Ok(subject(format!("{}/{name}", names[0]), namespace, &object))
+}
+
+fn subject(title: String, namespace: &str, object: &Object) -> Subject {
+    let pod = object.0.pointer("/spec/template").unwrap_or(&object.0);
+    Subject {
+        title,
+        namespace: namespace.to_owned(),
+        labels: Some(strings(pod.pointer("/metadata/labels"))),
+        host_network: pod.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true),
+        annotations: strings(pod.pointer("/metadata/annotations")),
+    }
+}
+
+/// The texts of a JSON object.
+pub fn strings(map: Option<&Value>) -> Labels {
+    let fields = map.and_then(Value::as_object).into_iter().flatten();
+    fields
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}

@@ -1,0 +1,179 @@
+//! `istioctl kube-inject`: injection into files (revisions.md §5.9).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use inject::document::inject_documents;
+use inject::{Config, Injector};
+use install::api_server::kind;
+use install::object::Id;
+use revision::name::Revision;
+use serde_json::Value;
+
+use super::injection::strings;
+use crate::cli::Global;
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+
+/// Flags.
+#[derive(Debug, Args)]
+pub struct Flags {
+    /// File with Kubernetes objects (`-` is standard input).
+    #[arg(short, long)]
+    filename: String,
+    /// File to write to instead of standard output.
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Revision whose configuration is used; the default revision unless given.
+    #[arg(short, long)]
+    revision: Option<String>,
+    /// Mesh configuration instead of the cluster's.
+    #[arg(long = "meshConfigFile", value_name = "FILE")]
+    mesh_config_file: Option<PathBuf>,
+    /// Injector configuration instead of the cluster's.
+    #[arg(long = "injectConfigFile", value_name = "FILE")]
+    inject_config_file: Option<PathBuf>,
+    /// Chart values instead of the cluster's.
+    #[arg(long = "valuesFile", value_name = "FILE")]
+    values_file: Option<PathBuf>,
+    /// ConfigMap of the mesh configuration.
+    #[arg(long = "meshConfigMapName", value_name = "NAME", default_value = "istio")]
+    mesh_config_map: String,
+    /// ConfigMap of the injector configuration.
+    #[arg(
+        long = "injectConfigMapName",
+        value_name = "NAME",
+        default_value = "istio-sidecar-injector"
+    )]
+    inject_config_map: String,
+}
+
+/// Injects.
+pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
+    let input = read_input(&flags.filename)?;
+    let files = (&flags.mesh_config_file, &flags.inject_config_file, &flags.values_file);
+    // With all three files there is nothing to ask a cluster for.
+    let cluster = if let (Some(_), Some(_), Some(_)) = files {
+        None
+    } else {
+        Some(Cluster::connect(global).await?)
+    };
+    let revision = Revision::parse(flags.revision.as_deref().unwrap_or_default())?;
+    let source = Source {
+        cluster: cluster.as_ref(),
+        namespace: &global.istio_namespace,
+        revision: &revision,
+    };
+    let mesh = source
+        .text(flags.mesh_config_file.as_ref(), &flags.mesh_config_map, "mesh")
+        .await?;
+    let config = source
+        .text(flags.inject_config_file.as_ref(), &flags.inject_config_map, "config")
+        .await?;
+    let values = source
+        .text(flags.values_file.as_ref(), &flags.inject_config_map, "values")
+        .await?;
+    let mesh = install::yaml::document(&mesh).map_err(|error| Failure::new(format!("mesh configuration: {error}")))?;
+    let injector = Injector {
+        config: Config::parse(&as_config(&config)?, &values)?,
+        mesh,
+        revision: revision.value().to_owned(),
+        native_sidecars: native_sidecars(cluster.as_ref()).await?,
+        compliance_policy: std::env::var("COMPLIANCE_POLICY").unwrap_or_default(),
+    };
+    let output = inject_documents(&injector, &input, |_| None)?;
+    match &flags.output {
+        Some(path) => {
+            std::fs::write(path, output).map_err(|error| Failure::new(format!("write {}: {error}", path.display())))
+        }
+        None => {
+            anstream::print!("{output}");
+            Ok(())
+        }
+    }
+}
+
+fn read_input(name: &str) -> Result<String, Failure> {
+    if name == "-" {
+        return Ok(std::io::read_to_string(std::io::stdin())?);
+    }
+    read_file(std::path::Path::new(name))
+}
+
+/// The error is worded as Go does: scripts look for it.
+fn read_file(path: &std::path::Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let why = if error.kind() == std::io::ErrorKind::NotFound {
+            "no such file or directory".to_owned()
+        } else {
+            error.to_string()
+        };
+        Failure::new(format!("open {}: {why}", path.display()))
+    })
+}
+
+/// A file may hold a whole configuration, or one bare template, which is then the sidecar's.
+fn as_config(text: &str) -> Result<String, Failure> {
+    let parsed = install::yaml::document(text);
+    if parsed.is_ok_and(|value| value.get("templates").is_some() || value.get("policy").is_some()) {
+        return Ok(text.to_owned());
+    }
+    let config = BTreeMap::from([
+        ("policy", Value::from("enabled")),
+        ("defaultTemplates", serde_json::json!(["sidecar"])),
+        ("templates", serde_json::json!({ "sidecar": text })),
+    ]);
+    Ok(serde_json::to_string(&config)?)
+}
+
+/// Where configuration comes from when no file is given.
+struct Source<'a> {
+    cluster: Option<&'a Cluster>,
+    namespace: &'a str,
+    revision: &'a Revision,
+}
+
+impl Source<'_> {
+    async fn text(&self, file: Option<&PathBuf>, map: &str, key: &str) -> Result<String, Failure> {
+        if let Some(path) = file {
+            return read_file(path);
+        }
+        let name = self.revision.suffixed(map);
+        let missing = || {
+            Failure::new(format!(
+                "ConfigMap {name:?} in namespace {:?} has no key {key:?}; is revision {} installed? (-r names another)",
+                self.namespace, self.revision
+            ))
+        };
+        let cluster = self.cluster.ok_or_else(missing)?;
+        let id = Id {
+            name: name.clone(),
+            namespace: self.namespace.to_owned(),
+            ..kind("", "v1", "ConfigMap")
+        };
+        let found = cluster.server.get(&id).await?.ok_or_else(missing)?;
+        strings(found.0.pointer("/data")).remove(key).ok_or_else(missing)
+    }
+}
+
+/// Proxies are native sidecars if every node can run them (§5.6).
+async fn native_sidecars(cluster: Option<&Cluster>) -> Result<bool, Failure> {
+    match std::env::var("ENABLE_NATIVE_SIDECARS").as_deref() {
+        Ok("true") => return Ok(true),
+        Ok("false") => return Ok(false),
+        _ => {}
+    }
+    let Some(cluster) = cluster else { return Ok(true) };
+    let nodes = cluster.server.list(&kind("", "v1", "Node"), "").await?;
+    let recent = |version: &str| {
+        let mut parts = version
+            .trim_start_matches('v')
+            .split('.')
+            .map(|part| part.parse::<u32>().unwrap_or(0));
+        (parts.next(), parts.next()) >= (Some(1), Some(33))
+    };
+    Ok(nodes
+        .iter()
+        .all(|node| recent(node.text("/status/nodeInfo/kubeletVersion"))))
+}
