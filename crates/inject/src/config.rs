@@ -28,9 +28,9 @@ pub enum ConfigError {
     /// `config` is not the YAML that is expected.
     #[error("injector configuration key \"config\": {0}")]
     Config(String),
-    /// `values` is not JSON.
+    /// `values` is neither JSON nor YAML.
     #[error("injector configuration key \"values\": {0}")]
-    Values(serde_json::Error),
+    Values(String),
 }
 
 #[derive(Deserialize, Default)]
@@ -72,7 +72,11 @@ impl Config {
         }
         let document: Document =
             serde_saphyr::from_str(config).map_err(|error| ConfigError::Config(error.to_string()))?;
-        let values: Value = serde_json::from_str(values).map_err(ConfigError::Values)?;
+        // A ConfigMap holds JSON; files that users write hold YAML.
+        let values: Value = match serde_json::from_str(values) {
+            Ok(values) => values,
+            Err(_) => serde_saphyr::from_str(values).map_err(|error| ConfigError::Values(error.to_string()))?,
+        };
         let selectors = |list: Option<Vec<LabelSelector>>| list.iter().flatten().map(Selector::from).collect();
         let templates = document
             .templates

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use install::inventory;
-use install::tag::{self, FIELD_MANAGER, Inventory, Request, TagError, TagObjects};
+use install::tag::{self, FIELD_MANAGER, Inventory, Request, TagObjects};
 use install::yaml;
 use revision::name::{Revision, Tag};
 
@@ -101,6 +101,7 @@ fn request(global: &Global, flags: &SetFlags) -> Result<Request, Failure> {
         revision: Revision::parse(&flags.revision)?,
         namespace: global.istio_namespace.clone(),
         overwrite: flags.overwrite,
+        force: flags.force,
         automatic: flags.auto_inject_namespaces,
         webhook_name: flags.webhook_name.clone(),
         labels: Default::default(),
@@ -112,9 +113,6 @@ async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
     let cluster = Cluster::connect(global).await?;
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
     let mut built = tag::build(&request, &before, false)?;
-    if !flags.force && is_local(&built) && !before.is_ready(request.revision.label()) {
-        return Err(TagError::NotReady(flags.revision).into());
-    }
     compare_and_set(&mut built, &before);
     for object in &built.apply {
         cluster
@@ -135,14 +133,6 @@ async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
         followers(&request, &before, built.previous.as_deref().unwrap_or_default());
     }
     Ok(())
-}
-
-/// Is the control plane in this cluster, so that its pods say whether it is ready?
-fn is_local(built: &TagObjects) -> bool {
-    built
-        .apply
-        .iter()
-        .any(|object| object.0.pointer("/webhooks/0/clientConfig/service").is_some())
 }
 
 /// A tag that was moved since it was read is not overwritten: the write carries the version that was read.
