@@ -244,6 +244,7 @@ impl Installation<'_> {
             revision,
             namespace: namespace.to_owned(),
             overwrite: true,
+            force: true,
             automatic: webhook == Some(&Value::Bool(true)),
             webhook_name: None,
             labels,

@@ -58,6 +58,8 @@ pub struct Request {
     pub namespace: String,
     /// May the tag exist already?
     pub overwrite: bool,
+    /// May the revision have no ready control plane?
+    pub force: bool,
     /// Inject namespaces that say nothing (tag `default` only).
     pub automatic: bool,
     /// Name of the webhook configuration instead of the usual one.
@@ -162,6 +164,11 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
         return Err(TagError::Exists(tag.to_owned()));
     }
     let injector = injector(canonical).ok_or_else(|| TagError::NoInjector(canonical.name().to_owned()))?;
+    // A control plane elsewhere is reached by a URL, and its pods are not ours to look at.
+    let is_here = injector.pointer("/clientConfig/url").is_none();
+    if is_here && !generate && !request.force && !inventory.is_ready(revision) {
+        return Err(TagError::NotReady(revision.to_owned()));
+    }
     let mut apply = vec![mutating(request, canonical, injector)];
     let mut deactivate = None;
     if request.tag.is_default() {

@@ -14,6 +14,11 @@ fn webhook(name: &str, revision: &str, tag: Option<&str>, service: &str) -> Obje
     }))
 }
 
+fn ready(revision: &str) -> Object {
+    Object(json!({"metadata": {"name": "istiod", "labels": {"app": "istiod", "istio.io/rev": revision}},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]}}))
+}
+
 fn inventory() -> Inventory {
     Inventory {
         webhooks: vec![
@@ -23,6 +28,7 @@ fn inventory() -> Inventory {
             webhook("istio-revision-tag-prod-stable", "1-22-1", Some("prod-stable"), "istiod-1-22-1"),
             webhook("istio-revision-tag-default", "1-22-1", Some("default"), "istiod-1-22-1"),
         ],
+        pods: ["default", "1-22-1", "1-23-1"].map(ready).to_vec(),
         namespaces: ["app-ns-1", "app-ns-2"]
             .map(|name| Object(json!({"metadata": {"name": name, "labels": {"istio.io/rev": "prod-stable"}}})))
             .to_vec(),
@@ -36,6 +42,7 @@ fn request(tag: &str, revision: &str, overwrite: bool) -> Request {
         revision: Revision::parse(revision).unwrap(),
         namespace: "istio-system".into(),
         overwrite,
+        force: false,
         automatic: false,
         webhook_name: None,
         labels: BTreeMap::new(),
@@ -88,6 +95,16 @@ fn what_is_not_allowed() {
     check("1-22-1", "1-23-1", TagError::IsRevision("1-22-1".into()));
     check("prod", "absent", TagError::NoRevision("absent".into()));
     check("prod", "prod-stable", TagError::NoRevision("prod-stable".into()));
+    let mut starting = inventory();
+    starting.pods.retain(|pod| pod.label("istio.io/rev") != "1-23-1");
+    let mut request = request("prod", "1-23-1", false);
+    assert_eq!(build(&request, &starting, false), Err(TagError::NotReady("1-23-1".into())));
+    request.force = true;
+    assert!(build(&request, &starting, false).is_ok());
+}
+
+#[test]
+fn a_tag_moves_when_it_is_said_so() {
     let moved = build(&request("prod-stable", "1-23-1", true), &inventory(), false).unwrap();
     assert_eq!(moved.previous.as_deref(), Some("1-22-1"));
 }

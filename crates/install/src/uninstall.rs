@@ -183,6 +183,7 @@ async fn move_default(server: &ApiServer, namespace: &str, target: &str) -> Resu
         revision,
         namespace: namespace.to_owned(),
         overwrite: true,
+        force: true,
         automatic: false,
         webhook_name: None,
         labels: Default::default(),

@@ -3,19 +3,23 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
-/// Runs `istioctl` with a Kubernetes configuration whose server does not answer.
+/// A Kubernetes configuration whose server does not answer, written once.
+fn kubeconfig() -> &'static PathBuf {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let file = std::env::temp_dir().join(format!("istioctl-cli-{}.kubeconfig", std::process::id()));
+        let text = "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+                    clusters: [{name: a, cluster: {server: 'https://127.0.0.1:1'}}]\n\
+                    contexts: [{name: a, context: {cluster: a, user: a}}]\nusers: [{name: a, user: {token: x}}]\n";
+        std::fs::write(&file, text).unwrap();
+        file
+    })
+}
+
 fn check(arguments: &[&str], code: i32, says: &str) {
-    let folder = std::env::temp_dir().join(format!("istioctl-cli-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let kubeconfig: PathBuf = folder.join("kubeconfig");
-    std::fs::write(
-        &kubeconfig,
-        "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'https://127.0.0.1:1'}}]\n\
-         contexts: [{name: a, context: {cluster: a, user: a}}]\nusers: [{name: a, user: {token: x}}]\n",
-    )
-    .unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_istioctl")).args(arguments).env("KUBECONFIG", &kubeconfig).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_istioctl")).args(arguments).env("KUBECONFIG", kubeconfig()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), text.contains(says)), (Some(code), true), "{arguments:?}: {text}");
 }

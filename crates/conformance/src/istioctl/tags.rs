@@ -77,6 +77,8 @@ fn make(case: &Case, inventory: &Inventory) -> Result<(), String> {
         revision: Revision::parse(&revision).map_err(|error| error.to_string())?,
         namespace: argument(case, "--istioNamespace").unwrap_or("istio-system").to_owned(),
         overwrite: case.args.iter().any(|argument| argument == "--overwrite"),
+        // Cases name no pods; their control planes are meant to be there.
+        force: true,
         automatic: false,
         webhook_name: None,
         labels: Default::default(),
