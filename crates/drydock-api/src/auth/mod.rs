@@ -11,6 +11,7 @@ pub mod attributes;
 pub mod authenticate;
 pub mod bootstrap;
 pub mod certificate;
+pub mod csr;
 pub mod escalation;
 #[cfg(test)]
 pub(crate) mod fixture;

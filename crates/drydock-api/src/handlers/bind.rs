@@ -6,6 +6,7 @@ use super::{Call, Response, options, respond::encoded, update::Change};
 use crate::{
     error::{ApiError, Subject},
     field::FieldError,
+    hooks::Operation,
     meta,
     schema::time,
 };
@@ -22,7 +23,8 @@ impl Call {
     /// 404, 409, 422.
     pub async fn bind(&mut self) -> Result<Response, ApiError> {
         options::check_write(&self.options, "CreateOptions", false)?;
-        let binding = self.input_of("", "v1", "Binding")?;
+        let mut binding = self.input_of("", "v1", "Binding")?;
+        meta::set(&mut binding, "namespace", self.namespace());
         let node = binding.pointer("/target/name").and_then(Value::as_str).unwrap_or_default().to_owned();
         let kind = binding.pointer("/target/kind").and_then(Value::as_str).unwrap_or_default();
         let mut errors = Vec::new();
@@ -39,6 +41,8 @@ impl Call {
         if self.name().is_empty() {
             self.attributes.info.name = name;
         }
+        let binding = self.mutate(Operation::Create, binding, None).await?;
+        self.admit(Operation::Create, Some(&binding), None).await?;
         let annotations = binding.pointer("/metadata/annotations").cloned();
         self.rewrite(|call, old| {
             let conflict = |cause: String| {
@@ -76,7 +80,7 @@ impl Call {
                 }
                 None => pod["status"]["conditions"] = json!([scheduled]),
             }
-            Ok(Change::Replace(pod))
+            Ok(Change::Admitted(pod))
         })
         .await?;
         Ok(encoded(201, self.accept.format, &created_status()))

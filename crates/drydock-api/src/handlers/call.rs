@@ -121,11 +121,10 @@ impl Call {
         object: Option<Value>,
         old: Option<&'a Value>,
     ) -> AdmissionRequest<'a> {
-        let kind = match self.attributes.info.verb.as_str() {
-            "create" => "CreateOptions",
-            "update" => "UpdateOptions",
-            "patch" => "PatchOptions",
-            _ => "DeleteOptions",
+        let kind = match operation {
+            Operation::Create => "CreateOptions",
+            Operation::Update => "UpdateOptions",
+            Operation::Delete | Operation::Connect => "DeleteOptions",
         };
         let mut options = json!({ "kind": kind, "apiVersion": "meta.k8s.io/v1" });
         if operation != Operation::Delete {
@@ -137,11 +136,6 @@ impl Call {
             }
             if !self.options.field_validation.is_empty() {
                 options["fieldValidation"] = json!(self.options.field_validation);
-            }
-            if kind == "PatchOptions"
-                && let Some(force) = self.options.force
-            {
-                options["force"] = json!(force);
             }
         }
         AdmissionRequest {

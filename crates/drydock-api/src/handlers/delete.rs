@@ -67,16 +67,18 @@ impl Call {
         for _ in 0..ATTEMPTS {
             let (revision, object) = self.stored(name)?;
             self.check_delete(name, &object, options)?;
-            self.admit_delete(name, &object, options).await?;
+            if !options.admitted {
+                self.admit_delete(name, &object, options).await?;
+            }
             let expect = Expect::Revision(revision);
             let dry_run = options.dry_run || self.options.is_dry_run();
             let written = match self.plan(&object, options) {
                 Plan::Nothing => return Ok(Deleted::Pending(object)),
-                Plan::Remove if dry_run => return Ok(Deleted::Removed(object)),
+                Plan::Remove if dry_run => return Ok(Deleted::Removed(self.resource.strategy.last_state(object))),
                 Plan::Remove => match self.api.core.store.remove(&key, expect).await {
                     Ok(written) => {
                         self.resource.strategy.removed(&self.context(), &object);
-                        let mut object = object;
+                        let mut object = self.resource.strategy.last_state(object);
                         meta::set(&mut object, "resourceVersion", written.revision.to_string());
                         return Ok(Deleted::Removed(object));
                     }

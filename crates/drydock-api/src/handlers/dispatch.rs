@@ -149,7 +149,7 @@ impl Api {
         let info = attributes.info.clone();
         if info.subresource != "log" {
             let mut warnings = Vec::new();
-            let options = serde_json::json!({ "kind": connect_kind(&info), "apiVersion": "v1" });
+            let wanted = Options::parse(parts.uri.query())?;
             let mut review = AdmissionRequest {
                 attributes: &attributes,
                 resource,
@@ -157,9 +157,9 @@ impl Api {
                 operation: Operation::Connect,
                 name: &info.name,
                 namespace: &info.namespace,
-                object: Some(options.clone()),
+                object: Some(connect_options(&info, &wanted)),
                 old_object: None,
-                options,
+                options: serde_json::Value::Null,
                 dry_run: false,
             };
             self.hooks.admission.mutate(&mut review, &mut warnings).await?;
@@ -167,6 +167,27 @@ impl Api {
         }
         self.hooks.connector.connect(&attributes, Request::from_parts(parts, body)).await
     }
+}
+
+/// The query of a connect request as the object that admission sees.
+fn connect_options(info: &RequestInfo, query: &Options) -> serde_json::Value {
+    let mut object = serde_json::json!({ "kind": connect_kind(info), "apiVersion": "v1" });
+    for key in ["stdin", "stdout", "stderr", "tty"] {
+        if matches!(query.get(key), Some("true" | "1")) {
+            object[key] = true.into();
+        }
+    }
+    if let Some(container) = query.get("container") {
+        object["container"] = container.into();
+    }
+    let command: Vec<&str> = query.raw.iter().filter(|(key, _)| key == "command").map(|(_, value)| value.as_str()).collect();
+    if !command.is_empty() {
+        object["command"] = command.into();
+    }
+    if !info.rest.is_empty() {
+        object["path"] = info.rest.join("/").into();
+    }
+    object
 }
 
 fn connect_kind(info: &RequestInfo) -> &'static str {

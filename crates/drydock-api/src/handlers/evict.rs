@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{Call, Response, bind::created_status, delete::Deleted, options, respond::encoded};
 use crate::{
     error::ApiError,
+    hooks::Operation,
     label_selector,
     meta,
     objects::Objects,
@@ -17,9 +18,12 @@ impl Call {
     /// 404, 429 when a budget forbids it.
     pub async fn evict(&mut self) -> Result<Response, ApiError> {
         options::check_write(&self.options, "CreateOptions", false)?;
-        let eviction = self.input_of("policy", "v1", "Eviction")?;
+        let mut eviction = self.input_of("policy", "v1", "Eviction")?;
+        meta::set(&mut eviction, "namespace", self.namespace());
         let name = self.name().to_owned();
         let (_, pod) = self.stored(&name)?;
+        let eviction = self.mutate(Operation::Create, eviction, None).await?;
+        self.admit(Operation::Create, Some(&eviction), None).await?;
         let phase = pod.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
         if !matches!(phase, "Succeeded" | "Failed" | "Pending") && !meta::is_deleting(&pod) {
             self.check_budgets(&pod)?;
@@ -31,6 +35,7 @@ impl Call {
             resource_version: delete.pointer("/preconditions/resourceVersion").and_then(Value::as_str).map(str::to_owned),
             dry_run: self.options.is_dry_run() || delete["dryRun"].as_array().is_some_and(|list| !list.is_empty()),
             raw: json!({ "kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1" }),
+            admitted: true,
             ..options::DeleteOptions::default()
         };
         match self.delete_named(&name, &options).await? {

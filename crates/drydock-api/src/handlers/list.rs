@@ -1,6 +1,9 @@
 //! GET of a collection: selectors, pages, versions.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use drydock_store::{Listing, Stored};
 use serde_json::{Value, json};
 
@@ -112,7 +115,7 @@ impl Call {
                 list_meta["remainingItemCount"] = json!(rest.count() + 1);
             }
         }
-        if self.resource.custom && list_meta.get("continue").is_none() {
+        if self.resource.custom && self.accept.view == View::Full && list_meta.get("continue").is_none() {
             // Lists of custom resources are encoded with the field even when it is empty.
             list_meta["continue"] = "".into();
         }
@@ -167,7 +170,11 @@ impl Call {
                 ));
             }
             View::Full | View::Discovery(_) => {
-                if !resource.custom {
+                let mut list_meta = list_meta;
+                if resource.custom {
+                    // Lists of custom resources carry the field even on the last page.
+                    crate::kinds::default(&mut list_meta, "continue", "");
+                } else {
                     for item in items.iter_mut().filter_map(Value::as_object_mut) {
                         item.shift_remove("kind");
                         item.shift_remove("apiVersion");
@@ -185,6 +192,15 @@ impl Call {
     }
 }
 
+/// Base64 of tokens; like the real server's it does not mind stray bits at the end.
+const TOKENS: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true),
+);
+
 /// Where the next page begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Token {
@@ -196,12 +212,12 @@ struct Token {
 impl Token {
     fn text(&self) -> String {
         let value = json!({ "v": "meta.k8s.io/v1", "rv": self.revision, "start": self.start });
-        URL_SAFE_NO_PAD.encode(value.to_string())
+        TOKENS.encode(value.to_string())
     }
 
     fn parse(text: &str) -> Result<Self, ApiError> {
         let invalid = |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-        let bytes = URL_SAFE_NO_PAD
+        let bytes = TOKENS
             .decode(text.trim_end_matches('='))
             .map_err(|error| invalid(format!("illegal base64 data: {error}")))?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|_| {

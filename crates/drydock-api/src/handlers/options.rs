@@ -137,6 +137,8 @@ pub struct DeleteOptions {
     pub dry_run: bool,
     /// The options as they were given, for admission.
     pub raw: Value,
+    /// Whether admission has seen the request already (an eviction).
+    pub admitted: bool,
 }
 
 /// Reads the delete options of a request: its body, else its query.
@@ -158,6 +160,7 @@ pub fn delete_options(call: &Call) -> Result<DeleteOptions, ApiError> {
         resource_version: text("/preconditions/resourceVersion"),
         dry_run: dry_run.iter().any(|value| value == "All"),
         raw: raw.clone(),
+        admitted: false,
     };
     let mut errors = Vec::new();
     if options.orphan.is_some() && !options.propagation.is_empty() {

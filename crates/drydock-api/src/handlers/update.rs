@@ -20,6 +20,8 @@ pub enum Change {
     Replace(Value),
     /// The new object and its field ownership are complete (server-side apply).
     Applied(Value),
+    /// As `Replace`, for a subresource whose own body has been through admission.
+    Admitted(Value),
 }
 
 impl Call {
@@ -85,12 +87,12 @@ impl Call {
     /// One attempt; `None` if the object changed meanwhile and it may be tried again.
     async fn try_rewrite(&mut self, revision: u64, old: &Value, change: Change) -> Result<Option<Value>, ApiError> {
         let resource = self.resource.clone();
-        let (mut object, applied) = match change {
-            Change::Replace(object) => (object, false),
-            Change::Applied(object) => (object, true),
+        let (mut object, applied, admitted) = match change {
+            Change::Replace(object) => (object, false, false),
+            Change::Applied(object) => (object, true, false),
+            Change::Admitted(object) => (object, false, true),
         };
         let pinned = self.check_preconditions(revision, old, &object)?;
-        meta::set(&mut object, "resourceVersion", revision.to_string());
         self.complete(&mut object);
         if !applied {
             // The client owns what it sent; what admission adds later is nobody's.
@@ -100,8 +102,10 @@ impl Call {
             self.api.hooks.fields.update(&resource, self.subresource(), Some(old), &mut sent, &self.manager);
             meta::set(&mut object, "managedFields", sent["metadata"]["managedFields"].take());
         }
-        let mut object = self.mutate(Operation::Update, object, Some(old)).await?;
-        self.recheck(&mut object)?;
+        if !admitted {
+            object = self.mutate(Operation::Update, object, Some(old)).await?;
+            self.recheck(&mut object)?;
+        }
         self.complete(&mut object);
         meta::carry_over(&mut object, old);
         meta::set(&mut object, "resourceVersion", revision.to_string());
@@ -114,7 +118,9 @@ impl Call {
             return Err(ApiError::invalid(self.kind_subject(meta::name(&object)), &errors));
         }
         self.warnings.extend(resource.strategy.warnings(&object, Some(old)));
-        self.admit(Operation::Update, Some(&object), Some(old)).await?;
+        if !admitted {
+            self.admit(Operation::Update, Some(&object), Some(old)).await?;
+        }
         if self.options.is_dry_run() || same(&object, old) {
             return Ok(Some(if same(&object, old) { old.clone() } else { object }));
         }
