@@ -5,6 +5,7 @@
 //! | [`message`] | what a finding is, and the catalogue of codes |
 //! | [`objects`] | the objects that are looked at |
 //! | [`analyzers`] | the checks, one per module |
+//! | [`validation`] | one custom resource alone, as the admission webhook judges it |
 //! | [`precheck`] | may a mesh be installed or upgraded here |
 
 pub mod analyzers;
@@ -12,3 +13,4 @@ pub mod message;
 pub mod objects;
 pub mod precheck;
 mod selectors;
+pub mod validation;

@@ -1,0 +1,228 @@
+//! `istiod discovery`: everything wired together, started and ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use ads::{DiscoveryServer, Limits, Registry};
+use anyhow::Context;
+use mesh::Mesh;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tonic::service::Routes;
+
+use crate::args::{Address, Discovery};
+use crate::control_plane::ControlPlane;
+use crate::debug::Debug;
+use crate::engine::{Engine, Message};
+use crate::http::{self, Pages};
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::source::{Source, Translation};
+use crate::webhook::Webhooks;
+use crate::{files, grpc, injector, validation, webhook};
+
+/// Changes that may wait for the engine before their sources pause.
+const WAITING: usize = 16_384;
+
+/// Runs until the process is asked to end.
+///
+/// # Errors
+/// What was asked for cannot be started.
+pub async fn run(options: Discovery) -> anyhow::Result<()> {
+    let settings = Settings::from_environment()?;
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tracing::info!(version = crate::version::number(), revision = %settings.revision, "istiod starts");
+    let (ending, shutdown) = watch::channel(false);
+    let (messages, inbox) = mpsc::channel(WAITING);
+
+    let mesh = Mesh::new(&options.cluster_id, &options.domain);
+    let translation = Translation::new(mesh.snapshot());
+    let engine = Engine::new(mesh, translation);
+    let with_cluster = options.registries.split(',').any(|registry| registry.trim() == "Kubernetes");
+    anyhow::ensure!(with_cluster || options.config_dir.is_some(), "without a registry, --configDir is needed");
+
+    let mut sources = 0;
+    let control_plane = if with_cluster {
+        let started = ControlPlane::start(&options, &settings, messages.clone()).await?;
+        sources += started.kinds;
+        Some(started)
+    } else {
+        let raw = mesh_config_file(&options)?;
+        let config = api::mesh_config::MeshConfig::from_json(raw)?;
+        messages.send(Message::MeshConfig(Box::new(config))).await.ok().context("the engine is gone")?;
+        None
+    };
+    if let Some(directory) = &options.config_dir {
+        files::follow(directory, messages.clone())?;
+        sources += 1;
+    }
+    drop(messages);
+    engine.run(inbox, settings.revision.label().to_owned(), sources, settings.gather)?;
+
+    let parts = Parts::new(&settings, &options, engine.clone(), control_plane.as_ref());
+    parts.serve_pages(&options, &shutdown).await?;
+    parts.serve_streams(&options, &settings, control_plane.as_ref(), &shutdown).await?;
+    if let Some(control_plane) = control_plane {
+        if let Some(listener) = bind("webhooks", options.https_addr).await? {
+            parts.serve_webhooks(listener, &settings, &control_plane, &shutdown);
+        }
+        control_plane.keep();
+    }
+
+    wait_for_signal().await?;
+    tracing::info!("ending: streams are closed, proxies connect elsewhere");
+    ending.send_replace(true);
+    engine.close();
+    let deadline = tokio::time::Instant::now() + options.shutdown_duration;
+    while !parts.registry.is_empty() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// What the ports share.
+struct Parts {
+    engine: Arc<Engine<Translation>>,
+    registry: Arc<Registry>,
+    counters: Arc<ads::counters::Counters>,
+    debug: Debug,
+    pages: Arc<Pages>,
+    webhooks: Arc<Webhooks>,
+}
+
+impl Parts {
+    fn new(settings: &Settings, options: &Discovery, engine: Arc<Engine<Translation>>, cluster: Option<&ControlPlane>) -> Self {
+        let registry = Arc::new(Registry::default());
+        let counters = Arc::new(ads::counters::Counters::default());
+        let debug = Debug {
+            authenticate: settings.authenticate_debug && cluster.is_some(),
+            namespace: options.namespace.clone(),
+            allowed: settings.debug_namespaces.clone(),
+            pod: settings.pod_name.clone(),
+        };
+        let patches = cluster.map(|c| c.webhook_counters.clone()).unwrap_or_default();
+        let (metrics, injection) = Metrics::new(counters.clone(), patches);
+        let pages = Arc::new(Pages {
+            engine: engine.clone(),
+            registry: registry.clone(),
+            debug: debug.clone(),
+            debug_pages: settings.debug_pages,
+            authenticator: cluster.map(|c| c.authenticator.clone()),
+            metrics,
+            injector_ready: AtomicBool::new(cluster.is_none() || !settings.inject),
+        });
+        let namespaces = engine.clone();
+        let webhooks = Arc::new(Webhooks {
+            injector: arc_swap::ArcSwapOption::empty(),
+            namespaces: Box::new(move |name| namespaces.snapshot().namespace(name).map(|ns| ns.meta.annotations.clone())),
+            validate: Box::new(validation::validate),
+            metrics: injection,
+        });
+        Self { engine, registry, counters, debug, pages, webhooks }
+    }
+
+    async fn serve_pages(&self, options: &Discovery, shutdown: &watch::Receiver<bool>) -> anyhow::Result<()> {
+        for (what, address) in [("readiness", options.http_addr), ("monitoring", options.monitoring_addr)] {
+            if let Some(listener) = bind(what, address).await? {
+                tokio::spawn(http::serve(listener, http::router(self.pages.clone()), shutdown.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn serve_streams(
+        &self,
+        options: &Discovery,
+        settings: &Settings,
+        cluster: Option<&ControlPlane>,
+        shutdown: &watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let source = Arc::new(Source {
+            engine: self.engine.clone(),
+            registry: self.registry.clone(),
+            debug: self.debug.clone(),
+            check_identity: settings.check_identity,
+        });
+        let discovery = DiscoveryServer::new(source, Limits::default(), self.registry.clone(), self.counters.clone());
+        let mut server = grpc::Server {
+            routes: Routes::new(discovery),
+            gate: None,
+            max_age: options.max_connection_age,
+            shutdown: shutdown.clone(),
+        };
+        if let Some(listener) = bind("discovery without TLS", options.grpc_addr).await? {
+            tokio::spawn(server.clone().plaintext(listener));
+        }
+        let Some(cluster) = cluster else { return Ok(()) };
+        if let Some(listener) = bind("discovery with TLS", options.secure_grpc_addr).await? {
+            if settings.sign {
+                let service = ca::service::CertificateService::new(cluster.authority.clone(), cluster.authenticator.clone());
+                server.routes = server.routes.add_service(service.into_server());
+            }
+            if settings.authenticate {
+                server.gate = Some(grpc::Gate::new(cluster.authenticator.clone(), Some(cluster.access.clone())));
+            }
+            let tls = ca::tls::server_config(cluster.serving.certificate.clone(), Some(cluster.serving.clients.clone()));
+            tokio::spawn(server.tls(listener, tls));
+        }
+        Ok(())
+    }
+
+    fn serve_webhooks(
+        &self,
+        listener: TcpListener,
+        settings: &Settings,
+        cluster: &ControlPlane,
+        shutdown: &watch::Receiver<bool>,
+    ) {
+        let tls = ca::tls::server_config(cluster.serving.certificate.clone(), None);
+        let router = webhook::router(self.webhooks.clone()).merge(http::readiness(self.pages.clone()));
+        tokio::spawn(http::serve_tls(listener, tls, router, shutdown.clone()));
+        if settings.inject {
+            let pages = self.pages.clone();
+            tokio::spawn(injector::keep(
+                self.webhooks.clone(),
+                cluster.injector.clone(),
+                cluster.mesh_config.clone(),
+                settings.clone(),
+                cluster.native_sidecars,
+                move || pages.injector_ready.store(true, Relaxed),
+            ));
+        }
+    }
+}
+
+async fn bind(what: &str, address: Address) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} for {what}"))?;
+    tracing::info!(%address, what, "listening");
+    Ok(Some(listener))
+}
+
+/// The mesh configuration file as JSON; nothing if there is no such file.
+pub fn mesh_config_file(options: &Discovery) -> anyhow::Result<Value> {
+    match std::fs::read_to_string(&options.mesh_config) {
+        Ok(text) => mesh_config_text(&text).with_context(|| format!("--meshConfig {}", options.mesh_config.display())),
+        Err(_) => Ok(Value::Null),
+    }
+}
+
+/// A mesh configuration's YAML as JSON.
+pub fn mesh_config_text(text: &str) -> anyhow::Result<Value> {
+    if text.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    Ok(serde_saphyr::from_str(text)?)
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

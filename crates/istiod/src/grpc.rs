@@ -1,0 +1,203 @@
+//! Ports 15010 and 15012: HTTP/2 connections, who is at their other end, and the services behind them.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ads::Peer;
+use ca::{Authenticator, Credentials};
+use futures::StreamExt;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::metadata::MetadataMap;
+use tonic::service::Routes;
+use tonic::transport::server::Connected;
+use tower::ServiceExt;
+
+use cluster::access::Access;
+
+/// Reviews of tokens under way at one time; further connections wait their turn.
+const REVIEWS: usize = 64;
+/// Pings keep dead connections from staying.
+const PING: Duration = Duration::from_secs(30);
+/// How long a ping may stay unanswered.
+const PONG: Duration = Duration::from_secs(10);
+/// Requests open on one connection at one time: a proxy has one stream, and asks for certificates.
+const REQUESTS: u32 = 64;
+
+/// Serves the routes.
+#[derive(Clone)]
+pub struct Server {
+    /// Discovery, and on the TLS port certificates.
+    pub routes: Routes,
+    /// Who is who on the TLS port; `None` believes everybody.
+    pub gate: Option<Gate>,
+    /// Connections are asked to move elsewhere at this age, spread by a tenth.
+    pub max_age: Option<Duration>,
+    /// Set when the process ends.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+/// Establishes identities before anything of a request is read.
+#[derive(Clone)]
+pub struct Gate {
+    authenticator: Arc<Authenticator>,
+    access: Option<Arc<Access>>,
+    turns: Arc<Semaphore>,
+}
+
+impl Gate {
+    /// By certificates and tokens; `access` says who may read secrets.
+    pub fn new(authenticator: Arc<Authenticator>, access: Option<Arc<Access>>) -> Self {
+        Self { authenticator, access, turns: Arc::new(Semaphore::new(REVIEWS)) }
+    }
+
+    async fn admit(&self, address: Option<SocketAddr>, credentials: &Credentials) -> Result<Peer, Status> {
+        let turn = self.turns.acquire().await.map_err(|_| Status::unavailable("shutting down"))?;
+        let caller = self.authenticator.authenticate(credentials).await?;
+        let mut readable_secrets = None;
+        if let (Some(access), Some(identity)) = (&self.access, caller.identities.first()) {
+            match access.may_read_secrets(identity.namespace(), identity.service_account()).await {
+                Ok(true) => readable_secrets = Some(identity.namespace().to_owned()),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%identity, %error, "access to secrets not checked; none are given"),
+            }
+        }
+        drop(turn);
+        let identities = caller.identities.iter().map(ToString::to_string).collect();
+        Ok(Peer { address, identities, authenticated: true, readable_secrets })
+    }
+}
+
+impl Server {
+    /// Accepts plaintext connections until shutdown.
+    pub async fn plaintext(self, listener: TcpListener) {
+        let mut shutdown = self.shutdown.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = shutdown.wait_for(|ending| *ending) => return,
+            };
+            match accepted {
+                Ok((connection, address)) => {
+                    let _ = connection.set_nodelay(true);
+                    tokio::spawn(self.clone().connection(connection, Some(address)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    /// Accepts TLS connections until shutdown.
+    pub async fn tls(self, listener: TcpListener, config: Arc<rustls::ServerConfig>) {
+        let mut connections = std::pin::pin!(ca::accept::incoming(listener, config, ca::accept::Limits::default()));
+        let mut shutdown = self.shutdown.clone();
+        loop {
+            let connection = tokio::select! {
+                connection = connections.next() => connection,
+                _ = shutdown.wait_for(|ending| *ending) => return,
+            };
+            match connection {
+                Some(Ok(connection)) => {
+                    let address = connection.get_ref().0.peer_addr().ok();
+                    tokio::spawn(self.clone().connection(connection, address));
+                }
+                Some(Err(error)) => tracing::info!(%error, "TLS connection not accepted"),
+                None => return,
+            }
+        }
+    }
+
+    async fn connection<I>(self, io: I, address: Option<SocketAddr>)
+    where
+        I: AsyncRead + AsyncWrite + Connected<ConnectInfo: PeerCertificates> + Unpin + Send + 'static,
+    {
+        let info = io.connect_info();
+        let (max_age, mut shutdown) = (self.max_age, self.shutdown.clone());
+        let service = hyper::service::service_fn(move |request| self.clone().request(request, info.clone(), address));
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).keep_alive_interval(Some(PING)).keep_alive_timeout(PONG);
+        builder.max_concurrent_streams(REQUESTS).initial_stream_window_size(1 << 18).initial_connection_window_size(1 << 20);
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+        let age = async {
+            match max_age {
+                Some(age) => tokio::time::sleep(spread(age, address)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = connection.as_mut() => return log_end(address, ended),
+            () = age => {}
+            _ = shutdown.wait_for(|ending| *ending) => {}
+        }
+        // No new requests; open streams get a moment to end, then the proxy connects elsewhere.
+        connection.as_mut().graceful_shutdown();
+        if let Ok(ended) = tokio::time::timeout(Duration::from_secs(10), connection).await {
+            log_end(address, ended);
+        }
+    }
+
+    async fn request<C: PeerCertificates>(
+        self,
+        request: http::Request<Incoming>,
+        info: C,
+        address: Option<SocketAddr>,
+    ) -> Result<http::Response<Body>, Infallible> {
+        let (mut parts, body) = request.into_parts();
+        let peer = match &self.gate {
+            Some(gate) => {
+                let metadata = MetadataMap::from_headers(parts.headers.clone());
+                gate.admit(address, &Credentials::new(info.certificates(), &metadata)).await
+            }
+            None => Ok(Peer { address, ..Peer::default() }),
+        };
+        match peer {
+            Ok(peer) => parts.extensions.insert(peer),
+            Err(status) => {
+                tracing::info!(peer = ?address, %status, "request refused");
+                return Ok(status.into_http());
+            }
+        };
+        parts.extensions.insert(info);
+        let request = http::Request::from_parts(parts, Body::new(body));
+        self.routes.oneshot(request).await
+    }
+}
+
+/// Certificates that a connection brought.
+pub trait PeerCertificates: Clone + Send + Sync + 'static {
+    /// The verified chain, if there is one.
+    fn certificates(&self) -> Option<Arc<Vec<rustls::pki_types::CertificateDer<'static>>>>;
+}
+
+impl PeerCertificates for tonic::transport::server::TcpConnectInfo {
+    fn certificates(&self) -> Option<Arc<Vec<rustls::pki_types::CertificateDer<'static>>>> {
+        None
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> PeerCertificates for tonic::transport::server::TlsConnectInfo<T> {
+    fn certificates(&self) -> Option<Arc<Vec<rustls::pki_types::CertificateDer<'static>>>> {
+        self.peer_certs()
+    }
+}
+
+/// Up to a tenth more, by the peer's port, so that proxies which came together do not leave together.
+fn spread(age: Duration, address: Option<SocketAddr>) -> Duration {
+    age + age * (u32::from(address.map_or(0, |a| a.port())) % 100) / 1000
+}
+
+fn log_end(address: Option<SocketAddr>, ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(peer = ?address, %error, "connection ended");
+    }
+}

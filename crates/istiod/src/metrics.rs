@@ -1,0 +1,150 @@
+//! The metrics page, under the names that dashboards of Istio use (revisions.md §11.4).
+//!
+//! Counters keep Istio's names, which lack the `_total` that OpenMetrics asks for, so the page is written in
+//! Prometheus' text format.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use ads::counters::{Counters, Histogram, PerKind};
+use ads::{Registry, kinds};
+
+use crate::engine::{Engine, Translate};
+use crate::version;
+use crate::webhook::InjectionMetrics;
+
+/// Where the numbers come from.
+pub struct Metrics {
+    started: Instant,
+    ads: Arc<Counters>,
+    webhooks: Arc<cluster::webhooks::Counters>,
+    injection: prometheus_client::registry::Registry,
+}
+
+impl Metrics {
+    /// The page over these numbers, and the injector's own.
+    pub fn new(ads: Arc<Counters>, webhooks: Arc<cluster::webhooks::Counters>) -> (Self, InjectionMetrics) {
+        let mut injection = prometheus_client::registry::Registry::default();
+        let counters = InjectionMetrics::register(&mut injection);
+        (Self { started: Instant::now(), ads, webhooks, injection }, counters)
+    }
+
+    /// The page.
+    pub fn render<T: Translate>(&self, engine: &Engine<T>, registry: &Registry) -> String {
+        let mut page = Page::default();
+        let version = version::number();
+        page.family("istio_build", "gauge", "Version of this build");
+        page.sample("istio_build", &[("component", "pilot"), ("tag", &version)], 1.0);
+        page.family("pilot_info", "gauge", "Version of this control plane");
+        page.sample("pilot_info", &[("version", &version)], 1.0);
+        page.single("istiod_uptime_seconds", "gauge", "Time since start", self.started.elapsed().as_secs_f64());
+        self.streams(&mut page, registry);
+        let snapshot = engine.snapshot();
+        page.single("pilot_services", "gauge", "Services known", snapshot.services().len() as f64);
+        page.single("pilot_virt_services", "gauge", "VirtualServices known", snapshot.virtual_services.iter().count() as f64);
+        page.single("pilot_proxy_classes", "gauge", "Classes of connected proxies", engine.classes() as f64);
+        let counters = &engine.counters;
+        page.family("pilot_inbound_updates", "counter", "Changes of objects received");
+        page.sample("pilot_inbound_updates", &[("type", "config")], load(&counters.config_events));
+        page.sample("pilot_inbound_updates", &[("type", "svc")], load(&counters.registry_events));
+        page.single("pilot_push_batches", "counter", "Batches of changes worked on", load(&counters.batches));
+        page.single("pilot_unreadable_objects", "counter", "Objects left out because they cannot be read", load(&counters.unreadable));
+        page.single("pilot_push_busy_seconds", "counter", "Time spent on changes", load(&counters.busy_micros) / 1e6);
+        let name = [("name", "sidecar-injector.istio.io")];
+        page.family("webhook_patch_attempts_total", "counter", "Attempts to write a webhook configuration");
+        page.sample("webhook_patch_attempts_total", &name, load(&self.webhooks.attempts));
+        page.family("webhook_patch_failures_total", "counter", "Failed attempts to write a webhook configuration");
+        page.sample("webhook_patch_failures_total", &name, load(&self.webhooks.failures));
+        page.text + &self.injection()
+    }
+
+    fn streams(&self, page: &mut Page, registry: &Registry) {
+        page.family("pilot_xds", "gauge", "Connected clients by version");
+        let mut versions: BTreeMap<String, usize> = BTreeMap::new();
+        for connection in registry.connections() {
+            *versions.entry(connection.info.istio_version.clone()).or_default() += 1;
+        }
+        for (version, count) in &versions {
+            page.sample("pilot_xds", &[("version", version)], *count as f64);
+        }
+        page.per_kind("pilot_xds_pushes", "Responses sent", &self.ads.pushes);
+        page.per_kind("pilot_total_xds_rejects", "Responses rejected by proxies", &self.ads.rejects);
+        page.per_kind("pilot_xds_expired_nonce", "Answers to responses that were not the last", &self.ads.expired_nonces);
+        page.single("pilot_xds_refused", "counter", "Streams refused", load(&self.ads.refused));
+        page.histogram("pilot_proxy_convergence_time", "Seconds from a change to its sending", &self.ads.convergence);
+        page.histogram("pilot_xds_config_size_bytes", "Size of responses", &self.ads.sizes);
+    }
+
+    fn injection(&self) -> String {
+        let mut text = String::new();
+        if prometheus_client::encoding::text::encode(&mut text, &self.injection).is_err() {
+            return String::new();
+        }
+        // The text format proper has no end marker.
+        text.trim_end().trim_end_matches("# EOF").to_owned()
+    }
+}
+
+fn load(number: &AtomicU64) -> f64 {
+    number.load(Relaxed) as f64
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escape(value))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.text, "{name}{labels} {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn per_kind(&mut self, name: &str, help: &str, numbers: &PerKind) {
+        self.family(name, "counter", help);
+        for (rank, number) in numbers.iter().enumerate() {
+            self.sample(name, &[("type", kinds::short_name_of_rank(rank))], load(number));
+        }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.family(name, "histogram", help);
+        let (bounds, counts, sum) = histogram.read();
+        let mut total = 0;
+        for (at, count) in counts.iter().enumerate() {
+            total += count;
+            let bound = bounds.get(at).map_or_else(|| "+Inf".to_owned(), ToString::to_string);
+            self.sample(&format!("{name}_bucket"), &[("le", &bound)], total as f64);
+        }
+        self.sample(&format!("{name}_sum"), &[], sum);
+        self.sample(&format!("{name}_count"), &[], total as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_prometheus_text() {
+        let mut page = Page::default();
+        page.family("a", "gauge", "help");
+        page.sample("a", &[("v", "x\"y")], 1.0);
+        page.single("b", "counter", "help", 2.5);
+        assert_eq!(page.text, "# HELP a help\n# TYPE a gauge\na{v=\"x\\\"y\"} 1\n# HELP b help\n# TYPE b counter\nb 2.5\n");
+    }
+}

@@ -1,0 +1,128 @@
+//! The environment that the charts set (revisions.md §11.5).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use revision::name::Revision;
+
+/// What the environment says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Own revision (`REVISION`).
+    pub revision: Revision,
+    /// Own pod (`POD_NAME`), which is the identity in elections.
+    pub pod_name: String,
+    /// Whether to run for election at all (`ENABLE_LEADER_ELECTION`).
+    pub leader_election: bool,
+    /// Whether to inject (`INJECT_ENABLED`).
+    pub inject: bool,
+    /// Whether to keep the injector's webhooks (`INJECTION_WEBHOOK_CONFIG_NAME` not empty).
+    pub patch_injector: bool,
+    /// Whether to keep the validator's webhooks (`VALIDATION_WEBHOOK_CONFIG_NAME` not empty).
+    pub patch_validator: bool,
+    /// `ENABLE_NATIVE_SIDECARS`.
+    pub native_sidecars: String,
+    /// Further names of istiod's certificate (`ISTIOD_CUSTOM_HOST`).
+    pub custom_hosts: Vec<String>,
+    /// Whether to sign certificates (`ENABLE_CA_SERVER`).
+    pub sign: bool,
+    /// Directory of a plugged-in authority (`ROOT_CA_DIR`).
+    pub root_ca_directory: PathBuf,
+    /// Whether streams must be authenticated (`XDS_AUTH`).
+    pub authenticate: bool,
+    /// Whether a stream's node must fit its identity (`PILOT_ENABLE_XDS_IDENTITY_CHECK`).
+    pub check_identity: bool,
+    /// Whether debug questions need an identity (`ENABLE_DEBUG_ENDPOINT_AUTH`).
+    pub authenticate_debug: bool,
+    /// Namespaces besides the system's that may ask about every proxy (`DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES`).
+    pub debug_namespaces: Vec<String>,
+    /// Whether debug pages are served at all (`ENABLE_DEBUG_ON_HTTP`).
+    pub debug_pages: bool,
+    /// Extra mesh ConfigMap (`SHARED_MESH_CONFIG`).
+    pub shared_mesh_config: Option<String>,
+    /// Audiences of tokens (`TOKEN_AUDIENCES`).
+    pub audiences: Vec<String>,
+    /// Which rules proxies must comply with (`COMPLIANCE_POLICY`).
+    pub compliance_policy: String,
+    /// How long changes are gathered before they are worked on (`PILOT_DEBOUNCE_AFTER`). Zero, the default here,
+    /// means at once: what arrives while one change is worked on is gathered anyway.
+    pub gather: Duration,
+}
+
+impl Settings {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// `REVISION` is not a valid name.
+    pub fn from_environment() -> anyhow::Result<Self> {
+        Self::from(|name| std::env::var(name).ok())
+    }
+
+    fn from(get: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let flag = |name: &str, otherwise: bool| match get(name).as_deref() {
+            Some("true" | "1" | "t" | "T" | "TRUE" | "True") => true,
+            Some("false" | "0" | "f" | "F" | "FALSE" | "False") => false,
+            _ => otherwise,
+        };
+        let list = |name: &str| -> Vec<String> {
+            let text = get(name).unwrap_or_default();
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        };
+        let present = |name: &str| get(name).is_none_or(|value| !value.is_empty());
+        let revision = match get("REVISION").filter(|name| !name.is_empty()) {
+            Some(name) => Revision::parse(&name)?,
+            None => Revision::unnamed(),
+        };
+        let audiences = list("TOKEN_AUDIENCES");
+        Ok(Self {
+            revision,
+            pod_name: get("POD_NAME").filter(|name| !name.is_empty()).unwrap_or_else(|| format!("istiod-{}", std::process::id())),
+            leader_election: flag("ENABLE_LEADER_ELECTION", true),
+            inject: flag("INJECT_ENABLED", true),
+            patch_injector: present("INJECTION_WEBHOOK_CONFIG_NAME"),
+            patch_validator: present("VALIDATION_WEBHOOK_CONFIG_NAME"),
+            native_sidecars: get("ENABLE_NATIVE_SIDECARS").unwrap_or_else(|| "auto".to_owned()),
+            custom_hosts: list("ISTIOD_CUSTOM_HOST"),
+            sign: flag("ENABLE_CA_SERVER", true),
+            root_ca_directory: get("ROOT_CA_DIR").unwrap_or_else(|| "/etc/cacerts".to_owned()).into(),
+            authenticate: flag("XDS_AUTH", true),
+            check_identity: flag("PILOT_ENABLE_XDS_IDENTITY_CHECK", true),
+            authenticate_debug: flag("ENABLE_DEBUG_ENDPOINT_AUTH", true),
+            debug_namespaces: list("DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES"),
+            debug_pages: flag("ENABLE_DEBUG_ON_HTTP", true),
+            shared_mesh_config: get("SHARED_MESH_CONFIG").filter(|name| !name.is_empty()),
+            audiences: if audiences.is_empty() { vec![api::names::TOKEN_AUDIENCE.to_owned()] } else { audiences },
+            compliance_policy: get("COMPLIANCE_POLICY").unwrap_or_default(),
+            gather: get("PILOT_DEBOUNCE_AFTER")
+                .and_then(|text| text.parse::<jiff::SignedDuration>().ok())
+                .and_then(|span| Duration::try_from(span).ok())
+                .unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn check(text: &str) -> Settings {
+        let get = |name: &str| text.split(' ').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=').map(str::to_owned));
+        Settings::from(get).unwrap()
+    }
+
+    #[test]
+    fn defaults_are_istios() {
+        let settings = check("");
+        assert!(settings.revision.is_unnamed() && settings.leader_election && settings.patch_injector);
+        assert_eq!(settings.audiences, ["istio-ca"]);
+    }
+
+    #[test]
+    fn the_environment_decides() {
+        let settings = check("REVISION=canary INJECTION_WEBHOOK_CONFIG_NAME= XDS_AUTH=false ISTIOD_CUSTOM_HOST=a,b");
+        assert_eq!(settings.revision.label(), "canary");
+        assert!(!settings.patch_injector && !settings.authenticate);
+        assert_eq!(settings.custom_hosts, ["a", "b"]);
+    }
+}

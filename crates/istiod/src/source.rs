@@ -1,0 +1,191 @@
+//! Who may open which stream, and what it is owed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ads::source::Answer;
+use ads::{Opened, Peer, ProxyInfo, Question, Refusal, Registry, View, kinds};
+use ca::SpiffeId;
+use mesh::{Input, Kind, Resolution, SecretReader, Snapshot, Update};
+use tokio::sync::watch;
+use translate::{ClassId, Generator, Proxy};
+use xds::envoy::config::core::v3::Node;
+use xds::google::protobuf::value;
+use xds::resource::ResourceSet;
+
+use crate::debug::{Asker, Debug};
+use crate::engine::{Engine, Translate};
+
+/// Metadata value of clients that only ask questions.
+const QUESTIONS: &str = "event";
+
+/// Translation, as the engine wants it.
+#[derive(Debug)]
+pub struct Translation(Generator);
+
+impl Translation {
+    /// Over a mesh that knows nothing yet.
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self(Generator::new(snapshot))
+    }
+}
+
+impl Translate for Translation {
+    type Proxy = Proxy;
+    type Class = ClassId;
+
+    fn open(&mut self, proxy: &Proxy) -> ClassId {
+        let class = proxy.class(self.0.snapshot());
+        self.0.open(class)
+    }
+
+    fn close(&mut self, class: ClassId) {
+        self.0.close(class);
+    }
+
+    /// A class follows the proxy's pod, its node, and the services whose slices may name it.
+    fn reclassifies(&self, proxy: &Proxy, update: &Update) -> bool {
+        let own = |namespace: &Arc<str>| *namespace == proxy.namespace;
+        update.changed.iter().any(|input| match input {
+            Input::Kind(Kind::Node) | Input::Services | Input::Service(_) => true,
+            Input::InNamespace(Kind::Pod, namespace) => own(namespace),
+            Input::Endpoints(key) => update
+                .snapshot
+                .service(key)
+                .is_none_or(|s| s.resolution == Resolution::Passthrough || (s.selector.is_empty() && own(&key.namespace))),
+            _ => false,
+        })
+    }
+
+    fn update(&mut self, update: &Update) -> BTreeSet<ClassId> {
+        self.0.update(update).into_iter().map(|(class, _)| class).collect()
+    }
+
+    fn sets(&mut self, class: ClassId) -> BTreeMap<Arc<str>, Arc<ResourceSet>> {
+        self.0.sets(class).into_iter().map(|(kind, set)| (kinds::intern(kind.type_url()), set)).collect()
+    }
+}
+
+/// The source of all streams.
+pub struct Source {
+    /// Where views come from.
+    pub engine: Arc<Engine<Translation>>,
+    /// Who is connected.
+    pub registry: Arc<Registry>,
+    /// What may be asked.
+    pub debug: Debug,
+    /// Whether a node message must fit the identity that was proved.
+    pub check_identity: bool,
+}
+
+impl ads::Source for Source {
+    fn open(&self, node: &Node, peer: &Peer) -> Result<Opened, Refusal> {
+        if metadata(node, "GENERATOR") == QUESTIONS {
+            return Ok(self.asker(node));
+        }
+        if !self.engine.is_ready() {
+            return Err(Refusal::Unavailable("the control plane has not read everything yet; try again".to_owned()));
+        }
+        let mut proxy = Proxy::of_node(node).map_err(|error| Refusal::InvalidArgument(error.to_string()))?;
+        if peer.authenticated && self.check_identity {
+            check_identity(&proxy, peer)?;
+        }
+        let readable = peer.readable_secrets.as_deref().filter(|namespace| *namespace == &*proxy.namespace);
+        proxy.secrets = readable.map(SecretReader::of_verified_namespace);
+        let info = ProxyInfo {
+            proxy_id: proxy.id.clone(),
+            proxy_type: node.id.split('~').next().unwrap_or_default().to_owned(),
+            namespace: proxy.namespace.to_string(),
+            cluster_id: proxy.cluster.to_string(),
+            istio_version: proxy.version.clone(),
+            is_proxy: true,
+        };
+        Ok(Opened { view: self.engine.follow(proxy), info })
+    }
+
+    fn answer(&self, question: &Question<'_>) -> Option<Result<Answer, Refusal>> {
+        if !question.type_url.starts_with(kinds::DEBUG_PREFIX) {
+            return None;
+        }
+        Some(self.debug.asker(question.peer).and_then(|asker: Asker| {
+            self.debug.answer(&self.registry, question.type_url, question.names, &asker)
+        }))
+    }
+}
+
+impl Source {
+    /// A stream that gets no configuration.
+    fn asker(&self, node: &Node) -> Opened {
+        let (sender, view) = watch::channel(Arc::new(View::new(BTreeMap::new(), SystemTime::now())));
+        // The stream ends when its sender does; nothing is ever sent on this one.
+        let registry = self.registry.clone();
+        tokio::spawn(async move {
+            sender.closed().await;
+            drop(registry);
+        });
+        let info = ProxyInfo {
+            proxy_id: node.id.split('~').nth(2).unwrap_or(&node.id).to_owned(),
+            istio_version: metadata(node, "ISTIO_VERSION"),
+            is_proxy: false,
+            ..ProxyInfo::default()
+        };
+        Opened { view, info }
+    }
+}
+
+/// One of the proved identities must be in the namespace, and if it says so, of the account, that the node claims
+/// (control-plane.md §1.10).
+fn check_identity(proxy: &Proxy, peer: &Peer) -> Result<(), Refusal> {
+    let fits = |id: &SpiffeId| {
+        id.namespace() == &*proxy.namespace
+            && proxy.service_account.as_ref().is_none_or(|account| id.service_account() == &**account)
+    };
+    if peer.identities.iter().filter_map(|id| id.parse().ok()).any(|id| fits(&id)) {
+        return Ok(());
+    }
+    Err(Refusal::PermissionDenied(format!(
+        "node {} claims namespace {} and account {}, but the connection proved {}",
+        proxy.id,
+        proxy.namespace,
+        proxy.service_account.as_deref().unwrap_or("any"),
+        peer.identities.join(", ")
+    )))
+}
+
+fn metadata(node: &Node, key: &str) -> String {
+    match node.metadata.as_ref().and_then(|m| m.fields.get(key)).and_then(|v| v.kind.as_ref()) {
+        Some(value::Kind::StringValue(text)) => text.clone(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn check(claimed: (&str, &str), proved: &str, allowed: bool) {
+        let text = |text: &str| xds::google::protobuf::Value { kind: Some(value::Kind::StringValue(text.to_owned())) };
+        let fields = BTreeMap::from([
+            ("NAMESPACE".to_owned(), text(claimed.0)),
+            ("SERVICE_ACCOUNT".to_owned(), text(claimed.1)),
+        ]);
+        let node = Node {
+            id: format!("sidecar~10.0.0.1~pod.{0}~{0}.svc.cluster.local", claimed.0),
+            metadata: Some(xds::google::protobuf::Struct { fields }),
+            ..Node::default()
+        };
+        let peer = Peer { identities: vec![proved.to_owned()], authenticated: true, ..Peer::default() };
+        assert_eq!(check_identity(&Proxy::of_node(&node).unwrap(), &peer).is_ok(), allowed);
+    }
+
+    #[test]
+    fn a_node_must_be_who_it_proved_to_be() {
+        check(("a", "b"), "spiffe://cluster.local/ns/a/sa/b", true);
+        check(("a", ""), "spiffe://cluster.local/ns/a/sa/b", true);
+        check(("a", "b"), "spiffe://cluster.local/ns/a/sa/c", false);
+        check(("a", "b"), "spiffe://cluster.local/ns/c/sa/b", false);
+        check(("a", "b"), "nonsense", false);
+    }
+}
