@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::bootstrap::{self, Options};
@@ -85,12 +86,14 @@ pub async fn run(arguments: Arguments, env: Environment) -> anyhow::Result<()> {
     prepared
         .start_status(&mut tasks, send_orders, &ending, workload, &relay)
         .await?;
+    let signals = Signals::listen()?;
     let envoy = prepared.start_envoy(&arguments)?;
     let result = Running {
         prepared: &prepared,
         envoy,
         orders,
         ending,
+        signals,
     }
     .until_end()
     .await;
@@ -418,13 +421,34 @@ struct Running<'a> {
     envoy: Envoy,
     orders: mpsc::Receiver<Order>,
     ending: watch::Sender<bool>,
+    signals: Signals,
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 impl Running<'_> {
     async fn until_end(mut self) -> anyhow::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let mut drained = false;
         loop {
             tokio::select! {
@@ -444,8 +468,7 @@ impl Running<'_> {
                     }
                     _ => return self.end("told to quit").await,
                 },
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                () = self.signals.next() => break,
             }
         }
         if drained {
@@ -480,11 +503,12 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Waits, but not longer than Envoy lives, nor after an order to quit.
+    /// Waits, but not longer than Envoy lives, nor after an order to quit or a second signal.
     async fn pause(&mut self, time: Duration) -> bool {
         tokio::select! {
             () = tokio::time::sleep(time) => true,
             _ = self.envoy.ended() => false,
+            () = self.signals.next() => false,
             () = quit(&mut self.orders) => false,
         }
     }

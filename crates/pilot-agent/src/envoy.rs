@@ -217,7 +217,8 @@ impl Admin {
     }
 }
 
-/// Sums `listener.<address>.downstream_cx_active`, without internal listeners, per-worker values and `own_ports`.
+/// Sums `listener.<address>.downstream_cx_active`, without internal and administration listeners, per-worker values and
+/// `own_ports`.
 pub fn active_connections(stats: &str, own_ports: &[u16]) -> Option<u64> {
     let own: Vec<String> = own_ports.iter().map(|p| format!("_{p}.")).collect();
     let mut found = None;
@@ -229,6 +230,8 @@ pub fn active_connections(stats: &str, own_ports: &[u16]) -> Option<u64> {
         let counts = name.starts_with("listener.")
             && !name.contains("worker_")
             && !name.starts_with("listener.envoy_internal_")
+            // The connection that asks.
+            && !name.starts_with("listener.admin.")
             && !own.iter().any(|port| name.contains(port));
         if let (true, Ok(value)) = (counts, value.trim().parse::<u64>()) {
             *found.get_or_insert(0) += value;
@@ -268,6 +271,7 @@ http.outbound_0.0.0.0_80;.downstream_cx_active: 7
 listener.0.0.0.0_15006.downstream_cx_active: 2
 listener.0.0.0.0_15006.worker_0.downstream_cx_active: 2
 listener.0.0.0.0_8443.downstream_cx_active: 3
+listener.admin.downstream_cx_active: 1
 listener.0.0.0.0_15021.downstream_cx_active: 1
 listener.envoy_internal_connect_originate.downstream_cx_active: 5
 ";

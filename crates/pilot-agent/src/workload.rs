@@ -9,8 +9,8 @@ use std::time::Duration;
 use ca::SpiffeId;
 use ca::request::{KeyKind, Request};
 use jiff::Timestamp;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use xds::istio::v1::auth::IstioCertificateRequest;
@@ -50,6 +50,16 @@ impl Workload {
             not_after,
             key_pem,
         })
+    }
+
+    fn key_fits(&self) -> bool {
+        let leaf = CertificateDer::from_pem_slice(self.chain_pem.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes());
+        let (Ok(leaf), Ok(key)) = (leaf, key) else { return false };
+        let Ok(key) = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key) else {
+            return false;
+        };
+        rustls::sign::CertifiedKey::new(vec![leaf], key).keys_match().is_ok()
     }
 
     /// Private key, PEM. For Envoy and for TLS only; never for a log.
@@ -241,7 +251,13 @@ impl Files {
 
     fn read(&self) -> Result<Workload, String> {
         let text = |path: &Path| std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()));
-        Workload::new(text(&self.chain)?, text(&self.key)?, text(&self.root)?)
+        let workload = Workload::new(text(&self.chain)?, text(&self.key)?, text(&self.root)?)?;
+        // Two files are not replaced in one step: a key without its certificate is one that is being swapped.
+        if workload.key_fits() {
+            Ok(workload)
+        } else {
+            Err(format!("{} is not the key of the certificate", self.key.display()))
+        }
     }
 
     /// Publishes the files, and again whenever they change.

@@ -102,7 +102,6 @@ impl Istiod {
             .add_service(ca)
             .add_service(AggregatedDiscoveryServiceServer::new(discovery))
             .serve_with_incoming(ca::accept::incoming(listener, tls, ca::accept::Limits::default()));
-        assert!(self.ttl > Duration::ZERO);
         self.running = Some(tokio::spawn(async move { drop(serving.await) }));
     }
 
@@ -116,6 +115,21 @@ impl Istiod {
     /// What the listener answers from now on.
     pub fn answer(&self, body: &str) {
         self.body.send_replace(body.to_owned());
+    }
+
+    /// Puts a certificate for service account `name` into `directory`, as an operator would mount it.
+    pub fn write_certificate(&self, directory: &std::path::Path, name: &str) {
+        let id: ca::SpiffeId = format!("spiffe://cluster.local/ns/test-ns/sa/{name}").parse().unwrap();
+        let request = ca::request::Request::new(&id, ca::request::KeyKind::EcdsaP256).unwrap();
+        let authority = self.authority.load();
+        let issued = authority
+            .issue(&request.csr_pem, &id, Some(self.ttl), Timestamp::now())
+            .unwrap();
+        std::fs::create_dir_all(directory).unwrap();
+        // Key first: between the two the pair does not fit, and the last good one stays.
+        std::fs::write(directory.join("key.pem"), &request.key_pem).unwrap();
+        std::fs::write(directory.join("cert-chain.pem"), &issued.chain[0]).unwrap();
+        std::fs::write(directory.join("root-cert.pem"), &issued.chain[1]).unwrap();
     }
 
     pub fn issued(&self) -> Issued {

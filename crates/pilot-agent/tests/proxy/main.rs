@@ -103,3 +103,46 @@ async fn a_drain_order_ends_at_once_on_sigterm() {
     // Without the order the drain alone takes terminationDrainDuration, 5 seconds.
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_exit_on_zero_connections_clients_finish_first() {
+    let Some(envoy) = pod::envoy() else { return };
+    let istiod = Istiod::start(Duration::from_secs(3600)).await;
+    let env = [
+        ("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "true"),
+        ("MINIMUM_DRAIN_DURATION", "1s"),
+    ];
+    let mut pod = Pod::start(&envoy, &istiod, &env);
+    pod.until("ready", || pod.is_ready()).await;
+    let client = pod.until_some("connection", || pod.connect(&istiod)).await;
+    pod.terminate();
+    pod.until("draining", async || {
+        pod.log().contains("there are still active connections open=1")
+    })
+    .await;
+    drop(client);
+    assert!(pod.ended().await.success());
+    assert!(pod.log().contains("why=\"drained\""), "{}", pod.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_in_files_are_served_and_followed() {
+    let Some(envoy) = pod::envoy() else { return };
+    let istiod = Istiod::start(Duration::from_secs(3600)).await;
+    let write = |directory: &std::path::Path, name: &str| istiod.write_certificate(&directory.join("etc/certs"), name);
+    let mut pod = Pod::start_prepared(&envoy, &istiod, "", &[("FILE_MOUNTED_CERTS", "true")], |d| {
+        write(d, "mounted")
+    });
+    let served = async |who: &str| {
+        let identity = format!("spiffe://cluster.local/ns/test-ns/sa/{who}");
+        pod.served(&istiod).await.is_some_and(|s| s.identity == identity)
+    };
+    // There is no token: the mounted certificate is also what proves the proxy to istiod.
+    pod.until("the mounted certificate", async || served("mounted").await)
+        .await;
+    write(pod.directory(), "swapped");
+    pod.until("the swapped certificate", async || served("swapped").await)
+        .await;
+    assert_eq!(istiod.issued(), Issued::default(), "the CA was not asked");
+    pod.kill().await;
+}

@@ -54,13 +54,27 @@ impl Pod {
     }
 
     pub fn start_with_token(envoy: &Path, istiod: &Istiod, token: &str, env: &[(&str, &str)]) -> Self {
+        Self::start_prepared(envoy, istiod, token, env, |_| ())
+    }
+
+    /// With an empty `token` there is none. `prepare` may put more files into the pod's directory.
+    pub fn start_prepared(
+        envoy: &Path,
+        istiod: &Istiod,
+        token: &str,
+        env: &[(&str, &str)],
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        prepare(directory.path());
         let write = |path: &str, content: &str| {
             let path = directory.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, content).unwrap();
         };
-        write("var/run/secrets/tokens/istio-token", token);
+        if !token.is_empty() {
+            write("var/run/secrets/tokens/istio-token", token);
+        }
         write(
             "var/run/secrets/istio/root-cert.pem",
             &istiod.authority.load().roots_pem(),
@@ -103,6 +117,17 @@ impl Pod {
             status: local(status),
             admin: local(admin),
         }
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Opens a connection to the listener and keeps it.
+    pub async fn connect(&self, istiod: &Istiod) -> Option<tokio::net::TcpStream> {
+        tokio::net::TcpStream::connect(("127.0.0.1", istiod.listener))
+            .await
+            .ok()
     }
 
     pub fn log(&self) -> String {
@@ -245,6 +270,9 @@ impl Pod {
 impl Drop for Pod {
     fn drop(&mut self) {
         if matches!(self.agent.try_wait(), Ok(None)) {
+            // A test failed. The second signal ends the agent without further waiting.
+            self.terminate();
+            std::thread::sleep(Duration::from_secs(1));
             self.terminate();
             let _ = self.agent.wait();
         }
