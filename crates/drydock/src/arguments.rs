@@ -82,6 +82,8 @@ pub enum Command {
         daemon: bool,
     },
     /// Run only a node, for any API server
+    ///
+    /// Containers outlive it and are taken over by the next one on the same data directory; `drydock down` ends them.
     Node(NodeArguments),
     /// Run only the controllers, for any API server
     Controllers {

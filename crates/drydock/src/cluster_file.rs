@@ -1,4 +1,4 @@
-//! `cluster.json`: what was chosen when the cluster was first started, and stays.
+//! `cluster.json`: what was chosen when the cluster (or a node alone) was first started, and stays.
 
 use std::fs;
 
@@ -15,8 +15,8 @@ use crate::network;
 pub struct ClusterFile {
     /// Name of the one node.
     pub node: String,
-    /// Number of the network (see [`network`]).
-    pub network: u8,
+    /// Number of the network (see [`network`]); none when a node alone was told its addresses.
+    pub network: Option<u8>,
     /// Addresses of pods.
     pub pod_cidr: Ipv4Net,
     /// Addresses of services.
@@ -31,7 +31,7 @@ impl ClusterFile {
     pub fn new(n: u8) -> Self {
         ClusterFile {
             node: "drydock".into(),
-            network: n,
+            network: Some(n),
             pod_cidr: network::pods(n),
             service_cidr: network::services(n),
             api_port: 0,

@@ -67,7 +67,9 @@ fn stop(dir: &DataDir) -> Result<()> {
         let config = parts::node_config(dir, &cluster);
         let ended = parts::runtime()?.block_on(drydock_node::teardown(&config));
         ended.context("not everything could be removed; drydock down again may help")?;
-        network::release(dir.path(), cluster.network);
+        if let Some(number) = cluster.network {
+            network::release(dir.path(), number);
+        }
     }
     fs::remove_file(dir.process_file()).ok();
     Ok(())

@@ -13,6 +13,7 @@ use crate::arguments::NodeArguments;
 use crate::cluster_file::ClusterFile;
 use crate::data_dir::DataDir;
 use crate::machine;
+use crate::process::Process;
 
 /// The runtime that everything runs on.
 ///
@@ -30,7 +31,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 /// Where the log goes: standard error, filtered by `RUST_LOG`.
 pub fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube_client=warn,kube_runtime=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube_client=error,kube_runtime=warn"));
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(filter)
@@ -78,8 +79,19 @@ pub fn node(arguments: NodeArguments) -> Result<()> {
     machine::check_programs()?;
     log();
     let dir = DataDir::choose(arguments.which.data_dir)?;
-    let mut config = NodeConfig::new(&arguments.name, dir.path(), arguments.pod_cidr, arguments.service_cidr);
+    std::fs::create_dir_all(dir.path()).with_context(|| format!("cannot create {}", dir.path().display()))?;
+    // For `drydock down`, which ends what the node leaves running.
+    let file = ClusterFile {
+        node: arguments.name,
+        network: None,
+        pod_cidr: arguments.pod_cidr,
+        service_cidr: arguments.service_cidr,
+        api_port: 0,
+    };
+    file.write(&dir)?;
+    let mut config = node_config(&dir, &file);
     config.serve_dns = !arguments.no_dns;
+    Process::own()?.register(&dir)?;
     runtime()?.block_on(async {
         let server = server(&arguments.kubeconfig).await?;
         config.client_ca_pem = authority(&server).into_bytes();

@@ -55,7 +55,7 @@ fn locked(dir: &DataDir) -> Result<Flock<fs::File>> {
 async fn serve(dir: &DataDir) -> Result<()> {
     Process::own()?.register(dir)?;
     let before = ClusterFile::read(dir)?;
-    let claimed = network::claim(dir.path(), before.as_ref().map(|cluster| cluster.network))?;
+    let claimed = network::claim(dir.path(), before.as_ref().and_then(|cluster| cluster.network))?;
     let mut cluster = before.unwrap_or_else(|| ClusterFile::new(claimed));
     // Written before anything is made under its names, so that `down` can always clean up.
     cluster.write(dir)?;

@@ -77,7 +77,7 @@ fn start(dir: &DataDir, began: Instant) -> Result<()> {
     for line in BufReader::new(reports).lines() {
         match Report::parse(&line.unwrap_or_default()) {
             Some(Report::Part { name, detail }) => {
-                println!("  {name:<12} {detail} ({:.2} s)", began.elapsed().as_secs_f64());
+                println!("  {name:<12} {:<28} {:.2} s", detail, began.elapsed().as_secs_f64());
             }
             Some(Report::Ready) => return Ok(()),
             Some(Report::Failed(why)) => bail!("{why}"),

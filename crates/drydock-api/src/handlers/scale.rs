@@ -61,7 +61,11 @@ impl Call {
                 }
                 let mut object = old.clone();
                 call.resource.strategy.set_scale(&mut object, replicas);
-                let version = meta::resource_version(&scale).to_owned();
+                let mut version = meta::resource_version(&scale).to_owned();
+                if call.attributes.info.verb == "patch" && version == meta::resource_version(&current) {
+                    // The version that was read, not one that the client insists on: a lost race is tried again.
+                    version.clear();
+                }
                 meta::set(&mut object, "resourceVersion", version);
                 Ok(Change::Replace(object))
             })
