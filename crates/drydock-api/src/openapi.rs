@@ -6,8 +6,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    error::ApiError,
-    handlers::{Response, error_response, json_response, plain_response, typed_response},
+    handlers::{Response, json_response, plain_response, typed_response},
     resource::{Registry, ResourceInfo, api_version},
     schema::{self, ListType, Schema, Type},
 };
@@ -25,8 +24,7 @@ pub fn answer(registry: &Registry, path: &str, accept: Option<&str>) -> Option<R
             if acceptable {
                 return Some(plain_response(404, "404 page not found\n"));
             }
-            let error = ApiError::new(406, "NotAcceptable", "406: Not Acceptable");
-            Some(error_response(&error, crate::codec::Format::Json))
+            Some(crate::handlers::empty_response(406))
         }
         "/openapi/v3" | "/openapi/v3/" => {
             Some(typed_response(200, "text/plain; charset=utf-8", index(registry).to_string()))

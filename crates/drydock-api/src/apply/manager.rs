@@ -15,6 +15,7 @@ use crate::{
     hooks::FieldManager,
     objects::text,
     resource::ResourceInfo,
+    schema,
 };
 use serde_json::{Map, Value, json};
 
@@ -65,6 +66,8 @@ struct Context<'a> {
     subresource: &'a str,
     reset: Reset,
     time: String,
+    /// What a new object is compared with: for a built-in kind the encoding of its zero value, in which structs are there.
+    nothing: Value,
 }
 
 /// Fields that a request on this resource or subresource cannot set.
@@ -87,7 +90,12 @@ impl<'a> Context<'a> {
             Some("status") => Reset::Spec,
             _ => Reset::Nothing,
         };
+        let mut nothing = json!({});
+        if let Some(schema) = resource.strategy.schema().filter(|_| !resource.custom) {
+            schema::normalize(schema, &mut nothing);
+        }
         Context {
+            nothing,
             node: Node(resource.strategy.schema()),
             api_version: resource.api_version(),
             kind: &resource.kind,
@@ -125,7 +133,7 @@ impl<'a> Context<'a> {
         let mut managed = Managed::start(live, given);
         let before = Managed::read(&live.map(managed_fields).unwrap_or_default()).unwrap_or_default();
         take_managed_fields(new);
-        let old = plain(live);
+        let old = live.map_or_else(|| self.nothing.clone(), |live| plain(Some(live)));
         let comparison = walk::compare(self.node, &old, new).map(|s| self.filter(s));
         yield_fields(&mut managed, &comparison, None);
         let taken = strip(comparison.modified.union(&comparison.added));
@@ -312,6 +320,7 @@ mod tests {
             subresource: "",
             reset: Reset::Nothing,
             time: jiff::Timestamp::from_second(time).unwrap().to_string(),
+            nothing: json!({}),
         }
     }
 

@@ -68,6 +68,9 @@ fn plain(error: &dyn fmt::Display) -> String {
 /// The key a duplicate error names, between the first pair of quotes or after the last colon.
 fn duplicate_key(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
+    if let Some((_, rest)) = line.split_once("key: ") {
+        return rest.split(", set ").next().unwrap_or(rest).to_owned();
+    }
     for quote in ['`', '"', '\''] {
         if let Some((_, rest)) = line.split_once(quote)
             && let Some((key, _)) = rest.split_once(quote)
@@ -87,6 +90,11 @@ fn syntax_error(bytes: &[u8], error: &serde_json::Error) -> String {
     let line = lines.nth(error.line().saturating_sub(1)).unwrap_or_default();
     let found = line.get(error.column().saturating_sub(1)).copied().map_or('?', char::from);
     let text = error.to_string();
+    if text.starts_with("expected ident")
+        && let Some(message) = broken_literal(line, error.column().saturating_sub(1))
+    {
+        return message;
+    }
     let place = if text.contains("key must be a string") || text.contains("trailing comma") {
         "looking for beginning of object key string"
     } else if text.contains("trailing characters") {
@@ -101,6 +109,21 @@ fn syntax_error(bytes: &[u8], error: &serde_json::Error) -> String {
         "looking for beginning of value"
     };
     format!("invalid character {found:?} {place}")
+}
+
+/// A misspelt `null`, `true` or `false`, the wrong character at or just before `at`.
+fn broken_literal(line: &[u8], at: usize) -> Option<String> {
+    let start = (0..=at).rev().find(|start| matches!(line.get(*start), Some(b'n' | b't' | b'f')))?;
+    let literal: &[u8] = match line.get(start)? {
+        b'n' => b"null",
+        b't' => b"true",
+        _ => b"false",
+    };
+    let (wrong, wanted) =
+        (start..).zip(literal).find(|(place, wanted)| line.get(*place) != Some(wanted)).map(|(place, wanted)| (place, *wanted))?;
+    let found = line.get(wrong).copied().map_or('?', char::from);
+    let literal = String::from_utf8_lossy(literal);
+    Some(format!("invalid character {found:?} in literal {literal} (expecting {:?})", char::from(wanted)))
 }
 
 struct Seed<'a> {

@@ -52,11 +52,8 @@ impl Call {
         self.complete(&mut object);
         let resource = self.resource.clone();
         if !applied {
-            // The client owns what it sent; what admission adds later is nobody's.
-            let mut sent = object.clone();
-            resource.strategy.prepare_create(&self.context(), &mut sent)?;
-            self.api.hooks.fields.update(&resource, self.subresource(), None, &mut sent, &self.manager);
-            meta::set(&mut object, "managedFields", sent["metadata"]["managedFields"].take());
+            // The client owns what it sent; what admission and the server add later is nobody's.
+            self.api.hooks.fields.update(&resource, self.subresource(), None, &mut object, &self.manager);
         }
         let mut object = self.mutate(Operation::Create, object, None).await?;
         self.recheck(&mut object)?;

@@ -95,12 +95,8 @@ impl Call {
         let pinned = self.check_preconditions(revision, old, &object)?;
         self.complete(&mut object);
         if !applied {
-            // The client owns what it sent; what admission adds later is nobody's.
-            let mut sent = object.clone();
-            meta::carry_over(&mut sent, old);
-            resource.strategy.prepare_update(&self.context(), &mut sent, old)?;
-            self.api.hooks.fields.update(&resource, self.subresource(), Some(old), &mut sent, &self.manager);
-            meta::set(&mut object, "managedFields", sent["metadata"]["managedFields"].take());
+            // The client owns what it sent; what admission and the server add later is nobody's.
+            self.api.hooks.fields.update(&resource, self.subresource(), Some(old), &mut object, &self.manager);
         }
         if !admitted {
             object = self.mutate(Operation::Update, object, Some(old)).await?;

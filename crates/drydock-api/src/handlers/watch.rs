@@ -258,6 +258,13 @@ impl Encoder {
         {
             crate::schema::normalize(schema, &mut object);
         }
-        self.event("BOOKMARK", object)
+        let include = self.include;
+        if initial_end {
+            // The annotation is the message, so the row carries it whatever rows carry otherwise.
+            self.include = table::Include::Metadata;
+        }
+        let event = self.event("BOOKMARK", object);
+        self.include = include;
+        event
     }
 }

@@ -164,14 +164,10 @@ impl Strategy for Builtin {
                 return Ok(());
             }
             (Some("approval"), _) => config::only_conditions(object, old),
+            (Some("binding"), _) => {}
             (_, ("", "Pod")) => {
                 carry(object, old, "status");
                 pods::prepare_update(object, old);
-                if let Some("binding") = ctx.subresource
-                    && let Some(conditions) = object.pointer("/status/conditions").cloned()
-                {
-                    object["status"]["conditions"] = conditions;
-                }
             }
             (_, ("", "Namespace")) => {
                 carry(object, old, "status");
@@ -243,7 +239,7 @@ impl Strategy for Builtin {
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
         match self.id() {
             ("", "Pod") => pods::warnings(object, old),
-            ("", "Endpoints") => vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()],
+            ("", "Secret") => config::secret_warnings(object, old),
             ("apps" | "batch", _) => workloads::warnings(&self.kind, object, old),
             _ => Vec::new(),
         }
@@ -290,6 +286,16 @@ impl Strategy for Builtin {
             ("apiextensions.k8s.io", _) => Removal::Held,
             _ => Removal::Now,
         }
+    }
+
+    fn last_state(&self, mut object: Value) -> Value {
+        if self.id() == ("", "Pod") {
+            if !meta::is_deleting(&object) {
+                meta::set(&mut object, "deletionTimestamp", schema::time::now());
+            }
+            meta::set(&mut object, "deletionGracePeriodSeconds", 0);
+        }
+        object
     }
 
     fn mark_deleted(&self, object: &mut Value) {

@@ -86,6 +86,9 @@ fn rename(object: &mut Value, pairs: impl Iterator<Item = (&'static str, &'stati
 /// A stored event in the `events.k8s.io` form.
 pub fn event_from_core(object: &mut Value) {
     rename(object, EVENT_FIELDS.into_iter());
+    if let Some(schema) = crate::schema::builtin("events.v1.Event") {
+        crate::schema::normalize(schema, object);
+    }
 }
 
 /// An event of the `events.k8s.io` form as it is stored.
@@ -186,7 +189,7 @@ pub fn validate(group: &str, kind: &str, object: &Value, old: Option<&Value>) ->
     match (group, kind) {
         ("", "ConfigMap") => config_map(object, old),
         ("", "Secret") => secret(object, old),
-        ("", "LimitRange" | "ResourceQuota" | "Endpoints" | "Event" | "PersistentVolumeClaim" | "PersistentVolume")
+        ("", "LimitRange" | "ResourceQuota" | "Endpoints" | "Event" | "Node" | "PersistentVolumeClaim" | "PersistentVolume")
         | ("coordination.k8s.io" | "discovery.k8s.io" | "events.k8s.io", _) => {
             super::small::validate(group, kind, object, old)
         }
@@ -305,6 +308,22 @@ fn secret(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         _ => {}
     }
     errors
+}
+
+/// Warnings about a secret.
+pub fn secret_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
+    if text(object, "/type") != "kubernetes.io/tls" || old.is_some_and(|old| old["data"] == object["data"]) {
+        return Vec::new();
+    }
+    let decoded = |key: &str| STANDARD.decode(text(&object["data"], &format!("/{key}"))).unwrap_or_default();
+    let found = |bytes: &[u8], label: &str| String::from_utf8_lossy(bytes).contains(label);
+    if !found(&decoded("tls.crt"), "-----BEGIN CERTIFICATE-----") {
+        return vec!["tls: failed to find any PEM data in certificate input".into()];
+    }
+    if !found(&decoded("tls.key"), "PRIVATE KEY-----") {
+        return vec!["tls: failed to find any PEM data in key input".into()];
+    }
+    Vec::new()
 }
 
 /// Problems of a selector that may be absent.

@@ -25,6 +25,7 @@ pub fn apply(group: &str, version: &str, kind: &str, object: &mut Value) {
                 }
             }
         }
+        ("", "Node") => node(object),
         ("", "LimitRange") => limit_range(object),
         ("apps", "Deployment") => deployment(object),
         ("apps", "ReplicaSet") => {
@@ -43,6 +44,10 @@ pub fn apply(group: &str, version: &str, kind: &str, object: &mut Value) {
             }
         }
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => role_binding(object),
+        // An empty list comes back from the real store as none.
+        ("rbac.authorization.k8s.io", _) if object["rules"].as_array().is_some_and(Vec::is_empty) => {
+            object["rules"] = Value::Null;
+        }
         ("scheduling.k8s.io", _) => default(object, "preemptionPolicy", "PreemptLowerPriority"),
         ("storage.k8s.io", "StorageClass") => {
             default(object, "reclaimPolicy", "Delete");
@@ -83,6 +88,18 @@ fn replication_controller(object: &mut Value) {
     default(&mut object["spec"], "replicas", 1);
     if object.pointer("/spec/template").is_some_and(Value::is_object) {
         pod_defaults::pod_spec(&mut object["spec"]["template"]["spec"]);
+    }
+}
+
+fn node(object: &mut Value) {
+    let cidr = text(object, "/spec/podCIDR").to_owned();
+    if !cidr.is_empty() {
+        default(&mut object["spec"], "podCIDRs", json!([cidr]));
+    }
+    let capacity = object.pointer("/status/capacity").cloned().unwrap_or(Value::Null);
+    for (name, amount) in capacity.as_object().into_iter().flatten() {
+        default(&mut object["status"], "allocatable", json!({}));
+        default(&mut object["status"]["allocatable"], name, amount.clone());
     }
 }
 

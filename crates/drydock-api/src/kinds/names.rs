@@ -25,6 +25,9 @@ pub fn dns_label(text: &str) -> Option<String> {
     if shaped(text, lower_alphanumeric, b"-") {
         return None;
     }
+    if text.contains('.') && dns_subdomain(text).is_none() {
+        return Some("must not contain dots".into());
+    }
     Some("a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')".into())
 }
 

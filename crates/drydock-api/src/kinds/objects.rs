@@ -39,6 +39,15 @@ pub async fn bootstrap(core: &Core, advertise: Ipv4Addr, port: u16) -> Result<()
         });
         ensure(core, "scheduling.k8s.io", "priorityclasses", class).await?;
     }
+    let roots = core.config.data_dir.join("pki").join("ca.crt");
+    let roots = std::fs::read_to_string(roots).unwrap_or_default();
+    let authentication = json!({
+        "kind": "ConfigMap",
+        "apiVersion": "v1",
+        "metadata": { "name": "extension-apiserver-authentication", "namespace": "kube-system" },
+        "data": { "client-ca-file": roots },
+    });
+    ensure(core, "", "configmaps", authentication).await?;
     kubernetes_service(core, advertise, port).await?;
     api_services(core).await
 }
@@ -134,6 +143,23 @@ async fn replace(core: &Core, group: &str, plural: &str, object: Value, part: &s
     }
 }
 
+/// Rank of a group among all groups, as the real server has it.
+fn group_priority(resource: &ResourceInfo) -> i64 {
+    const ORDER: [&str; 20] = [
+        "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "batch",
+        "certificates.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "storage.k8s.io",
+        "apiextensions.k8s.io", "admissionregistration.k8s.io", "scheduling.k8s.io", "coordination.k8s.io",
+        "node.k8s.io", "discovery.k8s.io", "resource.k8s.io", "flowcontrol.apiserver.k8s.io",
+        "internal.apiserver.k8s.io", "storagemigration.k8s.io",
+    ];
+    match resource.group.as_str() {
+        _ if resource.custom => 1000,
+        "" | "apiregistration.k8s.io" => 18000,
+        "apps" => 17800,
+        group => ORDER.iter().zip(0..).find(|(name, _)| **name == group).map_or(15000, |(_, at)| 17750 - 100 * at),
+    }
+}
+
 /// The APIService of a group version, as the aggregator keeps it.
 pub fn api_service(resource: &ResourceInfo, automanaged: &str) -> Value {
     let name = match resource.group.as_str() {
@@ -142,7 +168,7 @@ pub fn api_service(resource: &ResourceInfo, automanaged: &str) -> Value {
     };
     let mut spec = json!({
         "version": resource.version,
-        "groupPriorityMinimum": if resource.custom { 1000 } else if resource.group.is_empty() { 18000 } else { 17000 },
+        "groupPriorityMinimum": group_priority(resource),
         "versionPriority": if resource.custom { 100 } else { 15 },
     });
     if !resource.group.is_empty() {

@@ -4,20 +4,21 @@ use serde_json::{Map, Value};
 
 use crate::schema::{self, Presence, Schema, Type};
 
-/// An object in the internal form of a built-in struct, fields in the order of their protobuf numbers.
+/// An object in the internal form of a built-in struct, fields in the order of their declaration.
 pub fn internal(name: &str, object: &Value) -> Value {
     schema::builtin(name).map_or(Value::Null, |schema| convert(schema, object))
 }
 
 fn convert(schema: &Schema, value: &Value) -> Value {
     let node = schema.resolve();
+    // Shared machinery types have no internal form: they print as JSON.
+    if schema.reference.as_deref().is_some_and(|name| name.starts_with("meta.")) {
+        return value.clone();
+    }
     match (node.ty, value) {
         (Type::Object, Value::Object(map)) => {
             let mut fields: Vec<(&String, &Schema)> = node.fields.iter().collect();
-            fields.sort_by_key(|(_, field)| {
-                let mut numbers = field.number.split('.').map(|number| number.parse::<u64>().unwrap_or(u64::MAX));
-                (numbers.next(), numbers.next())
-            });
+            fields.sort_by_key(|(_, field)| field.order);
             let converted = fields.into_iter().map(|(name, field)| {
                 let value = match map.get(name) {
                     Some(value) if !value.is_null() => convert(field, value),
@@ -25,13 +26,46 @@ fn convert(schema: &Schema, value: &Value) -> Value {
                 };
                 (go_name(name), value)
             });
-            Value::Object(converted.collect())
+            let mut converted: Map<String, Value> = converted.collect();
+            if schema.reference.as_deref() == Some("core.v1.PodSpec") || converted.contains_key("EphemeralContainers") {
+                regroup(&mut converted);
+            }
+            Value::Object(converted)
         }
         (Type::List, Value::Array(list)) => {
             Value::Array(list.iter().map(|item| node.items.as_deref().map_or(Value::Null, |items| convert(items, item))).collect())
         }
         _ => value.clone(),
     }
+}
+
+/// What the internal pod specification has elsewhere: host namespaces belong to the security context.
+fn regroup(spec: &mut Map<String, Value>) {
+    spec.shift_remove("ServiceAccount");
+    let moved: Map<String, Value> = ["HostNetwork", "HostPID", "HostIPC", "ShareProcessNamespace", "HostUsers"]
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), spec.shift_remove(*name)?)))
+        .collect();
+    if let Some(Value::Object(context)) = spec.get_mut("SecurityContext") {
+        let own = std::mem::replace(context, moved);
+        context.extend(own);
+        move_after(context, "FSGroupChangePolicy", "FSGroup");
+    }
+    for (field, before) in [
+        ("SetHostnameAsFQDN", "Subdomain"),
+        ("PreemptionPolicy", "Priority"),
+        ("Overhead", "RuntimeClassName"),
+        ("EnableServiceLinks", "Overhead"),
+    ] {
+        move_after(spec, field, before);
+    }
+}
+
+/// Puts one field right behind another.
+fn move_after(map: &mut Map<String, Value>, field: &str, before: &str) {
+    let Some(value) = map.shift_remove(field) else { return };
+    let at = map.keys().position(|key| key == before).map_or(map.len(), |at| at + 1);
+    map.shift_insert(at, field.to_owned(), value);
 }
 
 fn absent(field: &Schema) -> Value {
@@ -49,9 +83,13 @@ fn absent(field: &Schema) -> Value {
 
 /// The Go name of a JSON field: `allowPrivilegeEscalation` → `AllowPrivilegeEscalation`, `dnsPolicy` → `DNSPolicy`.
 fn go_name(name: &str) -> String {
-    const INITIALS: [(&str, &str); 7] = [
+    const INITIALS: [(&str, &str); 8] = [
         ("dns", "DNS"), ("tty", "TTY"), ("http", "HTTP"), ("tcp", "TCP"), ("grpc", "GRPC"), ("seLinux", "SELinux"), ("uid", "UID"),
+        ("fsGroup", "FSGroup"),
     ];
+    if name == "os" {
+        return "OS".into();
+    }
     for (lower, upper) in INITIALS {
         if let Some(rest) = name.strip_prefix(lower) {
             return format!("{upper}{rest}");
@@ -61,13 +99,10 @@ fn go_name(name: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// The unified diff of two pods' specifications in internal form.
-pub fn spec_diff(pod: &Value, old: &Value) -> String {
-    let text = |pod: &Value| {
-        let value = internal("core.v1.PodSpec", &pod["spec"]);
-        indented(&value, 0)
-    };
-    unified(&text(old), &text(pod))
+/// The unified diff of two specifications (`spec` of a built-in struct) in internal form.
+pub fn spec_diff(name: &str, new: &Value, old: &Value) -> String {
+    let text = |spec: &Value| indented(&internal(name, spec), 0);
+    unified(&text(old), &text(new))
 }
 
 /// JSON indented by one space.

@@ -75,28 +75,29 @@ pub fn prepare_update(pod: &mut Value, old: &Value) {
     }
 }
 
-/// A pod without the fields an update may change.
+/// The new specification with every field that an update may change put back to what it was: it must equal the old one.
 fn fixed_part(pod: &Value, old: &Value) -> Value {
-    let mut spec = pod["spec"].clone();
-    let gated = !list(old, "/spec/schedulingGates").is_empty();
-    if let Some(map) = spec.as_object_mut() {
-        for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
-            map.shift_remove(field);
-        }
-        if gated {
-            map.shift_remove("nodeSelector");
-            map.shift_remove("affinity");
-        }
-        let negative = old.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|grace| grace < 0);
-        if negative && map.get("terminationGracePeriodSeconds") == Some(&json!(1)) {
-            map.insert("terminationGracePeriodSeconds".into(), old["spec"]["terminationGracePeriodSeconds"].clone());
+    let (mut spec, before) = (pod["spec"].clone(), &old["spec"]);
+    let negative = before["terminationGracePeriodSeconds"].as_i64().is_some_and(|grace| grace < 0);
+    if negative && spec["terminationGracePeriodSeconds"] == 1 {
+        spec["terminationGracePeriodSeconds"] = before["terminationGracePeriodSeconds"].clone();
+    }
+    for pointer in ["/containers", "/initContainers"] {
+        let images: Vec<Value> = list(before, pointer).iter().map(|one| one["image"].clone()).collect();
+        for (container, image) in list_mut(&mut spec, pointer).zip(images) {
+            container["image"] = image;
         }
     }
-    for field in ["/containers", "/initContainers"] {
-        for container in list_mut(&mut spec, field) {
-            if let Some(map) = container.as_object_mut() {
-                map.shift_remove("image");
-            }
+    let mut put_back = vec!["activeDeadlineSeconds", "tolerations", "schedulingGates"];
+    if !list(before, "/schedulingGates").is_empty() {
+        put_back.extend(["nodeSelector", "affinity"]);
+    }
+    if let Some(map) = spec.as_object_mut() {
+        for field in put_back {
+            match before.get(field) {
+                Some(value) => map.insert(field.into(), value.clone()),
+                None => map.shift_remove(field),
+            };
         }
     }
     spec
@@ -131,17 +132,15 @@ pub fn validate_update(pod: &Value, old: &Value) -> Vec<FieldError> {
     if kept.iter().any(|toleration| !list(pod, "/spec/tolerations").contains(toleration)) {
         errors.push(FieldError::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"));
     }
-    if fixed_part(pod, old) != fixed_part(old, old) && text(old, "/spec/nodeName") == text(pod, "/spec/nodeName") {
-        errors.push(FieldError::forbidden("spec", format!("{UPDATABLE}\n{}", super::pod_diff::spec_diff(pod, old))));
-    } else if text(old, "/spec/nodeName") != text(pod, "/spec/nodeName") {
-        let mut same = pod.clone();
-        same["spec"]["nodeName"] = old["spec"]["nodeName"].clone();
-        let binding = text(old, "/spec/nodeName").is_empty()
-            && list(pod, "/status/conditions").iter().any(|one| one["type"] == "PodScheduled" && one["status"] == "True")
-            && fixed_part(&same, old) == fixed_part(old, old);
-        if !binding {
-            errors.push(FieldError::forbidden("spec", format!("{UPDATABLE}\n{}", super::pod_diff::spec_diff(pod, old))));
-        }
+    let mut fixed = fixed_part(pod, old);
+    let newly_bound = text(old, "/spec/nodeName").is_empty()
+        && list(pod, "/status/conditions").iter().any(|one| one["type"] == "PodScheduled" && one["status"] == "True");
+    if newly_bound && let Some(map) = fixed.as_object_mut() {
+        map.shift_remove("nodeName");
+    }
+    if fixed != old["spec"] {
+        let diff = super::pod_diff::spec_diff("core.v1.PodSpec", &fixed, &old["spec"]);
+        errors.push(FieldError::forbidden("spec", format!("{UPDATABLE}\n{diff}")));
     }
     errors
 }
@@ -154,7 +153,7 @@ fn deadline(pod: &Value, old: &Value) -> Vec<FieldError> {
             vec![FieldError::invalid(field, new, "must be between 0 and 2147483647, inclusive")]
         }
         (Some(new_value), Some(before)) if new_value > before => {
-            vec![FieldError::invalid(field, new, format!("must be less than or equal to previous value"))]
+            vec![FieldError::invalid(field, new, "must be less than or equal to previous value")]
         }
         (None, Some(_)) => vec![FieldError::invalid(field, &Value::Null, "must not update from a positive integer to nil value")],
         _ => Vec::new(),

@@ -13,7 +13,9 @@ pub fn validate(group: &str, kind: &str, object: &Value, old: Option<&Value>) ->
         ("scheduling.k8s.io", _) => priority(object, old),
         (_, "Role" | "ClusterRole") => role(kind, object),
         (_, "RoleBinding" | "ClusterRoleBinding") => binding(kind, object, old),
+        ("certificates.k8s.io", _) => crate::auth::csr::problems(object),
         ("networking.k8s.io", "Ingress") => ingress(object),
+        ("networking.k8s.io", "IngressClass") => ingress_class(object, old),
         ("networking.k8s.io", "NetworkPolicy") => network_policy(object),
         _ => Vec::new(),
     }
@@ -63,6 +65,17 @@ fn autoscaler(object: &Value) -> Vec<FieldError> {
     if min < 1 {
         errors.push(FieldError::invalid("spec.minReplicas", &json!(min), "must be greater than or equal to 1"));
     }
+    let metrics = list(spec, "/metrics");
+    let wakes = |metric: &Value| matches!(text(metric, "/type"), "Object" | "External");
+    if min == 0 && !metrics.iter().any(wakes) {
+        errors.push(FieldError::forbidden(
+            "spec.metrics",
+            "must specify at least one Object or External metric to support scaling to zero replicas",
+        ));
+    }
+    for (index, metric) in metrics.iter().enumerate() {
+        metric_target(metric, &format!("spec.metrics[{index}]"), &mut errors);
+    }
     if max < 1 {
         errors.push(FieldError::invalid("spec.maxReplicas", &json!(max), "must be greater than 0"));
     }
@@ -81,13 +94,60 @@ fn autoscaler(object: &Value) -> Vec<FieldError> {
     errors
 }
 
+fn metric_target(metric: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let resource = &metric["resource"];
+    if !resource.is_object() {
+        return;
+    }
+    let target = &resource["target"];
+    if text(resource, "/name").is_empty() {
+        errors.push(FieldError::required(format!("{path}.resource.name"), "must specify a resource name"));
+    }
+    let field = format!("{path}.resource.target.averageUtilization");
+    match (&target["averageUtilization"], &target["averageValue"]) {
+        (Value::Null, Value::Null) => errors.push(FieldError::required(
+            field,
+            "must set either a target raw value or a target utilization",
+        )),
+        (utilization, Value::Null) if utilization.as_i64().is_some_and(|value| value < 1) => {
+            errors.push(FieldError::invalid(field, utilization, "must be greater than 0"));
+        }
+        (utilization, value) if !utilization.is_null() && !value.is_null() => errors.push(FieldError::forbidden(
+            format!("{path}.resource.target.averageValue"),
+            "may not set both a target raw value and a target utilization",
+        )),
+        _ => {}
+    }
+}
+
+fn ingress_class(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let controller = text(object, "/spec/controller");
+    if let Some(old) = old
+        && object["spec"]["controller"] != old["spec"]["controller"]
+    {
+        errors.push(FieldError::invalid("spec.controller", &json!(controller), "field is immutable"));
+    }
+    let (domain, path) = controller.split_once('/').unwrap_or((controller, ""));
+    if path.is_empty() {
+        errors.push(FieldError::invalid(
+            "spec.controller",
+            &json!(controller),
+            "must be a domain-prefixed path (such as \"acme.io/foo\")",
+        ));
+    } else if let Some(problem) = names::dns_subdomain(domain) {
+        errors.push(FieldError::invalid("spec.controller", &json!(domain), problem));
+    }
+    errors
+}
+
 fn priority(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     const HIGHEST: i64 = 1_000_000_000;
     let mut errors = Vec::new();
     let name = crate::meta::name(object);
     if let Some(old) = old {
         if object["value"] != old["value"] {
-            errors.push(FieldError::invalid("value", &object["value"], "field is immutable"));
+            errors.push(FieldError::forbidden("value", "may not be changed in an update."));
         }
         if object["preemptionPolicy"] != old["preemptionPolicy"] {
             errors.push(FieldError::invalid("preemptionPolicy", &object["preemptionPolicy"], "field is immutable"));
@@ -98,7 +158,7 @@ fn priority(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         if !matches!(name, "system-cluster-critical" | "system-node-critical") {
             errors.push(FieldError::forbidden(
                 "metadata.name",
-                "priority class names with 'system-' prefix are reserved for system use only. error: unknown system priority class",
+                format!("priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class"),
             ));
         }
     } else if object["value"].as_i64().is_some_and(|value| value > HIGHEST) {
@@ -199,7 +259,7 @@ fn binding(kind: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
                 if !group.is_empty() {
                     errors.push(FieldError::not_supported(format!("{path}.apiGroup"), &subject["apiGroup"], &[""]));
                 }
-                if text(subject, "/namespace").is_empty() {
+                if kind == "ClusterRoleBinding" && text(subject, "/namespace").is_empty() {
                     errors.push(FieldError::required(format!("{path}.namespace"), ""));
                 }
             }
@@ -238,7 +298,7 @@ fn ingress(object: &Value) -> Vec<FieldError> {
     if rules.is_empty() && !default.is_object() {
         errors.push(FieldError::invalid(
             "spec",
-            &super::pod_diff::internal("networking.v1.IngressSpec", spec),
+            &Value::Null,
             "either `defaultBackend` or `rules` must be specified",
         ));
     }
@@ -266,7 +326,10 @@ fn ingress(object: &Value) -> Vec<FieldError> {
         for (at, one) in paths.iter().enumerate() {
             let path = format!("{path}.http.paths[{at}]");
             match text(one, "/pathType") {
-                "" => errors.push(FieldError::required(format!("{path}.pathType"), "pathType must be specified")),
+                "" => {
+                    errors.push(FieldError::required(format!("{path}.pathType"), "pathType must be specified"));
+                    continue;
+                }
                 "Exact" | "Prefix" => {
                     let value = text(one, "/path");
                     if !value.starts_with('/') {
@@ -320,7 +383,7 @@ fn network_policy(object: &Value) -> Vec<FieldError> {
     let mut errors = optional_selector(&spec["podSelector"], "spec.podSelector");
     for (index, kind) in list(spec, "/policyTypes").iter().enumerate() {
         if !matches!(kind.as_str(), Some("Ingress" | "Egress")) {
-            errors.push(FieldError::not_supported(format!("spec.policyTypes[{index}]"), kind, &["Egress", "Ingress"]));
+            errors.push(FieldError::not_supported(format!("spec.policyTypes[{index}]"), kind, &["Ingress", "Egress"]));
         }
     }
     for (field, peers) in [("ingress", "from"), ("egress", "to")] {
@@ -348,7 +411,16 @@ fn network_policy(object: &Value) -> Vec<FieldError> {
                     errors.push(FieldError::not_supported(
                         format!("{path}.protocol"),
                         &port["protocol"],
-                        &["SCTP", "TCP", "UDP"],
+                        &["TCP", "UDP", "SCTP"],
+                    ));
+                }
+                if let (Some(end), Some(start)) = (port["endPort"].as_i64(), port["port"].as_i64())
+                    && end < start
+                {
+                    errors.push(FieldError::invalid(
+                        format!("{path}.endPort"),
+                        &json!(start),
+                        "must be greater than or equal to `port`",
                     ));
                 }
                 if port["port"].as_i64().is_some_and(|number| !(1..=65535).contains(&number)) {

@@ -48,10 +48,10 @@ pub fn defaults(service: &mut Value) {
     }
     if kind == "LoadBalancer" {
         default(spec, "allocateLoadBalancerNodePorts", true);
-    }
-    for ingress in list_mut(service, "/status/loadBalancer/ingress") {
-        if !text(ingress, "/ip").is_empty() {
-            default(ingress, "ipMode", "VIP");
+        for ingress in list_mut(service, "/status/loadBalancer/ingress") {
+            if !text(ingress, "/ip").is_empty() {
+                default(ingress, "ipMode", "VIP");
+            }
         }
     }
 }
@@ -118,7 +118,7 @@ pub fn allocate(ctx: &UpdateContext<'_>, service: &mut Value, old: Option<&Value
         remove(&mut service["spec"], &["healthCheckNodePort"]);
     }
     // Wrong Services are answered by validation, which follows.
-    if !validate(service, old).iter().all(|error| error.field.starts_with("spec.clusterIP") || error.field.starts_with("spec.ipFam")) {
+    if !validate(service, old).is_empty() {
         return Ok(());
     }
     let uid = meta::text(service, "uid").to_owned();
@@ -148,6 +148,7 @@ fn keep_old(service: &mut Value, old: &Value) {
                 service["spec"]["clusterIPs"] = ips;
             }
         } else if !unset && same_list && service["spec"].get("clusterIP") != old["spec"].get("clusterIP") {
+            // Only the single address was changed: the list follows it.
             service["spec"]["clusterIPs"] = json!([service["spec"]["clusterIP"]]);
         } else if !unset && list_unset {
             service["spec"]["clusterIPs"] = json!([service["spec"]["clusterIP"]]);
@@ -337,6 +338,9 @@ pub fn validate_status(service: &Value) -> Vec<FieldError> {
         if !ip.is_empty() && ip.parse::<std::net::IpAddr>().is_err() {
             errors.push(FieldError::invalid(format!("{field}.ip"), &ingress["ip"], IP_HINT));
         }
+        if !ip.is_empty() && text(ingress, "/ipMode").is_empty() {
+            errors.push(FieldError::required(format!("{field}.ipMode"), "must be specified when `ip` is set"));
+        }
         let host = text(ingress, "/hostname");
         if !host.is_empty()
             && let Some(problem) = names::dns_subdomain(host)
@@ -430,7 +434,8 @@ fn port_problems(ports: &[Value], kind: &str) -> Vec<FieldError> {
             seen_node.push((node, protocol));
         }
         if seen.contains(&(number, protocol)) {
-            let shown = json!({ "protocol": protocol, "port": number });
+            let bare = json!({ "protocol": protocol, "port": number, "targetPort": 0 });
+            let shown = super::pod_diff::internal("core.v1.ServicePort", &bare);
             errors.push(FieldError::duplicate(field, &shown));
         }
         seen.push((number, protocol));

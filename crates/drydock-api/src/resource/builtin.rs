@@ -35,6 +35,12 @@ fn stored_as(group: &str, version: &str, plural: &str) -> (String, String) {
     }
 }
 
+/// The warning that each request for a deprecated kind gets.
+fn deprecation(group: &str, kind: &str) -> Option<String> {
+    matches!((group, kind), ("", "Endpoints"))
+        .then(|| "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned())
+}
+
 /// Registers every built-in resource; `strategy` says what a kind demands.
 pub fn register(registry: &Registry, strategy: impl Fn(&str, &str, &str) -> Arc<dyn Strategy>) {
     let mut current: Option<ResourceInfo> = None;
@@ -75,7 +81,7 @@ pub fn register(registry: &Registry, strategy: impl Fn(&str, &str, &str) -> Arc<
                     storage_version,
                     strategy: strategy(group, version, kind),
                     custom: false,
-                    warning: None,
+                    warning: deprecation(group, kind),
                 });
             }
             _ => {}

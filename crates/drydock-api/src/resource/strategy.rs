@@ -109,6 +109,11 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         Removal::Now
     }
 
+    /// An object removed at once, as the client gets to see it.
+    fn last_state(&self, object: Value) -> Value {
+        object
+    }
+
     /// Changes an object whose deletion has just been noted.
     fn mark_deleted(&self, _object: &mut Value) {}
 

@@ -4,6 +4,7 @@
 //! `name[!] [presence] type [set] [map(k,…)] [key(k)] [merge] [replace] [retainKeys] [atomic] [enum(a|b)]
 //! [default(json)] [go(Type)] [#N]`; `!` is required; presence `?` pointer, `=` always, `=?` always or null,
 //! `~` left out when zero; `[]` and `{}` before a type are lists and maps.
+//! Fields stand in the order of their declaration.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -16,7 +17,8 @@ static STRUCTS: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
     let mut current: Option<&mut Schema> = None;
     for line in TABLE.lines() {
         if let Some(field) = line.strip_prefix("  ") {
-            if let (Some(owner), Some((name, schema))) = (current.as_deref_mut(), parse_field(field)) {
+            if let (Some(owner), Some((name, mut schema))) = (current.as_deref_mut(), parse_field(field)) {
+                schema.order = owner.fields.len();
                 owner.fields.insert(name, schema);
             }
         } else {

@@ -75,7 +75,7 @@ impl Walk<'_> {
                 Ok(())
             }
             (Type::MicroTime, Value::String(text)) => {
-                *text = time::micros(time::parse(text)?);
+                *text = time::micros(time::parse_micro(text)?);
                 Ok(())
             }
             (Type::IntOrString, Value::String(_) | Value::Number(_)) => Ok(()),

@@ -111,6 +111,8 @@ pub struct Schema {
     pub go_type: String,
     /// Protobuf field number; `N.M` for a field of message `N` that JSON inlines.
     pub number: String,
+    /// Place in its struct as declared.
+    pub order: usize,
 }
 
 impl Schema {

@@ -79,12 +79,7 @@ pub fn cells(group: &str, kind: &str, object: &Value) -> Vec<Value> {
             } else {
                 "Local".into()
             };
-            cells.extend([
-                shown.into(),
-                "True".into(),
-                object.pointer("/metadata/creationTimestamp").cloned().unwrap_or_default(),
-            ]);
-            return cells;
+            cells.extend([shown.into(), "True".into()]);
         }
         (_, "ValidatingAdmissionPolicy") => {
             let kind = &object["spec"]["paramKind"];
