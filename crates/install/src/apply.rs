@@ -23,7 +23,7 @@ use crate::tag::{self, Inventory, Request};
 use crate::{inventory, prune, ready};
 
 /// How often readiness is looked at.
-const POLL: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(200);
 /// How long old pods may take to end after their successors serve.
 const SETTLE: Duration = Duration::from_secs(60);
 /// How long istiod may take to fill in its webhooks.

@@ -213,7 +213,7 @@ async fn gone(server: &ApiServer, deployment: &Id) {
         if !present && !left.iter().any(ours) {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
