@@ -108,12 +108,16 @@ impl Service {
 /// Health of an endpoint, as the registry sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
+    /// Nobody says; it takes traffic.
+    Unknown,
     /// Takes traffic.
     Healthy,
     /// Takes none, unless too few are healthy.
     Unhealthy,
     /// Takes no new sessions.
     Draining,
+    /// Ends: it takes no traffic, but is not gone.
+    Terminating,
 }
 
 /// Where a workload runs.

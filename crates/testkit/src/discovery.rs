@@ -82,18 +82,26 @@ impl ProxySpec {
                 self.namespace
             ),
             metadata: Some(Struct { fields: metadata }),
-            locality: Some(core::Locality { region: part(), zone: part(), sub_zone: part() }),
+            locality: Some(core::Locality {
+                region: part(),
+                zone: part(),
+                sub_zone: part(),
+            }),
             ..Default::default()
         }
     }
 }
 
 fn text(text: &str) -> ProtoValue {
-    ProtoValue { kind: Some(value::Kind::StringValue(text.to_owned())) }
+    ProtoValue {
+        kind: Some(value::Kind::StringValue(text.to_owned())),
+    }
 }
 
 fn object(fields: BTreeMap<String, ProtoValue>) -> ProtoValue {
-    ProtoValue { kind: Some(value::Kind::StructValue(Struct { fields })) }
+    ProtoValue {
+        kind: Some(value::Kind::StructValue(Struct { fields })),
+    }
 }
 
 fn of_json(json: &Value) -> ProtoValue {
@@ -104,10 +112,16 @@ fn of_json(json: &Value) -> ProtoValue {
                 values: items.iter().map(of_json).collect(),
             })),
         },
-        Value::Bool(b) => ProtoValue { kind: Some(value::Kind::BoolValue(*b)) },
-        Value::Number(n) => ProtoValue { kind: Some(value::Kind::NumberValue(n.as_f64().unwrap_or_default())) },
+        Value::Bool(b) => ProtoValue {
+            kind: Some(value::Kind::BoolValue(*b)),
+        },
+        Value::Number(n) => ProtoValue {
+            kind: Some(value::Kind::NumberValue(n.as_f64().unwrap_or_default())),
+        },
         Value::String(s) => text(s),
-        Value::Null => ProtoValue { kind: Some(value::Kind::NullValue(0)) },
+        Value::Null => ProtoValue {
+            kind: Some(value::Kind::NullValue(0)),
+        },
     }
 }
 

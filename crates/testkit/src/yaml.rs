@@ -25,7 +25,9 @@ pub enum YamlError {
 /// # Errors
 /// The text is no YAML.
 pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
-    let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|e| YamlError::Yaml(e.to_string()))?;
+    let values: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(text, serde_saphyr::options! { strict_booleans: true })
+            .map_err(|e| YamlError::Yaml(e.to_string()))?;
     let mut documents = Vec::new();
     for mut value in values {
         if value.is_null() {

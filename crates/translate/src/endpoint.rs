@@ -175,9 +175,10 @@ fn choose<'a>(
         .filter(|e| labels.is_none_or(|l| l.iter().all(|(k, v)| e.workload.labels.get(k) == Some(v))))
         .filter(|e| !service.node_local || e.workload.node == client.node)
         .filter(|e| match e.health {
-            Health::Healthy => true,
+            Health::Unknown | Health::Healthy => true,
             Health::Unhealthy => sends_unhealthy,
             Health::Draining => keeps_sessions,
+            Health::Terminating => false,
         })
         // A cluster of addresses cannot hold names, and one that resolves names may hold both.
         .filter(|e| {
@@ -309,6 +310,7 @@ fn message(endpoint: &Endpoint, mutual: bool) -> LbEndpoint {
             ..Default::default()
         })),
         health_status: match endpoint.health {
+            Health::Unknown | Health::Terminating => core::HealthStatus::Unknown,
             Health::Healthy => core::HealthStatus::Healthy,
             Health::Unhealthy => core::HealthStatus::Unhealthy,
             Health::Draining => core::HealthStatus::Draining,

@@ -36,6 +36,25 @@ pub(crate) struct Applied {
     pub(crate) spec: DestinationRule,
 }
 
+impl Applied {
+    /// Whether some policy of it leaves the choice of the endpoint to the client.
+    pub(crate) fn mentions_passthrough(&self) -> bool {
+        let own = self.spec.traffic_policy.iter();
+        let subsets = self.spec.subsets.iter().filter_map(|s| s.traffic_policy.as_ref());
+        own.chain(subsets).any(|policy| {
+            let ports = policy
+                .port_level_settings
+                .iter()
+                .filter_map(|p| p.load_balancer.as_ref());
+            policy
+                .load_balancer
+                .iter()
+                .chain(ports)
+                .any(|b| b.simple.as_deref() == Some("PASSTHROUGH"))
+        })
+    }
+}
+
 pub(crate) fn all(cx: &mut Cx<'_>) -> Rules {
     let mesh = cx.read(Input::Mesh).mesh.clone();
     let snapshot = cx.read(Input::Kind(Kind::DestinationRule));
@@ -140,7 +159,7 @@ impl HostRules {
                 client
                     .labels
                     .as_ref()
-                    .is_some_and(|l| selector.labels.iter().all(|(k, v)| l.get(k) == Some(v)))
+                    .is_some_and(|l| selector.match_labels.iter().all(|(k, v)| l.get(k) == Some(v)))
             })
         });
         let group: Vec<&&Arc<Rule>> = match selected {
@@ -203,11 +222,19 @@ pub(crate) fn policy_for_subset(
         return whole.cloned();
     };
     let Some(whole) = whole else { return Some(own) };
+    // A port's own policy inherits nothing of what it could say itself.
+    let replaces = subset.is_some_and(|s| {
+        s.port_level_settings
+            .iter()
+            .any(|p| p.port.as_ref().is_some_and(|n| n.number.0 == u32::from(port)))
+    });
+    let nothing = TrafficPolicy::default();
+    let inherited = if replaces { &nothing } else { whole };
     Some(TrafficPolicy {
-        load_balancer: own.load_balancer.or_else(|| whole.load_balancer.clone()),
-        connection_pool: own.connection_pool.or_else(|| whole.connection_pool.clone()),
-        outlier_detection: own.outlier_detection.or_else(|| whole.outlier_detection.clone()),
-        tls: own.tls.or_else(|| whole.tls.clone()),
+        load_balancer: own.load_balancer.or_else(|| inherited.load_balancer.clone()),
+        connection_pool: own.connection_pool.or_else(|| inherited.connection_pool.clone()),
+        outlier_detection: own.outlier_detection.or_else(|| inherited.outlier_detection.clone()),
+        tls: own.tls.or_else(|| inherited.tls.clone()),
         tunnel: own.tunnel.or_else(|| whole.tunnel.clone()),
         proxy_protocol: own.proxy_protocol.or_else(|| whole.proxy_protocol.clone()),
         retry_budget: own.retry_budget.or_else(|| whole.retry_budget.clone()),

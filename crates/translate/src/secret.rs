@@ -89,7 +89,9 @@ fn rule_credentials(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<String> {
     for rule in rules.destination_rules.iter() {
         let selected = rule.spec.workload_selector.as_ref().is_some_and(|s| {
             rule.meta.namespace == class.namespace
-                && s.labels.iter().all(|(k, v)| class.workload_labels.get(k) == Some(v))
+                && s.match_labels
+                    .iter()
+                    .all(|(k, v)| class.workload_labels.get(k) == Some(v))
         });
         if class.role == Role::Sidecar && !selected {
             continue;

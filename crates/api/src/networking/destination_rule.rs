@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::WorkloadSelector;
 use super::virtual_service::PortSelector;
 use crate::lenient::{Duration, F64, I32, Opaque, U32};
 
@@ -26,7 +25,7 @@ pub struct DestinationRule {
     pub export_to: Vec<String>,
     /// Clients that the rule is for; all of the namespaces that see it if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub workload_selector: Option<WorkloadSelector>,
+    pub workload_selector: Option<crate::security::Selector>,
 }
 
 /// Part of a service.

@@ -110,7 +110,14 @@ pub(super) fn endpoints(stored: &Stored, entry: &Entry, key: &ServiceKey, list: 
                 }
                 let workload = Arc::new(workload_of_pod(stored, pod));
                 let address = Address::Ip(pod.addresses[0]);
-                push(spec, &WorkloadEntry::default(), &address, &workload, list);
+                push(
+                    spec,
+                    &WorkloadEntry::default(),
+                    &address,
+                    &workload,
+                    Health::Healthy,
+                    list,
+                );
             }
             for workload_entry in stored.snapshot.workload_entries.in_namespace(namespace) {
                 if selects(&selector.labels, &workload_entry.spec.labels) {
@@ -131,12 +138,13 @@ pub(super) fn endpoints(stored: &Stored, entry: &Entry, key: &ServiceKey, list: 
                     address: key.host.to_string(),
                     ..WorkloadEntry::default()
                 };
-                push_entry(stored, spec, &itself, namespace, "", list);
+                push_entry(stored, spec, &itself, namespace, &entry.meta.name, list);
             }
         }
         None => {
-            for endpoint in &spec.endpoints {
-                push_entry(stored, spec, endpoint, namespace, "", list);
+            for (index, endpoint) in spec.endpoints.iter().enumerate() {
+                let name = format!("{}-{index}", entry.meta.name);
+                push_entry(stored, spec, endpoint, namespace, &name, list);
             }
         }
     }
@@ -152,7 +160,7 @@ fn push_entry(
 ) {
     let Some(address) = address(&entry.address) else { return };
     let workload = Arc::new(workload_of_entry(stored, entry, namespace, name));
-    push(spec, entry, &address, &workload, list);
+    push(spec, entry, &address, &workload, Health::Unknown, list);
 }
 
 fn push(
@@ -160,6 +168,7 @@ fn push(
     entry: &WorkloadEntry,
     address: &Address,
     workload: &Arc<Workload>,
+    health: Health,
     list: &mut Vec<Endpoint>,
 ) {
     for port in &spec.ports {
@@ -178,7 +187,7 @@ fn push(
             } else {
                 number
             },
-            health: Health::Healthy,
+            health,
             weight: entry.weight.0,
             workload: workload.clone(),
         });

@@ -37,7 +37,7 @@ pub(super) fn service(stored: &Stored, object: &object::Service, key: &ServiceKe
             .filter(|t| !t.is_empty())
     };
     let mut subject_alt_names: Vec<String> = accounts(annotation::CANONICAL_SERVICE_ACCOUNTS)
-        .map(|a| format!("spiffe://{a}"))
+        .map(str::to_owned)
         .collect();
     subject_alt_names.extend(
         accounts(annotation::KUBERNETES_SERVICE_ACCOUNTS)
@@ -82,11 +82,10 @@ pub(super) fn endpoints(stored: &Stored, object: &object::Service, list: &mut Ve
         .filter(|slice| !slice.names)
     {
         for endpoint in &slice.endpoints {
-            let Some(health) = health(endpoint) else { continue };
+            let health = health(endpoint);
             let (workload, health) = match &endpoint.pod {
                 None => (
                     Workload {
-                        namespace: meta.namespace.clone(),
                         cluster: stored.snapshot.cluster.clone(),
                         ..Workload::default()
                     },
@@ -123,15 +122,11 @@ pub(super) fn endpoints(stored: &Stored, object: &object::Service, list: &mut Ve
     selected_entries(stored, object, list);
 }
 
-/// Health of an endpoint; none for one that is ending.
-fn health(endpoint: &SliceEndpoint) -> Option<Health> {
-    match endpoint {
-        SliceEndpoint {
-            ready: None | Some(true),
-            ..
-        } => Some(Health::Healthy),
-        SliceEndpoint { terminating: true, .. } => None,
-        _ => Some(Health::Unhealthy),
+fn health(endpoint: &SliceEndpoint) -> Health {
+    match (endpoint.ready, endpoint.terminating) {
+        (None | Some(true), _) => Health::Healthy,
+        (Some(false), true) => Health::Terminating,
+        (Some(false), false) => Health::Unhealthy,
     }
 }
 
@@ -164,7 +159,7 @@ fn selected_entries(stored: &Stored, object: &object::Service, list: &mut Vec<En
                 service_port: port.name.as_str().into(),
                 address: address.clone(),
                 port: number,
-                health: Health::Healthy,
+                health: Health::Unknown,
                 weight: entry.spec.weight.0,
                 workload: workload.clone(),
             });

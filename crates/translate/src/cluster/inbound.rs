@@ -114,9 +114,9 @@ pub(super) fn clusters(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Cluster> {
             // The destination is the workload itself and never goes away.
             draft.cluster.cleanup_interval = Some(proto::seconds(9_223_372_035));
         }
-        // Each service once, whichever of its ports lead here.
+        // Each service once, if it names the port by the same number.
         let mut named: Vec<&Arc<Service>> = Vec::new();
-        for (service, _) in &target.services {
+        for (service, _) in target.services.iter().filter(|(_, p)| p.number == port.number) {
             if named.iter().all(|s| s.key != service.key) {
                 named.push(service);
             }

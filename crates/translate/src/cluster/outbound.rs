@@ -72,18 +72,19 @@ pub(crate) fn of_service(cx: &mut Cx<'_>, key: &ServiceKey, client: &Client) -> 
         .endpoints(key)
         .identities
         .clone();
+    let rules = cx.host_rules(&key.host);
+    let rule = rules.resolve(client, &key.namespace);
+    // Names are resolved from inline endpoints; where the proxy does not choose the endpoint, all must have mutual TLS.
     let needs_endpoints = matches!(
         service.resolution,
         Resolution::Dns | Resolution::DnsRoundRobin | Resolution::Passthrough
-    ) || service.registry == Registry::External;
+    ) || rule.as_ref().is_some_and(|r| r.mentions_passthrough());
     let endpoints = if needs_endpoints {
         cx.read(Input::Endpoints(key.clone())).endpoints(key)
     } else {
         Arc::default()
     };
     let names = peer_names(&mesh, &service, &identities);
-    let rules = cx.host_rules(&key.host);
-    let rule = rules.resolve(client, &key.namespace);
     let namespace_mode = authentication::of_service_namespace(cx, &key.namespace);
     let built = ServiceClusters {
         mesh: &mesh,

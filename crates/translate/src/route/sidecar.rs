@@ -398,9 +398,7 @@ impl Hosts<'_> {
         for address in &service.addresses {
             let v6 = address.contains(':');
             if (v6 && self.client.ipv6) || (!v6 && self.client.ipv4) {
-                if !address.contains('/') {
-                    push(&mut domains, bracketed(address));
-                }
+                push(&mut domains, bracketed(address));
             }
         }
         (domains, short)
