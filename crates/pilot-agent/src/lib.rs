@@ -14,6 +14,7 @@
 //! | [`relay`] | Envoy's discovery stream, byte for byte, to istiod |
 //! | [`envoy`] | Envoy as a child: arguments, start, drain, end |
 //! | [`status`] | port 15020: readiness, metrics, probes of the application |
+//! | [`dns`] | names of the mesh, answered locally |
 //! | [`fetch`] | one bounded HTTP request |
 //! | [`agent`] | all of it together: `pilot-agent proxy` |
 //! | [`commands`] | the other subcommands |
@@ -23,6 +24,7 @@ pub mod backoff;
 pub mod bootstrap;
 pub mod commands;
 pub mod control_plane;
+pub mod dns;
 pub mod envoy;
 pub mod fetch;
 pub mod node;

@@ -40,6 +40,7 @@ async fn agent(probers: serde_json::Value, envoy_port: u16, scrape: &str) -> Age
         readiness: Readiness::new(Admin::new("127.0.0.1", 1, true), istiod.clone(), ending),
         metrics: Metrics::new(envoy_port, scrape, 15020, published, istiod).unwrap(),
         probes: Probes::new(&probers.to_string(), "127.0.0.1").unwrap(),
+        names: None,
         orders: send,
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

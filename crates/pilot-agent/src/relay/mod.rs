@@ -2,6 +2,7 @@
 //! field or type passes through an agent that does not know it.
 
 mod codec;
+mod names;
 pub mod peek;
 mod server;
 mod stream;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::{NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
+use xds::istio::networking::nds::v1::NameTable;
 
 use super::codec::Raw;
 use super::stream::{self, Health};
@@ -39,13 +40,21 @@ pub(super) struct Shared {
     pub(super) workload: Published,
     pub(super) roots: watch::Receiver<Option<Vec<u8>>>,
     pub(super) health: watch::Sender<Health>,
+    /// Where the name table goes, if somebody wants it.
+    pub(super) names: Option<watch::Sender<Option<Arc<NameTable>>>>,
     /// Ends the stream that Envoy had before the current one.
     current: Mutex<CancellationToken>,
 }
 
 impl Relay {
     /// Towards `istiod`; `roots` tells when the roots of the connection change.
-    pub fn new(istiod: ControlPlane, workload: Published, roots: watch::Receiver<Option<Vec<u8>>>) -> Self {
+    /// With `names`, istiod's name table is subscribed to as well, and goes there instead of to Envoy.
+    pub fn new(
+        istiod: ControlPlane,
+        workload: Published,
+        roots: watch::Receiver<Option<Vec<u8>>>,
+        names: Option<watch::Sender<Option<Arc<NameTable>>>>,
+    ) -> Self {
         let health = watch::Sender::new(Health::default());
         let current = Mutex::new(CancellationToken::new());
         Self {
@@ -54,6 +63,7 @@ impl Relay {
                 workload,
                 roots,
                 health,
+                names,
                 current,
             }),
         }

@@ -17,6 +17,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::codec::Raw;
+use super::names::{self, Protocol};
+use super::peek;
 use super::server::{Shared, max_message};
 use crate::backoff::Backoff;
 
@@ -49,7 +51,7 @@ pub(super) async fn carry(
     to_envoy: mpsc::Sender<Result<Bytes, Status>>,
     cancel: CancellationToken,
 ) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     let mut stream = Attempt {
         shared: &shared,
         path,
@@ -106,10 +108,18 @@ impl Attempt<'_> {
             Ok(channel) => channel,
             Err(end) => return end,
         };
-        let (to_istiod, requests) = mpsc::channel(MAX_WAITING);
+        let (to_istiod, requests) = mpsc::channel(2 * MAX_WAITING);
+        let mut outgoing = Outgoing {
+            to_istiod,
+            own: self
+                .shared
+                .names
+                .as_ref()
+                .map(|_| Protocol::of(self.path.path()).subscribe()),
+        };
         for request in &self.waiting {
-            if to_istiod.try_send(request.clone()).is_err() {
-                return End::Istiod(Status::resource_exhausted("too many requests of Envoy are waiting"));
+            if let Err(end) = outgoing.send(request.clone()) {
+                return end;
             }
         }
         let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(max_message());
@@ -133,7 +143,14 @@ impl Attempt<'_> {
                 answer = next(&mut answers), if answers.is_some() => match answer {
                     Ok(Some(message)) => {
                         backoff.reset();
-                        self.answer(message).await;
+                        match self.name_table(&message) {
+                            Some(acknowledgement) => {
+                                if let Err(end) = outgoing.send(acknowledgement) {
+                                    return end;
+                                }
+                            }
+                            None => self.answer(message).await,
+                        }
                     }
                     Ok(None) => return End::Istiod(Status::unavailable("istiod ended the stream")),
                     Err(status) => return End::Istiod(status),
@@ -143,8 +160,11 @@ impl Attempt<'_> {
                         if !self.answered {
                             self.waiting.push(message.clone());
                         }
-                        if self.waiting.len() > MAX_WAITING || to_istiod.try_send(message).is_err() {
-                            return End::Istiod(Status::resource_exhausted("istiod does not read Envoy's requests"));
+                        if self.waiting.len() > MAX_WAITING {
+                            return End::Istiod(Status::resource_exhausted("too many requests of Envoy are waiting"));
+                        }
+                        if let Err(end) = outgoing.send(message) {
+                            return end;
                         }
                     }
                     Ok(None) | Err(_) => return End::Envoy,
@@ -175,6 +195,27 @@ impl Attempt<'_> {
         }
     }
 
+    /// Takes a name table out of the stream; answers with its acknowledgement.
+    fn name_table(&self, message: &Bytes) -> Option<Bytes> {
+        let names = self.shared.names.as_ref()?;
+        if peek::type_url(message) != Some(names::TYPE) {
+            return None;
+        }
+        match Protocol::of(self.path.path()).read(message) {
+            Ok((table, acknowledgement)) => {
+                if let Some(table) = table {
+                    names.send_replace(Some(Arc::new(table)));
+                }
+                Some(acknowledgement)
+            }
+            Err(error) => {
+                // Not for Envoy, and not acknowledged: istiod sees that it was not taken.
+                tracing::warn!(%error, "the name table cannot be read");
+                Some(Bytes::new())
+            }
+        }
+    }
+
     async fn answer(&mut self, message: Bytes) {
         if !self.answered {
             self.answered = true;
@@ -190,6 +231,26 @@ impl Attempt<'_> {
     }
 }
 
+/// The way to istiod.
+struct Outgoing {
+    to_istiod: mpsc::Sender<Bytes>,
+    /// The agent's own subscription. It follows Envoy's first request, because that one says who the proxy is.
+    own: Option<Bytes>,
+}
+
+impl Outgoing {
+    fn send(&mut self, message: Bytes) -> Result<(), End> {
+        let stuck = |_| End::Istiod(Status::resource_exhausted("istiod does not read the requests"));
+        if !message.is_empty() {
+            self.to_istiod.try_send(message).map_err(stuck)?;
+        }
+        match self.own.take() {
+            Some(own) => self.to_istiod.try_send(own).map_err(stuck),
+            None => Ok(()),
+        }
+    }
+}
+
 async fn next(answers: &mut Option<Streaming<Bytes>>) -> Result<Option<Bytes>, Status> {
     match answers {
         Some(answers) => answers.message().await,
@@ -200,7 +261,7 @@ async fn next(answers: &mut Option<Streaming<Bytes>>) -> Result<Option<Bytes>, S
 /// Tries until a connection to istiod succeeds. Envoy's acknowledgements are read and dropped meanwhile: it will
 /// subscribe afresh.
 async fn until_back(shared: &Shared, from_envoy: &mut Streaming<Bytes>) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     let attempts = async {
         loop {
             tokio::time::sleep(backoff.pause()).await;

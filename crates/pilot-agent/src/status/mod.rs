@@ -12,7 +12,8 @@ use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use xds::istio::networking::nds::v1::NameTable;
 
 use metrics::Metrics;
 use probes::Probes;
@@ -36,6 +37,8 @@ pub struct Status {
     pub metrics: Metrics,
     /// Probes that were redirected here.
     pub probes: Probes,
+    /// istiod's name table, where DNS is answered.
+    pub names: Option<watch::Receiver<Option<Arc<NameTable>>>>,
     /// Orders to the agent.
     pub orders: mpsc::Sender<Order>,
 }
@@ -48,6 +51,7 @@ pub fn router(status: Arc<Status>) -> Router {
         .route("/stats/prometheus", get(metrics_merged))
         .route("/quitquitquit", any(quit))
         .route("/drain", any(drain))
+        .route("/debug/ndsz", get(name_table))
         .route("/app-health/{container}/{probe}", get(app_probe))
         .route("/app-lifecycle/{container}/{hook}", get(app_probe))
         .with_state(status)
@@ -82,6 +86,27 @@ async fn healthz(State(status): State<Arc<Status>>) -> Response {
 
 async fn metrics_merged(State(status): State<Arc<Status>>, headers: HeaderMap, uri: Uri) -> Response {
     status.metrics.merged(&headers, uri.query()).await
+}
+
+/// The name table as JSON, for `istioctl` and people.
+async fn name_table(State(status): State<Arc<Status>>, ConnectInfo(peer): ConnectInfo<SocketAddr>) -> Response {
+    if !is_local(peer) {
+        return (StatusCode::FORBIDDEN, "Only requests from localhost are allowed").into_response();
+    }
+    let Some(table) = status.names.as_ref().and_then(|names| names.borrow().clone()) else {
+        return (
+            StatusCode::NOT_FOUND,
+            "there is no name table; is ISTIO_META_DNS_CAPTURE set?",
+        )
+            .into_response();
+    };
+    let hosts = table.table.iter().map(|(host, info)| {
+        let info = serde_json::json!({
+            "ips": info.ips, "registry": info.registry, "shortname": info.shortname, "namespace": info.namespace,
+        });
+        (host.clone(), info)
+    });
+    axum::Json(serde_json::json!({ "table": hosts.collect::<serde_json::Map<_, _>>() })).into_response()
 }
 
 /// Ending and draining are for the pod itself only.

@@ -24,6 +24,7 @@ use xds::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
 };
 use xds::google::protobuf::Any;
+use xds::istio::networking::nds::v1::{NameTable, name_table::NameInfo};
 
 /// Name in istiod's certificate, and what `localhost` stands for to the agent.
 pub const NAME: &str = "istiod.istio-system.svc";
@@ -189,6 +190,9 @@ impl AggregatedDiscoveryService for Discovery {
                             subscribed = true;
                             response(Listener::type_url(), vec![one(listener, &body.borrow_and_update())])
                         }
+                        Some(Ok(request)) if request.type_url == NameTable::type_url() => {
+                            response(NameTable::type_url(), vec![names()])
+                        }
                         Some(Ok(_)) => continue,
                         _ => return,
                     },
@@ -210,6 +214,27 @@ fn response(type_url: String, resources: Vec<Resource>) -> DeltaDiscoveryRespons
         type_url,
         resources,
         nonce: "n".into(),
+        ..Default::default()
+    }
+}
+
+/// A host that only the mesh knows.
+fn names() -> Resource {
+    let info = NameInfo {
+        ips: vec!["240.240.0.1".into()],
+        registry: "External".into(),
+        ..NameInfo::default()
+    };
+    let table = NameTable {
+        table: [("api.mesh.example".to_owned(), info)].into(),
+    };
+    let any = Any {
+        type_url: NameTable::type_url(),
+        value: table.encode_to_vec().into(),
+    };
+    Resource {
+        name: "names".into(),
+        resource: Some(any),
         ..Default::default()
     }
 }

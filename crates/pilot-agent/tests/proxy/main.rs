@@ -146,3 +146,24 @@ async fn certificates_in_files_are_served_and_followed() {
     assert_eq!(istiod.issued(), Issued::default(), "the CA was not asked");
     pod.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_the_mesh_are_answered_in_the_pod() {
+    let Some(envoy) = pod::envoy() else { return };
+    let istiod = Istiod::start(Duration::from_secs(3600)).await;
+    let dns = format!("127.0.0.1:{}", istiod::free_port());
+    let env = [("ISTIO_META_DNS_CAPTURE", "true"), ("DNS_PROXY_ADDR", &dns)];
+    let mut pod = Pod::start(&envoy, &istiod, &env);
+    let server = dns.parse().unwrap();
+    let answer = pod
+        .until_some("an answer", || pod.resolve(server, "api.mesh.example."))
+        .await;
+    assert_eq!(answer, ["240.240.0.1"]);
+    pod.until("ready", || pod.is_ready()).await;
+    assert!(
+        pod.name_table().await.contains("api.mesh.example"),
+        "{}",
+        pod.name_table().await
+    );
+    pod.kill().await;
+}

@@ -171,6 +171,31 @@ impl Pod {
         String::from_utf8_lossy(answer.body()).into_owned()
     }
 
+    /// The addresses that the DNS proxy on `server` gives for `name`.
+    pub async fn resolve(&self, server: std::net::SocketAddr, name: &str) -> Option<Vec<String>> {
+        use hickory_proto::op::{Message, Query};
+        use hickory_proto::rr::{Name, RecordType};
+        let mut query = Message::query();
+        query.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_to(&query.to_vec().unwrap(), server).await.ok()?;
+        let mut buffer = [0; 4096];
+        let length = tokio::time::timeout(Duration::from_secs(2), socket.recv(&mut buffer))
+            .await
+            .ok()?
+            .ok()?;
+        let answer = Message::from_vec(&buffer[..length]).ok()?;
+        let addresses: Vec<String> = answer.answers.iter().map(|r| r.data.to_string()).collect();
+        (!addresses.is_empty()).then_some(addresses)
+    }
+
+    pub async fn name_table(&self) -> String {
+        let answer = fetch::get(&self.status, "/debug/ndsz", Duration::from_secs(5), 1 << 16)
+            .await
+            .unwrap();
+        String::from_utf8_lossy(answer.body()).into_owned()
+    }
+
     async fn post(&self, path: &str) -> bool {
         let request = http::Request::post(path)
             .header("host", "localhost")

@@ -1,5 +1,8 @@
 //! `pilot-agent proxy`: everything started in order, and ended in order (control-plane.md §4.1, §4.8).
 
+mod addresses;
+mod ending;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -7,11 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+
+use addresses::{dns_addresses, instance_ips, ipv6_only};
+use ending::{Running, Signals};
 
 use crate::bootstrap::{self, Options};
 use crate::control_plane::ControlPlane;
+use crate::dns::{self, ResolvConf, Table};
 use crate::envoy::{Admin, Envoy, Launch};
 use crate::node::{self, Facts, Role};
 use crate::proxy_config::{self, ProxyConfig, Sources};
@@ -21,6 +27,7 @@ use crate::settings::{Environment, Settings};
 use crate::status::{self, Order, Status, metrics::Metrics, probes::Probes, ready::Readiness};
 use crate::workload::{Files, Issuer, Published};
 use crate::{pod_info, version};
+use xds::istio::networking::nds::v1::NameTable;
 
 /// Directory of the SDS socket, shared with the pod.
 const SDS_DIRECTORY: &str = "./var/run/secrets/workload-spiffe-uds";
@@ -28,10 +35,6 @@ const SDS_DIRECTORY: &str = "./var/run/secrets/workload-spiffe-uds";
 const MOUNTED_CREDENTIALS: &str = "./var/run/secrets/workload-spiffe-credentials";
 /// Certificates mounted with `FILE_MOUNTED_CERTS`.
 const MOUNTED_CERTIFICATES: &str = "./etc/certs";
-/// Pause between looks at open connections while draining.
-const CONNECTION_CHECK: Duration = Duration::from_secs(1);
-/// Looks that may fail before the end is not waited for any longer.
-const MAX_FAILED_CHECKS: u32 = 5;
 
 /// Arguments of `pilot-agent proxy`.
 #[derive(Debug, Clone)]
@@ -65,8 +68,9 @@ pub async fn run(arguments: Arguments, env: Environment) -> anyhow::Result<()> {
     let prepared = Prepared::new(&arguments, &env, settings)?;
     tracing::info!(version = version(), node = %prepared.node.id, "proxy agent starts");
     let (workload, roots) = prepared.start_certificates();
-    let relay = prepared.start_relay(workload.clone(), roots);
     let mut tasks = tokio::task::JoinSet::new();
+    let names = prepared.start_dns(&mut tasks, &arguments.domain).await?;
+    let relay = Relay::new(prepared.xds(), workload.clone(), unchanged(roots), names.clone());
     let socket = Path::new(SDS_DIRECTORY).join(&prepared.settings.sds_socket);
     if is_served(&socket).await {
         tracing::info!(socket = %socket.display(), "secrets are served by another process; it is used");
@@ -84,7 +88,14 @@ pub async fn run(arguments: Arguments, env: Environment) -> anyhow::Result<()> {
     let (send_orders, orders) = mpsc::channel(4);
     let ending = watch::Sender::new(false);
     prepared
-        .start_status(&mut tasks, send_orders, &ending, workload, &relay)
+        .start_status(
+            &mut tasks,
+            send_orders,
+            &ending,
+            workload,
+            &relay,
+            names.map(|n| n.subscribe()),
+        )
         .await?;
     let signals = Signals::listen()?;
     let envoy = prepared.start_envoy(&arguments)?;
@@ -214,8 +225,35 @@ impl Prepared {
         (workload, roots)
     }
 
-    fn start_relay(&self, workload: Published, roots: watch::Receiver<Option<Vec<u8>>>) -> Relay {
-        Relay::new(self.xds(), workload, unchanged(roots))
+    /// With DNS capture, a server that answers from istiod's name table. Returns where the table goes.
+    async fn start_dns(
+        &self,
+        tasks: &mut tokio::task::JoinSet<()>,
+        domain: &str,
+    ) -> anyhow::Result<Option<watch::Sender<Option<Arc<NameTable>>>>> {
+        if !self.settings.dns_proxy {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string("/etc/resolv.conf").context("cannot read /etc/resolv.conf")?;
+        let conf = ResolvConf::parse(&text);
+        let address = self.settings.dns_address.as_str();
+        let addresses =
+            dns_addresses(address, &conf).with_context(|| format!("DNS_PROXY_ADDR={address:?} is not host:port"))?;
+        let publish = watch::Sender::new(None);
+        let mut received: watch::Receiver<Option<Arc<NameTable>>> = publish.subscribe();
+        let (ready, table) = watch::channel(None);
+        let (namespace, search) = (self.settings.pod_namespace.clone(), conf.search.clone());
+        let domain = domain.to_owned();
+        let serving = dns::bind(&addresses, table, conf).await;
+        tasks.spawn(serving.with_context(|| format!("cannot answer DNS on {address}"))?);
+        tasks.spawn(async move {
+            while received.changed().await.is_ok() {
+                if let Some(names) = received.borrow_and_update().clone() {
+                    ready.send_replace(Some(Arc::new(Table::new(&names, &namespace, &domain, &search))));
+                }
+            }
+        });
+        Ok(Some(publish))
     }
 
     async fn start_status(
@@ -225,6 +263,7 @@ impl Prepared {
         ending: &watch::Sender<bool>,
         workload: Published,
         relay: &Relay,
+        names: Option<watch::Receiver<Option<Arc<NameTable>>>>,
     ) -> anyhow::Result<()> {
         let port = self.config.status_port()?;
         if port == 0 {
@@ -250,6 +289,7 @@ impl Prepared {
                 relay.health(),
             )?,
             probes: Probes::new(&self.settings.app_probers, &destination)?,
+            names,
             orders,
         };
         let any: IpAddr = if self.node.instance_ips.iter().any(IpAddr::is_ipv6) {
@@ -365,10 +405,6 @@ fn unchanged(roots: watch::Receiver<Option<Vec<u8>>>) -> watch::Receiver<Option<
     changes
 }
 
-fn ipv6_only(ips: &[IpAddr]) -> bool {
-    !ips.is_empty() && ips.iter().all(IpAddr::is_ipv6)
-}
-
 fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -384,178 +420,7 @@ fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// The pod's address first, then those of the interfaces that are not excluded.
-fn instance_ips(pod: Option<IpAddr>, excluded: &str) -> Vec<IpAddr> {
-    let mut ips: Vec<IpAddr> = pod.into_iter().collect();
-    let excluded: Vec<&str> = excluded.split(',').map(str::trim).collect();
-    for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {
-        let Some(address) = interface.address else { continue };
-        let ip = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-            (Some(v4), _) => IpAddr::V4(v4.ip()),
-            (_, Some(v6)) => IpAddr::V6(v6.ip()),
-            _ => continue,
-        };
-        let link_local = match ip {
-            IpAddr::V4(v4) => v4.is_link_local(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-        };
-        let usable = !ip.is_loopback() && !link_local && !ip.is_unspecified() && !ip.is_multicast();
-        if usable && !excluded.contains(&interface.interface_name.as_str()) && !ips.contains(&ip) {
-            ips.push(ip);
-        }
-    }
-    if ips.is_empty() {
-        ips = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-    }
-    ips
-}
-
 /// Whether another process serves the socket already (SPIRE, for example).
 async fn is_served(socket: &Path) -> bool {
     tokio::net::UnixStream::connect(socket).await.is_ok()
-}
-
-/// Envoy runs; what is left is how it ends.
-struct Running<'a> {
-    prepared: &'a Prepared,
-    envoy: Envoy,
-    orders: mpsc::Receiver<Order>,
-    ending: watch::Sender<bool>,
-    signals: Signals,
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-impl Running<'_> {
-    async fn until_end(mut self) -> anyhow::Result<()> {
-        let mut drained = false;
-        loop {
-            tokio::select! {
-                status = self.envoy.ended() => {
-                    let status = status.context("cannot wait for Envoy")?;
-                    self.ending.send_replace(true);
-                    if status.success() {
-                        tracing::info!("Envoy ended");
-                        return Ok(());
-                    }
-                    anyhow::bail!("Envoy ended by itself: {status}; its log above says why");
-                }
-                order = self.orders.recv() => match order {
-                    Some(Order::Drain) => {
-                        self.drain(true).await;
-                        drained = true;
-                    }
-                    _ => return self.end("told to quit").await,
-                },
-                () = self.signals.next() => break,
-            }
-        }
-        if drained {
-            return self.end("drained before").await;
-        }
-        tracing::info!("told to end; draining");
-        self.ending.send_replace(true);
-        self.drain(false).await;
-        if self.prepared.settings.exit_on_zero_connections {
-            self.wait_for_connections().await;
-        } else {
-            let wait = self
-                .prepared
-                .config
-                .duration("terminationDrainDuration")?
-                .unwrap_or(Duration::from_secs(5));
-            self.pause(wait).await;
-        }
-        self.end("drained").await
-    }
-
-    async fn drain(&self, stay: bool) {
-        if let Err(error) = self.prepared.admin.drain(stay).await {
-            tracing::warn!(%error, "Envoy cannot be told to drain");
-        }
-    }
-
-    async fn end(mut self, why: &str) -> anyhow::Result<()> {
-        tracing::info!(why, "ending Envoy");
-        self.ending.send_replace(true);
-        self.envoy.end().await;
-        Ok(())
-    }
-
-    /// Waits, but not longer than Envoy lives, nor after an order to quit or a second signal.
-    async fn pause(&mut self, time: Duration) -> bool {
-        tokio::select! {
-            () = tokio::time::sleep(time) => true,
-            _ = self.envoy.ended() => false,
-            () = self.signals.next() => false,
-            () = quit(&mut self.orders) => false,
-        }
-    }
-
-    /// `EXIT_ON_ZERO_ACTIVE_CONNECTIONS`: at least the minimum drain, then until no client is connected. Kubernetes'
-    /// grace period bounds it.
-    async fn wait_for_connections(&mut self) {
-        let settings = &self.prepared.settings;
-        let own = [
-            settings.envoy_status_port,
-            settings.envoy_prometheus_port,
-            settings.secure_metrics_port,
-            settings.secure_merged_metrics_port,
-        ];
-        if !self.pause(settings.minimum_drain).await {
-            return;
-        }
-        let mut failed = 0;
-        loop {
-            match self.prepared.admin.active_connections(&own).await {
-                Ok(None | Some(0)) => return,
-                Ok(Some(open)) => {
-                    failed = 0;
-                    tracing::info!(open, "there are still active connections");
-                }
-                Err(error) => {
-                    failed += 1;
-                    tracing::warn!(%error, "cannot see active connections");
-                    if failed >= MAX_FAILED_CHECKS {
-                        return;
-                    }
-                }
-            }
-            if !self.pause(CONNECTION_CHECK).await {
-                return;
-            }
-        }
-    }
-}
-
-/// Resolves when the order to quit arrives; others are too late to matter.
-async fn quit(orders: &mut mpsc::Receiver<Order>) {
-    loop {
-        match orders.recv().await {
-            Some(Order::Quit) => return,
-            Some(Order::Drain) => {}
-            None => std::future::pending().await,
-        }
-    }
 }
