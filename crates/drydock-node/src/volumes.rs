@@ -24,7 +24,10 @@ pub(crate) struct Volumes {
 impl Volumes {
     pub(crate) fn new(pod_dir: &Path, pod: &Pod) -> Self {
         let security = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
-        Self { dir: pod_dir.join("volumes"), fs_group: security.and_then(|s| s.fs_group).and_then(|g| u32::try_from(g).ok()) }
+        Self {
+            dir: pod_dir.join("volumes"),
+            fs_group: security.and_then(|s| s.fs_group).and_then(|g| u32::try_from(g).ok()),
+        }
     }
 
     /// Makes every volume of the pod and fills those that come from objects. May be called again: what is there stays,
@@ -33,17 +36,58 @@ impl Volumes {
     /// # Errors
     /// Naming the volume that cannot be made (yet): the pod waits and an event `FailedMount` says so.
     pub(crate) async fn prepare(&self, pod: &Pod, context: &Context<'_>) -> Result<()> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(&self.dir).map_err(Error::io("create", &self.dir))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&self.dir)
+            .map_err(Error::io("create", &self.dir))?;
         for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
             let named = |e: Error| Error::Pod(format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name));
             self.one(pod, volume, context).await.map_err(named)?;
+        }
+        self.nested(pod)
+    }
+
+    /// A mount beneath another (`/var/run/secrets/istio/crl`) needs its folder in the outer volume, which may be
+    /// read-only by the time the runtime would make it; kubelet makes it too.
+    fn nested(&self, pod: &Pod) -> Result<()> {
+        let Some(spec) = &pod.spec else { return Ok(()) };
+        let made: Vec<&str> = spec
+            .volumes
+            .iter()
+            .flatten()
+            .filter(|v| v.host_path.is_none())
+            .map(|v| v.name.as_str())
+            .collect();
+        for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
+            let mounts: Vec<&VolumeMount> = container.volume_mounts.iter().flatten().collect();
+            for outer in mounts
+                .iter()
+                .filter(|m| m.sub_path.is_none() && m.sub_path_expr.is_none() && made.contains(&m.name.as_str()))
+            {
+                for inner in &mounts {
+                    let Ok(rest) = Path::new(&inner.mount_path).strip_prefix(&outer.mount_path) else {
+                        continue;
+                    };
+                    if rest.as_os_str().is_empty() || rest.components().any(|c| c == std::path::Component::ParentDir) {
+                        continue;
+                    }
+                    let dir = self.dir.join(&outer.name).join(rest);
+                    std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+                }
+            }
         }
         Ok(())
     }
 
     /// Rewrites volumes whose objects have changed; other volumes are left alone.
     pub(crate) async fn refresh(&self, pod: &Pod, context: &Context<'_>) -> Result<()> {
-        for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter(|v| payload::is_projected(v)) {
+        for volume in pod
+            .spec
+            .iter()
+            .flat_map(|s| s.volumes.iter().flatten())
+            .filter(|v| payload::is_projected(v))
+        {
             self.one(pod, volume, context).await?;
         }
         Ok(())
@@ -67,13 +111,17 @@ impl Volumes {
             }
             // Anyone in the pod may write; with fsGroup new files belong to the group.
             let mode = if self.fs_group.is_some() { 0o2777 } else { 0o777 };
-            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(mode)).map_err(Error::io("change mode of", &dir))?;
+            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(mode))
+                .map_err(Error::io("change mode of", &dir))?;
             return chown(&dir, None, self.fs_group).map_err(Error::io("change group of", &dir));
         }
         if let Some(host) = &volume.host_path {
             return host_path(host);
         }
-        Err(Error::Pod("this kind of volume is not supported: use emptyDir, configMap, secret, projected, downwardAPI or hostPath".into()))
+        Err(Error::Pod(
+            "this kind of volume is not supported: use emptyDir, configMap, secret, projected, downwardAPI or hostPath"
+                .into(),
+        ))
     }
 
     /// A file system in memory: secrets do not reach the disk.
@@ -83,13 +131,25 @@ impl Volumes {
         }
         std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
         let size = size.filter(|s| *s > 0).map_or(String::new(), |s| format!(",size={s}"));
-        mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(format!("mode=755{size}").as_str())).map_err(Error::errno("mount", dir))
+        mount(
+            Some("tmpfs"),
+            dir,
+            Some("tmpfs"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+            Some(format!("mode=755{size}").as_str()),
+        )
+        .map_err(Error::errno("mount", dir))
     }
 
     /// Where a mount of a container comes from, and whether it is read-only by nature.
     pub(crate) fn source(&self, pod: &Pod, mount: &VolumeMount, sub_path: Option<&str>) -> Result<(PathBuf, bool)> {
-        let volume = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).find(|v| v.name == mount.name);
-        let volume = volume.ok_or_else(|| Error::Pod(format!("volumeMount {} names no volume of the pod", mount.name)))?;
+        let volume = pod
+            .spec
+            .iter()
+            .flat_map(|s| s.volumes.iter().flatten())
+            .find(|v| v.name == mount.name);
+        let volume =
+            volume.ok_or_else(|| Error::Pod(format!("volumeMount {} names no volume of the pod", mount.name)))?;
         let base = match &volume.host_path {
             Some(host) => PathBuf::from(&host.path),
             None => self.dir.join(&volume.name),
@@ -118,7 +178,9 @@ fn is_mount(dir: &Path) -> bool {
 
 /// A path inside a volume, made if it is not there, that does not leave the volume by links.
 fn below(base: &Path, sub: &str) -> Result<PathBuf> {
-    let plain = Path::new(sub).components().all(|c| matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir));
+    let plain = Path::new(sub)
+        .components()
+        .all(|c| matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir));
     let outside = || Error::Pod(format!("subPath {sub:?} leaves the volume"));
     if !plain {
         return Err(outside());
@@ -128,16 +190,27 @@ fn below(base: &Path, sub: &str) -> Result<PathBuf> {
     if std::fs::symlink_metadata(&path).is_err() {
         // The part that exists already must lie inside, before anything is made in it.
         let mut existing = path.as_path();
-        while let Some(parent) = existing.parent().filter(|_| std::fs::symlink_metadata(existing).is_err()) {
+        while let Some(parent) = existing
+            .parent()
+            .filter(|_| std::fs::symlink_metadata(existing).is_err())
+        {
             existing = parent;
         }
-        if !existing.canonicalize().map_err(Error::io("resolve", existing))?.starts_with(&base) {
+        if !existing
+            .canonicalize()
+            .map_err(Error::io("resolve", existing))?
+            .starts_with(&base)
+        {
             return Err(outside());
         }
         std::fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
     }
     let real = path.canonicalize().map_err(Error::io("resolve", &path))?;
-    if real.starts_with(&base) { Ok(real) } else { Err(outside()) }
+    if real.starts_with(&base) {
+        Ok(real)
+    } else {
+        Err(outside())
+    }
 }
 
 fn host_path(host: &HostPathVolumeSource) -> Result<()> {
@@ -146,7 +219,13 @@ fn host_path(host: &HostPathVolumeSource) -> Result<()> {
     let kind = host.type_.as_deref().unwrap_or_default();
     match kind {
         "DirectoryOrCreate" => std::fs::create_dir_all(path).map_err(Error::io("create", path))?,
-        "FileOrCreate" => drop(std::fs::File::options().create(true).append(true).open(path).map_err(Error::io("create", path))?),
+        "FileOrCreate" => drop(
+            std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(Error::io("create", path))?,
+        ),
         _ => {}
     }
     if kind.is_empty() {
@@ -161,7 +240,14 @@ fn host_path(host: &HostPathVolumeSource) -> Result<()> {
         "BlockDevice" => found.is_block_device(),
         _ => false,
     };
-    if fits { Ok(()) } else { Err(Error::Pod(format!("hostPath type check failed: {} is not a {kind}", host.path))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::Pod(format!(
+            "hostPath type check failed: {} is not a {kind}",
+            host.path
+        )))
+    }
 }
 
 /// Files of a volume by relative path.
