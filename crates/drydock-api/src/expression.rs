@@ -1,5 +1,7 @@
 //! CEL expressions with Kubernetes' function libraries: compiling, evaluating, and error texts as the real server's.
 
+pub mod check;
+
 use kube_cel::{
     KubeCelExt,
     cel::{Context, ExecutionError, IdedExpr, Value as Cel, objects::Key, parser::Parser},
@@ -35,7 +37,10 @@ impl Expression {
         if source.len() > MAX_LENGTH {
             return Err(format!("expression is longer than {MAX_LENGTH} bytes"));
         }
-        let tree = Parser::new().enable_optional_syntax(true).parse(source).map_err(|e| e.to_string())?;
+        let tree = Parser::new().enable_optional_syntax(true).parse(source).map_err(|e| {
+            // The real server indents the quoted line.
+            e.to_string().replace("\n| ", "\n | ")
+        })?;
         Ok(Expression { source: source.to_owned(), tree })
     }
 

@@ -30,6 +30,7 @@ use crate::{
         bootstrap,
         pki::{self, ClusterCa, Identity, PkiError},
         reviews::Reviews,
+        signer,
         token::{self, TokenKey},
         token_request::TokenRequests,
     },
@@ -166,6 +167,8 @@ impl Server {
         let tasks = vec![
             tokio::spawn(crd::controller::run(core.clone())),
             tokio::spawn(aggregation::run(core.clone())),
+            tokio::spawn(signer::run(core.clone(), ca.clone())),
+            tokio::spawn(admission::type_check::run(core.clone())),
             tokio::spawn(accept(listener, tls, api, stopped)),
         ];
         Ok(Handle { address, ca, core, stop, tasks })

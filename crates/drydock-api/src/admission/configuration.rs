@@ -1,5 +1,6 @@
 //! Validation of MutatingWebhookConfiguration and ValidatingWebhookConfiguration.
 
+use super::policy_definition;
 use crate::{expression, field::FieldError, objects::text};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -7,9 +8,14 @@ use std::collections::BTreeSet;
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 const SCOPES: [&str; 3] = ["*", "Cluster", "Namespaced"];
 
-/// Problems of a configuration whose defaults are filled in.
+/// Problems of a webhook configuration or policy whose defaults are filled in.
 #[must_use]
 pub fn problems(configuration: &Value) -> Vec<FieldError> {
+    match text(configuration, &["kind"]) {
+        "ValidatingAdmissionPolicy" => return policy_definition::policy_problems(configuration),
+        "ValidatingAdmissionPolicyBinding" => return policy_definition::binding_problems(configuration),
+        _ => {}
+    }
     let mut out = Vec::new();
     let mutating = text(configuration, &["kind"]) == "MutatingWebhookConfiguration";
     let mut names = BTreeSet::new();
@@ -78,6 +84,13 @@ fn one_of(path: &str, object: &Value, key: &str, supported: &[&str], out: &mut V
         && !value.as_str().is_some_and(|v| supported.contains(&v))
     {
         out.push(FieldError::not_supported(format!("{path}.{key}"), value, supported));
+    }
+}
+
+/// Checks the `resourceRules` of a policy's constraints.
+pub(super) fn check_rules(path: &str, constraints: &Value, out: &mut Vec<FieldError>) {
+    for (at, rule) in constraints["resourceRules"].as_array().into_iter().flatten().enumerate() {
+        check_rule(&format!("{path}.resourceRules[{at}]"), rule, out);
     }
 }
 

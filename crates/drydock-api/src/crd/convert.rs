@@ -13,6 +13,12 @@ pub fn root(schema: &Value) -> Schema {
     out
 }
 
+/// The structure of one node.
+#[must_use]
+pub fn part(schema: &Value) -> Schema {
+    node(schema, 0)
+}
+
 fn envelope(schema: &mut Schema) {
     let text = || Schema { ty: Type::String, ..Schema::default() };
     schema.fields.insert("apiVersion".into(), text());

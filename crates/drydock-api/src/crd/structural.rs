@@ -1,14 +1,17 @@
 //! Whether a schema is structural: every field has a type, and nothing else decides what may be there.
 
 use super::{
-    node::{MAX_DEPTH, flag, join, kind, properties},
+    convert,
+    node::{MAX_DEPTH, field, flag, join, kind, properties},
     validate,
 };
 use crate::{
-    expression,
+    expression::{self, check, check::Known},
     field::{Cause, FieldError},
+    schema::Type,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
@@ -31,7 +34,7 @@ fn walk(node: &Value, path: &str, root: bool, out: &mut Vec<FieldError>, depth: 
     check_list(node, path, out);
     check_extensions(node, path, out);
     check_values(node, path, out);
-    check_rules(node, path, out);
+    check_rules(node, path, root, out);
     let extra = node.get("additionalProperties");
     let declared = properties(node).is_some_and(|p| !p.is_empty());
     if declared && extra.is_some_and(|e| !e.is_null()) {
@@ -67,15 +70,15 @@ fn walk(node: &Value, path: &str, root: bool, out: &mut Vec<FieldError>, depth: 
 }
 
 fn check_type(node: &Value, path: &str, root: bool, out: &mut Vec<FieldError>) {
-    let field = format!("{path}.type");
+    let place = format!("{path}.type");
     match kind(node) {
         "" if root || flag(node, "x-kubernetes-int-or-string") || flag(node, "x-kubernetes-preserve-unknown-fields") => {}
         "" => {
-            let place = if path.ends_with(".items") { "array items" } else { "object fields" };
-            out.push(FieldError::required(field, format!("must not be empty for specified {place}")));
+            let what = if path.ends_with(".items") { "array items" } else { "object fields" };
+            out.push(FieldError::required(place, format!("must not be empty for specified {what}")));
         }
         known if TYPES.contains(&known) => {}
-        _ => out.push(FieldError::not_supported(field, &node["type"], &TYPES)),
+        _ => out.push(FieldError::not_supported(place, &node["type"], &TYPES)),
     }
 }
 
@@ -192,21 +195,73 @@ fn go_words(source: &str, problem: &str) -> String {
     format!("error parsing regexp: {what}: `{part}`")
 }
 
-fn check_rules(node: &Value, path: &str, out: &mut Vec<FieldError>) {
-    for (at, rule) in node["x-kubernetes-validations"].as_array().into_iter().flatten().enumerate() {
+fn check_rules(node: &Value, path: &str, root: bool, out: &mut Vec<FieldError>) {
+    let rules = node["x-kubernetes-validations"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if rules.is_empty() {
+        return;
+    }
+    let structure = if root { convert::root(node) } else { convert::part(node) };
+    let known = match structure.ty {
+        Type::Object | Type::Map | Type::List => Known::Node(&structure),
+        Type::String => Known::Scalar("string"),
+        Type::Boolean => Known::Scalar("bool"),
+        Type::Int64 => Known::Scalar("int"),
+        Type::Number => Known::Scalar("double"),
+        _ => Known::Any,
+    };
+    let variables = BTreeMap::from([("self".to_owned(), known), ("oldSelf".to_owned(), known)]);
+    for (at, rule) in rules.iter().enumerate() {
         let here = format!("{path}.x-kubernetes-validations[{at}]");
-        let source = rule["rule"].as_str().unwrap_or_default().trim();
-        if source.is_empty() {
+        if rule["rule"].as_str().unwrap_or_default().trim().is_empty() {
             out.push(FieldError::required(format!("{here}.rule"), "rule is not specified"));
             continue;
         }
-        for key in ["rule", "messageExpression"] {
-            if let Some(text) = rule[key].as_str()
-                && let Err(problem) = expression::cached(text)
-            {
-                let detail = format!("compilation failed: {problem}");
-                out.push(FieldError { cause: Cause::Invalid, field: format!("{here}.{key}"), value: Some(format!("{text:?}")), detail });
+        for (key, wanted) in [("rule", "bool"), ("messageExpression", "string")] {
+            let Some(text) = rule[key].as_str() else { continue };
+            let problem = match expression::cached(text) {
+                Err(problem) => Some(format!("compilation failed: {problem}")),
+                Ok(compiled) => match check::problem(&compiled, &variables) {
+                    Some(problem) => Some(format!("compilation failed: {problem}")),
+                    None if !check::may_be(&compiled, &variables, wanted) => Some(match wanted {
+                        "bool" => "cel expression must evaluate to a bool".to_owned(),
+                        _ => "messageExpression must evaluate to a string".to_owned(),
+                    }),
+                    None => None,
+                },
+            };
+            if let Some(detail) = problem {
+                let field = format!("{here}.{key}");
+                out.push(FieldError { cause: Cause::Invalid, field, value: Some(format!("{text:?}")), detail });
             }
+        }
+        check_rule_fields(node, rule, &here, out);
+    }
+}
+
+fn check_rule_fields(node: &Value, rule: &Value, here: &str, out: &mut Vec<FieldError>) {
+    if let Some(message) = rule["message"].as_str() {
+        if message.trim().is_empty() && !message.is_empty() {
+            let detail = "message must be non-empty if specified";
+            out.push(FieldError::invalid(format!("{here}.message"), &rule["message"], detail));
+        } else if message.contains('\n') {
+            let detail = "message must not contain line breaks";
+            out.push(FieldError::invalid(format!("{here}.message"), &rule["message"], detail));
+        }
+    }
+    const REASONS: [&str; 4] = ["FieldValueRequired", "FieldValueForbidden", "FieldValueInvalid", "FieldValueDuplicate"];
+    if let Some(reason) = rule["reason"].as_str()
+        && !REASONS.contains(&reason)
+    {
+        out.push(FieldError::not_supported(format!("{here}.reason"), &rule["reason"], &REASONS));
+    }
+    if let Some(below) = rule["fieldPath"].as_str().filter(|p| !p.is_empty()) {
+        let mut at = Some(node);
+        for name in below.trim_start_matches('.').split('.') {
+            at = at.and_then(|n| field(n, name));
+        }
+        if at.is_none() && !below.contains('[') {
+            let detail = "fieldPath must be a valid path: does not refer to a valid field";
+            out.push(FieldError::invalid(format!("{here}.fieldPath"), &rule["fieldPath"], detail));
         }
     }
 }
