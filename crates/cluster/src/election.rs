@@ -75,14 +75,21 @@ pub struct Candidate {
     pub namespace: String,
 }
 
-/// Runs for the lock `name` for ever. The value says whether this process leads.
+/// Runs for the lock `name` until `ending`, then gives it up, which is when the task ends. The value says whether this
+/// process leads.
 ///
 /// `default` follows the name of the default revision, which may take the lock from another revision.
-pub fn run(client: &Client, name: &'static str, me: Candidate, default: watch::Receiver<Option<String>>) -> watch::Receiver<bool> {
+pub fn run(
+    client: &Client,
+    name: &'static str,
+    me: Candidate,
+    default: watch::Receiver<Option<String>>,
+    ending: watch::Receiver<bool>,
+) -> (watch::Receiver<bool>, tokio::task::JoinHandle<()>) {
     let (leads, receiver) = watch::channel(false);
     let maps = Api::namespaced(client.clone(), &me.namespace);
-    tokio::spawn(Election { maps, name, me, default, leads, seen: None, renewed: Instant::now() }.run());
-    receiver
+    let election = Election { maps, name, me, default, leads, seen: None, renewed: Instant::now() };
+    (receiver, tokio::spawn(election.run(ending)))
 }
 
 struct Election {
@@ -97,7 +104,7 @@ struct Election {
 }
 
 impl Election {
-    async fn run(mut self) {
+    async fn run(mut self, mut ending: watch::Receiver<bool>) {
         loop {
             match self.turn().await {
                 Ok(true) => {
@@ -116,7 +123,10 @@ impl Election {
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
                 changed = self.default.changed() => if changed.is_err() { tokio::time::sleep(RETRY).await },
-                () = self.leads.closed() => return self.give_up().await,
+                _ = ending.changed() => {}
+            }
+            if *ending.borrow_and_update() {
+                return self.give_up().await;
             }
         }
     }

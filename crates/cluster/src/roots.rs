@@ -35,14 +35,18 @@ struct State {
 }
 
 impl State {
-    /// Namespaces whose ConfigMap is missing or differs.
-    fn stale(&self, roots: &str) -> Vec<&str> {
-        let wrong = |ns: &&String| self.maps.get(*ns).is_none_or(|held| held.as_deref() != Some(roots));
+    /// Namespaces whose ConfigMap is missing or, for the leader, differs. Whoever sees that it is missing may create
+    /// it, because pods wait for it and all revisions share one root; only one writer ever changes it.
+    fn stale(&self, roots: &str, leads: bool) -> Vec<&str> {
+        let wrong = |ns: &&String| match self.maps.get(*ns) {
+            None => true,
+            Some(held) => leads && held.as_deref() != Some(roots),
+        };
         self.namespaces.iter().filter(|ns| !EXCLUDED.contains(&ns.as_str())).filter(wrong).map(String::as_str).collect()
     }
 }
 
-/// Writes for ever, while `leads` says so.
+/// Writes for ever: what is missing always, what differs while `leads` says so.
 pub async fn run(client: Client, authority: Current, mut leads: watch::Receiver<bool>) {
     let config = watcher::Config { timeout: Some(WATCH_SECONDS), ..watcher::Config::default() };
     let namespaces = watcher(Api::<Namespace>::all(client.clone()), config.clone()).default_backoff();
@@ -60,16 +64,19 @@ pub async fn run(client: Client, authority: Current, mut leads: watch::Receiver<
             () = tokio::time::sleep(RETRY), if failed => {}
         }
         failed = false;
-        if !(*leads.borrow() && namespaces_known && maps_known) {
+        if !(namespaces_known && maps_known) {
             continue;
         }
         let wanted = roots.borrow_and_update().roots_pem();
-        let stale: Vec<String> = state.stale(&wanted).into_iter().map(str::to_owned).collect();
+        let leader = *leads.borrow_and_update();
+        let stale: Vec<String> = state.stale(&wanted, leader).into_iter().map(str::to_owned).collect();
         for namespace in stale {
-            match write(&client, &namespace, &wanted).await {
+            match write(&client, &namespace, &wanted, leader).await {
                 Ok(()) => {
                     state.maps.insert(namespace, Some(wanted.clone()));
                 }
+                // Somebody else was faster; the watch will say so.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
                 // The namespace is going or gone; the watch will say so.
                 Err(kube::Error::Api(status)) if status.code == 404 || status.code == 403 => {
                     tracing::debug!(namespace, "root certificate not written: {}", status.message);
@@ -122,7 +129,7 @@ fn on_map(state: &mut State, event: Result<watcher::Event<ConfigMap>, watcher::E
     false
 }
 
-async fn write(client: &Client, namespace: &str, roots: &str) -> Result<(), kube::Error> {
+async fn write(client: &Client, namespace: &str, roots: &str, leader: bool) -> Result<(), kube::Error> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let parameters = PostParams::default();
     let Some(mut map) = api.get_opt(NAME).await? else {
@@ -135,6 +142,9 @@ async fn write(client: &Client, namespace: &str, roots: &str) -> Result<(), kube
         api.create(&parameters, &ConfigMap { metadata, data, ..Default::default() }).await?;
         return Ok(());
     };
+    if !leader {
+        return Ok(());
+    }
     map.metadata.labels.get_or_insert_default().insert(LABEL.0.to_owned(), LABEL.1.to_owned());
     map.data.get_or_insert_default().insert(KEY.to_owned(), roots.to_owned());
     api.replace(NAME, &parameters, &map).await?;
@@ -153,6 +163,7 @@ mod tests {
                 .map(|(ns, held)| (ns.to_owned(), held.map(str::to_owned)))
                 .into(),
         };
-        assert_eq!(state.stale("new"), ["b", "c", "d", "kube-system"]);
+        assert_eq!(state.stale("new", true), ["b", "c", "d", "kube-system"]);
+        assert_eq!(state.stale("new", false), ["d", "kube-system"]);
     }
 }

@@ -154,7 +154,7 @@ pub fn log_filter(levels: &str) -> String {
         }
     }
     // The libraries below say at debug what each byte does.
-    let mut filter = format!("{base},h2=info,hyper=info,tower=info,rustls=info,kube=info,hyper_util=info");
+    let mut filter = format!("{base},h2=info,hyper=info,tower=info,rustls=info,kube=info,kube_client::client::builder=off,hyper_util=info");
     scopes.iter().for_each(|scope| filter += &format!(",{scope}"));
     filter
 }

@@ -106,17 +106,20 @@ impl ControlPlane {
         })
     }
 
-    /// Starts what goes on until the process ends: renewals, and the work of leaders.
-    pub fn keep(self) {
+    /// Starts what goes on until the process ends: renewals, and the work of leaders. The task that is returned ends
+    /// when `ending` was told and locks are given up.
+    pub fn keep(self, ending: watch::Receiver<bool>) -> Option<tokio::task::JoinHandle<()>> {
         tokio::spawn(self.serving.keep(self.authority.clone()));
         tokio::spawn(self.home.keep(self.authority.clone()));
-        let leads = if self.leader_election {
+        let (leads, election) = if self.leader_election {
             let default = follow_default(self.standing);
-            election::run(&self.client, NAMESPACE_CONTROLLER, self.candidate, default)
+            let (leads, task) = election::run(&self.client, NAMESPACE_CONTROLLER, self.candidate, default, ending);
+            (leads, Some(task))
         } else {
-            always()
+            (always(), None)
         };
         tokio::spawn(roots::run(self.client, self.authority, leads));
+        election
     }
 }
 

@@ -64,11 +64,12 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
     let parts = Parts::new(&settings, &options, engine.clone(), control_plane.as_ref());
     parts.serve_pages(&options, &shutdown).await?;
     parts.serve_streams(&options, &settings, control_plane.as_ref(), &shutdown).await?;
+    let mut election = None;
     if let Some(control_plane) = control_plane {
         if let Some(listener) = bind("webhooks", options.https_addr).await? {
             parts.serve_webhooks(listener, &settings, &control_plane, &shutdown);
         }
-        control_plane.keep();
+        election = control_plane.keep(shutdown.clone());
     }
 
     wait_for_signal().await?;
@@ -78,6 +79,9 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
     let deadline = tokio::time::Instant::now() + options.shutdown_duration;
     while !parts.registry.is_empty() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if let Some(election) = election {
+        let _ = tokio::time::timeout_at(deadline.max(tokio::time::Instant::now() + Duration::from_secs(1)), election).await;
     }
     Ok(())
 }
