@@ -28,7 +28,7 @@ deployment "sleep" successfully rolled out
 
 @ until 20s
 $ istioctl proxy-status
-NAME [..] CLUSTER [..] CDS [..] LDS [..] EDS [..] RDS [..] ECDS [..] ISTIOD [..] VERSION
+NAME CLUSTER CDS LDS EDS RDS ECDS ISTIOD VERSION
 httpbin-[..].test-ns Kubernetes SYNCED SYNCED SYNCED SYNCED NOT SENT istiod-1-22-1-[..] 0.1.0
 istio-ingressgateway-[..].istio-system Kubernetes SYNCED SYNCED SYNCED SYNCED NOT SENT istiod-1-22-1-[..] 0.1.0
 sleep-[..].test-ns Kubernetes SYNCED SYNCED SYNCED SYNCED NOT SENT istiod-1-22-1-[..] 0.1.0
@@ -46,17 +46,17 @@ $ istioctl install --set revision=canary --skip-confirmation
 ...
 
 $ kubectl get pods -n istio-system -l app=istiod
-NAME [..] READY STATUS RESTARTS AGE
+NAME READY STATUS RESTARTS AGE
 istiod-1-22-1-[..] 1/1 Running 0 [..]
 istiod-canary-[..] 1/1 Running 0 [..]
 
 $ kubectl get svc -n istio-system -l app=istiod
-NAME [..] TYPE [..] CLUSTER-IP [..] EXTERNAL-IP [..] PORT(S) [..] AGE
+NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE
 istiod-1-22-1 ClusterIP 10.[..] <none> 15010/TCP,15012/TCP,443/TCP,15014/TCP [..]
 istiod-canary ClusterIP 10.[..] <none> 15010/TCP,15012/TCP,443/TCP,15014/TCP [..]
 
 $ kubectl get mutatingwebhookconfigurations
-NAME [..] WEBHOOKS AGE
+NAME WEBHOOKS AGE
 ...
 istio-sidecar-injector-1-22-1 2 [..]
 istio-sidecar-injector-canary 2 [..]
@@ -121,7 +121,7 @@ $ kubectl apply -n app-ns-3 -f samples/sleep/sleep.yaml
 
 @ until 60s
 $ istioctl ps | grep -E "^NAME|app-ns"
-NAME [..] CLUSTER [..] CDS [..] LDS [..] EDS [..] RDS [..] ECDS [..] ISTIOD [..] VERSION
+NAME CLUSTER CDS LDS EDS RDS ECDS ISTIOD VERSION
 sleep-[..].app-ns-[..] Kubernetes SYNCED SYNCED SYNCED SYNCED NOT SENT istiod-1-2[..]
 sleep-[..].app-ns-[..] Kubernetes SYNCED SYNCED SYNCED SYNCED NOT SENT istiod-1-2[..]
 sleep-[..].app-ns-[..] Kubernetes SYNCED SYNCED SYNCED SYNCED NOT SENT istiod-1-2[..]
@@ -199,7 +199,7 @@ $ istioctl uninstall --revision 1-22-1 -y
 
 @ until 60s
 $ kubectl get pods -n istio-system -l app=istiod
-NAME [..] READY STATUS RESTARTS AGE
+NAME READY STATUS RESTARTS AGE
 istiod-1-23-1-[..] 1/1 Running 0 [..]
 istiod-canary-[..] 1/1 Running 0 [..]
 

@@ -59,11 +59,11 @@ $ istioctl uninstall --revision=canary -y
 
 @ until 60s
 $ kubectl get pods -n istio-system -l app=istiod
-NAME [..] READY STATUS RESTARTS AGE
+NAME READY STATUS RESTARTS AGE
 istiod-1-22-1-[..] 1/1 Running 0 [..]
 
 $ kubectl get pods -n istio-system -l app=istio-ingressgateway
-NAME [..] READY STATUS RESTARTS AGE
+NAME READY STATUS RESTARTS AGE
 istio-ingressgateway-[..] 1/1 Running 0 [..]
 
 # Cleanup

@@ -69,7 +69,7 @@ $ printf 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndatum: {}\n' | k
 
 The one installed control plane is as it was.
 $ kubectl get pods -n istio-system -l app=istiod
-NAME [..] READY STATUS RESTARTS AGE
+NAME READY STATUS RESTARTS AGE
 istiod-1-22-1-[..] 1/1 Running 0 [..]
 
 # A dead API server

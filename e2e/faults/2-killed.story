@@ -19,7 +19,7 @@ $ kill -9 $(pgrep -f 'pilot-discovery.*discovery|istiod discovery')
 
 @ until 60s
 $ kubectl get pods -n istio-system -l app=istiod
-NAME [..] READY STATUS RESTARTS AGE
+NAME READY STATUS RESTARTS AGE
 istiod-1-22-1-[..] 1/1 Running 1[..]
 
 Proxies come back by themselves.
@@ -45,7 +45,7 @@ b
 
 @ until 60s
 $ kubectl get pods -n test-ns
-NAME [..] READY STATUS RESTARTS AGE
+NAME READY STATUS RESTARTS AGE
 httpbin-[..] 2/2 Running 0 [..]
 sleep-[..] 2/2 Running 0 [..]
 

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use crate::cluster::{self, Cluster};
@@ -33,7 +34,15 @@ pub async fn run(stories: &[Story], kubeconfig: Option<PathBuf>, keep: bool, sho
     let mut reports = Vec::new();
     for story in stories {
         tokio::select! {
-            report = tell(story, &shell, short) => reports.push(report?),
+            report = tell(story, &shell, short) => {
+                let report = report?;
+                let failed = report.differences > 0;
+                reports.push(report);
+                // The next story counts on a clean cluster.
+                if failed {
+                    break;
+                }
+            }
             _ = tokio::signal::ctrl_c() => {
                 terminal::say("interrupted; taking the cluster down");
                 break;
@@ -177,16 +186,17 @@ impl Shell {
         if let Some(folder) = &self.data_dir {
             command.env("DRYDOCK_DATA_DIR", folder);
         }
-        let output = tokio::time::timeout(LONGEST, command.output()).await;
-        match output {
-            Ok(output) => {
-                let output = output.context("cannot run bash")?;
-                Ok((
-                    String::from_utf8_lossy(&output.stdout).into_owned(),
-                    output.status.success(),
-                ))
-            }
-            Err(_) => Ok((format!("(no end after {} s)\n", LONGEST.as_secs()), false)),
+        let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run bash")?;
+        let mut pipe = child.stdout.take().context("bash has no output")?;
+        let mut output = Vec::new();
+        // What was printed before the time ran out is what explains it.
+        let read = tokio::time::timeout(LONGEST, pipe.read_to_end(&mut output)).await;
+        let mut text = String::from_utf8_lossy(&output).into_owned();
+        if read.is_err() {
+            text.push_str(&format!("(no end after {} s)\n", LONGEST.as_secs()));
+            return Ok((text, false));
         }
+        let status = child.wait().await.context("cannot wait for bash")?;
+        Ok((text, status.success()))
     }
 }
