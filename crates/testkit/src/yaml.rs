@@ -25,13 +25,15 @@ pub enum YamlError {
 /// # Errors
 /// The text is no YAML.
 pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
-    let values: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(text, serde_saphyr::options! { strict_booleans: true })
-            .map_err(|e| YamlError::Yaml(e.to_string()))?;
+    let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|e| YamlError::Yaml(e.to_string()))?;
     let mut documents = Vec::new();
     for mut value in values {
         if value.is_null() {
             continue;
+        }
+        // YAML 1.1, which Kubernetes' tools read, takes some bare names for truth values.
+        if let Some(name @ Value::Bool(_)) = value.pointer_mut("/metadata/name") {
+            *name = Value::String(name.to_string());
         }
         let is_list = value.get("kind").and_then(Value::as_str) == Some("List");
         match value.get_mut("items").and_then(Value::as_array_mut).filter(|_| is_list) {

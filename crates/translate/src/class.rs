@@ -19,14 +19,26 @@ pub(crate) fn resources(
 ) -> Arc<ResourceSet> {
     match resource_type {
         ResourceType::Cluster => Arc::new(ResourceSet::new(cluster::of_class(cx, class))),
-        ResourceType::Endpoints => cx.set(Query::Outbound(
-            Arc::new(Client::of_class(class)),
-            ResourceType::Endpoints,
-        )),
+        ResourceType::Endpoints => endpoints(cx, class),
         ResourceType::Listener => Arc::new(ResourceSet::new(listener::of_class(cx, class))),
         ResourceType::Route => Arc::new(ResourceSet::new(route::of_class(cx, class))),
         ResourceType::Secret => secret::of_class(cx, class),
         ResourceType::NameTable => name_table::of_class(cx, class),
         ResourceType::Extension => Arc::default(),
     }
+}
+
+/// Endpoints of all clusters; most classes share one set.
+fn endpoints(cx: &mut Cx<'_>, class: &ProxyClass) -> Arc<ResourceSet> {
+    let client = Client::of_class(class);
+    let plain = cx.set(Query::Outbound(Arc::new(client.clone()), ResourceType::Endpoints));
+    if !cluster::passes_through(cx, class) {
+        return plain;
+    }
+    let client = Arc::new(Client {
+        through: true,
+        ..client
+    });
+    let through = cx.set(Query::Outbound(client, ResourceType::Endpoints));
+    Arc::new(ResourceSet::new(plain.iter().chain(through.iter()).cloned()))
 }

@@ -21,6 +21,8 @@ pub(crate) struct Client {
     pub(crate) labels: Option<Arc<BTreeMap<String, String>>>,
     /// Where it runs; only where endpoints are ordered by it.
     pub(crate) locality: Option<Locality>,
+    /// Whether the clusters are those that a gateway passes mutual TLS through to, named by server name.
+    pub(crate) through: bool,
     /// Node it runs on; only for services that stay on a node.
     pub(crate) node: Option<Arc<str>>,
 }
@@ -37,6 +39,7 @@ impl Client {
             namespace: Some(class.namespace.clone()),
             labels: Some(class.workload_labels.clone()),
             locality: Some(class.locality.clone()),
+            through: false,
             node: class.node.clone(),
         }
     }

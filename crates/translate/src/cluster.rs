@@ -18,6 +18,7 @@ use xds::resource::Resource;
 
 use crate::client::Client;
 use crate::graph::Cx;
+use crate::listener::merged_servers;
 use crate::proxy::ProxyClass;
 use crate::query::Query;
 use crate::resource_type::ResourceType;
@@ -29,12 +30,28 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>
     let mut resources: Vec<Arc<Resource>> = outbound.iter().cloned().collect();
     let mesh = cx.read(Input::Mesh).mesh.clone();
     resources.push(encode(&fixed::black_hole(&mesh)));
+    if passes_through(cx, class) {
+        let through = Arc::new(outbound::view(&Client {
+            through: true,
+            ..Client::of_class(class)
+        }));
+        resources.extend(cx.set(Query::Outbound(through, ResourceType::Cluster)).iter().cloned());
+    }
     if class.is_sidecar() {
         resources.push(encode(&fixed::passthrough(&mesh, class)));
         resources.push(encode(&fixed::inbound_passthrough(&mesh, class)));
         resources.extend(inbound::clusters(cx, class).iter().map(encode));
     }
     resources
+}
+
+/// Whether a gateway passes mutual TLS through to any service.
+pub(crate) fn passes_through(cx: &mut Cx<'_>, class: &ProxyClass) -> bool {
+    !class.is_sidecar()
+        && merged_servers(cx, class)
+            .groups
+            .iter()
+            .any(|g| g.servers.iter().any(|s| s.mode() == "AUTO_PASSTHROUGH"))
 }
 
 fn encode(cluster: &xds::envoy::config::cluster::v3::Cluster) -> Arc<Resource> {

@@ -31,7 +31,7 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
     let scope = cx.scope(&client.namespace.clone().unwrap_or_default());
     let mut resources: Vec<Arc<Resource>> = Vec::new();
     for service in &scope.services {
-        if !has_assignments(service, client) {
+        if !has_assignments(service, client) || (client.through && service.external) {
             continue;
         }
         let narrow = client_for(cx, client, service);
@@ -103,9 +103,13 @@ pub(crate) fn of_service(cx: &mut Cx<'_>, key: &ServiceKey, client: &Client) -> 
             if balancer.and_then(|b| b.simple.as_deref()) == Some("PASSTHROUGH") {
                 continue;
             }
-            let name = naming::outbound(port.number, subset, &key.host);
+            let name = if client.through {
+                naming::sni(port.number, subset, &key.host)
+            } else {
+                naming::outbound(port.number, subset, &key.host)
+            };
             let chosen = choose(&endpoints, port, labels, client, &service, policy.as_ref());
-            let mut assignment = assign(cx, &name, &chosen, policy.as_ref());
+            let mut assignment = assign(cx, client, &chosen, policy.as_ref());
             locality::apply(&mut assignment, &chosen, &mesh, &service, policy.as_ref(), client);
             let message = assignment.finish(name.clone());
             resources.push(Arc::new(Resource::encode(name.as_str(), &message)));
@@ -131,7 +135,7 @@ pub(crate) fn inline(
     if chosen.is_empty() {
         return None;
     }
-    let mut assignment = assign(cx, name, &chosen, policy);
+    let mut assignment = assign(cx, client, &chosen, policy);
     locality::apply(&mut assignment, &chosen, &mesh, service, policy, client);
     Some(assignment.finish(name.to_owned()))
 }
@@ -219,14 +223,16 @@ impl Assignment {
                 .groups
                 .into_iter()
                 .map(|group| {
-                    let weight = group.weight.unwrap_or_else(|| group.sum());
+                    let weight = group
+                        .weight
+                        .or_else(|| (!group.endpoints.is_empty()).then(|| group.sum()));
                     LocalityLbEndpoints {
                         locality: Some(core::Locality {
                             region: group.locality.region,
                             zone: group.locality.zone,
                             sub_zone: group.locality.subzone,
                         }),
-                        load_balancing_weight: Some(proto::u32_value(weight)),
+                        load_balancing_weight: weight.map(proto::u32_value),
                         priority: group.priority,
                         lb_endpoints: group.endpoints.into_iter().map(|(_, e)| e).collect(),
                         ..Default::default()
@@ -238,14 +244,14 @@ impl Assignment {
     }
 }
 
-fn assign(cx: &mut Cx<'_>, _name: &str, chosen: &[&Endpoint], policy: Option<&TrafficPolicy>) -> Assignment {
+fn assign(cx: &mut Cx<'_>, client: &Client, chosen: &[&Endpoint], policy: Option<&TrafficPolicy>) -> Assignment {
     let mut modes: BTreeMap<(Arc<str>, BTreeMap<String, String>), authentication::Modes> = BTreeMap::new();
     let rule_mode = policy.and_then(|p| p.tls.as_ref()).map(|t| t.mode.clone());
     let mut groups: BTreeMap<Locality, Vec<(usize, LbEndpoint)>> = BTreeMap::new();
     for (index, endpoint) in chosen.iter().enumerate() {
         let workload = &endpoint.workload;
         let mutual = match rule_mode.as_deref() {
-            Some(mode) => mode == "ISTIO_MUTUAL",
+            Some(mode) => mode == "ISTIO_MUTUAL" && workload.mutual_tls,
             None if !workload.mutual_tls => false,
             None => {
                 let key = (workload.namespace.clone(), workload.labels.clone());
@@ -255,6 +261,11 @@ fn assign(cx: &mut Cx<'_>, _name: &str, chosen: &[&Endpoint], policy: Option<&Tr
                 modes.of_port(endpoint.port) != Mode::Disable
             }
         };
+        // Mutual TLS that only passes through can only end at an endpoint that has it.
+        if client.through && !mutual {
+            groups.entry(workload.locality.clone()).or_default();
+            continue;
+        }
         let message = message(endpoint, mutual);
         groups
             .entry(workload.locality.clone())

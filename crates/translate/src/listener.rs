@@ -14,7 +14,7 @@ pub(crate) use gateway::{Served, merged_servers};
 use std::sync::Arc;
 
 use mesh::Input;
-use xds::envoy::config::listener::v3::Listener;
+use xds::envoy::config::listener::v3::{Listener, listener};
 use xds::resource::Resource;
 
 use crate::authz;
@@ -63,4 +63,13 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>
         .iter()
         .map(|l| Arc::new(Resource::encode(l.name.as_str(), l)))
         .collect()
+}
+
+/// Spreads connections evenly over threads.
+fn exact_balance() -> listener::ConnectionBalanceConfig {
+    listener::ConnectionBalanceConfig {
+        balance_type: Some(listener::connection_balance_config::BalanceType::ExactBalance(
+            listener::connection_balance_config::ExactBalance {},
+        )),
+    }
 }

@@ -46,3 +46,18 @@ pub(crate) fn stat_name(pattern: &str, service: &Service, subset: &str, port: &P
         .replace("%TARGET_PORT%", &target.to_string())
         .replace("%SERVICE%", short)
 }
+
+/// The same where there is no service: most variables are empty.
+pub(crate) fn stat_name_of_nothing(pattern: &str) -> String {
+    let mut name = pattern.to_owned();
+    for variable in [
+        "%SERVICE_FQDN%",
+        "%SERVICE_PORT_NAME%",
+        "%SERVICE_NAME%",
+        "%SUBSET_NAME%",
+        "%SERVICE%",
+    ] {
+        name = name.replace(variable, "");
+    }
+    name.replace("%SERVICE_PORT%", "0")
+}

@@ -177,6 +177,7 @@ impl Proxy {
     /// The class that the proxy falls into, as the mesh is now.
     pub fn class(&self, snapshot: &Snapshot) -> ProxyClass {
         let pod = snapshot.pod(&self.namespace, &self.pod);
+        let is_entry = pod.is_none() && self.is_named_by_an_entry(snapshot);
         // A node's labels are more certain than what a proxy says of itself.
         let node_locality = pod
             .and_then(|p| p.node.as_ref())
@@ -217,9 +218,12 @@ impl Proxy {
             dns_capture: self.flag("DNS_CAPTURE"),
             http10: self.flag("HTTP10"),
             unprivileged: self.flag("UNPRIVILEGED_POD"),
+            balance_inbound: self.flag("INBOUND_LISTENER_EXACT_BALANCE"),
+            balance_outbound: self.flag("OUTBOUND_LISTENER_EXACT_BALANCE"),
             idle_timeout: self.text("IDLE_TIMEOUT").map(str::to_owned),
             mesh_id: self.text("MESH_ID").unwrap_or("unknown").to_owned(),
-            slice_targets: slice_targets(snapshot, self),
+            slice_targets: address_targets(snapshot, self, is_entry),
+            is_entry,
             headless_addresses: self
                 .addresses
                 .iter()
@@ -228,6 +232,13 @@ impl Proxy {
                 .collect(),
             secrets: self.secrets.clone(),
         }
+    }
+
+    fn is_named_by_an_entry(&self, snapshot: &Snapshot) -> bool {
+        let entries = snapshot.workload_entries.in_namespace(&self.namespace);
+        entries
+            .filter_map(|e| e.spec.address.parse::<IpAddr>().ok())
+            .any(|ip| self.addresses.first() == Some(&ip))
     }
 
     fn proxy_config_text(&self, field: &str) -> Option<&str> {
@@ -274,12 +285,19 @@ pub struct ProxyClass {
     pub http10: bool,
     /// Whether it cannot listen on privileged ports.
     pub unprivileged: bool,
+    /// Whether inbound connections are spread evenly over threads.
+    pub balance_inbound: bool,
+    /// Whether outbound connections are spread evenly over threads.
+    pub balance_outbound: bool,
     /// Idle time of connections that it asks for.
     pub idle_timeout: Option<String>,
     /// Name of its mesh.
     pub mesh_id: String,
-    /// Services without a selector whose slices name its address: host, namespace, service port and own port.
+    /// Services that it is known to serve by its address and not by its labels (slices of services without a selector,
+    /// and WorkloadEntries): host, namespace, service port and own port.
     pub slice_targets: BTreeSet<(Arc<str>, Arc<str>, String, u16)>,
+    /// Whether it is known by its address alone: a WorkloadEntry names it, and no pod.
+    pub is_entry: bool,
     /// Its addresses, where they are endpoints of headless services: it needs no listener for itself.
     pub headless_addresses: BTreeSet<IpAddr>,
     /// Permission to read secrets.
@@ -308,14 +326,15 @@ impl ProxyClass {
     }
 }
 
-fn slice_targets(snapshot: &Snapshot, proxy: &Proxy) -> BTreeSet<(Arc<str>, Arc<str>, String, u16)> {
+fn address_targets(snapshot: &Snapshot, proxy: &Proxy, is_entry: bool) -> BTreeSet<(Arc<str>, Arc<str>, String, u16)> {
     let mut targets = BTreeSet::new();
     for service in snapshot
         .services()
         .iter()
-        .filter(|s| s.key.namespace == proxy.namespace && s.selector.is_empty())
+        .filter(|s| s.key.namespace == proxy.namespace)
     {
-        if service.registry != mesh::Registry::Kubernetes {
+        let by_slices = service.selector.is_empty() && service.registry == mesh::Registry::Kubernetes;
+        if !is_entry && !by_slices {
             continue;
         }
         for endpoint in &snapshot.endpoints(&service.key).list {

@@ -33,7 +33,8 @@ pub(crate) fn targets(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Target> {
         .iter()
         .filter(|s| s.key.namespace == class.namespace)
     {
-        let selected = !service.selector.is_empty()
+        let selected = !class.is_entry
+            && !service.selector.is_empty()
             && service
                 .selector
                 .iter()

@@ -35,6 +35,9 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
     let scope = cx.scope(&client.namespace.clone().unwrap_or_default());
     let mut resources: Vec<Arc<Resource>> = Vec::new();
     for service in &scope.services {
+        if client.through && service.external {
+            continue;
+        }
         let narrow = client_for(cx, client, service);
         resources.extend(
             cx.resources(Query::Clusters(service.key.clone(), narrow))
@@ -169,7 +172,11 @@ impl ServiceClusters<'_> {
         labels: Option<&std::collections::BTreeMap<String, String>>,
     ) -> Option<Cluster> {
         let host = &*self.service.key.host;
-        let name = naming::outbound(port.number, subset, host);
+        let name = if self.client.through {
+            naming::sni(port.number, subset, host)
+        } else {
+            naming::outbound(port.number, subset, host)
+        };
         let balancer = policy.and_then(|p| p.load_balancer.as_ref());
         let passthrough = balancer.and_then(|b| b.simple.as_deref()) == Some("PASSTHROUGH");
         let discovery = if passthrough {
@@ -238,7 +245,12 @@ impl ServiceClusters<'_> {
             },
             automatic: self.automatic_mtls(port, inference),
         };
-        upstream_tls::apply(&mut draft, self.mesh, &origin, policy.and_then(|p| p.tls.as_ref()), &to);
+        if !self.client.through {
+            upstream_tls::apply(&mut draft, self.mesh, &origin, policy.and_then(|p| p.tls.as_ref()), &to);
+            if let Some(setting) = policy.and_then(|p| p.proxy_protocol.as_ref()) {
+                upstream_tls::add_proxy_protocol(&mut draft.cluster, setting);
+            }
+        }
         if draft.is_original_dst() {
             draft.cluster.lb_policy = cluster::LbPolicy::ClusterProvided as i32;
         }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use api::mesh_config::MeshConfig;
-use api::networking::destination_rule::ClientTls;
+use api::networking::destination_rule::{ClientTls, ProxyProtocol};
 use xds::envoy::config::cluster::v3::{Cluster, Filter, cluster};
 use xds::envoy::config::core::v3 as core;
+use xds::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use xds::envoy::extensions::transport_sockets::tls::v3 as tls_v3;
 use xds::google::protobuf::Struct;
 
@@ -199,4 +200,37 @@ pub(crate) fn metadata_exchange() -> xds::google::protobuf::Any {
             ]),
         }),
     })
+}
+
+/// Puts the PROXY protocol in front of every transport of a cluster.
+pub(super) fn add_proxy_protocol(cluster: &mut Cluster, setting: &ProxyProtocol) {
+    let version = if setting.version == "V2" {
+        core::proxy_protocol_config::Version::V2
+    } else {
+        core::proxy_protocol_config::Version::V1
+    };
+    let wrap = |inner: core::TransportSocket| core::TransportSocket {
+        name: "envoy.transport_sockets.upstream_proxy_protocol".to_owned(),
+        config_type: Some(core::transport_socket::ConfigType::TypedConfig(proto::any(
+            &ProxyProtocolUpstreamTransport {
+                config: Some(core::ProxyProtocolConfig {
+                    version: version as i32,
+                    ..Default::default()
+                }),
+                transport_socket: Some(inner),
+                ..Default::default()
+            },
+        ))),
+    };
+    for matched in &mut cluster.transport_socket_matches {
+        matched.transport_socket = matched.transport_socket.take().map(wrap);
+    }
+    cluster.transport_socket = match cluster.transport_socket.take() {
+        Some(socket) => Some(wrap(socket)),
+        None if cluster.transport_socket_matches.is_empty() => Some(wrap(core::TransportSocket {
+            name: "raw_buffer".to_owned(),
+            ..tls::plain_socket()
+        })),
+        None => None,
+    };
 }

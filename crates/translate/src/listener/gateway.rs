@@ -82,6 +82,7 @@ fn listener(common: &Common<'_>, bind: &str, port: u16, chains: Vec<Chain>) -> L
             Vec::new()
         },
         filter_chains,
+        connection_balance_config: common.class.balance_outbound.then(super::exact_balance),
         traffic_direction: core::TrafficDirection::Outbound as i32,
         access_log: common.telemetry.listener_logs(Traffic::Gateway),
         max_connections_to_accept_per_socket_event: Some(proto::u32_value(1)),

@@ -1,8 +1,9 @@
 //! The listener that redirection sends inbound traffic to: chains per port, mode of mutual TLS and protocol.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use mesh::{Port, Protocol, TargetPort};
+use mesh::{Port, Protocol, Service};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::config::listener::v3::{
     FilterChain, FilterChainMatch, Listener, ListenerFilterChainMatchPredicate as Predicate,
@@ -101,10 +102,10 @@ pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
     let modes = authentication::modes(cx, &common.class.namespace, &common.class.workload_labels);
     let targets = cluster::targets(cx, common.class);
     let mut chains = vec![loop_guard(common, own_port)];
-    chains.extend(chains_of(common, &passthrough(0), modes.general));
+    chains.extend(chains_of(common, &passthrough(common, 0, cx.domain()), modes.general));
     for (port, mode) in &modes.ports {
         if targets.iter().all(|t| t.port != *port) {
-            chains.extend(chains_of(common, &passthrough(*port), *mode));
+            chains.extend(chains_of(common, &passthrough(common, *port, cx.domain()), *mode));
         }
     }
     for target in &targets {
@@ -117,15 +118,7 @@ pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
             continue;
         }
         let cluster = naming::inbound(target.port);
-        let tcp_stat = if common.mesh.inbound_cluster_stat_name.is_empty() {
-            cluster.clone()
-        } else {
-            let port = Port {
-                target: TargetPort::Number(target.port),
-                ..port.clone()
-            };
-            naming::stat_name(&common.mesh.inbound_cluster_stat_name, service, "", &port, cx.domain())
-        };
+        let tcp_stat = tcp_stat(common, Some((service, port)), &cluster, cx.domain());
         let served = Served {
             port: target.port,
             service_port: port.number,
@@ -158,11 +151,12 @@ pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
         traffic_direction: core::TrafficDirection::Inbound as i32,
         access_log: common.telemetry.listener_logs(Traffic::Inbound),
         max_connections_to_accept_per_socket_event: Some(proto::u32_value(1)),
+        connection_balance_config: common.class.balance_inbound.then(super::exact_balance),
         ..Default::default()
     }]
 }
 
-fn passthrough(port: u16) -> Served {
+fn passthrough(common: &Common<'_>, port: u16, domain: &str) -> Served {
     Served {
         port,
         service_port: 0,
@@ -170,8 +164,22 @@ fn passthrough(port: u16) -> Served {
         protocol: Protocol::Unknown,
         cluster: naming::INBOUND_PASSTHROUGH.to_owned(),
         passthrough: true,
-        tcp_stat: naming::INBOUND_PASSTHROUGH.to_owned(),
+        tcp_stat: tcp_stat(common, None, naming::INBOUND_PASSTHROUGH, domain),
     }
+}
+
+/// Prefix of statistics of inbound connections. The reference leaves the variable of the target port as it stands.
+fn tcp_stat(common: &Common<'_>, target: Option<(&Arc<Service>, &Port)>, cluster: &str, domain: &str) -> String {
+    let pattern = &common.mesh.inbound_cluster_stat_name;
+    if pattern.is_empty() {
+        return cluster.to_owned();
+    }
+    const TARGET: &str = "%TARGET_PORT%";
+    let parts = pattern.split(TARGET).map(|part| match target {
+        Some((service, port)) => naming::stat_name(part, service, "", port, domain),
+        None => naming::stat_name_of_nothing(part),
+    });
+    parts.collect::<Vec<_>>().join(TARGET)
 }
 
 fn chains_of(common: &Common<'_>, served: &Served, mode: Mode) -> Vec<FilterChain> {

@@ -505,6 +505,7 @@ fn finish(common: &Common<'_>, bind: &str, port: u16, entry: Entry) -> Listener 
         continue_on_listener_filters_timeout: true,
         listener_filters_timeout: Some(proto::duration(timeout)),
         listener_filters,
+        connection_balance_config: common.class.balance_outbound.then(super::exact_balance),
         traffic_direction: core::TrafficDirection::Outbound as i32,
         ..Default::default()
     }
