@@ -223,3 +223,24 @@ fn debug_output_holds_no_secret() {
         assert!(!printed.contains(secret), "{printed}");
     }
 }
+
+#[test]
+fn a_renewed_root_verifies_what_was_signed_before() {
+    let old = root();
+    let caller = id("spiffe://cluster.local/ns/a/sa/b");
+    let request = Request::new(&caller, KeyKind::EcdsaP256).unwrap();
+    let late = old.not_after().as_second() - 1000;
+    let issued = old.issue(&request.csr_pem, &caller, None, at(late)).unwrap();
+    let new = ca::rotation::rotate(&old, at(late)).unwrap().unwrap();
+    let verify = |authority: &Authority| {
+        let clients = ca::tls::MeshClients::new(&authority.roots()).unwrap();
+        let leaf = CertificateDer::from_pem_slice(issued.chain[0].as_bytes()).unwrap();
+        let now = rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(late as u64));
+        rustls::server::danger::ClientCertVerifier::verify_client_cert(&clients, &leaf, &[], now).is_ok()
+    };
+    assert!(verify(&old) && verify(&new));
+    assert!(
+        !verify(&Authority::self_signed("cluster.local", at(late)).unwrap()),
+        "another key's root does not"
+    );
+}

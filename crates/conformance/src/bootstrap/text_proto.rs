@@ -65,7 +65,7 @@ fn message(tokens: &mut Tokens, depth: usize) -> Result<Map<String, Value>, Stri
         tokens.next_if_eq(&Token::Sign(':'));
         let value = shaped(&name, value(tokens, depth)?);
         // An enum's first value is the default, which JSON leaves out.
-        if value != Value::from("NONE") {
+        if value != *"NONE" {
             fields.insert(camel(&name), value);
         }
     }
