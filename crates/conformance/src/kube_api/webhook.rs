@@ -18,11 +18,11 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// One call: path and the `request` of the review.
+/// One call: path and review.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub path: String,
-    pub request: Value,
+    pub review: Value,
 }
 
 #[derive(Debug, Default)]
@@ -111,7 +111,7 @@ impl Hooks {
         let canned = {
             let mut stories = self.stories();
             let Some(story) = stories.get_mut(&story) else { return text(404, "no such hook") };
-            story.calls.push(Call { path: format!("{hook}{query}"), request: review["request"].clone() });
+            story.calls.push(Call { path: format!("{hook}{query}"), review: review.clone() });
             story.answers.get(&hook).cloned()
         };
         let Some(canned) = canned else { return text(404, "no such hook") };

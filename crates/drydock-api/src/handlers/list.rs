@@ -82,6 +82,7 @@ impl Call {
     /// As the real server.
     pub async fn list(&mut self) -> Result<Response, ApiError> {
         options::check_list(&self.options, false)?;
+        self.check_include()?;
         let selection = self.selection()?;
         let prefix = self.resource.prefix(self.namespace());
         let resume = match self.options.continue_token.as_str() {

@@ -154,7 +154,7 @@ impl Call {
         let force = self.options.force.unwrap_or(false);
         let (resource, manager) = (self.resource.clone(), self.manager.clone());
         let key = resource.key(self.namespace(), &name);
-        if self.subresource().is_none() && self.api.core.store.get(&key).is_none() {
+        if self.api.core.store.get(&key).is_none() {
             if !meta::text(&patch, "uid").is_empty() {
                 let cause = format!(
                     "uid mismatch: the provided object specified uid {}, and no existing object was found",

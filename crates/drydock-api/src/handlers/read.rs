@@ -16,6 +16,7 @@ impl Call {
     /// # Errors
     /// 404, 406.
     pub async fn get(&mut self) -> Result<Response, ApiError> {
+        self.check_include()?;
         let version = self.options.resource_version.clone();
         if !version.is_empty() {
             let wanted = parse_version(&version)?;

@@ -137,6 +137,21 @@ pub fn view(
 }
 
 impl Call {
+    /// Checks what table rows shall carry.
+    ///
+    /// # Errors
+    /// 400.
+    pub fn check_include(&self) -> Result<(), ApiError> {
+        match (&self.accept.view, self.options.get("includeObject")) {
+            (View::Table(_), Some(wanted)) if !matches!(wanted, "" | "None" | "Metadata" | "Object") => {
+                Err(ApiError::bad_request(format!(
+                    "Unable to convert to Table as requested: includeObject: Invalid value: {wanted:?}: must be 'Metadata', 'Object', 'None', or empty"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What table rows carry of the objects.
     pub fn include(&self) -> table::Include {
         match self.options.get("includeObject") {

@@ -109,6 +109,10 @@ impl Call {
         resource.strategy.allocate(&self.context(), &mut object, Some(old))?;
         self.normalize(&mut object);
         let mut errors = meta::validate_update(&object, old, "metadata");
+        if !resource.custom {
+            // The real server looks at metadata once for all kinds and once more for each built-in one.
+            errors.extend(errors.clone());
+        }
         errors.extend(resource.strategy.validate_update(&self.context(), &object, old));
         if !errors.is_empty() {
             return Err(ApiError::invalid(self.kind_subject(meta::name(&object)), &errors));

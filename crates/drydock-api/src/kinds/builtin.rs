@@ -122,8 +122,8 @@ impl Strategy for Builtin {
         match self.id() {
             ("", "Pod") => pods::prepare_create(ctx, object)?,
             ("", "Namespace") => config::prepare_namespace(object),
-            ("", "Secret") => config::merge_string_data(object),
             ("batch", "Job") => workloads::prepare_job(object),
+            ("apps", "DaemonSet") => workloads::count_template(object, None),
             ("apiextensions.k8s.io", _) => crd::definition::prepare_create(object),
             ("", "PersistentVolume") => object["status"] = json!({ "phase": "Pending" }),
             ("", "PersistentVolumeClaim") => object["status"] = json!({ "phase": "Pending" }),
@@ -177,13 +177,15 @@ impl Strategy for Builtin {
                 carry(object, old, "status");
                 crd::definition::prepare_update(object);
             }
-            (_, ("", "Secret")) => config::merge_string_data(object),
             (_, ("", "Node")) => carry(object, old, "status"),
             _ => {
                 if self.has_status() {
                     carry(object, old, "status");
                 }
             }
+        }
+        if self.id() == ("apps", "DaemonSet") {
+            workloads::count_template(object, Some(old));
         }
         if self.counts_generations() {
             let annotations = |object: &Value| object.pointer("/metadata/annotations").cloned();

@@ -11,7 +11,11 @@ pub fn apply(group: &str, version: &str, kind: &str, object: &mut Value) {
         ("", "PodTemplate") => pod_defaults::pod_spec(&mut object["template"]["spec"]),
         ("", "Service") => services::defaults(object),
         ("", "ReplicationController") => replication_controller(object),
-        ("", "Secret") => default_zero(object, "type", "Opaque"),
+        ("", "Secret") => {
+            // Part of decoding in the real server, so the client owns the keys of `data`.
+            super::config::merge_string_data(object);
+            default_zero(object, "type", "Opaque");
+        }
         ("", "Namespace") => namespace(object),
         ("", "PersistentVolumeClaim") => default(&mut object["spec"], "volumeMode", "Filesystem"),
         ("", "PersistentVolume") => {

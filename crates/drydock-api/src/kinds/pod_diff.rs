@@ -83,9 +83,9 @@ fn absent(field: &Schema) -> Value {
 
 /// The Go name of a JSON field: `allowPrivilegeEscalation` → `AllowPrivilegeEscalation`, `dnsPolicy` → `DNSPolicy`.
 fn go_name(name: &str) -> String {
-    const INITIALS: [(&str, &str); 8] = [
+    const INITIALS: [(&str, &str); 9] = [
         ("dns", "DNS"), ("tty", "TTY"), ("http", "HTTP"), ("tcp", "TCP"), ("grpc", "GRPC"), ("seLinux", "SELinux"), ("uid", "UID"),
-        ("fsGroup", "FSGroup"),
+        ("fsGroup", "FSGroup"), ("api", "API"),
     ];
     if name == "os" {
         return "OS".into();

@@ -32,6 +32,22 @@ pub fn prepare_job(job: &mut Value) {
     job["spec"]["selector"] = json!({ "matchLabels": { "batch.kubernetes.io/controller-uid": uid } });
 }
 
+/// Counts the changes of a DaemonSet's template in the annotation that older clients read.
+pub fn count_template(object: &mut Value, old: Option<&Value>) {
+    const COUNT: &str = "deprecated.daemonset.template.generation";
+    let before = old.map(|old| {
+        let count = &old["metadata"]["annotations"][COUNT];
+        count.as_str().and_then(|count| count.parse::<u64>().ok()).unwrap_or(1)
+    });
+    let count = match (before, old) {
+        (Some(before), Some(old)) if object["spec"]["template"] != old["spec"]["template"] => before + 1,
+        (Some(before), _) => before,
+        (None, _) => 1,
+    };
+    let annotations = meta::of(object).entry("annotations").or_insert_with(|| json!({}));
+    annotations[COUNT] = count.to_string().into();
+}
+
 /// Problems of a workload; `old` is what an update replaces.
 pub fn validate(kind: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();

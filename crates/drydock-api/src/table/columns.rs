@@ -48,7 +48,7 @@ const DAEMON_SETS: &[Spec] = &[
     AGE_COLUMN, CONTAINERS, IMAGES, SELECTOR,
 ];
 const JOBS: &[Spec] = &[
-    ("Status", "string", 0, "Status of the job, from its conditions and its pods."),
+    ("Status", "string", 0, "Status of the job."),
     ("Completions", "string", 0, "Finished pods and how many of them are wanted."),
     ("Duration", "string", 0, "Time required to complete the job."),
     AGE_COLUMN, CONTAINERS, IMAGES, SELECTOR,
