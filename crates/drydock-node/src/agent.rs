@@ -3,6 +3,7 @@
 mod events;
 mod network;
 mod objects;
+mod patience;
 mod pods;
 mod register;
 mod teardown;
@@ -40,12 +41,21 @@ pub(crate) struct Node {
 impl Node {
     /// The worker of a pod by uid.
     fn worker(&self, uid: &str) -> Option<Arc<Handle>> {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+        self.pods
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(uid)
+            .cloned()
     }
 
     /// All workers.
     pub(crate) fn workers(&self) -> Vec<Arc<Handle>> {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.pods
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// A worker is done.
@@ -63,7 +73,12 @@ pub async fn run(client: kube::Client, config: NodeConfig) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::Network("running pods needs root: start again with sudo".into()));
     }
-    for dir in [config.pods_dir(), config.run_dir().join("shim"), config.run_dir().join("netns"), config.run_dir().join("runtime")] {
+    for dir in [
+        config.pods_dir(),
+        config.run_dir().join("shim"),
+        config.run_dir().join("netns"),
+        config.run_dir().join("runtime"),
+    ] {
         std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
     }
     // Secrets of pods are below: nobody but root looks inside.
@@ -73,7 +88,10 @@ pub async fn run(client: kube::Client, config: NodeConfig) -> Result<()> {
     let (objects, feeds) = Objects::new(client.clone());
     let (events, event_task) = Events::new(client.clone(), config.name.clone());
     let node = Arc::new(Node {
-        runtime: Runtime { program: config.runtime()?, root: config.run_dir().join("runtime") },
+        runtime: Runtime {
+            program: config.runtime()?,
+            root: config.run_dir().join("runtime"),
+        },
         shim: config.shim()?,
         images: ImageStore::open(&config.image_dir())?,
         addresses: Addresses::new(config.pod_cidr),

@@ -51,7 +51,12 @@ pub struct NodeConfig {
 
 impl NodeConfig {
     /// A configuration with the usual values: DNS on, a free kubelet port, domain `cluster.local`.
-    pub fn new(name: impl Into<String>, data_dir: impl Into<PathBuf>, pod_cidr: Ipv4Net, service_cidr: Ipv4Net) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        data_dir: impl Into<PathBuf>,
+        pod_cidr: Ipv4Net,
+        service_cidr: Ipv4Net,
+    ) -> Self {
         Self {
             name: name.into(),
             data_dir: data_dir.into(),
@@ -101,7 +106,12 @@ impl NodeConfig {
     pub(crate) fn id(&self) -> String {
         let path = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, path.as_os_str().as_encoded_bytes());
-        digest.as_ref().iter().take(3).map(|b| format!("{b:02x}")).fold("dd".to_string(), |acc, hex| acc + &hex)
+        digest
+            .as_ref()
+            .iter()
+            .take(3)
+            .map(|b| format!("{b:02x}"))
+            .fold("dd".to_string(), |acc, hex| acc + &hex)
     }
 
     /// Interface that holds the node's address. Pod interfaces are called `<this>-…`.
@@ -128,13 +138,20 @@ impl NodeConfig {
         if let Some(path) = &self.runtime {
             return Ok(path.clone());
         }
-        let dirs: Vec<PathBuf> = std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default();
+        let dirs: Vec<PathBuf> = std::env::var_os("PATH")
+            .map(|p| std::env::split_paths(&p).collect())
+            .unwrap_or_default();
         let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-        let candidates = ["runc", "crun"].into_iter().flat_map(|name| dirs.iter().chain(&sbin).map(move |d| d.join(name)));
-        candidates.into_iter().find(|p| p.is_file()).ok_or_else(|| Error::Command {
-            command: "runc".into(),
-            message: "neither runc nor crun is on the path: install one (apt-get install runc)".into(),
-        })
+        let candidates = ["runc", "crun"]
+            .into_iter()
+            .flat_map(|name| dirs.iter().chain(&sbin).map(move |d| d.join(name)));
+        candidates
+            .into_iter()
+            .find(|p| p.is_file())
+            .ok_or_else(|| Error::Command {
+                command: "runc".into(),
+                message: "neither runc nor crun is on the path: install one (apt-get install runc)".into(),
+            })
     }
 }
 
@@ -150,11 +167,21 @@ mod tests {
 
     #[test]
     fn names_follow_from_the_data_folder() {
-        let config = |dir: &str| NodeConfig::new("n", dir, "10.244.3.0/24".parse().unwrap(), "10.96.0.0/16".parse().unwrap());
+        let config = |dir: &str| {
+            NodeConfig::new(
+                "n",
+                dir,
+                "10.244.3.0/24".parse().unwrap(),
+                "10.96.0.0/16".parse().unwrap(),
+            )
+        };
         let (a, b) = (config("/tmp/a"), config("/tmp/b"));
         assert_eq!(a.bridge().len(), 8);
         assert_ne!(a.bridge(), b.bridge());
         assert_eq!(a.nft_table(), format!("drydock_{}", a.bridge()));
-        assert_eq!((a.node_ip().to_string(), a.dns_ip().to_string()), ("10.244.3.1".into(), "10.96.0.10".into()));
+        assert_eq!(
+            (a.node_ip().to_string(), a.dns_ip().to_string()),
+            ("10.244.3.1".into(), "10.96.0.10".into())
+        );
     }
 }

@@ -30,10 +30,16 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 /// The identity of a pod, borrowed.
 pub(crate) fn key(pod: &Pod) -> (&str, &str, &str) {
     let meta = &pod.metadata;
-    (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default(), meta.uid.as_deref().unwrap_or_default())
+    (
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default(),
+        meta.uid.as_deref().unwrap_or_default(),
+    )
 }
 
 /// Init containers, then the others: the order in which the node looks at them.
 pub(crate) fn all_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
-    pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers))
+    pod.spec
+        .iter()
+        .flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers))
 }

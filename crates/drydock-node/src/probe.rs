@@ -60,13 +60,28 @@ struct Judge {
 
 impl Judge {
     fn new(probe: &Probe) -> Self {
-        let count = |value: Option<i32>, default: u32| value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default);
-        Self { need_success: count(probe.success_threshold, 1), need_failure: count(probe.failure_threshold, 3), run: 0, last: None, verdict: None }
+        let count = |value: Option<i32>, default: u32| {
+            value
+                .and_then(|v| u32::try_from(v).ok())
+                .filter(|v| *v > 0)
+                .unwrap_or(default)
+        };
+        Self {
+            need_success: count(probe.success_threshold, 1),
+            need_failure: count(probe.failure_threshold, 3),
+            run: 0,
+            last: None,
+            verdict: None,
+        }
     }
 
     /// The new verdict, if this answer changed it.
     fn hear(&mut self, ok: bool) -> Option<bool> {
-        self.run = if self.last == Some(ok) { self.run.saturating_add(1) } else { 1 };
+        self.run = if self.last == Some(ok) {
+            self.run.saturating_add(1)
+        } else {
+            1
+        };
         self.last = Some(ok);
         let enough = self.run >= if ok { self.need_success } else { self.need_failure };
         (enough && self.verdict != Some(ok)).then(|| {
@@ -78,9 +93,22 @@ impl Judge {
 
 /// Probes one run of a container until it is told to stop (by abort) or, for startup and liveness, until its verdict
 /// ends the run.
-pub(crate) async fn watch(site: Site, container: Container, attempt: u32, kind: Kind, probe: Probe, unit: usize, sender: mpsc::Sender<Message>) {
-    let seconds = |value: Option<i32>, default: u64| Duration::from_secs(value.and_then(|v| u64::try_from(v).ok()).unwrap_or(default));
-    let (period, timeout) = (seconds(probe.period_seconds.filter(|p| *p > 0), 10), seconds(probe.timeout_seconds.filter(|t| *t > 0), 1));
+pub(crate) async fn watch(
+    site: Site,
+    container: Container,
+    attempt: u32,
+    kind: Kind,
+    probe: Probe,
+    unit: usize,
+    sender: mpsc::Sender<Message>,
+) {
+    let seconds = |value: Option<i32>, default: u64| {
+        Duration::from_secs(value.and_then(|v| u64::try_from(v).ok()).unwrap_or(default))
+    };
+    let (period, timeout) = (
+        seconds(probe.period_seconds.filter(|p| *p > 0), 10),
+        seconds(probe.timeout_seconds.filter(|t| *t > 0), 1),
+    );
     tokio::time::sleep(seconds(probe.initial_delay_seconds, 0)).await;
     let mut judge = Judge::new(&probe);
     let mut ticks = tokio::time::interval(period);
@@ -89,10 +117,23 @@ pub(crate) async fn watch(site: Site, container: Container, attempt: u32, kind: 
         ticks.tick().await;
         let result = check(&site, &container, attempt, &probe, timeout).await;
         if let Err(message) = &result {
-            site.warn(Some(&container.name), "Unhealthy", format!("{} probe failed: {message}", kind.title()));
+            site.warn(
+                Some(&container.name),
+                "Unhealthy",
+                format!("{} probe failed: {message}", kind.title()),
+            );
         }
         let Some(ok) = judge.hear(result.is_ok()) else { continue };
-        if sender.send(Message::Probe { unit, attempt, kind, ok }).await.is_err() {
+        if sender
+            .send(Message::Probe {
+                unit,
+                attempt,
+                kind,
+                ok,
+            })
+            .await
+            .is_err()
+        {
             return;
         }
         // A started container stays started; a condemned one is not asked again.
@@ -102,9 +143,22 @@ pub(crate) async fn watch(site: Site, container: Container, attempt: u32, kind: 
     }
 }
 
-async fn check(site: &Site, container: &Container, attempt: u32, probe: &Probe, timeout: Duration) -> Result<(), String> {
+async fn check(
+    site: &Site,
+    container: &Container,
+    attempt: u32,
+    probe: &Probe,
+    timeout: Duration,
+) -> Result<(), String> {
     if let Some(exec_action) = &probe.exec {
-        return exec(site, &container.name, attempt, exec_action.command.as_deref().unwrap_or_default(), timeout).await;
+        return exec(
+            site,
+            &container.name,
+            attempt,
+            exec_action.command.as_deref().unwrap_or_default(),
+            timeout,
+        )
+        .await;
     }
     if let Some(get) = &probe.http_get {
         return http_get(site, container, get, timeout).await;
@@ -122,7 +176,11 @@ async fn check(site: &Site, container: &Container, attempt: u32, probe: &Probe, 
         let port = u16::try_from(grpc.port).map_err(|_| format!("port {} is no port", grpc.port))?;
         let address = address(site, None, port)?;
         let asked = grpc::check(address, grpc.service.as_deref().unwrap_or_default());
-        return tokio::time::timeout(timeout, asked).await.unwrap_or_else(|_| Err(format!("timeout: failed to connect service \"{address}\" within {timeout:?}: context deadline exceeded")));
+        return tokio::time::timeout(timeout, asked).await.unwrap_or_else(|_| {
+            Err(format!(
+                "timeout: failed to connect service \"{address}\" within {timeout:?}: context deadline exceeded"
+            ))
+        });
     }
     Ok(())
 }
@@ -141,38 +199,70 @@ fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
         IntOrString::Int(n) => Some(*n),
         IntOrString::String(name) => match name.parse() {
             Ok(n) => Some(n),
-            Err(_) => container.ports.iter().flatten().find(|p| p.name.as_ref() == Some(name)).map(|p| p.container_port),
+            Err(_) => container
+                .ports
+                .iter()
+                .flatten()
+                .find(|p| p.name.as_ref() == Some(name))
+                .map(|p| p.container_port),
         },
     };
-    number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0).ok_or_else(|| format!("the container has no port {port:?}"))
+    number
+        .and_then(|n| u16::try_from(n).ok())
+        .filter(|n| *n > 0)
+        .ok_or_else(|| format!("the container has no port {port:?}"))
 }
 
 fn address(site: &Site, host: Option<&str>, port: u16) -> Result<SocketAddr, String> {
     match host.filter(|h| !h.is_empty()) {
         None => Ok((site.sandbox.ip, port).into()),
         Some("localhost") => Ok(([127, 0, 0, 1], port).into()),
-        Some(host) => host.parse().map(|ip: std::net::IpAddr| (ip, port).into()).map_err(|_| format!("host {host:?} is not an address")),
+        Some(host) => host
+            .parse()
+            .map(|ip: std::net::IpAddr| (ip, port).into())
+            .map_err(|_| format!("host {host:?} is not an address")),
     }
 }
 
 /// HTTP(S) GET of a probe or hook: 200 to 399 is well.
-pub(crate) async fn http_get(site: &Site, container: &Container, get: &HTTPGetAction, timeout: Duration) -> Result<(), String> {
+pub(crate) async fn http_get(
+    site: &Site,
+    container: &Container,
+    get: &HTTPGetAction,
+    timeout: Duration,
+) -> Result<(), String> {
     let address = address(site, get.host.as_deref(), port(container, &get.port)?)?;
     let asked = http::get(address, get);
     match tokio::time::timeout(timeout, asked).await {
         Ok(result) => result,
-        Err(_) => Err(format!("Get \"{}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)", http::url(address, get))),
+        Err(_) => Err(format!(
+            "Get \"{}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+            http::url(address, get)
+        )),
     }
 }
 
 /// Runs a command in the container; exit code 0 is well, and what it printed explains a failure.
-pub(crate) async fn exec(site: &Site, container: &str, attempt: u32, command: &[String], timeout: Duration) -> Result<(), String> {
+pub(crate) async fn exec(
+    site: &Site,
+    container: &str,
+    attempt: u32,
+    command: &[String],
+    timeout: Duration,
+) -> Result<(), String> {
     const SHOWN: usize = 10 << 10;
     let place = site.place(container, attempt);
-    let exec = Exec { place: &place, command, tty: false, stdio: [Stdio::null(), Stdio::piped(), Stdio::piped()] };
+    let exec = Exec {
+        place: &place,
+        command,
+        tty: false,
+        stdio: [Stdio::null(), Stdio::piped(), Stdio::piped()],
+    };
     let child = site.node.runtime.exec(exec).map_err(|e| e.to_string())?;
     let output = tokio::time::timeout(timeout, child.wait_with_output()).await;
-    let output = output.map_err(|_| format!("command timed out: {command:?} timed out after {timeout:?}"))?.map_err(|e| e.to_string())?;
+    let output = output
+        .map_err(|_| format!("command timed out: {command:?} timed out after {timeout:?}"))?
+        .map_err(|e| e.to_string())?;
     if output.status.success() {
         return Ok(());
     }
@@ -189,17 +279,29 @@ mod tests {
 
     #[test]
     fn verdicts_need_a_run() {
-        let probe: Probe = serde_json::from_value(serde_json::json!({"successThreshold": 2, "failureThreshold": 3})).unwrap();
+        let probe: Probe =
+            serde_json::from_value(serde_json::json!({"successThreshold": 2, "failureThreshold": 3})).unwrap();
         let mut judge = Judge::new(&probe);
-        let heard: Vec<Option<bool>> = [true, true, true, false, false, true, false, false, false, false].map(|ok| judge.hear(ok)).to_vec();
-        assert_eq!(heard, [None, Some(true), None, None, None, None, None, None, Some(false), None]);
+        let heard: Vec<Option<bool>> = [true, true, true, false, false, true, false, false, false, false]
+            .map(|ok| judge.hear(ok))
+            .to_vec();
+        assert_eq!(
+            heard,
+            [None, Some(true), None, None, None, None, None, None, Some(false), None]
+        );
     }
 
     #[test]
     fn ports_by_name() {
-        let container: Container = serde_json::from_value(serde_json::json!({"name": "c", "ports": [{"name": "http", "containerPort": 8080}]})).unwrap();
+        let container: Container = serde_json::from_value(
+            serde_json::json!({"name": "c", "ports": [{"name": "http", "containerPort": 8080}]}),
+        )
+        .unwrap();
         assert_eq!(port(&container, &IntOrString::String("http".into())), Ok(8080));
         assert_eq!(port(&container, &IntOrString::String("81".into())), Ok(81));
-        assert!(port(&container, &IntOrString::String("x".into())).is_err() && port(&container, &IntOrString::Int(0)).is_err());
+        assert!(
+            port(&container, &IntOrString::String("x".into())).is_err()
+                && port(&container, &IntOrString::Int(0)).is_err()
+        );
     }
 }

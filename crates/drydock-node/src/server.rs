@@ -35,7 +35,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 pub(crate) async fn bind(node: Arc<Node>) -> Result<(u16, impl Future<Output = ()>)> {
     let acceptor = tls::acceptor(&node.config)?;
     let address = SocketAddr::from(([0, 0, 0, 0], node.config.kubelet_port));
-    let listener = TcpListener::bind(address).await.map_err(|e| Error::Network(format!("kubelet port {}: {e}", node.config.kubelet_port)))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|e| Error::Network(format!("kubelet port {}: {e}", node.config.kubelet_port)))?;
     let port = listener.local_addr().map_err(|e| Error::Network(e.to_string()))?.port();
     let access = Arc::new(access::Access::new(node.client.clone(), node.config.name.clone()));
     Ok((port, serve(node, access, acceptor, listener)))
@@ -56,13 +58,34 @@ async fn serve(node: Arc<Node>, access: Arc<access::Access>, acceptor: TlsAccept
     }
 }
 
-async fn connection(node: Arc<Node>, access: Arc<access::Access>, acceptor: TlsAcceptor, stream: tokio::net::TcpStream) {
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
+async fn connection(
+    node: Arc<Node>,
+    access: Arc<access::Access>,
+    acceptor: TlsAcceptor,
+    stream: tokio::net::TcpStream,
+) {
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else {
+        return;
+    };
     // The handshake has proven the certificate; a connection without one does not come this far.
-    let Some(user) = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).and_then(|c| access::User::of(c)) else { return };
-    let state = routes::State { node, access, user: Arc::new(user) };
+    let Some(user) = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|c| c.first())
+        .and_then(|c| access::User::of(c))
+    else {
+        return;
+    };
+    let state = routes::State {
+        node,
+        access,
+        user: Arc::new(user),
+    };
     let router = Router::new().fallback(routes::handle).with_state(state);
     let service = hyper_util::service::TowerToHyperService::new(router);
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
-    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    let _ = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await;
 }

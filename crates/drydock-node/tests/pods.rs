@@ -13,7 +13,10 @@ fn a_pod_comes_lives_and_goes() {
         return;
     }
     let lab = Lab::start();
-    lab.api.create("configmaps", json!({"metadata": {"name": "cm", "namespace": "default"}, "data": {"key": "value-1", "ENV": "from-map"}}));
+    lab.api.create(
+        "configmaps",
+        json!({"metadata": {"name": "cm", "namespace": "default"}, "data": {"key": "value-1", "ENV": "from-map"}}),
+    );
     let script = "cat /config/key; echo; echo $ENV $IP $FROM_IMAGE $GREETING; id -u; hostname; cat /etc/resolv.conf; cat /token/token; ls -ld /cache; trap 'echo bye; exit 0' TERM; while true; do sleep 0.1; done";
     lab.pod("web", json!({
         "terminationGracePeriodSeconds": 5,
@@ -29,7 +32,12 @@ fn a_pod_comes_lives_and_goes() {
     let ip = pod["status"]["podIP"].as_str().unwrap().to_string();
     assert_eq!(pod["status"]["phase"], "Running");
     let log = lab.wait_log("web", "c", "/cache");
-    assert!(log.starts_with(&format!("value-1\nfrom-map {ip} 1 hello-from-map\n1000\nweb\nsearch default.svc.cluster.local")), "{log}");
+    assert!(
+        log.starts_with(&format!(
+            "value-1\nfrom-map {ip} 1 hello-from-map\n1000\nweb\nsearch default.svc.cluster.local"
+        )),
+        "{log}"
+    );
     assert!(log.contains("a-token") && log.contains("2000"), "{log}");
     let began = std::time::Instant::now();
     lab.api.delete_pod("web", 5);
@@ -58,16 +66,44 @@ fn init_containers_sidecars_and_restarts() {
     }));
     lab.pod("crash", json!({"containers": [{"name": "c", "command": ["false"]}]}));
     lab.pod("absent", json!({"containers": [{"name": "c", "image": "no/such:1"}]}));
-    lab.pod("wrong", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["/no/such/program"]}]}));
+    lab.pod(
+        "wrong",
+        json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["/no/such/program"]}]}),
+    );
     let job = lab.wait("job", "/status/phase", json!("Failed"));
-    assert_eq!(job.pointer("/status/containerStatuses/0/state/terminated/exitCode"), Some(&json!(3)));
-    assert_eq!(job.pointer("/status/initContainerStatuses/1/state/terminated/exitCode"), Some(&json!(0)));
+    assert_eq!(
+        job.pointer("/status/containerStatuses/0/state/terminated/exitCode"),
+        Some(&json!(3))
+    );
+    assert_eq!(
+        job.pointer("/status/initContainerStatuses/1/state/terminated/exitCode"),
+        Some(&json!(0))
+    );
     assert_eq!(lab.log("job", "main", 0), "one\n");
-    let crash = lab.wait("crash", "/status/containerStatuses/0/state/waiting/reason", json!("CrashLoopBackOff"));
-    assert_eq!(crash.pointer("/status/containerStatuses/0/restartCount"), Some(&json!(1)));
-    lab.wait("absent", "/status/containerStatuses/0/state/waiting/reason", json!("ImagePullBackOff"));
+    let crash = lab.wait(
+        "crash",
+        "/status/containerStatuses/0/state/waiting/reason",
+        json!("CrashLoopBackOff"),
+    );
+    assert_eq!(
+        crash.pointer("/status/containerStatuses/0/restartCount"),
+        Some(&json!(1))
+    );
+    lab.wait(
+        "absent",
+        "/status/containerStatuses/0/state/waiting/reason",
+        json!("ImagePullBackOff"),
+    );
     let wrong = lab.wait("wrong", "/status/phase", json!("Failed"));
-    assert!(wrong.pointer("/status/containerStatuses/0/state/terminated/message").unwrap().as_str().unwrap().contains("no such file"), "{wrong:#}");
+    assert!(
+        wrong
+            .pointer("/status/containerStatuses/0/state/terminated/message")
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .contains("no such file"),
+        "{wrong:#}"
+    );
     lab.end();
 }
 
@@ -78,7 +114,10 @@ fn containers_survive_the_node() {
     }
     let mut lab = Lab::start();
     let run = |script: &str| json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["sh", "-c", script]}]});
-    lab.pod("long", run("echo started; while ! cat /tmp/end 2>/dev/null; do sleep 0.1; done; exit 7"));
+    lab.pod(
+        "long",
+        run("echo started; while ! cat /tmp/end 2>/dev/null; do sleep 0.1; done; exit 7"),
+    );
     lab.pod("short", run("sleep 1; exit 5"));
     lab.pod("forgotten", run("sleep 1000"));
     for pod in ["long", "short", "forgotten"] {
@@ -91,13 +130,23 @@ fn containers_survive_the_node() {
     lab.node_up();
     // Ended while nobody looked: the shim remembers.
     let short = lab.wait("short", "/status/phase", json!("Failed"));
-    assert_eq!(short.pointer("/status/containerStatuses/0/state/terminated/exitCode"), Some(&json!(5)));
+    assert_eq!(
+        short.pointer("/status/containerStatuses/0/state/terminated/exitCode"),
+        Some(&json!(5))
+    );
     // Still the same run.
     let long = lab.wait("long", "/status/phase", json!("Running"));
-    assert_eq!(long.pointer("/status/containerStatuses/0/containerID"), before.pointer("/status/containerStatuses/0/containerID"));
+    assert_eq!(
+        long.pointer("/status/containerStatuses/0/containerID"),
+        before.pointer("/status/containerStatuses/0/containerID")
+    );
     lab.api.delete_pod("long", 1);
     let begun = std::time::Instant::now();
-    while std::fs::read_dir(lab.config.data_dir.join("node/pods")).unwrap().count() > 1 {
+    while std::fs::read_dir(lab.config.data_dir.join("node/pods"))
+        .unwrap()
+        .count()
+        > 1
+    {
         assert!(begun.elapsed().as_secs() < 20, "folders of pods are left");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
@@ -117,20 +166,38 @@ fn services_and_names_between_pods() {
     let ip = web["status"]["podIP"].clone();
     lab.api.create("endpointslices", json!({"metadata": {"name": "web-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4", "ports": [{"name": "http", "port": 8080}], "endpoints": [{"addresses": [ip]}]}));
     // A static busybox crashes in the C library's resolver (wget); nc with numbers does not need it.
-    let ask = |address: &str| format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {}", address.replace(':', " "));
+    let ask = |address: &str| {
+        format!(
+            "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {}",
+            address.replace(':', " ")
+        )
+    };
     let get = |address: &str| format!("until {} | grep work; do sleep 0.2; done", ask(address));
     let node_ip = lab.config.node_ip();
-    let all = [get(&format!("{service_ip}:80")), get(&format!("{node_ip}:31999")), ask(&(drydock_service_ip(&lab, 9) + ":80")) + " || echo refused"];
-    lab.pod("client", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["sh", "-c", all.join("; ")]}]}));
+    let all = [
+        get(&format!("{service_ip}:80")),
+        get(&format!("{node_ip}:31999")),
+        ask(&(drydock_service_ip(&lab, 9) + ":80")) + " || echo refused",
+    ];
+    lab.pod(
+        "client",
+        json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["sh", "-c", all.join("; ")]}]}),
+    );
     lab.wait("client", "/status/phase", json!("Succeeded"));
     let log = lab.log("client", "c", 0);
     assert_eq!(log.matches("it works").count(), 2, "{log}");
     assert!(log.contains("refused"), "{log}");
-    assert_eq!(resolve(&lab, "web.default.svc.cluster.local."), [service_ip.clone()]);
+    assert_eq!(resolve(&lab, "web.default.svc.cluster.local.").join(" "), service_ip);
     // The pod reaches itself through its own service, and the host does too.
-    let own = format!("mkdir /www; echo itself works > /www/index.html; httpd -p 8080 -h /www; sleep 1; {}", get(&(drydock_service_ip(&lab, 6) + ":80")));
+    let own = format!(
+        "mkdir /www; echo itself works > /www/index.html; httpd -p 8080 -h /www; sleep 1; {}",
+        get(&(drydock_service_ip(&lab, 6) + ":80"))
+    );
     lab.api.create("services", json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "own", "namespace": "default"}, "spec": {"clusterIP": drydock_service_ip(&lab, 6), "ports": [{"port": 80, "targetPort": 8080}]}}));
-    lab.pod("own", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["sh", "-c", own]}]}));
+    lab.pod(
+        "own",
+        json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["sh", "-c", own]}]}),
+    );
     let ip = lab.wait("own", "/status/phase", json!("Running"))["status"]["podIP"].clone();
     lab.api.create("endpointslices", json!({"metadata": {"name": "own-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "own"}}, "addressType": "IPv4", "ports": [{"name": "", "port": 8080}], "endpoints": [{"addresses": [ip]}]}));
     lab.wait("own", "/status/phase", json!("Succeeded"));
@@ -151,11 +218,23 @@ fn drydock_service_ip(lab: &Lab, n: u32) -> String {
 fn resolve(lab: &Lab, name: &str) -> Vec<String> {
     use hickory_proto::op::{Message, Query};
     let mut query = Message::query();
-    query.add_query(Query::query(hickory_proto::rr::Name::from_ascii(name).unwrap(), hickory_proto::rr::RecordType::A));
+    query.add_query(Query::query(
+        hickory_proto::rr::Name::from_ascii(name).unwrap(),
+        hickory_proto::rr::RecordType::A,
+    ));
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(3))).unwrap();
-    socket.send_to(&query.to_vec().unwrap(), (lab.config.dns_ip(), 53)).unwrap();
+    socket
+        .set_read_timeout(Some(std::time::Duration::from_secs(3)))
+        .unwrap();
+    socket
+        .send_to(&query.to_vec().unwrap(), (lab.config.dns_ip(), 53))
+        .unwrap();
     let mut buffer = [0; 1024];
     let n = socket.recv(&mut buffer).unwrap();
-    Message::from_vec(&buffer[..n]).unwrap().answers.iter().map(|r| r.data.to_string()).collect()
+    Message::from_vec(&buffer[..n])
+        .unwrap()
+        .answers
+        .iter()
+        .map(|r| r.data.to_string())
+        .collect()
 }

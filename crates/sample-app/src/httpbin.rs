@@ -53,7 +53,10 @@ fn pretty(value: Value) -> Response {
 }
 
 fn text(headers: &HeaderMap, name: &str) -> String {
-    headers.get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).unwrap_or_default()
+    headers
+        .get(name)
+        .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned())
+        .unwrap_or_default()
 }
 
 /// Header names as people write them (`X-Request-Id`); several values of one name become a list, as go-httpbin prints.
@@ -62,14 +65,24 @@ fn headers(headers: &HeaderMap) -> Map<String, Value> {
     let mut names: Vec<_> = headers.keys().collect();
     names.sort_by_key(|n| n.as_str());
     for name in names {
-        let values: Vec<Value> = headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned().into()).collect();
+        let values: Vec<Value> = headers
+            .get_all(name)
+            .iter()
+            .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned().into())
+            .collect();
         out.insert(canonical(name), Value::Array(values));
     }
     out
 }
 
 fn canonical(name: &HeaderName) -> String {
-    let word = |w: &str| w.chars().take(1).flat_map(char::to_uppercase).chain(w.chars().skip(1)).collect::<String>();
+    let word = |w: &str| {
+        w.chars()
+            .take(1)
+            .flat_map(char::to_uppercase)
+            .chain(w.chars().skip(1))
+            .collect::<String>()
+    };
     name.as_str().split('-').map(word).collect::<Vec<_>>().join("-")
 }
 
@@ -80,8 +93,12 @@ async fn ip(ConnectInfo(peer): ConnectInfo<SocketAddr>, headers: HeaderMap) -> R
 }
 
 async fn echo(
-    ConnectInfo(peer): ConnectInfo<SocketAddr>, method: Method, uri: Uri, Query(args): Query<Vec<(String, String)>>,
-    request_headers: HeaderMap, body: Bytes,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    method: Method,
+    uri: Uri,
+    Query(args): Query<Vec<(String, String)>>,
+    request_headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
     let mut query: Map<String, Value> = Map::new();
     for (key, value) in args {
@@ -116,7 +133,9 @@ async fn status(Path(codes): Path<String>) -> Response {
         .collect();
     match codes {
         Ok(list) if !list.is_empty() => {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_micros() as usize);
+            let now = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |d| d.subsec_micros() as usize);
             list[now % list.len()].into_response()
         }
         _ => (StatusCode::BAD_REQUEST, "status codes are numbers from 100 to 999\n").into_response(),
@@ -124,8 +143,13 @@ async fn status(Path(codes): Path<String>) -> Response {
 }
 
 async fn delay(
-    Path(seconds): Path<String>, connect: ConnectInfo<SocketAddr>, method: Method, uri: Uri, args: Query<Vec<(String, String)>>,
-    request_headers: HeaderMap, body: Bytes,
+    Path(seconds): Path<String>,
+    connect: ConnectInfo<SocketAddr>,
+    method: Method,
+    uri: Uri,
+    args: Query<Vec<(String, String)>>,
+    request_headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
     match seconds.trim_end_matches('s').parse::<f64>() {
         Ok(s) if s.is_finite() && s >= 0.0 => {
@@ -143,8 +167,13 @@ async fn bytes(Path(n): Path<usize>) -> Response {
 
 async fn stream(Path(n): Path<usize>, request_headers: HeaderMap) -> Response {
     let seen = Value::Object(headers(&request_headers));
-    let lines = (0..n.min(MAX_COUNT)).map(move |id| Ok::<_, std::io::Error>(format!("{}\n", json!({ "id": id, "headers": seen }))));
-    ([("content-type", "application/json")], Body::from_stream(futures::stream::iter(lines))).into_response()
+    let lines = (0..n.min(MAX_COUNT))
+        .map(move |id| Ok::<_, std::io::Error>(format!("{}\n", json!({ "id": id, "headers": seen }))));
+    (
+        [("content-type", "application/json")],
+        Body::from_stream(futures::stream::iter(lines)),
+    )
+        .into_response()
 }
 
 fn found(location: &str) -> Response {
@@ -169,7 +198,9 @@ async fn redirect_to(Query(args): Query<Vec<(String, String)>>) -> Response {
 }
 
 async fn response_headers(Query(args): Query<Vec<(String, String)>>, _request: Request) -> Response {
-    let mut response = pretty(json!(args.iter().cloned().collect::<std::collections::BTreeMap<_, _>>()));
+    let mut response = pretty(json!(
+        args.iter().cloned().collect::<std::collections::BTreeMap<_, _>>()
+    ));
     for (key, value) in &args {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(key.as_str()), HeaderValue::from_str(value)) {
             response.headers_mut().append(name, value);
@@ -186,19 +217,37 @@ mod tests {
     use tower::ServiceExt;
 
     async fn call(method: &str, uri: &str, body: &str) -> (u16, HeaderMap, String) {
-        let mut request = Request::builder().method(method).uri(uri).header("host", "h").header("x-a", "1").body(Body::from(body.to_string())).unwrap();
-        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([10, 0, 0, 9], 1))));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("host", "h")
+            .header("x-a", "1")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        request
+            .extensions_mut()
+            .insert(ConnectInfo(SocketAddr::from(([10, 0, 0, 9], 1))));
         let response = router().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        (parts.status.as_u16(), parts.headers, String::from_utf8_lossy(&body.collect().await.unwrap().to_bytes()).into_owned())
+        (
+            parts.status.as_u16(),
+            parts.headers,
+            String::from_utf8_lossy(&body.collect().await.unwrap().to_bytes()).into_owned(),
+        )
     }
 
     #[tokio::test]
     async fn says_back_what_it_saw() {
         let (code, _, body) = call("POST", "/post?a=1&a=2", "{\"k\":3}").await;
         let body: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!((code, &body["args"]["a"], &body["json"]["k"], &body["headers"]["X-A"]), (200, &json!(["1", "2"]), &json!(3), &json!(["1"])));
-        assert_eq!(serde_json::from_str::<Value>(&call("GET", "/ip", "").await.2).unwrap()["origin"], "10.0.0.9");
+        assert_eq!(
+            (code, &body["args"]["a"], &body["json"]["k"], &body["headers"]["X-A"]),
+            (200, &json!(["1", "2"]), &json!(3), &json!(["1"]))
+        );
+        assert_eq!(
+            serde_json::from_str::<Value>(&call("GET", "/ip", "").await.2).unwrap()["origin"],
+            "10.0.0.9"
+        );
     }
 
     #[tokio::test]

@@ -21,7 +21,10 @@ async fn main() -> ExitCode {
 }
 
 async fn serve() -> Result<(), String> {
-    let app = std::env::args().nth(1).or_else(|| std::env::var("SAMPLE").ok()).unwrap_or_else(|| "httpbin".into());
+    let app = std::env::args()
+        .nth(1)
+        .or_else(|| std::env::var("SAMPLE").ok())
+        .unwrap_or_else(|| "httpbin".into());
     let (router, default_port) = match app.as_str() {
         "httpbin" => (httpbin::router(), 8080),
         "helloworld" => {
@@ -34,10 +37,15 @@ async fn serve() -> Result<(), String> {
         Ok(text) => text.parse().map_err(|e| format!("PORT={text:?} is not a port: {e}"))?,
         Err(_) => default_port,
     };
-    let listener = tokio::net::TcpListener::bind(("0.0.0.0", port)).await.map_err(|e| format!("port {port}: {e}"))?;
+    let listener = tokio::net::TcpListener::bind(("0.0.0.0", port))
+        .await
+        .map_err(|e| format!("port {port}: {e}"))?;
     println!("{app} listens on port {port}");
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(terminated()).await.map_err(|e| e.to_string())
+    axum::serve(listener, service)
+        .with_graceful_shutdown(terminated())
+        .await
+        .map_err(|e| e.to_string())
 }
 
 /// The pod's name, which the node sets as host name.

@@ -30,10 +30,16 @@ pub fn run(envoy: &Path, out: &Path, check: bool) -> Result<()> {
     }
     let envoy_set = closure::of_roots(&found, &closure::roots());
     let istio_set = istio(&out.join("protos"))?;
-    println!("    {} files in the binary, {} kept, {} of Istio", linked, envoy_set.file.len(), istio_set.file.len());
+    println!(
+        "    {} files in the binary, {} kept, {} of Istio",
+        linked,
+        envoy_set.file.len(),
+        istio_set.file.len()
+    );
     let known: std::collections::BTreeSet<&str> = envoy_set.file.iter().map(|f| f.name()).collect();
     let mut all = envoy_set.clone();
-    all.file.extend(istio_set.file.iter().filter(|f| !known.contains(f.name())).cloned());
+    all.file
+        .extend(istio_set.file.iter().filter(|f| !known.contains(f.name())).cloned());
 
     let target = std::env::temp_dir().join(format!("gen-xds-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&target);
@@ -75,7 +81,11 @@ fn generate(all: &FileDescriptorSet, target: &Path) -> Result<()> {
         .include_file("mod.rs")
         .out_dir(&dir)
         .compile_well_known_types();
-    let builder = tonic_prost_build::configure().build_client(true).build_server(true).compile_well_known_types(true).out_dir(&dir);
+    let builder = tonic_prost_build::configure()
+        .build_client(true)
+        .build_server(true)
+        .compile_well_known_types(true)
+        .out_dir(&dir);
     builder.compile_fds_with_config(all.clone(), config).context("generate")
 }
 
@@ -84,7 +94,10 @@ fn files(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     for entry in std::fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
         let path = entry.with_context(|| format!("list {}", dir.display()))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        out.insert(name, std::fs::read(&path).with_context(|| format!("read {}", path.display()))?);
+        out.insert(
+            name,
+            std::fs::read(&path).with_context(|| format!("read {}", path.display()))?,
+        );
     }
     Ok(out)
 }

@@ -50,7 +50,12 @@ pub fn build(request: &Request) -> Result<()> {
         let begun = Instant::now();
         let bytes = layout::write(&target, &recipe).with_context(|| format!("image {}", recipe.name))?;
         std::fs::write(&stamp_file, stamp).with_context(|| format!("write {}", stamp_file.display()))?;
-        println!("    {} ({} MB, {:.1} s)", recipe.name, bytes >> 20, begun.elapsed().as_secs_f32());
+        println!(
+            "    {} ({} MB, {:.1} s)",
+            recipe.name,
+            bytes >> 20,
+            begun.elapsed().as_secs_f32()
+        );
     }
     Ok(())
 }
@@ -59,8 +64,13 @@ pub fn build(request: &Request) -> Result<()> {
 fn stamp(recipe: &recipes::Recipe) -> Result<String> {
     let mut out = format!("{recipe:#?}\n");
     for path in recipe.inputs() {
-        let meta = std::fs::metadata(path).with_context(|| format!("{} is missing: build it first (make bins)", path.display()))?;
-        let changed = meta.modified().ok().and_then(|m| m.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        let meta = std::fs::metadata(path)
+            .with_context(|| format!("{} is missing: build it first (make bins)", path.display()))?;
+        let changed = meta
+            .modified()
+            .ok()
+            .and_then(|m| m.duration_since(UNIX_EPOCH).ok())
+            .unwrap_or_default();
         out += &format!("{} {} {}\n", path.display(), meta.len(), changed.as_nanos());
     }
     Ok(out)

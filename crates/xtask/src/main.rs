@@ -47,7 +47,17 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Images { profile, out, envoy, only } => images::build(&images::Request { profile, out, envoy, only }),
+        Command::Images {
+            profile,
+            out,
+            envoy,
+            only,
+        } => images::build(&images::Request {
+            profile,
+            out,
+            envoy,
+            only,
+        }),
         Command::GenXds { envoy, out, check } => gen_xds::run(&envoy, &out, check),
     };
     match done {

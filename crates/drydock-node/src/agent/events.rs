@@ -35,16 +35,29 @@ impl Events {
     pub(crate) fn pod(&self, pod: &Pod, container: Option<&str>, kind: &str, reason: &str, message: String) {
         let (namespace, name, uid) = key(pod);
         let now = Some(Time(Timestamp::now()));
-        let is_init = |c: &str| pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).any(|i| i.name == c);
+        let is_init = |c: &str| {
+            pod.spec
+                .iter()
+                .flat_map(|s| s.init_containers.iter().flatten())
+                .any(|i| i.name == c)
+        };
         let event = Event {
-            metadata: ObjectMeta { namespace: Some(namespace.into()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                namespace: Some(namespace.into()),
+                ..ObjectMeta::default()
+            },
             involved_object: ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Pod".into()),
                 name: Some(name.into()),
                 namespace: Some(namespace.into()),
                 uid: Some(uid.into()),
-                field_path: container.map(|c| format!("spec.{}{{{c}}}", if is_init(c) { "initContainers" } else { "containers" })),
+                field_path: container.map(|c| {
+                    format!(
+                        "spec.{}{{{c}}}",
+                        if is_init(c) { "initContainers" } else { "containers" }
+                    )
+                }),
                 resource_version: pod.metadata.resource_version.clone(),
             },
             type_: Some(kind.into()),
@@ -53,7 +66,10 @@ impl Events {
             first_timestamp: now.clone(),
             last_timestamp: now,
             count: Some(1),
-            source: Some(EventSource { component: Some("kubelet".into()), host: Some(self.node.clone()) }),
+            source: Some(EventSource {
+                component: Some("kubelet".into()),
+                host: Some(self.node.clone()),
+            }),
             reporting_component: Some("kubelet".into()),
             reporting_instance: Some(self.node.clone()),
             ..Event::default()
@@ -69,7 +85,10 @@ type Known = BTreeMap<(String, String, String), (String, i32)>;
 async fn write(client: kube::Client, mut entries: mpsc::Receiver<Event>) {
     let mut known = Known::new();
     while let Some(event) = entries.recv().await {
-        if tokio::time::timeout(PATIENCE, one(&client, &mut known, event)).await.is_err() {
+        if tokio::time::timeout(PATIENCE, one(&client, &mut known, event))
+            .await
+            .is_err()
+        {
             tracing::debug!("event not written in time");
         }
         if known.len() > REMEMBERED {
@@ -82,7 +101,11 @@ async fn one(client: &kube::Client, known: &mut Known, mut event: Event) {
     let object = &event.involved_object;
     let namespace = object.namespace.clone().unwrap_or_default();
     let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-    let identity = (format!("{:?}{:?}", object.uid, object.field_path), event.reason.clone().unwrap_or_default(), event.message.clone().unwrap_or_default());
+    let identity = (
+        format!("{:?}{:?}", object.uid, object.field_path),
+        event.reason.clone().unwrap_or_default(),
+        event.message.clone().unwrap_or_default(),
+    );
     if let Some((name, count)) = known.get_mut(&identity) {
         *count += 1;
         let patch = Patch::Merge(json!({"count": *count, "lastTimestamp": event.last_timestamp}));

@@ -22,7 +22,7 @@ const DNS_PORT: u16 = 53;
 
 /// Binds the DNS port and returns the task that keeps everything up to date.
 pub(super) async fn start(node: Arc<Node>) -> Result<impl Future<Output = ()>> {
-    let (zone_tx, zone) = watch::channel(Arc::new(Zone::default()));
+    let (zone_tx, zone) = watch::channel(None);
     let dns = if node.config.serve_dns {
         let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let address = SocketAddr::new(node.config.node_ip().into(), DNS_PORT);
@@ -44,12 +44,16 @@ pub(super) async fn start(node: Arc<Node>) -> Result<impl Future<Output = ()>> {
     })
 }
 
-async fn follow(node: &Node, zone: &watch::Sender<Arc<Zone>>) {
+async fn follow(node: &Node, zone: &watch::Sender<Option<Arc<Zone>>>) {
     node.objects.network_known().await;
     let mut applied: Option<Table> = None;
     loop {
         let (services, slices) = (node.objects.services(), node.objects.slices());
-        zone.send_replace(Arc::new(Zone::build(&node.config.cluster_domain, &services, &slices)));
+        zone.send_replace(Some(Arc::new(Zone::build(
+            &node.config.cluster_domain,
+            &services,
+            &slices,
+        ))));
         let pods: Vec<Arc<Pod>> = node.workers().iter().filter_map(|h| h.pod.borrow().clone()).collect();
         let table = Table::build(&services, &slices, &pods, &node_ips(node));
         if applied.as_ref() != Some(&table) {
@@ -71,11 +75,13 @@ async fn follow(node: &Node, zone: &watch::Sender<Arc<Zone>>) {
 fn node_ips(node: &Node) -> Vec<Ipv4Addr> {
     let mut out = vec![node.config.node_ip()];
     // Connecting a datagram socket sends nothing; it only asks the kernel which address it would use.
-    let outside = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|s| s.connect("198.51.100.1:9").and_then(|()| s.local_addr()));
-    if let Ok(SocketAddr::V4(address)) = outside {
-        if !address.ip().is_loopback() && !out.contains(address.ip()) {
-            out.push(*address.ip());
-        }
+    let outside =
+        std::net::UdpSocket::bind("0.0.0.0:0").and_then(|s| s.connect("198.51.100.1:9").and_then(|()| s.local_addr()));
+    if let Ok(SocketAddr::V4(address)) = outside
+        && !address.ip().is_loopback()
+        && !out.contains(address.ip())
+    {
+        out.push(*address.ip());
     }
     out
 }
@@ -98,7 +104,10 @@ async fn write_service(node: &Node) -> Result<(), kube::Error> {
     }))
     .map_err(kube::Error::SerdeError)?;
     let services: Api<Service> = Api::namespaced(node.client.clone(), "kube-system");
-    unless_there(services.create(&PostParams::default(), &service).await)?;
+    // Asked first: a second create would be refused for its address before it is refused for its name.
+    if services.get_opt("kube-dns").await?.is_none() {
+        services.create(&PostParams::default(), &service).await?;
+    }
     let name = "kube-dns-node";
     let slice: EndpointSlice = serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "kube-system", "labels": {"kubernetes.io/service-name": "kube-dns", "endpointslice.kubernetes.io/managed-by": "drydock-node"}},

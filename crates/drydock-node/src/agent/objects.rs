@@ -1,6 +1,7 @@
 //! Objects of the API server that the node reads: kept up to date by watches, asked for directly while a watch is behind.
 
 use super::Node;
+use super::patience::Patience;
 use super::pods::refresh;
 use crate::error::Result;
 use crate::volumes::Sources;
@@ -45,8 +46,25 @@ impl Objects {
         let (secrets_r, secrets_w) = reflector::store();
         let (services_r, services_w) = reflector::store();
         let (slices_r, slices_w) = reflector::store();
-        let objects = Self { client: client.clone(), config_maps: maps_r, secrets: secrets_r, services: services_r, slices: slices_r, network: network.clone() };
-        (objects, Feeds { client, config_maps: maps_w, secrets: secrets_w, services: services_w, slices: slices_w, network })
+        let objects = Self {
+            client: client.clone(),
+            config_maps: maps_r,
+            secrets: secrets_r,
+            services: services_r,
+            slices: slices_r,
+            network: network.clone(),
+        };
+        (
+            objects,
+            Feeds {
+                client,
+                config_maps: maps_w,
+                secrets: secrets_w,
+                services: services_w,
+                slices: slices_w,
+                network,
+            },
+        )
     }
 
     pub(crate) fn services(&self) -> Vec<Arc<Service>> {
@@ -94,11 +112,26 @@ impl Sources for Objects {
 impl Feeds {
     /// Watches until the end of the process.
     pub(super) async fn run(self, node: Arc<Node>) {
-        let Self { client, config_maps, secrets, services, slices, network } = self;
-        let touched = |namespace: Option<&str>, name: Option<&str>| refresh(&node, namespace.unwrap_or_default(), name.unwrap_or_default());
+        let Self {
+            client,
+            config_maps,
+            secrets,
+            services,
+            slices,
+            network,
+        } = self;
+        let touched = |namespace: Option<&str>, name: Option<&str>| {
+            refresh(&node, namespace.unwrap_or_default(), name.unwrap_or_default())
+        };
         tokio::join!(
-            feed(&client, config_maps, |o: &ConfigMap| touched(o.metadata.namespace.as_deref(), o.metadata.name.as_deref())),
-            feed(&client, secrets, |o: &Secret| touched(o.metadata.namespace.as_deref(), o.metadata.name.as_deref())),
+            feed(&client, config_maps, |o: &ConfigMap| touched(
+                o.metadata.namespace.as_deref(),
+                o.metadata.name.as_deref()
+            )),
+            feed(&client, secrets, |o: &Secret| touched(
+                o.metadata.namespace.as_deref(),
+                o.metadata.name.as_deref()
+            )),
             feed(&client, services, |_: &Service| network.notify_one()),
             feed(&client, slices, |_: &EndpointSlice| network.notify_one()),
         );
@@ -110,7 +143,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Hash + Eq,
 {
-    let stream = watch(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff();
+    let stream = watch(Api::<K>::all(client.clone()), watcher::Config::default()).backoff(Patience::default());
     let stream = reflector::reflector(writer, stream);
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {

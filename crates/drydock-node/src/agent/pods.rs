@@ -1,6 +1,7 @@
 //! Which pods are this node's, and what is left of those that no longer are.
 
 use super::Node;
+use super::patience::Patience;
 use crate::pod::{self, Message, Sandbox, key};
 use crate::runtime::Rootfs;
 use crate::volumes::{self, Volumes};
@@ -26,7 +27,7 @@ pub(super) fn reserve_addresses(node: &Node) {
 pub(super) async fn watch(node: Arc<Node>) {
     let api: Api<Pod> = Api::all(node.client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", node.config.name));
-    let stream = watch_api(api, config).default_backoff();
+    let stream = watch_api(api, config).backoff(Patience::default());
     let mut stream = std::pin::pin!(stream);
     let (mut listed, mut first) = (BTreeSet::new(), true);
     while let Some(event) = stream.next().await {
@@ -75,7 +76,9 @@ fn drop_missing(node: &Node, listed: &BTreeSet<String>) {
 /// An object changed: workers whose pods show it look again.
 pub(super) fn refresh(node: &Node, namespace: &str, name: &str) {
     for handle in node.workers() {
-        let shown = handle.pod.borrow().as_ref().is_some_and(|p| key(p).0 == namespace && (volumes::config_maps(p).contains(name) || volumes::secrets(p).contains(name)));
+        let shown = handle.pod.borrow().as_ref().is_some_and(|p| {
+            key(p).0 == namespace && (volumes::config_maps(p).contains(name) || volumes::secrets(p).contains(name))
+        });
         if shown {
             // A full queue means that the worker will look anyway.
             let _ = handle.messages.try_send(Message::Refresh);
@@ -84,7 +87,13 @@ pub(super) fn refresh(node: &Node, namespace: &str, name: &str) {
 }
 
 fn folders(dir: &Path) -> Vec<std::path::PathBuf> {
-    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect()
+    std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.is_dir())
+        .collect()
 }
 
 /// Takes apart pods on disk that the API server does not know, and containers that belong to no pod on disk.
@@ -98,7 +107,11 @@ async fn remove_orphans(node: &Arc<Node>, listed: &BTreeSet<String>) {
         for container in folders(&dir.join("containers")) {
             for run in folders(&container) {
                 let name = container.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let attempt = run.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()).unwrap_or(0);
+                let attempt = run
+                    .file_name()
+                    .and_then(|n| n.to_str())
+                    .and_then(|n| n.parse().ok())
+                    .unwrap_or(0);
                 let place = crate::runtime::Place::new(&dir, &node.config.run_dir(), &uid, &name, attempt);
                 node.runtime.delete(&place.id).await;
                 Rootfs::new(&run).release();

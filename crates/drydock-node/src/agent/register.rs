@@ -13,8 +13,8 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const LEASE_SECONDS: i64 = 40;
 /// Node status is written again after this even if nothing changed (kubelet: five minutes).
 const STATUS_EVERY: u32 = 30;
-/// The version the node reports: that of the API it was written for.
-const VERSION: &str = "v1.33.0";
+/// The version the node reports: that of the API server beside it, so that clients see no skew.
+const VERSION: &str = "v1.36.2";
 /// How much more than the machine has may be requested. One local node carries meshes whose requests were written for
 /// large clusters; the kernel shares fairly, and nothing is promised.
 const OVERCOMMIT: i128 = 16;
@@ -23,7 +23,10 @@ const OVERCOMMIT: i128 = 16;
 pub(super) fn capacity() -> (i128, i128) {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:")).and_then(|l| l.trim().trim_end_matches(" kB").parse::<i128>().ok());
+    let kib = meminfo
+        .lines()
+        .find_map(|l| l.strip_prefix("MemTotal:"))
+        .and_then(|l| l.trim().trim_end_matches(" kB").parse::<i128>().ok());
     (cpus as i128, kib.unwrap_or(1 << 20) * 1024)
 }
 
@@ -33,7 +36,7 @@ pub(super) async fn keep(node: Arc<Node>, port: u16) {
     let mut registered = false;
     loop {
         let round = async {
-            if !registered || beat % STATUS_EVERY == 0 {
+            if !registered || beat.is_multiple_of(STATUS_EVERY) {
                 write_node(&node, port).await?;
                 registered = true;
             }
@@ -43,7 +46,11 @@ pub(super) async fn keep(node: Arc<Node>, port: u16) {
             Ok(Ok(())) => HEARTBEAT,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "heartbeat failed");
-                if registered { Duration::from_secs(2) } else { Duration::from_millis(100) }
+                if registered {
+                    Duration::from_secs(2)
+                } else {
+                    Duration::from_millis(100)
+                }
             }
             Err(_) => Duration::from_millis(100),
         };
@@ -63,7 +70,12 @@ async fn write_node(node: &Node, port: u16) -> Result<(), kube::Error> {
     match api.create(&PostParams::default(), &object).await {
         Ok(_) => {}
         Err(kube::Error::Api(e)) if e.code == 409 => {
-            api.patch(name, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": labels(name)}}))).await?;
+            api.patch(
+                name,
+                &PatchParams::default(),
+                &Patch::Merge(json!({"metadata": {"labels": labels(name)}})),
+            )
+            .await?;
         }
         Err(error) => return Err(error),
     }
@@ -96,7 +108,10 @@ fn status(node: &Node, port: u16) -> Value {
     let (cpus, memory) = node.capacity;
     let amount = |factor: i128| json!({"cpu": (cpus * factor).to_string(), "memory": format!("{}Ki", memory * factor / 1024), "pods": "250", "ephemeral-storage": "100Gi"});
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_string();
-    let os = read("/etc/os-release").lines().find_map(|l| l.strip_prefix("PRETTY_NAME=").map(|n| n.trim_matches('"').to_string())).unwrap_or_else(|| "Linux".into());
+    let os = read("/etc/os-release")
+        .lines()
+        .find_map(|l| l.strip_prefix("PRETTY_NAME=").map(|n| n.trim_matches('"').to_string()))
+        .unwrap_or_else(|| "Linux".into());
     let images = node.images.list().unwrap_or_default();
     json!({
         "addresses": [{"type": "InternalIP", "address": node.config.node_ip()}, {"type": "Hostname", "address": node.config.name}],
@@ -127,7 +142,8 @@ async fn renew(node: &Node) -> Result<(), kube::Error> {
     let patch = Patch::Merge(json!({ "spec": spec }));
     match api.patch(name, &PatchParams::default(), &patch).await {
         Err(kube::Error::Api(e)) if e.code == 404 => {
-            let lease: Lease = serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).map_err(kube::Error::SerdeError)?;
+            let lease: Lease = serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec}))
+                .map_err(kube::Error::SerdeError)?;
             api.create(&PostParams::default(), &lease).await.map(drop)
         }
         other => other.map(drop),

@@ -17,9 +17,14 @@ pub async fn teardown(config: &NodeConfig) -> Result<()> {
     let mut result = Ok(());
     let root = config.run_dir().join("runtime");
     if root.is_dir() {
-        let runtime = Runtime { program: config.runtime()?, root };
+        let runtime = Runtime {
+            program: config.runtime()?,
+            root,
+        };
         match runtime.list().await {
-            Ok(ids) => futures::future::join_all(ids.iter().map(|id| runtime.delete(id))).await.clear(),
+            Ok(ids) => futures::future::join_all(ids.iter().map(|id| runtime.delete(id)))
+                .await
+                .clear(),
             Err(error) => result = Err(error),
         }
     }
@@ -29,7 +34,11 @@ pub async fn teardown(config: &NodeConfig) -> Result<()> {
     for mount in mounts {
         let _ = umount2(&mount, MntFlags::MNT_DETACH);
     }
-    for namespace in std::fs::read_dir(config.run_dir().join("netns")).into_iter().flatten().flatten() {
+    for namespace in std::fs::read_dir(config.run_dir().join("netns"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         net::remove(&namespace.path());
     }
     result = result.and(net::host_down(config).await);
@@ -44,5 +53,8 @@ fn mounts_below(config: &NodeConfig) -> Vec<PathBuf> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     // The fifth field is the mount point, with spaces and the like as octal.
     let point = |line: &str| line.split(' ').nth(4).map(|p| PathBuf::from(p.replace("\\040", " ")));
-    text.lines().filter_map(point).filter(|p| p.starts_with(&pods)).collect()
+    text.lines()
+        .filter_map(point)
+        .filter(|p| p.starts_with(&pods))
+        .collect()
 }

@@ -107,11 +107,17 @@ pub(super) fn read(dir: &Path) -> Result<Vec<Found>> {
         let entries: Vec<DockerEntry> = json(&small(&dir.join("manifest.json"))?, dir)?;
         return entries.into_iter().map(|e| docker(dir, e)).collect();
     }
-    Err(bad(dir, "neither an OCI layout (index.json) nor a docker archive (manifest.json)"))
+    Err(bad(
+        dir,
+        "neither an OCI layout (index.json) nor a docker archive (manifest.json)",
+    ))
 }
 
 fn bad(image: &Path, message: impl Into<String>) -> Error {
-    Error::Image { image: image.display().to_string(), message: message.into() }
+    Error::Image {
+        image: image.display().to_string(),
+        message: message.into(),
+    }
 }
 
 fn json<T: serde::de::DeserializeOwned>(data: &[u8], what: &Path) -> Result<T> {
@@ -121,13 +127,21 @@ fn json<T: serde::de::DeserializeOwned>(data: &[u8], what: &Path) -> Result<T> {
 fn small(path: &Path) -> Result<Vec<u8>> {
     let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
     let mut data = Vec::new();
-    file.take(MAX_JSON + 1).read_to_end(&mut data).map_err(Error::io("read", path))?;
-    if data.len() as u64 > MAX_JSON { Err(bad(path, format!("larger than {MAX_JSON} bytes"))) } else { Ok(data) }
+    file.take(MAX_JSON + 1)
+        .read_to_end(&mut data)
+        .map_err(Error::io("read", path))?;
+    if data.len() as u64 > MAX_JSON {
+        Err(bad(path, format!("larger than {MAX_JSON} bytes")))
+    } else {
+        Ok(data)
+    }
 }
 
 fn blob_path(dir: &Path, digest: &str) -> Result<PathBuf> {
     match digest.strip_prefix("sha256:") {
-        Some(hex) if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(dir.join("blobs/sha256").join(hex)),
+        Some(hex) if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Ok(dir.join("blobs/sha256").join(hex))
+        }
         _ => Err(bad(dir, format!("digest {digest:?} is not sha256"))),
     }
 }
@@ -135,7 +149,11 @@ fn blob_path(dir: &Path, digest: &str) -> Result<PathBuf> {
 fn blob(dir: &Path, digest: &str) -> Result<Vec<u8>> {
     let path = blob_path(dir, digest)?;
     let data = small(&path)?;
-    if digest.strip_prefix("sha256:") == Some(sha256(&data).as_str()) { Ok(data) } else { Err(bad(&path, "content does not have the digest of its name")) }
+    if digest.strip_prefix("sha256:") == Some(sha256(&data).as_str()) {
+        Ok(data)
+    } else {
+        Err(bad(&path, "content does not have the digest of its name"))
+    }
 }
 
 /// `docker save` of today writes an OCI layout plus a manifest.json; the tags are only whole in the latter.
@@ -145,7 +163,20 @@ fn docker_tags(dir: &Path) -> Result<BTreeMap<String, Vec<String>>> {
         return Ok(BTreeMap::new());
     }
     let entries: Vec<DockerEntry> = json(&small(&path)?, dir)?;
-    Ok(entries.into_iter().map(|e| (e.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json").to_string(), e.repo_tags.unwrap_or_default())).collect())
+    Ok(entries
+        .into_iter()
+        .map(|e| {
+            (
+                e.config
+                    .rsplit('/')
+                    .next()
+                    .unwrap_or_default()
+                    .trim_end_matches(".json")
+                    .to_string(),
+                e.repo_tags.unwrap_or_default(),
+            )
+        })
+        .collect())
 }
 
 fn oci(dir: &Path, top: &Descriptor, tags: &mut BTreeMap<String, Vec<String>>) -> Result<Found> {
@@ -157,46 +188,108 @@ fn oci(dir: &Path, top: &Descriptor, tags: &mut BTreeMap<String, Vec<String>>) -
             "aarch64" => "arm64",
             other => other,
         };
-        let fits = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == arch);
-        let chosen = inner.manifests.iter().find(fits).ok_or_else(|| bad(dir, format!("no manifest for linux/{arch}")))?;
+        let fits = |d: &&Descriptor| {
+            d.platform
+                .as_ref()
+                .is_none_or(|p| p.os == "linux" && p.architecture == arch)
+        };
+        let chosen = inner
+            .manifests
+            .iter()
+            .find(fits)
+            .ok_or_else(|| bad(dir, format!("no manifest for linux/{arch}")))?;
         digest = chosen.digest.clone();
     }
     let manifest: Manifest = json(&blob(dir, &digest)?, dir)?;
     let config_digest = manifest.config.digest;
     let config: Config = json(&blob(dir, &config_digest)?, dir)?;
     let paths = manifest.layers.iter().map(|l| {
-        if l.media_type.ends_with("zstd") { Err(bad(dir, "zstd layers are not supported: save the image with gzip or no compression")) } else { blob_path(dir, &l.digest) }
+        if l.media_type.ends_with("zstd") {
+            Err(bad(
+                dir,
+                "zstd layers are not supported: save the image with gzip or no compression",
+            ))
+        } else {
+            blob_path(dir, &l.digest)
+        }
     });
     let layers = pair(dir, paths.collect::<Result<_>>()?, &config)?;
-    let mut names: Vec<&str> = ["io.containerd.image.name", "org.opencontainers.image.ref.name"].iter().filter_map(|k| top.annotations.get(*k)).map(String::as_str).collect();
+    let mut names: Vec<&str> = ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
+        .iter()
+        .filter_map(|k| top.annotations.get(*k))
+        .map(String::as_str)
+        .collect();
     names.truncate(1);
-    let by_docker = tags.remove(config_digest.trim_start_matches("sha256:")).unwrap_or_default();
+    let by_docker = tags
+        .remove(config_digest.trim_start_matches("sha256:"))
+        .unwrap_or_default();
     // A bare tag ("v1") is what skopeo writes when it was not told a name: it does not say which image this is.
-    let names = names.into_iter().filter(|n| n.contains(['/', ':'])).chain(by_docker.iter().map(String::as_str));
+    let names = names
+        .into_iter()
+        .filter(|n| n.contains(['/', ':']))
+        .chain(by_docker.iter().map(String::as_str));
     let mut references: Vec<Reference> = names.filter_map(Reference::parse).collect();
     references.dedup();
-    Ok(Found { references, digest, config_digest, config, layers })
+    Ok(Found {
+        references,
+        digest,
+        config_digest,
+        config,
+        layers,
+    })
 }
 
 fn docker(dir: &Path, entry: DockerEntry) -> Result<Found> {
     let config_data = small(&inside(dir, &entry.config)?)?;
     let config: Config = json(&config_data, dir)?;
     let digest = format!("sha256:{}", sha256(&config_data));
-    let layers = pair(dir, entry.layers.iter().map(|l| inside(dir, l)).collect::<Result<_>>()?, &config)?;
-    let references = entry.repo_tags.iter().flatten().filter_map(|t| Reference::parse(t)).collect();
-    Ok(Found { references, config_digest: digest.clone(), digest, config, layers })
+    let layers = pair(
+        dir,
+        entry.layers.iter().map(|l| inside(dir, l)).collect::<Result<_>>()?,
+        &config,
+    )?;
+    let references = entry
+        .repo_tags
+        .iter()
+        .flatten()
+        .filter_map(|t| Reference::parse(t))
+        .collect();
+    Ok(Found {
+        references,
+        config_digest: digest.clone(),
+        digest,
+        config,
+        layers,
+    })
 }
 
 /// A path named by the archive, which must stay inside of it.
 fn inside(dir: &Path, name: &str) -> Result<PathBuf> {
-    let plain = Path::new(name).components().all(|c| matches!(c, std::path::Component::Normal(_)));
-    if plain { Ok(dir.join(name)) } else { Err(bad(dir, format!("path {name:?} leaves the archive"))) }
+    let plain = Path::new(name)
+        .components()
+        .all(|c| matches!(c, std::path::Component::Normal(_)));
+    if plain {
+        Ok(dir.join(name))
+    } else {
+        Err(bad(dir, format!("path {name:?} leaves the archive")))
+    }
 }
 
 fn pair(dir: &Path, paths: Vec<PathBuf>, config: &Config) -> Result<Vec<LayerSource>> {
     let ids = &config.rootfs.diff_ids;
     if paths.len() != ids.len() || paths.len() > MAX_LAYERS {
-        return Err(bad(dir, format!("{} layers for {} diff IDs (at most {MAX_LAYERS})", paths.len(), ids.len())));
+        return Err(bad(
+            dir,
+            format!(
+                "{} layers for {} diff IDs (at most {MAX_LAYERS})",
+                paths.len(),
+                ids.len()
+            ),
+        ));
     }
-    Ok(paths.into_iter().zip(ids.iter().cloned()).map(|(path, diff_id)| LayerSource { path, diff_id }).collect())
+    Ok(paths
+        .into_iter()
+        .zip(ids.iter().cloned())
+        .map(|(path, diff_id)| LayerSource { path, diff_id })
+        .collect())
 }

@@ -33,9 +33,18 @@ impl<R: Read> Read for Hashed<R> {
 /// If the tar is broken, larger than allowed, or not what `diff_id` says. `target` is then incomplete and must be removed.
 pub(super) fn unpack(source: &Path, diff_id: &str, target: &Path) -> Result<()> {
     let mut file = BufReader::with_capacity(1 << 20, File::open(source).map_err(Error::io("open", source))?);
-    let gzip = std::io::BufRead::fill_buf(&mut file).map_err(Error::io("read", source))?.starts_with(&[0x1f, 0x8b]);
-    let plain: Box<dyn Read> = if gzip { Box::new(GzDecoder::new(file)) } else { Box::new(file) };
-    let mut reader = Hashed { inner: plain.take(MAX_LAYER), context: Context::new(&SHA256) };
+    let gzip = std::io::BufRead::fill_buf(&mut file)
+        .map_err(Error::io("read", source))?
+        .starts_with(&[0x1f, 0x8b]);
+    let plain: Box<dyn Read> = if gzip {
+        Box::new(GzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
+    let mut reader = Hashed {
+        inner: plain.take(MAX_LAYER),
+        context: Context::new(&SHA256),
+    };
     std::fs::create_dir_all(target).map_err(Error::io("create", target))?;
     {
         let mut archive = tar::Archive::new(&mut reader);
@@ -61,14 +70,23 @@ pub(super) fn unpack(source: &Path, diff_id: &str, target: &Path) -> Result<()> 
     if digest == diff_id {
         Ok(())
     } else {
-        Err(Error::Image { image: source.display().to_string(), message: format!("layer is {digest}, the image says {diff_id}: the archive is damaged") })
+        Err(Error::Image {
+            image: source.display().to_string(),
+            message: format!("layer is {digest}, the image says {diff_id}: the archive is damaged"),
+        })
     }
 }
 
 fn parent(target: &Path, path: &Path) -> Result<std::path::PathBuf> {
     let parent = path.parent().unwrap_or(Path::new(""));
-    if !parent.components().all(|c| matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir)) {
-        return Err(Error::Image { image: path.display().to_string(), message: "path leaves the layer".into() });
+    if !parent
+        .components()
+        .all(|c| matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir))
+    {
+        return Err(Error::Image {
+            image: path.display().to_string(),
+            message: "path leaves the layer".into(),
+        });
     }
     let dir = target.join(parent);
     std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
@@ -79,7 +97,9 @@ fn parent(target: &Path, path: &Path) -> Result<std::path::PathBuf> {
 fn whiteout(target: &Path, path: &Path, name: &str) -> Result<()> {
     use nix::sys::stat::{Mode, SFlag, makedev, mknod};
     let place = parent(target, path)?.join(name);
-    mknod(&place, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0)).or_else(|e| if e == nix::Error::EEXIST { Ok(()) } else { Err(e) }).map_err(Error::errno("mark deleted", &place))
+    mknod(&place, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0))
+        .or_else(|e| if e == nix::Error::EEXIST { Ok(()) } else { Err(e) })
+        .map_err(Error::errno("mark deleted", &place))
 }
 
 /// A folder that hides the folders below it carries an extended attribute.

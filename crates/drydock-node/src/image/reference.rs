@@ -29,8 +29,16 @@ impl Reference {
             _ => ("docker.io", path),
         };
         let host = if host == "index.docker.io" { "docker.io" } else { host };
-        let library = if host == "docker.io" && !rest.contains('/') { "library/" } else { "" };
-        if rest.is_empty() || rest.split('/').any(str::is_empty) || tag == Some("") || rest.contains(|c: char| c.is_ascii_uppercase()) {
+        let library = if host == "docker.io" && !rest.contains('/') {
+            "library/"
+        } else {
+            ""
+        };
+        if rest.is_empty()
+            || rest.split('/').any(str::is_empty)
+            || tag == Some("")
+            || rest.contains(|c: char| c.is_ascii_uppercase())
+        {
             return None;
         }
         Some(Self(match (digest, tag) {
@@ -46,7 +54,10 @@ impl Reference {
 
     /// Registry and path, without tag or digest.
     pub fn repository(&self) -> &str {
-        let end = self.0.find('@').unwrap_or_else(|| self.0.rfind(':').unwrap_or(self.0.len()));
+        let end = self
+            .0
+            .find('@')
+            .unwrap_or_else(|| self.0.rfind(':').unwrap_or(self.0.len()));
         &self.0[..end]
     }
 
@@ -76,11 +87,19 @@ mod tests {
         check("busybox:1.36", Some("docker.io/library/busybox:1.36"));
         check("docker.io/kong/httpbin", Some("docker.io/kong/httpbin:latest"));
         check("localhost:5000/a/b", Some("localhost:5000/a/b:latest"));
-        check("registry.istio.io/release/x:1.0", Some("registry.istio.io/release/x:1.0"));
+        check(
+            "registry.istio.io/release/x:1.0",
+            Some("registry.istio.io/release/x:1.0"),
+        );
         check("a/b:1@sha256:00", Some("docker.io/a/b@sha256:00"));
         for bad in ["", "A/b", "a b", "a//b", "a:", "x\n"] {
             check(bad, None);
         }
-        assert_eq!(Reference::parse("localhost:5000/a/b").as_ref().map(Reference::repository), Some("localhost:5000/a/b"));
+        assert_eq!(
+            Reference::parse("localhost:5000/a/b")
+                .as_ref()
+                .map(Reference::repository),
+            Some("localhost:5000/a/b")
+        );
     }
 }

@@ -98,13 +98,23 @@ impl ImageStore {
         Ok(loaded)
     }
 
-    fn add(&self, index: &mut Index, found: Found, name: Option<&Reference>, dir: &Path, loaded: &mut Vec<Loaded>) -> Result<()> {
+    fn add(
+        &self,
+        index: &mut Index,
+        found: Found,
+        name: Option<&Reference>,
+        dir: &Path,
+        loaded: &mut Vec<Loaded>,
+    ) -> Result<()> {
         let mut references = found.references;
         if references.is_empty() {
             references.extend(name.cloned());
         }
         if references.is_empty() {
-            return Err(Error::Image { image: dir.display().to_string(), message: format!("image {} carries no name: give one", found.digest) });
+            return Err(Error::Image {
+                image: dir.display().to_string(),
+                message: format!("image {} carries no name: give one", found.digest),
+            });
         }
         for source in &found.layers {
             let target = self.layer_dir(&source.diff_id);
@@ -115,11 +125,18 @@ impl ImageStore {
                 std::fs::rename(&partial, &target).map_err(Error::io("rename", &partial))?;
             }
         }
-        let entry = Entry { config_digest: found.config_digest, diff_ids: found.config.rootfs.diff_ids, process: found.config.config };
+        let entry = Entry {
+            config_digest: found.config_digest,
+            diff_ids: found.config.rootfs.diff_ids,
+            process: found.config.config,
+        };
         index.images.insert(found.digest.clone(), entry);
         for reference in references {
             index.references.insert(reference.clone(), found.digest.clone());
-            loaded.push(Loaded { reference, digest: found.digest.clone() });
+            loaded.push(Loaded {
+                reference,
+                digest: found.digest.clone(),
+            });
         }
         Ok(())
     }
@@ -134,12 +151,21 @@ impl ImageStore {
             Some(digest) => Some(digest.to_string()),
             None => index.references.get(reference).cloned(),
         };
-        let Some((digest, entry)) = digest.and_then(|d| index.images.get(&d).map(|e| (d, e))) else { return Ok(None) };
+        let Some((digest, entry)) = digest.and_then(|d| index.images.get(&d).map(|e| (d, e))) else {
+            return Ok(None);
+        };
         if entry.diff_ids.len() > MAX_LAYERS {
-            return Err(Error::Image { image: reference.to_string(), message: "too many layers".into() });
+            return Err(Error::Image {
+                image: reference.to_string(),
+                message: "too many layers".into(),
+            });
         }
         let layers = entry.diff_ids.iter().map(|id| self.layer_dir(id)).collect();
-        Ok(Some(Image { id: format!("{}@{digest}", reference.repository()), layers, process: entry.process.clone() }))
+        Ok(Some(Image {
+            id: format!("{}@{digest}", reference.repository()),
+            layers,
+            process: entry.process.clone(),
+        }))
     }
 
     /// All references, with the digest each points to.
@@ -160,9 +186,17 @@ impl ImageStore {
         let named: BTreeSet<String> = index.references.values().cloned().collect();
         index.images.retain(|digest, _| named.contains(digest));
         self.write(&index)?;
-        let used: BTreeSet<PathBuf> = index.images.values().flat_map(|e| &e.diff_ids).map(|id| self.layer_dir(id)).collect();
+        let used: BTreeSet<PathBuf> = index
+            .images
+            .values()
+            .flat_map(|e| &e.diff_ids)
+            .map(|id| self.layer_dir(id))
+            .collect();
         let layers = self.dir.join("layers");
-        for entry in std::fs::read_dir(&layers).map_err(Error::io("list", &layers))?.flatten() {
+        for entry in std::fs::read_dir(&layers)
+            .map_err(Error::io("list", &layers))?
+            .flatten()
+        {
             if !used.contains(&entry.path()) {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
@@ -172,20 +206,33 @@ impl ImageStore {
 
     fn layer_dir(&self, diff_id: &str) -> PathBuf {
         // Half of the digest: the paths of all layers share one page of mount options.
-        let safe: String = diff_id.trim_start_matches("sha256:").chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+        let safe: String = diff_id
+            .trim_start_matches("sha256:")
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .take(32)
+            .collect();
         self.dir.join("layers").join(safe)
     }
 
     fn lock(&self) -> Result<Flock<File>> {
         let path = self.dir.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io("open", &path))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| Error::errno("lock", &path)(e))
     }
 
     fn index(&self) -> Result<Index> {
         let path = self.dir.join("index.json");
         match std::fs::read(&path) {
-            Ok(data) => serde_json::from_slice(&data).map_err(|e| Error::Image { image: path.display().to_string(), message: format!("broken store index: {e}; remove the file and load the images again") }),
+            Ok(data) => serde_json::from_slice(&data).map_err(|e| Error::Image {
+                image: path.display().to_string(),
+                message: format!("broken store index: {e}; remove the file and load the images again"),
+            }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Index::default()),
             Err(e) => Err(Error::io("read", &path)(e)),
         }
@@ -194,7 +241,10 @@ impl ImageStore {
     fn write(&self, index: &Index) -> Result<()> {
         let path = self.dir.join("index.json");
         let partial = path.with_extension("partial");
-        let data = serde_json::to_vec_pretty(index).map_err(|e| Error::Image { image: path.display().to_string(), message: e.to_string() })?;
+        let data = serde_json::to_vec_pretty(index).map_err(|e| Error::Image {
+            image: path.display().to_string(),
+            message: e.to_string(),
+        })?;
         std::fs::write(&partial, data).map_err(Error::io("write", &partial))?;
         std::fs::rename(&partial, &path).map_err(Error::io("rename", &partial))
     }
@@ -204,10 +254,19 @@ impl ImageStore {
 fn extract(source: &Path, target: &Path) -> Result<()> {
     use std::io::{BufRead, BufReader, Read};
     let mut file = BufReader::with_capacity(1 << 20, File::open(source).map_err(Error::io("open", source))?);
-    let gzip = file.fill_buf().map_err(Error::io("read", source))?.starts_with(&[0x1f, 0x8b]);
-    let reader: Box<dyn Read> = if gzip { Box::new(flate2::read::GzDecoder::new(file)) } else { Box::new(file) };
+    let gzip = file
+        .fill_buf()
+        .map_err(Error::io("read", source))?
+        .starts_with(&[0x1f, 0x8b]);
+    let reader: Box<dyn Read> = if gzip {
+        Box::new(flate2::read::GzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
     std::fs::create_dir_all(target).map_err(Error::io("create", target))?;
-    tar::Archive::new(reader).unpack(target).map_err(Error::io("unpack", source))
+    tar::Archive::new(reader)
+        .unpack(target)
+        .map_err(Error::io("unpack", source))
 }
 
 #[cfg(test)]
@@ -245,19 +304,35 @@ mod tests {
         let config = put(json!({"config": {"Env": ["A=1"], "Entrypoint": ["/x"]}, "rootfs": {"type": "layers", "diff_ids": [layer]}}).to_string().as_bytes());
         let manifest = put(json!({"schemaVersion": 2, "config": {"digest": config}, "layers": [{"digest": layer, "mediaType": "application/vnd.oci.image.layer.v1.tar"}]}).to_string().as_bytes());
         let annotations = name.map_or(json!({}), |n| json!({"org.opencontainers.image.ref.name": n}));
-        std::fs::write(dir.join("index.json"), json!({"manifests": [{"digest": manifest, "annotations": annotations}]}).to_string()).unwrap();
+        std::fs::write(
+            dir.join("index.json"),
+            json!({"manifests": [{"digest": manifest, "annotations": annotations}]}).to_string(),
+        )
+        .unwrap();
     }
 
     #[test]
     fn loads_finds_and_forgets() {
         let dir = tempfile::tempdir().unwrap();
-        let (source, store) = (dir.path().join("layout"), ImageStore::open(&dir.path().join("store")).unwrap());
+        let (source, store) = (
+            dir.path().join("layout"),
+            ImageStore::open(&dir.path().join("store")).unwrap(),
+        );
         layout(&source, Some("docker.io/a/b:1"), &[("etc/hi", "hello")]);
         let loaded = store.load(&source, None).unwrap();
         assert_eq!(loaded[0].reference.as_str(), "docker.io/a/b:1");
         let image = store.find(&Reference::parse("a/b:1").unwrap()).unwrap().unwrap();
-        assert_eq!(std::fs::read_to_string(image.layers[0].join("etc/hi")).unwrap(), "hello");
-        assert_eq!((image.process.entrypoint, image.id), (Some(vec!["/x".to_string()]), format!("docker.io/a/b@{}", loaded[0].digest)));
+        assert_eq!(
+            std::fs::read_to_string(image.layers[0].join("etc/hi")).unwrap(),
+            "hello"
+        );
+        assert_eq!(
+            (image.process.entrypoint, image.id),
+            (
+                Some(vec!["/x".to_string()]),
+                format!("docker.io/a/b@{}", loaded[0].digest)
+            )
+        );
         assert!(store.find(&Reference::parse("a/b:2").unwrap()).unwrap().is_none());
         store.prune().unwrap();
         assert!(image.layers[0].is_dir());
@@ -269,12 +344,24 @@ mod tests {
         let store = ImageStore::open(&dir.path().join("store")).unwrap();
         let source = dir.path().join("layout");
         layout(&source, None, &[("a", "b")]);
-        assert!(store.load(&source, None).unwrap_err().to_string().contains("carries no name"));
+        assert!(
+            store
+                .load(&source, None)
+                .unwrap_err()
+                .to_string()
+                .contains("carries no name")
+        );
         assert_eq!(store.load(&source, Reference::parse("x").as_ref()).unwrap().len(), 1);
         for blob in std::fs::read_dir(source.join("blobs/sha256")).unwrap() {
             std::fs::write(blob.unwrap().path(), "{}").unwrap();
         }
         assert!(store.load(&source, None).is_err());
-        assert!(store.load(dir.path(), None).unwrap_err().to_string().contains("neither an OCI layout"));
+        assert!(
+            store
+                .load(dir.path(), None)
+                .unwrap_err()
+                .to_string()
+                .contains("neither an OCI layout")
+        );
     }
 }

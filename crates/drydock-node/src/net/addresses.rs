@@ -23,7 +23,13 @@ struct State {
 impl Addresses {
     /// Everything in `net` but its base, the node's own address and broadcast.
     pub(crate) fn new(net: Ipv4Net) -> Self {
-        Self { net, state: Mutex::new(State { used: BTreeSet::new(), last: 1 }) }
+        Self {
+            net,
+            state: Mutex::new(State {
+                used: BTreeSet::new(),
+                last: 1,
+            }),
+        }
     }
 
     /// A free address.
@@ -37,7 +43,11 @@ impl Addresses {
                 return Ok(ip);
             }
         }
-        Err(Error::Network(format!("no free address in {}: {} pods have one", self.net, state.used.len())))
+        Err(Error::Network(format!(
+            "no free address in {}: {} pods have one",
+            self.net,
+            state.used.len()
+        )))
     }
 
     /// Marks the address of a pod that is already there.
@@ -50,7 +60,11 @@ impl Addresses {
 
     /// Gives an address back.
     pub(crate) fn release(&self, ip: Ipv4Addr) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).used.remove(&ip);
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .used
+            .remove(&ip);
     }
 }
 

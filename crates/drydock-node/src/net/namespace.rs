@@ -31,7 +31,14 @@ pub(crate) async fn create(path: &Path) -> Result<()> {
     on_thread(move || {
         File::create(&path).map_err(Error::io("create", &path))?;
         unshare(CloneFlags::CLONE_NEWNET).map_err(Error::errno("create a network namespace for", &path))?;
-        mount(Some("/proc/thread-self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(Error::errno("bind", &path))
+        mount(
+            Some("/proc/thread-self/ns/net"),
+            &path,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .map_err(Error::errno("bind", &path))
     })
     .await
 }
@@ -52,5 +59,6 @@ where
         let _ = tx.send(work());
     });
     spawned.map_err(|e| Error::Network(format!("cannot start a thread: {e}")))?;
-    rx.await.map_err(|_| Error::Network("the thread in the network namespace died".into()))?
+    rx.await
+        .map_err(|_| Error::Network("the thread in the network namespace died".into()))?
 }

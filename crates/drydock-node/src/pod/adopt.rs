@@ -37,7 +37,15 @@ pub(super) async fn units(site: &Site, pod: &Pod, units: &mut [Unit]) {
 pub(super) fn lost(units: &mut [Unit]) {
     for unit in units.iter_mut() {
         if matches!(unit.phase, Phase::Running(_)) {
-            unit.end(Exit { code: 137, out_of_memory: false, at: jiff::Timestamp::now() }, Some("the node was restarted".into()), std::time::Instant::now());
+            unit.end(
+                Exit {
+                    code: 137,
+                    out_of_memory: false,
+                    at: jiff::Timestamp::now(),
+                },
+                Some("the node was restarted".into()),
+                std::time::Instant::now(),
+            );
         }
     }
 }
@@ -45,7 +53,12 @@ pub(super) fn lost(units: &mut [Unit]) {
 /// Numbers of the runs that have a folder, in order.
 pub(super) fn attempts(site: &Site, container: &str) -> Vec<u32> {
     let dir = site.dir.join("containers").join(container);
-    let mut list: Vec<u32> = std::fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    let mut list: Vec<u32> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect();
     list.sort_unstable();
     list
 }
@@ -56,7 +69,11 @@ fn read_run(site: &Site, container: &str, attempt: u32) -> Option<Run> {
 
 fn ended(site: &Site, container: &str, attempt: u32) -> Option<Ended> {
     let exit = shim::read_exit(&site.place(container, attempt))?;
-    Some(Ended { run: read_run(site, container, attempt)?, exit, message: None })
+    Some(Ended {
+        run: read_run(site, container, attempt)?,
+        exit,
+        message: None,
+    })
 }
 
 /// Removes one run with everything that belongs to it.
@@ -70,5 +87,10 @@ pub(super) async fn discard(site: &Site, container: &str, attempt: u32) {
 
 fn status_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
-    status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten()).find(|s| s.name == name)
+    status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten())
+        .find(|s| s.name == name)
 }

@@ -41,7 +41,9 @@ mod tests {
     #[test]
     fn doubles_and_forgives() {
         let mut backoff = Backoff::default();
-        let waits: Vec<u64> = (0..8).map(|_| backoff.after(Duration::from_secs(1)).as_secs()).collect();
+        let waits: Vec<u64> = (0..8)
+            .map(|_| backoff.after(Duration::from_secs(1)).as_secs())
+            .collect();
         assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
         assert_eq!(backoff.after(GOOD).as_secs(), 0);
         assert_eq!(Backoff::resumed(2).after(Duration::ZERO).as_secs(), 20);

@@ -28,7 +28,10 @@ pub(crate) fn field(pod: &Pod, path: &str, addresses: &Addresses) -> Option<Stri
         _ => {
             let (map, rest) = match path.strip_prefix("metadata.labels['") {
                 Some(rest) => (pod.metadata.labels.as_ref(), rest),
-                None => (pod.metadata.annotations.as_ref(), path.strip_prefix("metadata.annotations['")?),
+                None => (
+                    pod.metadata.annotations.as_ref(),
+                    path.strip_prefix("metadata.annotations['")?,
+                ),
             };
             let key = rest.strip_suffix("']")?;
             map.and_then(|m| m.get(key)).cloned().unwrap_or_default()
@@ -40,7 +43,11 @@ pub(crate) fn field(pod: &Pod, path: &str, addresses: &Addresses) -> Option<Stri
 /// `key="value"` lines as kubelet writes them: sorted, value quoted like a Go string.
 fn lines(map: Option<&BTreeMap<String, String>>) -> String {
     let line = |(k, v): (&String, &String)| format!("{k}={}", quote(v));
-    map.iter().flat_map(|m| m.iter()).map(line).collect::<Vec<_>>().join("\n")
+    map.iter()
+        .flat_map(|m| m.iter())
+        .map(line)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn quote(text: &str) -> String {
@@ -68,8 +75,12 @@ mod tests {
     #[test]
     fn fields_of_a_pod() {
         let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"name": "p", "namespace": "d", "labels": {"b/c": "2", "a": "x\"y"}, "annotations": {"n": "1\n2"}}, "spec": {"nodeName": "node", "containers": []}})).unwrap();
-        let addresses = Addresses { pod: "10.0.0.2".into(), host: "10.0.0.1".into() };
-        let check = |path: &str, want: Option<&str>| assert_eq!(field(&pod, path, &addresses).as_deref(), want, "{path}");
+        let addresses = Addresses {
+            pod: "10.0.0.2".into(),
+            host: "10.0.0.1".into(),
+        };
+        let check =
+            |path: &str, want: Option<&str>| assert_eq!(field(&pod, path, &addresses).as_deref(), want, "{path}");
         check("metadata.labels", Some("a=\"x\\\"y\"\nb/c=\"2\""));
         check("metadata.labels['b/c']", Some("2"));
         check("metadata.annotations", Some("n=\"1\\n2\""));

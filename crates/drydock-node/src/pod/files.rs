@@ -10,8 +10,17 @@ const MAX_HOSTNAME: usize = 63;
 
 /// The pod's host name: `spec.hostname` or its name, cut to what a host name may be.
 pub(crate) fn hostname(pod: &Pod) -> String {
-    let name = pod.spec.as_ref().and_then(|s| s.hostname.as_deref()).filter(|h| !h.is_empty()).unwrap_or(key(pod).1);
-    name.chars().take(MAX_HOSTNAME).collect::<String>().trim_end_matches(['-', '.']).to_string()
+    let name = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.hostname.as_deref())
+        .filter(|h| !h.is_empty())
+        .unwrap_or(key(pod).1);
+    name.chars()
+        .take(MAX_HOSTNAME)
+        .collect::<String>()
+        .trim_end_matches(['-', '.'])
+        .to_string()
 }
 
 /// `host.subdomain.ns.svc.domain` if the pod has a subdomain.
@@ -35,7 +44,12 @@ pub(crate) fn hosts(pod: &Pod, ip: &str, domain: &str) -> String {
         if i == 0 {
             out.push_str("\n# Entries added by HostAliases.\n");
         }
-        let _ = writeln!(out, "{}\t{}", alias.ip, alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t"));
+        let _ = writeln!(
+            out,
+            "{}\t{}",
+            alias.ip,
+            alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t")
+        );
     }
     out
 }
@@ -44,7 +58,13 @@ pub(crate) fn hosts(pod: &Pod, ip: &str, domain: &str) -> String {
 pub(crate) fn resolv_conf(pod: &Pod, config: &NodeConfig, dns: Option<&str>, host: &str) -> String {
     let spec = pod.spec.clone().unwrap_or_default();
     let host_network = spec.host_network == Some(true);
-    let words = |key: &str| host.lines().filter_map(|l| l.trim().strip_prefix(key)).flat_map(str::split_whitespace).map(str::to_string).collect::<Vec<_>>();
+    let words = |key: &str| {
+        host.lines()
+            .filter_map(|l| l.trim().strip_prefix(key))
+            .flat_map(str::split_whitespace)
+            .map(str::to_string)
+            .collect::<Vec<_>>()
+    };
     let (mut servers, mut search, mut options) = match spec.dns_policy.as_deref().unwrap_or("ClusterFirst") {
         "None" => (vec![], vec![], vec![]),
         "ClusterFirst" if !host_network => cluster(pod, config, dns, words("search")),
@@ -57,7 +77,12 @@ pub(crate) fn resolv_conf(pod: &Pod, config: &NodeConfig, dns: Option<&str>, hos
         for option in own.options.iter().flatten() {
             let Some(name) = &option.name else { continue };
             options.retain(|o: &String| o.split(':').next() != Some(name));
-            options.push(option.value.as_ref().map_or_else(|| name.clone(), |v| format!("{name}:{v}")));
+            options.push(
+                option
+                    .value
+                    .as_ref()
+                    .map_or_else(|| name.clone(), |v| format!("{name}:{v}")),
+            );
         }
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -75,11 +100,20 @@ pub(crate) fn resolv_conf(pod: &Pod, config: &NodeConfig, dns: Option<&str>, hos
     out
 }
 
-fn cluster(pod: &Pod, config: &NodeConfig, dns: Option<&str>, host_search: Vec<String>) -> (Vec<String>, Vec<String>, Vec<String>) {
+fn cluster(
+    pod: &Pod,
+    config: &NodeConfig,
+    dns: Option<&str>,
+    host_search: Vec<String>,
+) -> (Vec<String>, Vec<String>, Vec<String>) {
     let (ns, domain) = (key(pod).0, &config.cluster_domain);
     let mut search = vec![format!("{ns}.svc.{domain}"), format!("svc.{domain}"), domain.clone()];
     search.extend(host_search);
-    (vec![dns.map_or_else(|| config.dns_ip().to_string(), str::to_string)], search, vec!["ndots:5".into()])
+    (
+        vec![dns.map_or_else(|| config.dns_ip().to_string(), str::to_string)],
+        search,
+        vec!["ndots:5".into()],
+    )
 }
 
 #[cfg(test)]
@@ -93,21 +127,46 @@ mod tests {
     }
 
     fn resolv(spec: serde_json::Value) -> String {
-        let config = NodeConfig::new("n", "/x", "10.244.0.0/24".parse().unwrap(), "10.96.0.0/16".parse().unwrap());
+        let config = NodeConfig::new(
+            "n",
+            "/x",
+            "10.244.0.0/24".parse().unwrap(),
+            "10.96.0.0/16".parse().unwrap(),
+        );
         resolv_conf(&pod(spec), &config, None, "nameserver 9.9.9.9\nsearch corp\n")
     }
 
     #[test]
     fn names_are_found_in_the_cluster_first() {
-        assert_eq!(resolv(json!({"containers": []})), "search d.svc.cluster.local svc.cluster.local cluster.local corp\nnameserver 10.96.0.10\noptions ndots:5\n");
-        assert_eq!(resolv(json!({"containers": [], "hostNetwork": true})), "search corp\nnameserver 9.9.9.9\n");
-        assert_eq!(resolv(json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"], "options": [{"name": "ndots", "value": "1"}]}})), "nameserver 1.1.1.1\noptions ndots:1\n");
+        assert_eq!(
+            resolv(json!({"containers": []})),
+            "search d.svc.cluster.local svc.cluster.local cluster.local corp\nnameserver 10.96.0.10\noptions ndots:5\n"
+        );
+        assert_eq!(
+            resolv(json!({"containers": [], "hostNetwork": true})),
+            "search corp\nnameserver 9.9.9.9\n"
+        );
+        assert_eq!(
+            resolv(
+                json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"], "options": [{"name": "ndots", "value": "1"}]}})
+            ),
+            "nameserver 1.1.1.1\noptions ndots:1\n"
+        );
     }
 
     #[test]
     fn hosts_know_the_pod_and_its_aliases() {
-        let text = hosts(&pod(json!({"containers": [], "hostname": "h", "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]})), "10.0.0.2", "cluster.local");
-        assert!(text.contains("10.0.0.2\th.s.d.svc.cluster.local\th\n") && text.ends_with("1.2.3.4\ta\tb\n"), "{text}");
+        let text = hosts(
+            &pod(
+                json!({"containers": [], "hostname": "h", "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}),
+            ),
+            "10.0.0.2",
+            "cluster.local",
+        );
+        assert!(
+            text.contains("10.0.0.2\th.s.d.svc.cluster.local\th\n") && text.ends_with("1.2.3.4\ta\tb\n"),
+            "{text}"
+        );
         assert_eq!(hostname(&pod(json!({"containers": []}))), "p-0");
     }
 }

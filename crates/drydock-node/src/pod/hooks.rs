@@ -12,7 +12,12 @@ const LONGEST: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// With what went wrong, as the event shows it.
-pub(crate) async fn run(site: &Site, container: &Container, attempt: u32, hook: &LifecycleHandler) -> Result<(), String> {
+pub(crate) async fn run(
+    site: &Site,
+    container: &Container,
+    attempt: u32,
+    hook: &LifecycleHandler,
+) -> Result<(), String> {
     if let Some(exec) = &hook.exec {
         let command = exec.command.clone().unwrap_or_default();
         return probe::exec(site, &container.name, attempt, &command, LONGEST).await;

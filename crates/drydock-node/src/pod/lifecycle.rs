@@ -21,19 +21,35 @@ pub(crate) async fn stop(site: Site, container: Container, attempt: u32, grace: 
     if let Some(hook) = hook.filter(|_| !grace.is_zero()) {
         match tokio::time::timeout(grace, hooks::run(&site, &container, attempt, hook)).await {
             Ok(Ok(())) => {}
-            Ok(Err(message)) => site.warn(Some(&container.name), "FailedPreStopHook", format!("PreStopHook failed: {message}")),
-            Err(_) => site.warn(Some(&container.name), "FailedPreStopHook", "PreStopHook did not complete within the grace period".into()),
+            Ok(Err(message)) => site.warn(
+                Some(&container.name),
+                "FailedPreStopHook",
+                format!("PreStopHook failed: {message}"),
+            ),
+            Err(_) => site.warn(
+                Some(&container.name),
+                "FailedPreStopHook",
+                "PreStopHook did not complete within the grace period".into(),
+            ),
         }
     }
     let runtime = &site.node.runtime;
     if !grace.is_zero() {
         let number = signal.parse::<i32>().ok().and_then(|n| Signal::try_from(n).ok());
-        let name = if signal.starts_with("SIG") { signal.clone() } else { format!("SIG{signal}") };
-        let polite = number.or_else(|| Signal::from_str(&name).ok()).unwrap_or(Signal::SIGTERM);
+        let name = if signal.starts_with("SIG") {
+            signal.clone()
+        } else {
+            format!("SIG{signal}")
+        };
+        let polite = number
+            .or_else(|| Signal::from_str(&name).ok())
+            .unwrap_or(Signal::SIGTERM);
         if let Err(error) = runtime.kill(&place.id, polite).await {
             tracing::debug!(%error, "container has gone already");
         }
-        let rest = grace.saturating_sub(begun.elapsed()).max(if hook.is_some() { LEAST } else { Duration::ZERO });
+        let rest = grace
+            .saturating_sub(begun.elapsed())
+            .max(if hook.is_some() { LEAST } else { Duration::ZERO });
         if tokio::time::timeout(rest, wait_exit(&place)).await.is_ok() {
             return;
         }

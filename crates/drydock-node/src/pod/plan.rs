@@ -147,9 +147,22 @@ fn finish(units: &[Unit], outcome: Outcome, plan: &mut Plan) {
 
 /// What to end next when a pod has to go: everything but sidecars at once, then sidecars one by one, last first.
 pub(crate) fn stops(units: &[Unit]) -> Vec<usize> {
-    let running = |role: fn(Role) -> bool| units.iter().enumerate().filter(move |(_, u)| role(u.role) && u.running().is_some());
+    let running = |role: fn(Role) -> bool| {
+        units
+            .iter()
+            .enumerate()
+            .filter(move |(_, u)| role(u.role) && u.running().is_some())
+    };
     let others: Vec<usize> = running(|r| r != Role::Sidecar).map(|(i, _)| i).collect();
-    let chosen = if others.is_empty() { running(|r| r == Role::Sidecar).last().map(|(i, _)| i).into_iter().collect() } else { others };
+    let chosen = if others.is_empty() {
+        running(|r| r == Role::Sidecar)
+            .next_back()
+            .map(|(i, _)| i)
+            .into_iter()
+            .collect()
+    } else {
+        others
+    };
     chosen.into_iter().filter(|i| !units[*i].stopping).collect()
 }
 
@@ -169,25 +182,56 @@ mod tests {
                 let startup = w.ends_with('R').then(|| json!({"tcpSocket": {"port": 1}}));
                 json!({"name": "c", "restartPolicy": w.starts_with('s').then_some("Always"), "startupProbe": startup})
             };
-            text.split(' ').filter(|w| w.starts_with('m') == mains).map(of).collect()
+            text.split(' ')
+                .filter(|w| w.starts_with('m') == mains)
+                .map(of)
+                .collect()
         };
-        let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": {"initContainers": containers(false), "containers": containers(true)}})).unwrap();
+        let pod: Pod = serde_json::from_value(
+            json!({"metadata": {}, "spec": {"initContainers": containers(false), "containers": containers(true)}}),
+        )
+        .unwrap();
         let mut units = Unit::all(&pod);
         for (unit, word) in units.iter_mut().zip(text.split(' ')) {
             let state = word.split(':').nth(1).unwrap();
             if state != "n" {
-                unit.begin(Run { attempt: 0, id: String::new(), image_id: String::new(), started_at: jiff::Timestamp::UNIX_EPOCH, stop_signal: String::new() }, state == "h");
+                unit.begin(
+                    Run {
+                        attempt: 0,
+                        id: String::new(),
+                        image_id: String::new(),
+                        started_at: jiff::Timestamp::UNIX_EPOCH,
+                        stop_signal: String::new(),
+                    },
+                    state == "h",
+                );
             }
             if let Ok(code) = state.parse() {
-                unit.end(Exit { code, out_of_memory: false, at: jiff::Timestamp::UNIX_EPOCH }, None, Instant::now());
+                unit.end(
+                    Exit {
+                        code,
+                        out_of_memory: false,
+                        at: jiff::Timestamp::UNIX_EPOCH,
+                    },
+                    None,
+                    Instant::now(),
+                );
             }
         }
         units
     }
 
     fn check(state: &str, policy: Policy, start: Option<usize>, stop: &[usize], outcome: Option<Outcome>) {
-        let plan = next(&units(state), policy, Instant::now() + std::time::Duration::from_secs(1));
-        assert_eq!((plan.start, plan.stop.as_slice(), plan.outcome), (start, stop, outcome), "{state}");
+        let plan = next(
+            &units(state),
+            policy,
+            Instant::now() + std::time::Duration::from_secs(1),
+        );
+        assert_eq!(
+            (plan.start, plan.stop.as_slice(), plan.outcome),
+            (start, stop, outcome),
+            "{state}"
+        );
     }
 
     #[test]
@@ -224,10 +268,24 @@ mod tests {
     #[test]
     fn a_second_failure_waits() {
         let mut units = units("m:1");
-        let run = Run { attempt: 1, id: String::new(), image_id: String::new(), started_at: jiff::Timestamp::UNIX_EPOCH, stop_signal: String::new() };
+        let run = Run {
+            attempt: 1,
+            id: String::new(),
+            image_id: String::new(),
+            started_at: jiff::Timestamp::UNIX_EPOCH,
+            stop_signal: String::new(),
+        };
         units[0].begin(run, false);
         let now = Instant::now();
-        units[0].end(Exit { code: 1, out_of_memory: false, at: jiff::Timestamp::UNIX_EPOCH }, None, now);
+        units[0].end(
+            Exit {
+                code: 1,
+                out_of_memory: false,
+                at: jiff::Timestamp::UNIX_EPOCH,
+            },
+            None,
+            now,
+        );
         let plan = next(&units, Policy::Always, now);
         assert_eq!((plan.start, plan.wake.map(|w| (w - now).as_secs())), (None, Some(10)));
         assert_eq!(units[0].waiting.as_ref().unwrap().reason, "CrashLoopBackOff");

@@ -6,7 +6,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 /// A quantity in thousandths; `None` if the text is none.
 pub(crate) fn milli(quantity: &Quantity) -> Option<i128> {
     let text = quantity.0.trim();
-    let end = text.find(|c: char| !(c.is_ascii_digit() || ".+-".contains(c))).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || ".+-".contains(c)))
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (factor, divisor): (i128, i128) = match suffix {
         "" => (1000, 1),
@@ -23,7 +25,10 @@ pub(crate) fn milli(quantity: &Quantity) -> Option<i128> {
         "Gi" => (1000 << 30, 1),
         "Ti" => (1000 << 40, 1),
         "Pi" => (1000 << 50, 1),
-        e if e.starts_with(['e', 'E']) => (1000i128.checked_mul(10i128.checked_pow(e[1..].parse::<u32>().ok()?)?)?, 1),
+        e if e.starts_with(['e', 'E']) => (
+            1000i128.checked_mul(10i128.checked_pow(e[1..].parse::<u32>().ok()?)?)?,
+            1,
+        ),
         _ => return None,
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -52,7 +57,12 @@ pub(crate) fn resource(container: &Container, selector: &ResourceFieldSelector, 
         (None, "limits", "memory") => memory * 1000,
         _ => 0,
     };
-    let divisor = selector.divisor.as_ref().and_then(milli).filter(|d| *d > 0).unwrap_or(1000);
+    let divisor = selector
+        .divisor
+        .as_ref()
+        .and_then(milli)
+        .filter(|d| *d > 0)
+        .unwrap_or(1000);
     Some(((value + divisor - 1) / divisor).to_string())
 }
 
@@ -63,17 +73,37 @@ mod tests {
 
     #[test]
     fn quantities() {
-        for (text, want) in [("1", Some(1000)), ("100m", Some(100)), ("1.5", Some(1500)), ("1Ki", Some(1_024_000)), ("1.5Gi", Some(1_610_612_736_000)), ("2e3", Some(2_000_000)), ("x", None), ("", None), ("1.0000000000", None)] {
+        for (text, want) in [
+            ("1", Some(1000)),
+            ("100m", Some(100)),
+            ("1.5", Some(1500)),
+            ("1Ki", Some(1_024_000)),
+            ("1.5Gi", Some(1_610_612_736_000)),
+            ("2e3", Some(2_000_000)),
+            ("x", None),
+            ("", None),
+            ("1.0000000000", None),
+        ] {
             assert_eq!(milli(&Quantity(text.into())), want, "{text}");
         }
     }
 
     #[test]
     fn resources_round_up_and_fall_back_to_the_node() {
-        let container: Container = serde_json::from_value(serde_json::json!({"name": "c", "resources": {"limits": {"cpu": "1500m"}}})).unwrap();
+        let container: Container =
+            serde_json::from_value(serde_json::json!({"name": "c", "resources": {"limits": {"cpu": "1500m"}}}))
+                .unwrap();
         let check = |resource_name: &str, divisor: Option<&str>, want: &str| {
-            let selector = ResourceFieldSelector { resource: resource_name.into(), divisor: divisor.map(|d| Quantity(d.into())), ..Default::default() };
-            assert_eq!(resource(&container, &selector, (4, 8 << 30)).as_deref(), Some(want), "{resource_name}");
+            let selector = ResourceFieldSelector {
+                resource: resource_name.into(),
+                divisor: divisor.map(|d| Quantity(d.into())),
+                ..Default::default()
+            };
+            assert_eq!(
+                resource(&container, &selector, (4, 8 << 30)).as_deref(),
+                Some(want),
+                "{resource_name}"
+            );
         };
         check("limits.cpu", None, "2");
         check("limits.cpu", Some("1m"), "1500");

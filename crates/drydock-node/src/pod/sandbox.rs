@@ -24,7 +24,10 @@ pub(crate) struct Sandbox {
 }
 
 /// Set for every pod, as containerd does: ports below 1024 need no privilege in a network of one's own.
-const SYSCTLS: [(&str, &str); 2] = [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+const SYSCTLS: [(&str, &str); 2] = [
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+    ("net.ipv4.ping_group_range", "0 2147483647"),
+];
 
 impl Sandbox {
     /// Makes the pod's folder, network and name files.
@@ -57,8 +60,14 @@ impl Sandbox {
             sandbox.netns = Some(netns);
         }
         let shm = dir.join("shm");
-        nix::mount::mount(Some("shm"), &shm, Some("tmpfs"), nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV | nix::mount::MsFlags::MS_NOEXEC, Some("mode=1777,size=65536k"))
-            .map_err(Error::errno("mount", &shm))?;
+        nix::mount::mount(
+            Some("shm"),
+            &shm,
+            Some("tmpfs"),
+            nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV | nix::mount::MsFlags::MS_NOEXEC,
+            Some("mode=1777,size=65536k"),
+        )
+        .map_err(Error::errno("mount", &shm))?;
         sandbox.write_names(node, pod, dir)?;
         let file = dir.join("sandbox.json");
         let data = serde_json::to_vec(&sandbox).map_err(|e| Error::Pod(e.to_string()))?;
@@ -69,9 +78,18 @@ impl Sandbox {
     async fn wire(&self, node: &Node, pod: &Pod, netns: &Path) -> Result<()> {
         net::create(netns).await?;
         net::detach(&self.link).await?;
-        let own = pod.spec.iter().flat_map(|s| s.security_context.iter()).flat_map(|s| s.sysctls.iter().flatten());
+        let own = pod
+            .spec
+            .iter()
+            .flat_map(|s| s.security_context.iter())
+            .flat_map(|s| s.sysctls.iter().flatten());
         let defaults = SYSCTLS.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string()));
-        let sysctls = defaults.chain(own.filter(|s| s.name.starts_with("net.")).map(|s| (s.name.clone(), s.value.clone()))).collect();
+        let sysctls = defaults
+            .chain(
+                own.filter(|s| s.name.starts_with("net."))
+                    .map(|s| (s.name.clone(), s.value.clone())),
+            )
+            .collect();
         net::attach(netns, &self.link, self.ip, node.config.node_ip(), sysctls).await
     }
 
@@ -82,7 +100,11 @@ impl Sandbox {
             None => std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
         };
         let resolv = files::resolv_conf(pod, &node.config, node.objects.dns_ip().as_deref(), &host_resolv);
-        for (name, text) in [("hosts", hosts), ("resolv.conf", resolv), ("hostname", format!("{}\n", self.hostname(node, pod)))] {
+        for (name, text) in [
+            ("hosts", hosts),
+            ("resolv.conf", resolv),
+            ("hostname", format!("{}\n", self.hostname(node, pod))),
+        ] {
             let path = dir.join("etc").join(name);
             std::fs::write(&path, text).map_err(Error::io("write", &path))?;
         }
@@ -91,7 +113,9 @@ impl Sandbox {
 
     pub(crate) fn hostname(&self, node: &Node, pod: &Pod) -> String {
         match &self.netns {
-            Some(_) if pod.spec.as_ref().and_then(|s| s.set_hostname_as_fqdn) == Some(true) => files::fqdn(pod, &node.config.cluster_domain).unwrap_or_else(|| files::hostname(pod)),
+            Some(_) if pod.spec.as_ref().and_then(|s| s.set_hostname_as_fqdn) == Some(true) => {
+                files::fqdn(pod, &node.config.cluster_domain).unwrap_or_else(|| files::hostname(pod))
+            }
             Some(_) => files::hostname(pod),
             None => node.config.name.clone(),
         }

@@ -7,20 +7,64 @@ use std::collections::BTreeSet;
 
 /// Every capability a privileged container gets: 0 to 40 of `linux/capability.h`.
 const ALL: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE",
-    "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN",
-    "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE",
-    "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
 ];
 
 /// `runAsUser`/`runAsGroup` that apply to a container (its own win over the pod's).
 pub(crate) fn run_as(pod: &Pod, container: &Container) -> (Option<i64>, Option<i64>) {
     let (outer, own) = contexts(pod, container);
-    (own.run_as_user.or(outer.run_as_user), own.run_as_group.or(outer.run_as_group))
+    (
+        own.run_as_user.or(outer.run_as_user),
+        own.run_as_group.or(outer.run_as_group),
+    )
 }
 
 fn contexts(pod: &Pod, container: &Container) -> (PodSecurityContext, SecurityContext) {
-    let outer = pod.spec.as_ref().and_then(|s| s.security_context.clone()).unwrap_or_default();
+    let outer = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.security_context.clone())
+        .unwrap_or_default();
     (outer, container.security_context.clone().unwrap_or_default())
 }
 
@@ -32,14 +76,23 @@ pub(crate) fn apply(spec: &mut Spec, pod: &Pod, container: &Container, user: Use
     let (outer, own) = contexts(pod, container);
     if own.run_as_non_root.or(outer.run_as_non_root) == Some(true) {
         if by_name {
-            return Err(Error::Pod("container has runAsNonRoot and image has non-numeric user, cannot verify user is non-root".into()));
+            return Err(Error::Pod(
+                "container has runAsNonRoot and image has non-numeric user, cannot verify user is non-root".into(),
+            ));
         }
         if user.uid == 0 {
-            return Err(Error::Pod("container has runAsNonRoot and image will run as root".into()));
+            return Err(Error::Pod(
+                "container has runAsNonRoot and image will run as root".into(),
+            ));
         }
     }
     spec.user = user;
-    let extra = outer.supplemental_groups.iter().flatten().chain(&outer.fs_group).filter_map(|g| u32::try_from(*g).ok());
+    let extra = outer
+        .supplemental_groups
+        .iter()
+        .flatten()
+        .chain(&outer.fs_group)
+        .filter_map(|g| u32::try_from(*g).ok());
     spec.user.groups.extend(extra);
     spec.user.groups.sort_unstable();
     spec.user.groups.dedup();
@@ -82,7 +135,9 @@ mod tests {
     use serde_json::json;
 
     fn check(pod: serde_json::Value, own: serde_json::Value, user: User) -> Result<Spec> {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": {"containers": [], "securityContext": pod}})).unwrap();
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {}, "spec": {"containers": [], "securityContext": pod}}))
+                .unwrap();
         let container: Container = serde_json::from_value(json!({"name": "c", "securityContext": own})).unwrap();
         let mut spec = Spec::default();
         apply(&mut spec, &pod, &container, user, false).map(|()| spec)
@@ -93,15 +148,40 @@ mod tests {
         let spec = check(json!({}), json!({"capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW", "NONSENSE"]}, "allowPrivilegeEscalation": false}), User::default()).unwrap();
         assert_eq!(spec.capabilities, ["CAP_NET_ADMIN", "CAP_NET_RAW"]);
         assert!(spec.no_new_privileges);
-        assert_eq!(check(json!({}), json!({"privileged": true}), User::default()).unwrap().capabilities.len(), 41);
-        assert_eq!(check(json!({}), json!({}), User::default()).unwrap().capabilities.len(), 14);
+        assert_eq!(
+            check(json!({}), json!({"privileged": true}), User::default())
+                .unwrap()
+                .capabilities
+                .len(),
+            41
+        );
+        assert_eq!(
+            check(json!({}), json!({}), User::default()).unwrap().capabilities.len(),
+            14
+        );
     }
 
     #[test]
     fn groups_and_the_non_root_rule() {
-        let spec = check(json!({"fsGroup": 7, "supplementalGroups": [9, 7]}), json!({}), User { uid: 1, gid: 1, groups: vec![3] }).unwrap();
+        let spec = check(
+            json!({"fsGroup": 7, "supplementalGroups": [9, 7]}),
+            json!({}),
+            User {
+                uid: 1,
+                gid: 1,
+                groups: vec![3],
+            },
+        )
+        .unwrap();
         assert_eq!(spec.user.groups, [3, 7, 9]);
         assert!(check(json!({"runAsNonRoot": true}), json!({}), User::default()).is_err());
-        assert!(check(json!({"runAsNonRoot": true}), json!({"runAsNonRoot": false}), User::default()).is_ok());
+        assert!(
+            check(
+                json!({"runAsNonRoot": true}),
+                json!({"runAsNonRoot": false}),
+                User::default()
+            )
+            .is_ok()
+        );
     }
 }

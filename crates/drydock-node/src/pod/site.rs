@@ -23,16 +23,30 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn place(&self, container: &str, attempt: u32) -> Place {
-        Place::new(&self.dir, &self.node.config.run_dir(), &self.sandbox.uid, container, attempt)
+        Place::new(
+            &self.dir,
+            &self.node.config.run_dir(),
+            &self.sandbox.uid,
+            container,
+            attempt,
+        )
     }
 
     pub(crate) fn cgroup(&self, container: &str, attempt: u32) -> String {
         let place = self.place(container, attempt);
-        format!("/{}/{}/{}", self.node.config.bridge(), self.sandbox.uid, &place.id[..16])
+        format!(
+            "/{}/{}/{}",
+            self.node.config.bridge(),
+            self.sandbox.uid,
+            &place.id[..16]
+        )
     }
 
     pub(crate) fn addresses(&self) -> Addresses {
-        Addresses { pod: self.sandbox.ip.to_string(), host: self.node.config.node_ip().to_string() }
+        Addresses {
+            pod: self.sandbox.ip.to_string(),
+            host: self.node.config.node_ip().to_string(),
+        }
     }
 
     /// A normal event about a container, or about the pod.

@@ -3,7 +3,8 @@
 use super::plan::{Outcome, initialized, mains_begun};
 use super::unit::{Ended, Phase, Role, Unit, Waiting};
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
+    Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -35,21 +36,65 @@ pub(crate) fn status(pod: &Pod, units: &[Unit], facts: &Facts, now: Timestamp) -
         None if !mains_begun(units) || mains.iter().any(|u| matches!(u.phase, Phase::New)) => "Pending",
         None => "Running",
     };
-    let mut conditions = Conditions { old: old.conditions.clone().unwrap_or_default(), now };
-    let over = facts.outcome.map(|o| if o == Outcome::Succeeded { "PodCompleted" } else { "PodFailed" });
+    let mut conditions = Conditions {
+        old: old.conditions.clone().unwrap_or_default(),
+        now,
+    };
+    let over = facts.outcome.map(|o| {
+        if o == Outcome::Succeeded {
+            "PodCompleted"
+        } else {
+            "PodFailed"
+        }
+    });
     conditions.set("PodReadyToStartContainers", facts.sandbox_ready, None);
-    let not_initialized: Vec<&str> = inits.iter().filter(|u| if u.role == Role::Init { u.ended().is_none_or(|e| e.exit.code != 0) } else { !u.started() }).map(|u| u.name.as_str()).collect();
-    let why_init = (!begun).then(|| ("ContainersNotInitialized", format!("containers with incomplete status: [{}]", not_initialized.join(" "))));
-    conditions.set("Initialized", begun, if begun && over == Some("PodCompleted") { Some(("PodCompleted", String::new())) } else { why_init });
+    let not_initialized: Vec<&str> = inits
+        .iter()
+        .filter(|u| {
+            if u.role == Role::Init {
+                u.ended().is_none_or(|e| e.exit.code != 0)
+            } else {
+                !u.started()
+            }
+        })
+        .map(|u| u.name.as_str())
+        .collect();
+    let why_init = (!begun).then(|| {
+        (
+            "ContainersNotInitialized",
+            format!("containers with incomplete status: [{}]", not_initialized.join(" ")),
+        )
+    });
+    conditions.set(
+        "Initialized",
+        begun,
+        if begun && over == Some("PodCompleted") {
+            Some(("PodCompleted", String::new()))
+        } else {
+            why_init
+        },
+    );
     let ready = unready.is_empty() && over.is_none();
     let why = match over {
         Some(reason) => Some((reason, String::new())),
-        None if !ready => Some(("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))),
+        None if !ready => Some((
+            "ContainersNotReady",
+            format!("containers with unready status: [{}]", unready.join(" ")),
+        )),
         None => None,
     };
-    let gates: Vec<String> = pod.spec.iter().flat_map(|s| s.readiness_gates.iter().flatten()).map(|g| g.condition_type.clone()).filter(|g| !conditions.is_true(g)).collect();
+    let gates: Vec<String> = pod
+        .spec
+        .iter()
+        .flat_map(|s| s.readiness_gates.iter().flatten())
+        .map(|g| g.condition_type.clone())
+        .filter(|g| !conditions.is_true(g))
+        .collect();
     let why_ready = match gates.first() {
-        Some(gate) if ready => Some(("ReadinessGatesNotReady", format!("corresponding condition of pod readiness gate \"{gate}\" does not exist."))),
+        Some(gate) if ready => Some((
+            "ReadinessGatesNotReady",
+            format!("corresponding condition of pod readiness gate \"{gate}\" does not exist."),
+        )),
         _ => why.clone(),
     };
     conditions.set("Ready", ready && gates.is_empty(), why_ready);
@@ -59,11 +104,14 @@ pub(crate) fn status(pod: &Pod, units: &[Unit], facts: &Facts, now: Timestamp) -
         phase: Some(phase.into()),
         conditions: Some(conditions.old),
         host_ip: Some(facts.host_ip.clone()),
-        host_ips: Some(vec![HostIP { ip: facts.host_ip.clone() }]),
+        host_ips: Some(vec![HostIP {
+            ip: facts.host_ip.clone(),
+        }]),
         pod_ip: facts.pod_ip.clone(),
         pod_ips: facts.pod_ip.clone().map(|ip| vec![PodIP { ip }]),
         start_time: facts.started_at.map(Time),
-        init_container_statuses: (!inits.is_empty()).then(|| inits.iter().map(|u| container(u, facts, begun)).collect()),
+        init_container_statuses: (!inits.is_empty())
+            .then(|| inits.iter().map(|u| container(u, facts, begun)).collect()),
         container_statuses: Some(mains.iter().map(|u| container(u, facts, begun)).collect()),
         qos_class: old.qos_class,
         reason: facts.reason.as_ref().map(|r| r.0.clone()),
@@ -73,15 +121,39 @@ pub(crate) fn status(pod: &Pod, units: &[Unit], facts: &Facts, now: Timestamp) -
 }
 
 fn container(unit: &Unit, facts: &Facts, begun: bool) -> ContainerStatus {
-    let waiting = |w: &Waiting| ContainerState { waiting: Some(ContainerStateWaiting { reason: Some(w.reason.clone()), message: Some(w.message.clone()).filter(|m| !m.is_empty()) }), ..Default::default() };
-    let terminated = |e: &Ended| ContainerState { terminated: Some(terminated(e)), ..Default::default() };
+    let waiting = |w: &Waiting| ContainerState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(w.reason.clone()),
+            message: Some(w.message.clone()).filter(|m| !m.is_empty()),
+        }),
+        ..Default::default()
+    };
+    let terminated = |e: &Ended| ContainerState {
+        terminated: Some(terminated(e)),
+        ..Default::default()
+    };
     let (state, last) = match &unit.phase {
         Phase::New => {
-            let pending = if unit.role == Role::Main && !begun || unit.role != Role::Main && unit.waiting.is_none() { "PodInitializing" } else { "ContainerCreating" };
-            let first = Waiting { reason: pending.into(), message: String::new() };
+            let pending = if unit.role == Role::Main && !begun || unit.role != Role::Main && unit.waiting.is_none() {
+                "PodInitializing"
+            } else {
+                "ContainerCreating"
+            };
+            let first = Waiting {
+                reason: pending.into(),
+                message: String::new(),
+            };
             (waiting(unit.waiting.as_ref().unwrap_or(&first)), None)
         }
-        Phase::Running(run) => (ContainerState { running: Some(ContainerStateRunning { started_at: Some(Time(run.started_at)) }), ..Default::default() }, unit.previous.as_ref()),
+        Phase::Running(run) => (
+            ContainerState {
+                running: Some(ContainerStateRunning {
+                    started_at: Some(Time(run.started_at)),
+                }),
+                ..Default::default()
+            },
+            unit.previous.as_ref(),
+        ),
         // A run that will be followed by another is "last"; the present is the wait.
         Phase::Ended(ended) => match &unit.waiting {
             Some(w) if facts.alive && facts.outcome.is_none() && restarts(unit, ended) => (waiting(w), Some(ended)),
@@ -145,7 +217,10 @@ impl Conditions {
         let index = match self.old.iter().position(|c| c.type_ == kind) {
             Some(index) => index,
             None => {
-                self.old.push(PodCondition { type_: kind.into(), ..PodCondition::default() });
+                self.old.push(PodCondition {
+                    type_: kind.into(),
+                    ..PodCondition::default()
+                });
                 self.old.len() - 1
             }
         };
@@ -182,29 +257,67 @@ mod tests {
     }
 
     fn run(attempt: u32) -> Run {
-        Run { attempt, id: "id".into(), image_id: "img".into(), started_at: Timestamp::UNIX_EPOCH, stop_signal: String::new() }
+        Run {
+            attempt,
+            id: "id".into(),
+            image_id: "img".into(),
+            started_at: Timestamp::UNIX_EPOCH,
+            stop_signal: String::new(),
+        }
     }
 
     fn exit(code: i32) -> Exit {
-        Exit { code, out_of_memory: false, at: Timestamp::UNIX_EPOCH }
+        Exit {
+            code,
+            out_of_memory: false,
+            at: Timestamp::UNIX_EPOCH,
+        }
     }
 
     fn check(units: &[Unit], facts: &Facts, want: serde_json::Value) {
         let status = serde_json::to_value(status(&pod(), units, facts, Timestamp::UNIX_EPOCH)).unwrap();
-        let of = |kind: &str| status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == kind).unwrap()["status"].clone();
-        let got = json!([status["phase"], of("Initialized"), of("Ready"), status["initContainerStatuses"][0]["state"], status["containerStatuses"][0]["state"]]);
+        let of = |kind: &str| {
+            status["conditions"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|c| c["type"] == kind)
+                .unwrap()["status"]
+                .clone()
+        };
+        let got = json!([
+            status["phase"],
+            of("Initialized"),
+            of("Ready"),
+            status["initContainerStatuses"][0]["state"],
+            status["containerStatuses"][0]["state"]
+        ]);
         assert_eq!(got, want);
     }
 
     #[test]
     fn from_pending_to_ready_to_crash_loop() {
-        let (mut units, facts) = (Unit::all(&pod()), Facts { alive: true, ..Facts::default() });
+        let (mut units, facts) = (
+            Unit::all(&pod()),
+            Facts {
+                alive: true,
+                ..Facts::default()
+            },
+        );
         let initializing = json!({"waiting": {"reason": "PodInitializing"}});
-        check(&units, &facts, json!(["Pending", "False", "False", initializing, initializing]));
+        check(
+            &units,
+            &facts,
+            json!(["Pending", "False", "False", initializing, initializing]),
+        );
         units[0].begin(run(0), false);
         units[0].end(exit(0), None, Instant::now());
         let done = json!({"terminated": {"exitCode": 0, "reason": "Completed", "containerID": "drydock://id", "startedAt": "1970-01-01T00:00:00Z", "finishedAt": "1970-01-01T00:00:00Z"}});
-        check(&units, &facts, json!(["Pending", "True", "False", done, {"waiting": {"reason": "ContainerCreating"}}]));
+        check(
+            &units,
+            &facts,
+            json!(["Pending", "True", "False", done, {"waiting": {"reason": "ContainerCreating"}}]),
+        );
         units[1].begin(run(0), false);
         let running = json!({"running": {"startedAt": "1970-01-01T00:00:00Z"}});
         check(&units, &facts, json!(["Running", "True", "False", done, running]));
@@ -213,15 +326,24 @@ mod tests {
         units[1].end(exit(1), None, Instant::now());
         units[1].begin(run(1), false);
         units[1].end(exit(1), None, Instant::now());
-        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container=c"}});
+        let waiting =
+            json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container=c"}});
         check(&units, &facts, json!(["Running", "True", "False", done, waiting]));
     }
 
     #[test]
     fn transition_times_move_with_the_status_only() {
         let status = status(&pod(), &Unit::all(&pod()), &Facts::default(), Timestamp::UNIX_EPOCH);
-        let ready = status.conditions.unwrap().into_iter().find(|c| c.type_ == "Ready").unwrap();
-        assert_eq!(ready.last_transition_time.unwrap().0.to_string(), "2026-01-01T00:00:00Z");
+        let ready = status
+            .conditions
+            .unwrap()
+            .into_iter()
+            .find(|c| c.type_ == "Ready")
+            .unwrap();
+        assert_eq!(
+            ready.last_transition_time.unwrap().0.to_string(),
+            "2026-01-01T00:00:00Z"
+        );
         assert_eq!(ready.message.unwrap(), "containers with unready status: [c]");
     }
 }

@@ -99,8 +99,18 @@ impl Unit {
     /// All containers of a pod, init containers first.
     pub(crate) fn all(pod: &Pod) -> Vec<Self> {
         let Some(spec) = &pod.spec else { return vec![] };
-        let init = spec.init_containers.iter().flatten().map(|c| Self::new(c, if c.restart_policy.as_deref() == Some("Always") { Role::Sidecar } else { Role::Init }));
-        init.chain(spec.containers.iter().map(|c| Self::new(c, Role::Main))).collect()
+        let init = spec.init_containers.iter().flatten().map(|c| {
+            Self::new(
+                c,
+                if c.restart_policy.as_deref() == Some("Always") {
+                    Role::Sidecar
+                } else {
+                    Role::Init
+                },
+            )
+        });
+        init.chain(spec.containers.iter().map(|c| Self::new(c, Role::Main)))
+            .collect()
     }
 
     pub(crate) fn running(&self) -> Option<&Run> {
@@ -154,8 +164,15 @@ impl Unit {
         let ran = exit.at.duration_since(run.started_at).try_into().unwrap_or_default();
         let wait = self.backoff.after(ran);
         self.retry_at = Some(now + wait);
-        self.waiting = (!wait.is_zero()).then(|| Waiting { reason: "CrashLoopBackOff".into(), message: format!("back-off {}s restarting failed container={}", wait.as_secs(), self.name) });
-        self.phase = Phase::Ended(Ended { run: run.clone(), exit, message });
+        self.waiting = (!wait.is_zero()).then(|| Waiting {
+            reason: "CrashLoopBackOff".into(),
+            message: format!("back-off {}s restarting failed container={}", wait.as_secs(), self.name),
+        });
+        self.phase = Phase::Ended(Ended {
+            run: run.clone(),
+            exit,
+            message,
+        });
         self.hook_pending = false;
         self.stopping = false;
     }

@@ -13,7 +13,9 @@ const SERVING: u8 = 1;
 /// # Errors
 /// If nobody answers or the service is not SERVING.
 pub(super) async fn check(address: SocketAddr, service: &str) -> Result<(), String> {
-    let stream = TcpStream::connect(address).await.map_err(|e| format!("failed to connect service \"{address}\": {e}"))?;
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|e| format!("failed to connect service \"{address}\": {e}"))?;
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|e| format!("failed to connect service \"{address}\": {e}"))?;
     let task = tokio::spawn(connection);
@@ -24,9 +26,16 @@ pub(super) async fn check(address: SocketAddr, service: &str) -> Result<(), Stri
         .map_err(|e| e.to_string())?;
     let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
     let header_status = response.headers().get("grpc-status").cloned();
-    let body = http_body_util::Limited::new(response.into_body(), 64 << 10).collect().await.map_err(|e| e.to_string())?;
+    let body = http_body_util::Limited::new(response.into_body(), 64 << 10)
+        .collect()
+        .await
+        .map_err(|e| e.to_string())?;
     task.abort();
-    let status = body.trailers().and_then(|t| t.get("grpc-status")).cloned().or(header_status);
+    let status = body
+        .trailers()
+        .and_then(|t| t.get("grpc-status"))
+        .cloned()
+        .or(header_status);
     if status.is_some_and(|s| s != "0") {
         return Err("service unhealthy (responded with an error status)".into());
     }
@@ -64,6 +73,9 @@ mod tests {
     fn the_two_messages() {
         assert_eq!(frame("ab"), [0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
         assert_eq!(frame(""), [0; 5]);
-        assert_eq!((serving(&[0, 0, 0, 0, 2, 8, 1]), serving(&[0, 0, 0, 0, 0])), (Some(1), None));
+        assert_eq!(
+            (serving(&[0, 0, 0, 0, 2, 8, 1]), serving(&[0, 0, 0, 0, 0])),
+            (Some(1), None)
+        );
     }
 }

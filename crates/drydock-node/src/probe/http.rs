@@ -16,7 +16,10 @@ use tokio::net::TcpStream;
 pub(super) fn url(address: SocketAddr, get: &HTTPGetAction) -> String {
     let scheme = get.scheme.as_deref().unwrap_or("HTTP").to_ascii_lowercase();
     let path = get.path.as_deref().unwrap_or("/");
-    format!("{scheme}://{address}{}{path}", if path.starts_with('/') { "" } else { "/" })
+    format!(
+        "{scheme}://{address}{}{path}",
+        if path.starts_with('/') { "" } else { "/" }
+    )
 }
 
 /// One GET.
@@ -26,7 +29,9 @@ pub(super) fn url(address: SocketAddr, get: &HTTPGetAction) -> String {
 pub(super) async fn get(address: SocketAddr, get: &HTTPGetAction) -> Result<(), String> {
     let url = url(address, get);
     let failed = |e: &dyn std::fmt::Display| format!("Get \"{url}\": {e}");
-    let stream = TcpStream::connect(address).await.map_err(|e| failed(&format!("dial tcp {address}: connect: {}", super::plain(&e))))?;
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|e| failed(&format!("dial tcp {address}: connect: {}", super::plain(&e))))?;
     let code = if get.scheme.as_deref() == Some("HTTPS") {
         let connector = tokio_rustls::TlsConnector::from(trusting());
         let name = ServerName::IpAddress(address.ip().into());
@@ -41,12 +46,26 @@ pub(super) async fn get(address: SocketAddr, get: &HTTPGetAction) -> Result<(), 
     }
 }
 
-async fn request<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, address: SocketAddr, get: &HTTPGetAction) -> Result<u16, String> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+async fn request<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    address: SocketAddr,
+    get: &HTTPGetAction,
+) -> Result<u16, String> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| e.to_string())?;
     let task = tokio::spawn(connection);
     let path = get.path.as_deref().unwrap_or("/");
-    let path = if path.starts_with('/') { path.to_string() } else { format!("/{path}") };
-    let mut request = hyper::Request::builder().uri(path).header("user-agent", "kube-probe/1.33").header("accept", "*/*").header("connection", "close");
+    let path = if path.starts_with('/') {
+        path.to_string()
+    } else {
+        format!("/{path}")
+    };
+    let mut request = hyper::Request::builder()
+        .uri(path)
+        .header("user-agent", "kube-probe/1.33")
+        .header("accept", "*/*")
+        .header("connection", "close");
     let mut host = address.to_string();
     for header in get.http_headers.iter().flatten() {
         if header.name.eq_ignore_ascii_case("host") {
@@ -55,11 +74,16 @@ async fn request<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, 
             request = request.header(&header.name, &header.value);
         }
     }
-    let request = request.header("host", host).body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+    let request = request
+        .header("host", host)
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| e.to_string())?;
     let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
     let code = response.status().as_u16();
     // A little of the body, so that small answers end the connection properly.
-    let _ = http_body_util::Limited::new(response.into_body(), 10 << 10).collect().await;
+    let _ = http_body_util::Limited::new(response.into_body(), 10 << 10)
+        .collect()
+        .await;
     task.abort();
     Ok(code)
 }
@@ -74,7 +98,12 @@ fn trusting() -> Arc<ClientConfig> {
             let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
             // The default provider supports the default versions.
             let builder = builder.unwrap_or_else(|e| unreachable!("{e}"));
-            Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+            Arc::new(
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(verifier)
+                    .with_no_client_auth(),
+            )
         })
         .clone()
 }
@@ -83,13 +112,30 @@ fn trusting() -> Arc<ClientConfig> {
 struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
 
 impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(&self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: &ServerName<'_>, _: &[u8], _: UnixTime) -> Result<ServerCertVerified, rustls::Error> {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
         Ok(ServerCertVerified::assertion())
     }
-    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
     }
-    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -124,8 +170,21 @@ mod tests {
     async fn codes_and_headers() {
         let (result, request) = check("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", json!({"path": "ready?x=1", "httpHeaders": [{"name": "Host", "value": "h"}, {"name": "X-A", "value": "1"}]})).await;
         assert_eq!(result, Ok(()));
-        assert!(request.starts_with("GET /ready?x=1 HTTP/1.1\r\n") && request.contains("x-a: 1") && request.contains("host: h\r\n"), "{request}");
-        assert_eq!(check("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", json!({})).await.0, Ok(()));
-        assert_eq!(check("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", json!({})).await.0, Err("HTTP probe failed with statuscode: 503".into()));
+        assert!(
+            request.starts_with("GET /ready?x=1 HTTP/1.1\r\n")
+                && request.contains("x-a: 1")
+                && request.contains("host: h\r\n"),
+            "{request}"
+        );
+        assert_eq!(
+            check("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", json!({}))
+                .await
+                .0,
+            Ok(())
+        );
+        assert_eq!(
+            check("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", json!({})).await.0,
+            Err("HTTP probe failed with statuscode: 503".into())
+        );
     }
 }

@@ -59,8 +59,16 @@ pub(crate) struct Limits {
 }
 
 const MASKED: [&str; 10] = [
-    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
-    "/proc/scsi", "/sys/firmware",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
@@ -70,8 +78,20 @@ pub(crate) fn default_capabilities() -> impl Iterator<Item = String> {
 }
 
 const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
 ];
 
 impl Spec {
@@ -110,10 +130,14 @@ impl Spec {
         if let Some(bytes) = self.limits.memory {
             resources["memory"] = json!({ "limit": bytes });
         }
-        let cpu: BTreeMap<&str, i64> = [("shares", self.limits.cpu_shares.and_then(|s| i64::try_from(s).ok())), ("quota", self.limits.cpu_quota), ("period", self.limits.cpu_quota.map(|_| 100_000))]
-            .into_iter()
-            .filter_map(|(k, v)| Some((k, v?)))
-            .collect();
+        let cpu: BTreeMap<&str, i64> = [
+            ("shares", self.limits.cpu_shares.and_then(|s| i64::try_from(s).ok())),
+            ("quota", self.limits.cpu_quota),
+            ("period", self.limits.cpu_quota.map(|_| 100_000)),
+        ]
+        .into_iter()
+        .filter_map(|(k, v)| Some((k, v?)))
+        .collect();
         if !cpu.is_empty() {
             resources["cpu"] = json!(cpu);
         }
@@ -162,9 +186,22 @@ mod tests {
 
     #[test]
     fn the_security_context_shows() {
-        let mut spec = Spec { user: User { uid: 1337, gid: 1337, groups: vec![5] }, capabilities: vec!["CAP_KILL".into()], netns: Some("/n".into()), hostname: "pod".into(), ..Spec::default() };
+        let mut spec = Spec {
+            user: User {
+                uid: 1337,
+                gid: 1337,
+                groups: vec![5],
+            },
+            capabilities: vec!["CAP_KILL".into()],
+            netns: Some("/n".into()),
+            hostname: "pod".into(),
+            ..Spec::default()
+        };
         let config = spec.config();
-        assert_eq!(config["process"]["capabilities"], json!({"bounding": ["CAP_KILL"], "effective": [], "permitted": []}));
+        assert_eq!(
+            config["process"]["capabilities"],
+            json!({"bounding": ["CAP_KILL"], "effective": [], "permitted": []})
+        );
         assert_eq!(config["hostname"], "pod");
         assert!(config["linux"]["maskedPaths"].is_array());
         spec.user.uid = 0;
@@ -172,15 +209,29 @@ mod tests {
         spec.netns = None;
         let config = spec.config();
         assert_eq!(config["process"]["capabilities"]["effective"], json!(["CAP_KILL"]));
-        assert_eq!(config["linux"]["namespaces"], json!([{"type": "mount"}, {"type": "pid"}, {"type": "ipc"}]));
+        assert_eq!(
+            config["linux"]["namespaces"],
+            json!([{"type": "mount"}, {"type": "pid"}, {"type": "ipc"}])
+        );
         assert!(config.get("hostname").is_none() && config["linux"].get("maskedPaths").is_none());
     }
 
     #[test]
     fn outer_mounts_come_first() {
-        let mount = |t: &str| Mount { source: "/s".into(), target: t.into(), read_only: true, propagation: "rprivate" };
-        let spec = Spec { mounts: vec![mount("/a/b"), mount("/a")], ..Spec::default() };
-        let targets: Vec<Value> = spec.all_mounts()[6..].iter().map(|m| m["destination"].clone()).collect();
+        let mount = |t: &str| Mount {
+            source: "/s".into(),
+            target: t.into(),
+            read_only: true,
+            propagation: "rprivate",
+        };
+        let spec = Spec {
+            mounts: vec![mount("/a/b"), mount("/a")],
+            ..Spec::default()
+        };
+        let targets: Vec<Value> = spec.all_mounts()[6..]
+            .iter()
+            .map(|m| m["destination"].clone())
+            .collect();
         assert_eq!(targets, ["/a", "/a/b"]);
     }
 }

@@ -33,7 +33,10 @@ impl Log {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir)?;
         }
-        Ok(Self { path: path.to_path_buf(), state: Mutex::new(open(path)?) })
+        Ok(Self {
+            path: path.to_path_buf(),
+            state: Mutex::new(open(path)?),
+        })
     }
 
     fn write(&self, stream: &str, tag: char, text: &[u8]) {
@@ -41,10 +44,11 @@ impl Log {
         record.extend_from_slice(text);
         record.push(b'\n');
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.1 + record.len() as u64 > MAX_FILE && std::fs::rename(&self.path, rotated(&self.path)).is_ok() {
-            if let Ok(fresh) = open(&self.path) {
-                *state = fresh;
-            }
+        if state.1 + record.len() as u64 > MAX_FILE
+            && std::fs::rename(&self.path, rotated(&self.path)).is_ok()
+            && let Ok(fresh) = open(&self.path)
+        {
+            *state = fresh;
         }
         // A full disk loses log lines, not the container.
         if state.0.write_all(&record).is_ok() {

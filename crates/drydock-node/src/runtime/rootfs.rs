@@ -30,7 +30,8 @@ impl Rootfs {
         self.overlay(layers).or_else(|first| {
             let memory = self.dir.join("rw");
             std::fs::create_dir_all(&memory).map_err(Error::io("create", &memory))?;
-            mount(Some("tmpfs"), &memory, Some("tmpfs"), MsFlags::empty(), None::<&str>).map_err(Error::errno("mount", &memory))?;
+            mount(Some("tmpfs"), &memory, Some("tmpfs"), MsFlags::empty(), None::<&str>)
+                .map_err(Error::errno("mount", &memory))?;
             self.overlay(layers).map_err(|_| first)
         })
     }
@@ -46,12 +47,27 @@ impl Rootfs {
             std::fs::create_dir_all(&empty).map_err(Error::io("create", &empty))?;
             lower.push(empty.display().to_string());
         }
-        let options = format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), upper.display(), work.display());
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.join(":"),
+            upper.display(),
+            work.display()
+        );
         if options.len() > MAX_OPTIONS {
-            return Err(Error::Pod(format!("{} image layers do not fit into one overlay mount: use a shorter data folder", lower.len())));
+            return Err(Error::Pod(format!(
+                "{} image layers do not fit into one overlay mount: use a shorter data folder",
+                lower.len()
+            )));
         }
         let target = self.path();
-        mount(Some("overlay"), &target, Some("overlay"), MsFlags::empty(), Some(options.as_str())).map_err(Error::errno("mount overlay at", &target))
+        mount(
+            Some("overlay"),
+            &target,
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )
+        .map_err(Error::errno("mount overlay at", &target))
     }
 
     /// Unmounts and forgets what was written. Nothing there is fine.

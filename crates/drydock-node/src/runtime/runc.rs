@@ -34,15 +34,29 @@ pub(crate) struct Exec<'a> {
 impl Runtime {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("--root").arg(&self.root).args(args).stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .arg("--root")
+            .arg(&self.root)
+            .args(args)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         command
     }
 
     async fn run(&self, args: &[&str]) -> Result<Vec<u8>> {
-        let failed = |message: String| Error::Command { command: format!("{} {}", self.program.display(), args.join(" ")), message };
+        let failed = |message: String| Error::Command {
+            command: format!("{} {}", self.program.display(), args.join(" ")),
+            message,
+        };
         let output = tokio::time::timeout(PATIENCE, self.command(args).output()).await;
-        let output = output.map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?.map_err(|e| failed(e.to_string()))?;
-        if output.status.success() { Ok(output.stdout) } else { Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_string())) }
+        let output = output
+            .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?
+            .map_err(|e| failed(e.to_string()))?;
+        if output.status.success() {
+            Ok(output.stdout)
+        } else {
+            Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_string()))
+        }
     }
 
     /// Sends a signal to the container's first process.
@@ -58,7 +72,11 @@ impl Runtime {
     /// IDs of all containers of this cluster.
     pub(crate) async fn list(&self) -> Result<Vec<String>> {
         let out = self.run(&["list", "--quiet"]).await?;
-        Ok(String::from_utf8_lossy(&out).lines().map(str::to_string).filter(|l| !l.is_empty()).collect())
+        Ok(String::from_utf8_lossy(&out)
+            .lines()
+            .map(str::to_string)
+            .filter(|l| !l.is_empty())
+            .collect())
     }
 
     /// Starts a process in a container, with the container's own user, environment and capabilities. The exit code of
@@ -67,26 +85,42 @@ impl Runtime {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let config_path = exec.place.bundle().join("config.json");
         let config = std::fs::read(&config_path).map_err(Error::io("read", &config_path))?;
-        let config: Value = serde_json::from_slice(&config).map_err(|e| Error::Pod(format!("{}: {e}", config_path.display())))?;
+        let config: Value =
+            serde_json::from_slice(&config).map_err(|e| Error::Pod(format!("{}: {e}", config_path.display())))?;
         let mut process = config["process"].clone();
         process["args"] = json!(exec.command);
         process["terminal"] = json!(exec.tty);
         if let (true, Some(env)) = (exec.tty, process["env"].as_array_mut()) {
             env.push(json!("TERM=xterm"));
         }
-        let file = exec.place.dir.join(format!("exec-{}-{}.json", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let file = exec.place.dir.join(format!(
+            "exec-{}-{}.json",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ));
         std::fs::write(&file, process.to_string()).map_err(Error::io("write", &file))?;
         let [stdin, stdout, stderr] = exec.stdio;
         let mut command = self.command(&["exec", "--process"]);
-        command.arg(&file).arg(&exec.place.id).stdin(stdin).stdout(stdout).stderr(stderr);
-        command.spawn().map_err(|e| Error::Command { command: format!("{} exec", self.program.display()), message: e.to_string() })
+        command
+            .arg(&file)
+            .arg(&exec.place.id)
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr);
+        command.spawn().map_err(|e| Error::Command {
+            command: format!("{} exec", self.program.display()),
+            message: e.to_string(),
+        })
     }
 }
 
 /// Removes the files that finished execs left in a container's folder.
 pub(crate) fn sweep_execs(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("exec-")) {
+    for entry in entries
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with("exec-"))
+    {
         let _ = std::fs::remove_file(entry.path());
     }
 }

@@ -29,21 +29,32 @@ impl User {
         let (_, cert) = X509Certificate::from_der(der).ok()?;
         let subject = cert.subject();
         let name = subject.iter_common_name().next()?.as_str().ok()?.to_string();
-        let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_string).collect();
+        let groups = subject
+            .iter_organization()
+            .filter_map(|o| o.as_str().ok())
+            .map(str::to_string)
+            .collect();
         Some(Self { name, groups })
     }
 }
+
+/// (user, verb, subresource) → the answer, and until when it holds.
+type Known = BTreeMap<(String, &'static str, &'static str), (bool, Instant)>;
 
 /// Asks the API server and remembers.
 pub(super) struct Access {
     client: kube::Client,
     node: String,
-    known: Mutex<BTreeMap<(String, &'static str, &'static str), (bool, Instant)>>,
+    known: Mutex<Known>,
 }
 
 impl Access {
     pub(super) fn new(client: kube::Client, node: String) -> Self {
-        Self { client, node, known: Mutex::default() }
+        Self {
+            client,
+            node,
+            known: Mutex::default(),
+        }
     }
 
     /// Whether `user` may `verb` the node's `subresource`.
@@ -53,12 +64,14 @@ impl Access {
         }
         let key = (format!("{user:?}"), verb, subresource);
         let now = Instant::now();
-        if let Some((allowed, until)) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            if now < *until {
-                return *allowed;
-            }
+        if let Some((allowed, until)) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
+            && now < *until
+        {
+            return *allowed;
         }
-        let Some(allowed) = self.ask(user, verb, subresource).await else { return false };
+        let Some(allowed) = self.ask(user, verb, subresource).await else {
+            return false;
+        };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.clear();
@@ -77,7 +90,12 @@ impl Access {
             ..ResourceAttributes::default()
         };
         let review = SubjectAccessReview {
-            spec: SubjectAccessReviewSpec { user: Some(user.name.clone()), groups: Some(user.groups.clone()), resource_attributes: Some(attributes), ..SubjectAccessReviewSpec::default() },
+            spec: SubjectAccessReviewSpec {
+                user: Some(user.name.clone()),
+                groups: Some(user.groups.clone()),
+                resource_attributes: Some(attributes),
+                ..SubjectAccessReviewSpec::default()
+            },
             ..SubjectAccessReview::default()
         };
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());

@@ -11,8 +11,18 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 /// Runs the command to its end, or until the client goes away.
-pub(super) async fn run(runtime: &Runtime, place: &Place, command: &[String], session: Session, remote: Remote) -> Ending {
-    let result = if session.tty { with_terminal(runtime, place, command, remote).await } else { with_pipes(runtime, place, command, session, remote).await };
+pub(super) async fn run(
+    runtime: &Runtime,
+    place: &Place,
+    command: &[String],
+    session: Session,
+    remote: Remote,
+) -> Ending {
+    let result = if session.tty {
+        with_terminal(runtime, place, command, remote).await
+    } else {
+        with_pipes(runtime, place, command, session, remote).await
+    };
     match result {
         Ok(status) => ending(status),
         Err(message) => Ending::Failed(message),
@@ -23,12 +33,32 @@ fn ending(status: ExitStatus) -> Ending {
     Ending::Exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 
-async fn with_pipes(runtime: &Runtime, place: &Place, command: &[String], session: Session, remote: Remote) -> Result<ExitStatus, String> {
-    let stdio = [if session.stdin { Stdio::piped() } else { Stdio::null() }, Stdio::piped(), Stdio::piped()];
-    let mut child = runtime.exec(Exec { place, command, tty: false, stdio }).map_err(|e| e.to_string())?;
+async fn with_pipes(
+    runtime: &Runtime,
+    place: &Place,
+    command: &[String],
+    session: Session,
+    remote: Remote,
+) -> Result<ExitStatus, String> {
+    let stdio = [
+        if session.stdin { Stdio::piped() } else { Stdio::null() },
+        Stdio::piped(),
+        Stdio::piped(),
+    ];
+    let mut child = runtime
+        .exec(Exec {
+            place,
+            command,
+            tty: false,
+            stdio,
+        })
+        .map_err(|e| e.to_string())?;
     let Remote { stdin, out, .. } = remote;
     let feeding = child.stdin.take().map(|pipe| tokio::spawn(feed(stdin, pipe)));
-    let copies = (child.stdout.take().map(|s| copy(s, Channel::Stdout, out.clone())), child.stderr.take().map(|s| copy(s, Channel::Stderr, out.clone())));
+    let copies = (
+        child.stdout.take().map(|s| copy(s, Channel::Stdout, out.clone())),
+        child.stderr.take().map(|s| copy(s, Channel::Stderr, out.clone())),
+    );
     let both = async { tokio::join!(optional(copies.0), optional(copies.1)) };
     // The child is killed when this is dropped; `closed` ends it when nobody listens any more.
     let status = tokio::select! {
@@ -66,19 +96,39 @@ async fn copy(mut from: impl AsyncRead + Unpin, channel: Channel, out: mpsc::Sen
 }
 
 /// The runtime passes on what its own terminal says, so it is given one: a pair whose other end is the client.
-async fn with_terminal(runtime: &Runtime, place: &Place, command: &[String], remote: Remote) -> Result<ExitStatus, String> {
+async fn with_terminal(
+    runtime: &Runtime,
+    place: &Place,
+    command: &[String],
+    remote: Remote,
+) -> Result<ExitStatus, String> {
     let Remote { stdin, mut sizes, out } = remote;
     let pair = nix::pty::openpty(None, None).map_err(|e| format!("no terminal: {e}"))?;
     let dup = |fd: &OwnedFd| fd.try_clone().map_err(|e| e.to_string());
-    let stdio = [Stdio::from(dup(&pair.slave)?), Stdio::from(dup(&pair.slave)?), Stdio::from(dup(&pair.slave)?)];
+    let stdio = [
+        Stdio::from(dup(&pair.slave)?),
+        Stdio::from(dup(&pair.slave)?),
+        Stdio::from(dup(&pair.slave)?),
+    ];
     if let Ok(Some((columns, rows))) = tokio::time::timeout(std::time::Duration::from_millis(100), sizes.recv()).await {
         set_size(pair.master.as_raw_fd(), columns, rows);
     }
-    let mut child = runtime.exec(Exec { place, command, tty: true, stdio }).map_err(|e| e.to_string())?;
+    let mut child = runtime
+        .exec(Exec {
+            place,
+            command,
+            tty: true,
+            stdio,
+        })
+        .map_err(|e| e.to_string())?;
     drop(pair.slave);
     let pid = child.id();
     let (reader, writer) = (dup(&pair.master)?, dup(&pair.master)?);
-    let reading = tokio::spawn(copy(tokio::fs::File::from_std(reader.into()), Channel::Stdout, out.clone()));
+    let reading = tokio::spawn(copy(
+        tokio::fs::File::from_std(reader.into()),
+        Channel::Stdout,
+        out.clone(),
+    ));
     let feeding = tokio::spawn(type_in(stdin, tokio::fs::File::from_std(writer.into())));
     let resizing = async {
         while let Some((columns, rows)) = sizes.recv().await {

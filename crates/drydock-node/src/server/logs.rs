@@ -38,9 +38,16 @@ struct Options {
 
 impl Options {
     fn parse(query: &Query) -> Result<Self, String> {
-        let number = |name: &str| query.first(name).map(|v| v.parse::<i64>().map_err(|_| format!("{name} is not a number"))).transpose();
+        let number = |name: &str| {
+            query
+                .first(name)
+                .map(|v| v.parse::<i64>().map_err(|_| format!("{name} is not a number")))
+                .transpose()
+        };
         let since = match (number("sinceSeconds")?, query.first("sinceTime")) {
-            (Some(seconds), _) => Timestamp::now().checked_sub(jiff::SignedDuration::from_secs(seconds)).ok(),
+            (Some(seconds), _) => Timestamp::now()
+                .checked_sub(jiff::SignedDuration::from_secs(seconds))
+                .ok(),
             (None, Some(time)) => Some(time.parse().map_err(|e| format!("sinceTime: {e}"))?),
             (None, None) => None,
         };
@@ -87,11 +94,21 @@ impl Options {
 }
 
 /// Answers a request for a container's log.
-pub(super) async fn answer(node: &Arc<Node>, found: Option<(Arc<Pod>, View)>, container: &str, query: &Query) -> Response {
-    let Some((pod, _)) = found else { return problem(StatusCode::NOT_FOUND, "pod does not exist".into()) };
+pub(super) async fn answer(
+    node: &Arc<Node>,
+    found: Option<(Arc<Pod>, View)>,
+    container: &str,
+    query: &Query,
+) -> Response {
+    let Some((pod, _)) = found else {
+        return problem(StatusCode::NOT_FOUND, "pod does not exist".into());
+    };
     let (_, name, uid) = key(&pod);
     if !all_containers(&pod).any(|c| c.name == container) {
-        return problem(StatusCode::NOT_FOUND, format!("container \"{container}\" not found in pod \"{name}\""));
+        return problem(
+            StatusCode::NOT_FOUND,
+            format!("container \"{container}\" not found in pod \"{name}\""),
+        );
     }
     let options = match Options::parse(query) {
         Ok(options) => options,
@@ -99,28 +116,51 @@ pub(super) async fn answer(node: &Arc<Node>, found: Option<(Arc<Pod>, View)>, co
     };
     let dir = node.config.pods_dir().join(uid);
     let newest = attempts(&dir, container);
-    let attempt = if options.previous { newest.and_then(|n| n.checked_sub(1)) } else { newest };
+    let attempt = if options.previous {
+        newest.and_then(|n| n.checked_sub(1))
+    } else {
+        newest
+    };
     let Some(attempt) = attempt else {
-        let what = if options.previous { format!("previous terminated container \"{container}\" in pod \"{name}\" not found") } else { format!("container \"{container}\" in pod \"{name}\" is waiting to start: {}", waiting(&pod, container)) };
+        let what = if options.previous {
+            format!("previous terminated container \"{container}\" in pod \"{name}\" not found")
+        } else {
+            format!(
+                "container \"{container}\" in pod \"{name}\" is waiting to start: {}",
+                waiting(&pod, container)
+            )
+        };
         return problem(StatusCode::BAD_REQUEST, what);
     };
     let path = log_path(&dir, container, attempt);
     let exit = Place::new(&dir, &node.config.run_dir(), uid, container, attempt).exit_file();
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(16);
     tokio::spawn(send(path, exit, options, sender));
-    let body = Body::from_stream(futures::stream::unfold(receiver, |mut r| async { r.recv().await.map(|piece| (piece, r)) }));
+    let body = Body::from_stream(futures::stream::unfold(receiver, |mut r| async {
+        r.recv().await.map(|piece| (piece, r))
+    }));
     ([("content-type", "text/plain")], body).into_response()
 }
 
 /// The number of the newest run that has written a log.
 fn attempts(dir: &Path, container: &str) -> Option<u32> {
     let names = std::fs::read_dir(dir.join("logs").join(container)).ok()?;
-    names.flatten().filter_map(|e| e.file_name().to_str()?.strip_suffix(".log")?.parse().ok()).max()
+    names
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.strip_suffix(".log")?.parse().ok())
+        .max()
 }
 
 fn waiting(pod: &Pod, container: &str) -> String {
-    let status = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()));
-    let waiting = status.filter(|s| s.name == container).find_map(|s| s.state.as_ref()?.waiting.as_ref()?.reason.clone());
+    let status = pod.status.iter().flat_map(|s| {
+        s.container_statuses
+            .iter()
+            .flatten()
+            .chain(s.init_container_statuses.iter().flatten())
+    });
+    let waiting = status
+        .filter(|s| s.name == container)
+        .find_map(|s| s.state.as_ref()?.waiting.as_ref()?.reason.clone());
     waiting.unwrap_or_else(|| "ContainerCreating".into())
 }
 
@@ -128,7 +168,9 @@ async fn send(path: PathBuf, exit: PathBuf, options: Options, sender: mpsc::Send
     let mut left = options.limit.unwrap_or(usize::MAX);
     let (first, mut position) = {
         let (path, options) = (path.clone(), options.clone());
-        tokio::task::spawn_blocking(move || existing(&path, &options)).await.unwrap_or_default()
+        tokio::task::spawn_blocking(move || existing(&path, &options))
+            .await
+            .unwrap_or_default()
     };
     let mut pieces = first;
     loop {
@@ -168,7 +210,10 @@ impl Position {
         if std::fs::metadata(path).is_ok_and(|m| m.ino() != self.inode) {
             out.extend(self.read(&rotated(path), options));
             if let Ok(meta) = std::fs::metadata(path) {
-                *self = Self { inode: meta.ino(), offset: 0 };
+                *self = Self {
+                    inode: meta.ino(),
+                    offset: 0,
+                };
             }
         }
         out.extend(self.read(path, options));
@@ -176,8 +221,11 @@ impl Position {
     }
 
     fn read(&mut self, path: &Path, options: &Options) -> Vec<Vec<u8>> {
-        let Ok(mut file) = std::fs::File::open(path) else { return vec![] };
-        if file.metadata().map(|m| m.ino()).ok() != Some(self.inode) || file.seek(SeekFrom::Start(self.offset)).is_err() {
+        let Ok(mut file) = std::fs::File::open(path) else {
+            return vec![];
+        };
+        if file.metadata().map(|m| m.ino()).ok() != Some(self.inode) || file.seek(SeekFrom::Start(self.offset)).is_err()
+        {
             return vec![];
         }
         let (mut reader, mut line, mut out) = (BufReader::new(file), Vec::new(), Vec::new());
@@ -199,7 +247,10 @@ fn existing(path: &Path, options: &Options) -> (Vec<Vec<u8>>, Position) {
     let keep = options.tail.unwrap_or(usize::MAX);
     let mut position = Position::default();
     for file in [rotated(path), path.to_path_buf()] {
-        position = Position { inode: std::fs::metadata(&file).map(|m| m.ino()).unwrap_or_default(), offset: 0 };
+        position = Position {
+            inode: std::fs::metadata(&file).map(|m| m.ino()).unwrap_or_default(),
+            offset: 0,
+        };
         for line in position.read(&file, options) {
             lines.push_back(line);
             if lines.len() > keep {
@@ -216,7 +267,10 @@ pub(crate) fn last_words(container: &Container, place: &Place, failed: bool) -> 
     let _ = std::fs::File::open(place.termination_log()).and_then(|f| f.take(MAX_MESSAGE).read_to_end(&mut text));
     let fallback = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
     if text.is_empty() && failed && fallback {
-        let options = Options { tail: Some(LOG_MESSAGE_LINES), ..Options::default() };
+        let options = Options {
+            tail: Some(LOG_MESSAGE_LINES),
+            ..Options::default()
+        };
         text = existing(&place.log, &options).0.concat();
         text.drain(..text.len().saturating_sub(MAX_LOG_MESSAGE));
     }
@@ -235,15 +289,38 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
         std::fs::write(&path, LOG).unwrap();
-        assert_eq!(String::from_utf8(existing(&path, &options).0.concat()).unwrap(), want, "{options:?}");
+        assert_eq!(
+            String::from_utf8(existing(&path, &options).0.concat()).unwrap(),
+            want,
+            "{options:?}"
+        );
     }
 
     #[test]
     fn every_option() {
         check(Options::default(), "one\ntwo\nthree\n");
-        check(Options { tail: Some(1), ..Options::default() }, "ee\n");
-        check(Options { since: Some("2026-01-01T00:00:01Z".parse().unwrap()), ..Options::default() }, "two\nthree\n");
-        check(Options { stream: Some("stderr"), timestamps: true, ..Options::default() }, "2026-01-01T00:00:01.000000000Z two\n");
+        check(
+            Options {
+                tail: Some(1),
+                ..Options::default()
+            },
+            "ee\n",
+        );
+        check(
+            Options {
+                since: Some("2026-01-01T00:00:01Z".parse().unwrap()),
+                ..Options::default()
+            },
+            "two\nthree\n",
+        );
+        check(
+            Options {
+                stream: Some("stderr"),
+                timestamps: true,
+                ..Options::default()
+            },
+            "2026-01-01T00:00:01.000000000Z two\n",
+        );
     }
 
     #[test]
@@ -254,7 +331,12 @@ mod tests {
         std::fs::write(&path, line("a")).unwrap();
         let options = Options::default();
         let (_, mut position) = existing(&path, &options);
-        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(line("b").as_bytes()).unwrap();
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(line("b").as_bytes())
+            .unwrap();
         std::fs::rename(&path, rotated(&path)).unwrap();
         std::fs::write(&path, line("c")).unwrap();
         assert_eq!(position.more(&path, &options).concat(), b"b\nc\n");

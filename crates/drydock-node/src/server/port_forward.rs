@@ -31,13 +31,23 @@ pub(super) async fn answer(request: Request, site: Site, query: &Query) -> Respo
     if spdy::requested(request.headers()) {
         return spdy::upgrade(request, &[PROTOCOL], move |io| forward(spdy::serve(io), site));
     }
-    let ports: Vec<u16> = [query.all("port"), query.all("ports")].concat().iter().flat_map(|p| p.split(',').map(str::to_string).collect::<Vec<_>>()).filter_map(|p| p.parse().ok()).take(MAX_PORTS).collect();
+    let ports: Vec<u16> = [query.all("port"), query.all("ports")]
+        .concat()
+        .iter()
+        .flat_map(|p| p.split(',').map(str::to_string).collect::<Vec<_>>())
+        .filter_map(|p| p.parse().ok())
+        .take(MAX_PORTS)
+        .collect();
     let (mut parts, _) = request.into_parts();
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade.protocols([TUNNEL, CHANNELS[0], CHANNELS[1]]),
         Err(rejection) => return rejection.into_response(),
     };
-    let protocol = upgrade.selected_protocol().and_then(|p| p.to_str().ok()).unwrap_or_default().to_string();
+    let protocol = upgrade
+        .selected_protocol()
+        .and_then(|p| p.to_str().ok())
+        .unwrap_or_default()
+        .to_string();
     if protocol == TUNNEL {
         return upgrade.on_upgrade(move |socket| async move {
             let (near, far) = tokio::io::duplex(256 << 10);
@@ -53,9 +63,15 @@ pub(super) async fn answer(request: Request, site: Site, query: &Query) -> Respo
 /// A connection to the pod's own loopback.
 async fn connect(site: &Site, port: u16) -> Result<TcpStream> {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let failed = move |e: std::io::Error| Error::Network(format!("failed to connect to localhost:{port} inside the pod: {e}"));
+    let failed =
+        move |e: std::io::Error| Error::Network(format!("failed to connect to localhost:{port} inside the pod: {e}"));
     let stream = match &site.sandbox.netns {
-        Some(netns) => net::enter(netns, move || std::net::TcpStream::connect_timeout(&address, CONNECT).map_err(failed)).await?,
+        Some(netns) => {
+            net::enter(netns, move || {
+                std::net::TcpStream::connect_timeout(&address, CONNECT).map_err(failed)
+            })
+            .await?
+        }
         None => return TcpStream::connect(address).await.map_err(failed),
     };
     stream.set_nonblocking(true).map_err(failed)?;
@@ -63,14 +79,21 @@ async fn connect(site: &Site, port: u16) -> Result<TcpStream> {
 }
 
 /// Pairs the client's error and data streams by request ID and serves each pair.
-async fn forward<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut accepted: mpsc::Receiver<Stream<S>>, site: Site) {
+async fn forward<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    mut accepted: mpsc::Receiver<Stream<S>>,
+    site: Site,
+) {
     let mut waiting: BTreeMap<String, Stream<S>> = BTreeMap::new();
     while let Some(stream) = accepted.recv().await {
         let id = stream.headers.get("requestid").cloned().unwrap_or_default();
         match waiting.remove(&id) {
             Some(other) => {
                 let is_error = |s: &Stream<S>| s.headers.get("streamtype").is_some_and(|t| t == "error");
-                let (error, data) = if is_error(&stream) { (stream, other) } else { (other, stream) };
+                let (error, data) = if is_error(&stream) {
+                    (stream, other)
+                } else {
+                    (other, stream)
+                };
                 tokio::spawn(one(site.clone(), error, data));
             }
             None if waiting.len() < MAX_PORTS => drop(waiting.insert(id, stream)),
@@ -130,7 +153,11 @@ async fn tunnel(socket: WebSocket, far: tokio::io::DuplexStream) {
     let outward = async {
         let mut buffer = vec![0; PIECE];
         while let Ok(n @ 1..) = read.read(&mut buffer).await {
-            if sink.send(Message::Binary(Bytes::copy_from_slice(&buffer[..n]))).await.is_err() {
+            if sink
+                .send(Message::Binary(Bytes::copy_from_slice(&buffer[..n])))
+                .await
+                .is_err()
+            {
                 break;
             }
         }
@@ -177,7 +204,13 @@ async fn by_channels(socket: WebSocket, site: Site, ports: Vec<u16>) {
     tokio::select! { () = writing => {}, () = reading => {} }
 }
 
-async fn channel_pair(site: Site, port: u16, channel: u8, mut input: mpsc::Receiver<Bytes>, out: mpsc::Sender<Vec<u8>>) {
+async fn channel_pair(
+    site: Site,
+    port: u16,
+    channel: u8,
+    mut input: mpsc::Receiver<Bytes>,
+    out: mpsc::Sender<Vec<u8>>,
+) {
     let target = match connect(&site, port).await {
         Ok(target) => target,
         Err(error) => return drop(out.send([&[channel + 1], error.to_string().as_bytes()].concat()).await),

@@ -49,7 +49,9 @@ impl Ending {
                 "message": format!("command terminated with non-zero exit code: exit status {code}"),
                 "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]},
             }),
-            Self::Failed(message) => json!({"metadata": {}, "status": "Failure", "reason": "InternalError", "message": message, "code": 500, "details": {"causes": [{"message": message}]}}),
+            Self::Failed(message) => {
+                json!({"metadata": {}, "status": "Failure", "reason": "InternalError", "message": message, "code": 500, "details": {"causes": [{"message": message}]}})
+            }
         }
     }
 }

@@ -45,7 +45,10 @@ impl Query {
 
     /// Kubelet's own names and the API server's mean the same.
     pub(super) fn flag(&self, names: &[&str]) -> bool {
-        names.iter().filter_map(|n| self.first(n)).any(|v| matches!(v, "1" | "true"))
+        names
+            .iter()
+            .filter_map(|n| self.first(n))
+            .any(|v| matches!(v, "1" | "true"))
     }
 }
 
@@ -79,16 +82,31 @@ pub(super) async fn handle(axum::extract::State(state): axum::extract::State<Sta
         Some("healthz" | "livez" | "readyz") => "healthz",
         _ => "proxy",
     };
-    let verb = if request.method() == Method::GET || request.method() == Method::HEAD { "get" } else { "create" };
+    let verb = if request.method() == Method::GET || request.method() == Method::HEAD {
+        "get"
+    } else {
+        "create"
+    };
     if !state.access.allows(&state.user, verb, subresource).await {
-        return problem(StatusCode::FORBIDDEN, format!("Forbidden (user={}, verb={verb}, resource=nodes, subresource={subresource})", state.user.name));
+        return problem(
+            StatusCode::FORBIDDEN,
+            format!(
+                "Forbidden (user={}, verb={verb}, resource=nodes, subresource={subresource})",
+                state.user.name
+            ),
+        );
     }
     let query = Query::parse(request.uri().query().unwrap_or_default());
     match parts.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => "ok".into_response(),
-        ["pods" | "runningpods"] => Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods(&state.node)})).into_response(),
+        ["pods" | "runningpods"] => {
+            Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods(&state.node)}))
+                .into_response()
+        }
         ["stats", "summary"] => Json(summary(&state.node)).into_response(),
-        ["containerLogs", ns, pod, container] => logs::answer(&state.node, find(&state.node, ns, pod), container, &query).await,
+        ["containerLogs", ns, pod, container] => {
+            logs::answer(&state.node, find(&state.node, ns, pod), container, &query).await
+        }
         ["exec", ns, pod, rest @ ..] => streams(&state, request, ns, pod, rest, &query, true).await,
         ["attach", ns, pod, rest @ ..] => streams(&state, request, ns, pod, rest, &query, false).await,
         ["portForward", ns, pod, ..] => match running(&state.node, ns, pod) {
@@ -107,29 +125,51 @@ pub(super) fn problem(code: StatusCode, text: String) -> Response {
 pub(super) fn find(node: &Node, namespace: &str, name: &str) -> Option<(Arc<Pod>, View)> {
     node.workers().into_iter().find_map(|handle| {
         let view = handle.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let pod = handle.pod.borrow().clone().or_else(|| view.site.as_ref().map(|s| s.pod.clone()))?;
+        let pod = handle
+            .pod
+            .borrow()
+            .clone()
+            .or_else(|| view.site.as_ref().map(|s| s.pod.clone()))?;
         (key(&pod).0 == namespace && key(&pod).1 == name).then_some((pod, view))
     })
 }
 
 #[allow(clippy::result_large_err)]
 fn running(node: &Node, namespace: &str, name: &str) -> Result<(Site, View), Response> {
-    let Some((_, view)) = find(node, namespace, name) else { return Err(problem(StatusCode::NOT_FOUND, format!("pod \"{name}\" not found"))) };
+    let Some((_, view)) = find(node, namespace, name) else {
+        return Err(problem(StatusCode::NOT_FOUND, format!("pod \"{name}\" not found")));
+    };
     match view.site.clone() {
         Some(site) => Ok((site, view)),
-        None => Err(problem(StatusCode::INTERNAL_SERVER_ERROR, format!("pod \"{name}\" does not run"))),
+        None => Err(problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("pod \"{name}\" does not run"),
+        )),
     }
 }
 
 /// `/exec/{ns}/{pod}[/{uid}]/{container}` and the same for attach.
-async fn streams(state: &State, request: Request, namespace: &str, name: &str, rest: &[&str], query: &Query, is_exec: bool) -> Response {
-    let Some(container) = rest.last() else { return problem(StatusCode::NOT_FOUND, "the path names no container".into()) };
+async fn streams(
+    state: &State,
+    request: Request,
+    namespace: &str,
+    name: &str,
+    rest: &[&str],
+    query: &Query,
+    is_exec: bool,
+) -> Response {
+    let Some(container) = rest.last() else {
+        return problem(StatusCode::NOT_FOUND, "the path names no container".into());
+    };
     let (site, view) = match running(&state.node, namespace, name) {
         Ok(found) => found,
         Err(response) => return response,
     };
     let Some((_, attempt, true)) = view.runs.iter().find(|(n, ..)| n == container) else {
-        return problem(StatusCode::INTERNAL_SERVER_ERROR, format!("container not found (\"{container}\") or not running in pod {name}"));
+        return problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("container not found (\"{container}\") or not running in pod {name}"),
+        );
     };
     let place = site.place(container, *attempt);
     let command = query.all("command").to_vec();
@@ -144,13 +184,24 @@ async fn streams(state: &State, request: Request, namespace: &str, name: &str, r
     };
     let runtime = state.node.runtime.clone();
     let work = move |remote| async move {
-        if is_exec { exec::run(&runtime, &place, &command, session, remote).await } else { attach::run(&place, session, remote).await }
+        if is_exec {
+            exec::run(&runtime, &place, &command, session, remote).await
+        } else {
+            attach::run(&place, session, remote).await
+        }
     };
-    if spdy::requested(request.headers()) { spdy::remote_command(request, session, work).await } else { websocket::remote_command(request, session, work).await }
+    if spdy::requested(request.headers()) {
+        spdy::remote_command(request, session, work).await
+    } else {
+        websocket::remote_command(request, session, work).await
+    }
 }
 
 fn pods(node: &Node) -> Vec<Pod> {
-    node.workers().iter().filter_map(|h| h.pod.borrow().as_deref().cloned()).collect()
+    node.workers()
+        .iter()
+        .filter_map(|h| h.pod.borrow().as_deref().cloned())
+        .collect()
 }
 
 fn summary(node: &Node) -> serde_json::Value {

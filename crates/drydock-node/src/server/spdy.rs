@@ -34,7 +34,10 @@ pub(super) struct Output<S> {
 
 impl<S> Clone for Output<S> {
     fn clone(&self) -> Self {
-        Self { id: self.id, writer: self.writer.clone() }
+        Self {
+            id: self.id,
+            writer: self.writer.clone(),
+        }
     }
 }
 
@@ -52,7 +55,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Writer<S> {
     }
 
     fn sender(&self, id: u32) -> Option<mpsc::Sender<Bytes>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
     }
 
     fn close(&self, id: u32) {
@@ -84,7 +91,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Output<S> {
 /// Serves a connection: streams come out of the receiver until the client is gone.
 pub(super) fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: S) -> mpsc::Receiver<Stream<S>> {
     let (reader, half) = tokio::io::split(io);
-    let writer = Arc::new(Writer { half: AsyncMutex::new((half, Encoder::new())), streams: Mutex::default() });
+    let writer = Arc::new(Writer {
+        half: AsyncMutex::new((half, Encoder::new())),
+        streams: Mutex::default(),
+    });
     let (accepted, streams) = mpsc::channel(DEPTH);
     tokio::spawn(async move {
         let served = read(reader, &writer, &accepted).await;
@@ -94,7 +104,11 @@ pub(super) fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: S) -
     streams
 }
 
-async fn read<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut reader: ReadHalf<S>, writer: &Arc<Writer<S>>, accepted: &mpsc::Sender<Stream<S>>) -> std::io::Result<()> {
+async fn read<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    mut reader: ReadHalf<S>,
+    writer: &Arc<Writer<S>>,
+    accepted: &mpsc::Sender<Stream<S>>,
+) -> std::io::Result<()> {
     let mut decoder = Decoder::new();
     loop {
         match decoder.next(&mut reader).await? {
@@ -113,7 +127,14 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut reader: Re
                     continue;
                 }
                 writer.send(|encoder| encoder.reply(id)).await?;
-                let stream = Stream { headers, input, output: Output { id, writer: writer.clone() } };
+                let stream = Stream {
+                    headers,
+                    input,
+                    output: Output {
+                        id,
+                        writer: writer.clone(),
+                    },
+                };
                 if accepted.send(stream).await.is_err() {
                     return Ok(());
                 }

@@ -21,14 +21,21 @@ pub(super) fn acceptor(config: &NodeConfig) -> Result<TlsAcceptor> {
         roots.add(cert.map_err(failed)?).map_err(failed)?;
     }
     if roots.is_empty() {
-        return Err(Error::Tls("no client authority: give the cluster CA (certificate-authority-data of the kubeconfig)".into()));
+        return Err(Error::Tls(
+            "no client authority: give the cluster CA (certificate-authority-data of the kubeconfig)".into(),
+        ));
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().map_err(failed)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(failed)?;
     let (chain, key) = match &config.serving {
         Some(given) => {
             let chain = CertificateDer::pem_slice_iter(&given.cert_pem).collect::<std::result::Result<_, _>>();
-            (chain.map_err(failed)?, PrivateKeyDer::from_pem_slice(&given.key_pem).map_err(failed)?)
+            (
+                chain.map_err(failed)?,
+                PrivateKeyDer::from_pem_slice(&given.key_pem).map_err(failed)?,
+            )
         }
         None => {
             let names = vec![config.name.clone(), config.node_ip().to_string()];

@@ -30,7 +30,9 @@ where
     let (mut parts, _) = request.into_parts();
     match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => {
-            let upgrade = upgrade.max_message_size(MAX_MESSAGE).protocols(["v5.channel.k8s.io", "v4.channel.k8s.io"]);
+            let upgrade = upgrade
+                .max_message_size(MAX_MESSAGE)
+                .protocols(["v5.channel.k8s.io", "v4.channel.k8s.io"]);
             upgrade.on_upgrade(move |socket| carry(socket, session, work))
         }
         Err(rejection) => rejection.into_response(),
@@ -75,7 +77,12 @@ where
     }
     let status = ending.status().to_string();
     let _ = sink.send(Message::Binary(tagged(ERROR, status.as_bytes()))).await;
-    let _ = sink.send(Message::Close(Some(CloseFrame { code: NORMAL, reason: "".into() }))).await;
+    let _ = sink
+        .send(Message::Close(Some(CloseFrame {
+            code: NORMAL,
+            reason: "".into(),
+        })))
+        .await;
     // Clients report an error if the connection goes before they have answered.
     if stream.is_none() {
         let _ = tokio::time::timeout(GOODBYE, reader_done).await;
@@ -90,7 +97,11 @@ fn tagged(channel: u8, data: &[u8]) -> Bytes {
 }
 
 /// Sorts incoming messages; returns when the client has closed the connection (`None`: broken off).
-async fn receive(mut stream: SplitStream<WebSocket>, mut stdin: Option<mpsc::Sender<Bytes>>, sizes: mpsc::Sender<(u16, u16)>) -> Option<()> {
+async fn receive(
+    mut stream: SplitStream<WebSocket>,
+    mut stdin: Option<mpsc::Sender<Bytes>>,
+    sizes: mpsc::Sender<(u16, u16)>,
+) -> Option<()> {
     while let Some(message) = stream.next().await {
         let data = match message {
             Ok(Message::Binary(data)) => data,
@@ -101,10 +112,10 @@ async fn receive(mut stream: SplitStream<WebSocket>, mut stdin: Option<mpsc::Sen
         };
         match data.first() {
             Some(&STDIN) => {
-                if let Some(to) = &stdin {
-                    if to.send(data.slice(1..)).await.is_err() {
-                        stdin = None;
-                    }
+                if let Some(to) = &stdin
+                    && to.send(data.slice(1..)).await.is_err()
+                {
+                    stdin = None;
                 }
             }
             Some(&RESIZE) => {

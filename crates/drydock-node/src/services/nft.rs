@@ -22,7 +22,10 @@ pub(crate) async fn remove(config: &NodeConfig) -> Result<()> {
 }
 
 async fn nft(rules: &str) -> Result<()> {
-    let failed = |message: String| Error::Command { command: "nft -f -".into(), message };
+    let failed = |message: String| Error::Command {
+        command: "nft -f -".into(),
+        message,
+    };
     let mut child = Command::new("nft")
         .args(["-f", "-"])
         .env("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin")
@@ -33,10 +36,17 @@ async fn nft(rules: &str) -> Result<()> {
         .spawn()
         .map_err(|e| failed(format!("{e}: is nftables installed?")))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(rules.as_bytes()).await.map_err(|e| failed(e.to_string()))?;
+        stdin
+            .write_all(rules.as_bytes())
+            .await
+            .map_err(|e| failed(e.to_string()))?;
     }
     let output = child.wait_with_output().await.map_err(|e| failed(e.to_string()))?;
-    if output.status.success() { Ok(()) } else { Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_string())) }
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_string()))
+    }
 }
 
 /// A front with endpoints is an element of a verdict map that leads to a chain per service port; a front without is
@@ -53,7 +63,10 @@ fn render(config: &NodeConfig, table: &Table) -> String {
             continue;
         }
         let next = chains.len();
-        let chain = &chains.entry((&back.name, *protocol)).or_insert_with(|| (format!("svc-{next}"), back)).0;
+        let chain = &chains
+            .entry((&back.name, *protocol))
+            .or_insert_with(|| (format!("svc-{next}"), back))
+            .0;
         services.push(format!("{element} : goto {chain}"));
         hairpin.extend(back.endpoints.iter().map(|e| format!("{0} . {0}", e.ip())));
     }
@@ -67,8 +80,16 @@ fn render(config: &NodeConfig, table: &Table) -> String {
         }
         out.push_str("  }\n");
     };
-    set(&mut out, "map services {\n    type ipv4_addr . inet_proto . inet_service : verdict", &services);
-    set(&mut out, "set rejected {\n    type ipv4_addr . inet_proto . inet_service", &rejected);
+    set(
+        &mut out,
+        "map services {\n    type ipv4_addr . inet_proto . inet_service : verdict",
+        &services,
+    );
+    set(
+        &mut out,
+        "set rejected {\n    type ipv4_addr . inet_proto . inet_service",
+        &rejected,
+    );
     set(&mut out, "set hairpin {\n    type ipv4_addr . ipv4_addr", &hairpin);
     for ((service, protocol), (chain, back)) in &chains {
         let protocol = protocol.name();
@@ -77,11 +98,18 @@ fn render(config: &NodeConfig, table: &Table) -> String {
             [one] => format!("{}:{}", one.ip(), one.port()),
             many => {
                 let pick = if back.sticky { "jhash ip saddr" } else { "numgen random" };
-                let map: Vec<String> = many.iter().enumerate().map(|(i, e)| format!("{i} : {} . {}", e.ip(), e.port())).collect();
+                let map: Vec<String> = many
+                    .iter()
+                    .enumerate()
+                    .map(|(i, e)| format!("{i} : {} . {}", e.ip(), e.port()))
+                    .collect();
                 format!("{pick} mod {} map {{ {} }}", many.len(), map.join(", "))
             }
         };
-        let _ = writeln!(out, "  chain {chain} {{\n    comment \"{service}\"\n    meta l4proto {protocol} dnat ip to {target}\n  }}");
+        let _ = writeln!(
+            out,
+            "  chain {chain} {{\n    comment \"{service}\"\n    meta l4proto {protocol} dnat ip to {target}\n  }}"
+        );
     }
     // Behind the translation, an address of the service range is one that no service has (any more).
     let (bridge, pods, range) = (config.bridge(), config.pod_cidr, config.service_cidr);
@@ -131,7 +159,12 @@ mod tests {
     use std::sync::Arc;
 
     fn config() -> NodeConfig {
-        NodeConfig::new("n", "/x", "10.244.0.0/24".parse().unwrap(), "10.96.0.0/16".parse().unwrap())
+        NodeConfig::new(
+            "n",
+            "/x",
+            "10.244.0.0/24".parse().unwrap(),
+            "10.96.0.0/16".parse().unwrap(),
+        )
     }
 
     fn service(name: &str, spec: Value) -> Arc<Service> {
@@ -144,14 +177,34 @@ mod tests {
 
     fn example() -> Table {
         let services = [
-            service("web", json!({"type": "LoadBalancer", "clusterIP": "10.96.0.5", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]})),
-            service("one", json!({"clusterIP": "10.96.0.6", "ports": [{"name": "http", "port": 80}]})),
-            service("none", json!({"clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80}]})),
-            service("headless", json!({"clusterIP": "None", "ports": [{"name": "http", "port": 80}]})),
+            service(
+                "web",
+                json!({"type": "LoadBalancer", "clusterIP": "10.96.0.5", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}),
+            ),
+            service(
+                "one",
+                json!({"clusterIP": "10.96.0.6", "ports": [{"name": "http", "port": 80}]}),
+            ),
+            service(
+                "none",
+                json!({"clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80}]}),
+            ),
+            service(
+                "headless",
+                json!({"clusterIP": "None", "ports": [{"name": "http", "port": 80}]}),
+            ),
         ];
         let slices = [
-            slice("web", 8080, json!([{"addresses": ["10.244.0.3"]}, {"addresses": ["10.244.0.4"]}, {"addresses": ["10.244.0.5"], "conditions": {"ready": false}}])),
-            slice("one", 8080, json!([{"addresses": ["10.244.0.6"], "conditions": {"ready": false, "serving": true, "terminating": true}}])),
+            slice(
+                "web",
+                8080,
+                json!([{"addresses": ["10.244.0.3"]}, {"addresses": ["10.244.0.4"]}, {"addresses": ["10.244.0.5"], "conditions": {"ready": false}}]),
+            ),
+            slice(
+                "one",
+                8080,
+                json!([{"addresses": ["10.244.0.6"], "conditions": {"ready": false, "serving": true, "terminating": true}}]),
+            ),
             slice("headless", 8080, json!([{"addresses": ["10.244.0.9"]}])),
         ];
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "d"}, "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 53, "hostPort": 5353, "protocol": "UDP"}]}]}, "status": {"podIP": "10.244.0.8"}})).unwrap();
@@ -161,8 +214,45 @@ mod tests {
     #[test]
     fn rules_are_as_expected() {
         let rules = render(&config(), &example());
-        let inner: String = rules.lines().skip(2).take_while(|l| !l.contains("chain prerouting")).map(|l| format!("{l}\n")).collect();
+        let inner: String = rules
+            .lines()
+            .skip(2)
+            .take_while(|l| !l.contains("chain prerouting"))
+            .map(|l| format!("{l}\n"))
+            .collect();
         insta::assert_snapshot!(inner.replace(&config().nft_table(), "TABLE"), @r#"
+        table ip TABLE {
+          map services {
+            type ipv4_addr . inet_proto . inet_service : verdict
+            elements = { 10.96.0.5 . tcp . 80 : goto svc-0,
+              10.96.0.6 . tcp . 80 : goto svc-1,
+              10.244.0.1 . tcp . 80 : goto svc-0,
+              10.244.0.1 . tcp . 30080 : goto svc-0,
+              10.244.0.1 . udp . 5353 : goto svc-2 }
+          }
+          set rejected {
+            type ipv4_addr . inet_proto . inet_service
+            elements = { 10.96.0.7 . tcp . 80 }
+          }
+          set hairpin {
+            type ipv4_addr . ipv4_addr
+            elements = { 10.244.0.3 . 10.244.0.3,
+              10.244.0.4 . 10.244.0.4,
+              10.244.0.6 . 10.244.0.6,
+              10.244.0.8 . 10.244.0.8 }
+          }
+          chain svc-1 {
+            comment "d/one:80"
+            meta l4proto tcp dnat ip to 10.244.0.6:8080
+          }
+          chain svc-2 {
+            comment "d/p hostPort 5353"
+            meta l4proto udp dnat ip to 10.244.0.8:53
+          }
+          chain svc-0 {
+            comment "d/web:80"
+            meta l4proto tcp dnat ip to numgen random mod 2 map { 0 : 10.244.0.3 . 8080, 1 : 10.244.0.4 . 8080 }
+          }
         "#);
     }
 

@@ -60,7 +60,12 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 impl Table {
     /// `node_ips` are the addresses NodePort and hostPort answer on.
-    pub(crate) fn build(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], pods: &[Arc<Pod>], node_ips: &[Ipv4Addr]) -> Self {
+    pub(crate) fn build(
+        services: &[Arc<Service>],
+        slices: &[Arc<EndpointSlice>],
+        pods: &[Arc<Pod>],
+        node_ips: &[Ipv4Addr],
+    ) -> Self {
         let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
         for slice in slices.iter().filter(|s| s.address_type == "IPv4") {
             let labels = slice.metadata.labels.as_ref();
@@ -74,9 +79,18 @@ impl Table {
         }
         // Oldest first: a front that two services claim stays with the first.
         let mut ordered: Vec<&Arc<Service>> = services.iter().collect();
-        ordered.sort_by_key(|s| (s.metadata.creation_timestamp.clone(), s.metadata.namespace.clone(), s.metadata.name.clone()));
+        ordered.sort_by_key(|s| {
+            (
+                s.metadata.creation_timestamp.clone(),
+                s.metadata.namespace.clone(),
+                s.metadata.name.clone(),
+            )
+        });
         for service in ordered {
-            let key = (service.metadata.namespace.as_deref().unwrap_or_default(), service.metadata.name.as_deref().unwrap_or_default());
+            let key = (
+                service.metadata.namespace.as_deref().unwrap_or_default(),
+                service.metadata.name.as_deref().unwrap_or_default(),
+            );
             table.service(service, by_service.get(&key).map_or(&[], Vec::as_slice), node_ips);
         }
         table
@@ -92,19 +106,37 @@ impl Table {
         addresses.extend(spec.cluster_ip.as_ref().and_then(ip));
         addresses.extend(spec.external_ips.iter().flatten().filter_map(ip));
         if spec.type_.as_deref() == Some("LoadBalancer") {
-            let ingress = service.status.iter().filter_map(|s| s.load_balancer.as_ref()).flat_map(|l| l.ingress.iter().flatten());
+            let ingress = service
+                .status
+                .iter()
+                .filter_map(|s| s.load_balancer.as_ref())
+                .flat_map(|l| l.ingress.iter().flatten());
             addresses.extend(ingress.filter_map(|i| i.ip.as_ref()).filter_map(ip));
         }
         for port in spec.ports.iter().flatten() {
             let protocol = Protocol::parse(port.protocol.as_deref());
             let back = Back {
-                name: format!("{}/{}:{}", service.metadata.namespace.as_deref().unwrap_or_default(), service.metadata.name.as_deref().unwrap_or_default(), port.port),
+                name: format!(
+                    "{}/{}:{}",
+                    service.metadata.namespace.as_deref().unwrap_or_default(),
+                    service.metadata.name.as_deref().unwrap_or_default(),
+                    port.port
+                ),
                 endpoints: endpoints(slices, port),
                 sticky: spec.session_affinity.as_deref() == Some("ClientIP"),
             };
-            let front = |ip: &Ipv4Addr, port: i32| u16::try_from(port).ok().map(|port| Front { ip: *ip, protocol, port });
+            let front = |ip: &Ipv4Addr, port: i32| {
+                u16::try_from(port).ok().map(|port| Front {
+                    ip: *ip,
+                    protocol,
+                    port,
+                })
+            };
             let plain = addresses.iter().filter_map(|ip| front(ip, port.port));
-            let node = port.node_port.into_iter().flat_map(|np| node_ips.iter().filter_map(move |ip| front(ip, np)));
+            let node = port
+                .node_port
+                .into_iter()
+                .flat_map(|np| node_ips.iter().filter_map(move |ip| front(ip, np)));
             for front in plain.chain(node) {
                 self.fronts.entry(front).or_insert_with(|| back.clone());
             }
@@ -112,15 +144,46 @@ impl Table {
     }
 
     fn host_ports(&mut self, pod: &Pod, node_ips: &[Ipv4Addr]) {
-        let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return };
+        let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else {
+            return;
+        };
         let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-        let Some(ip) = status.pod_ip.as_ref().and_then(|ip| ip.parse().ok()).filter(|_| !over && spec.host_network != Some(true)) else { return };
-        for port in spec.containers.iter().chain(spec.init_containers.iter().flatten()).flat_map(|c| c.ports.iter().flatten()) {
-            let (Some(Ok(host)), Ok(inner)) = (port.host_port.map(u16::try_from), u16::try_from(port.container_port)) else { continue };
+        let Some(ip) = status
+            .pod_ip
+            .as_ref()
+            .and_then(|ip| ip.parse().ok())
+            .filter(|_| !over && spec.host_network != Some(true))
+        else {
+            return;
+        };
+        for port in spec
+            .containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+            .flat_map(|c| c.ports.iter().flatten())
+        {
+            let (Some(Ok(host)), Ok(inner)) = (port.host_port.map(u16::try_from), u16::try_from(port.container_port))
+            else {
+                continue;
+            };
             for node in node_ips {
-                let name = format!("{}/{} hostPort", pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default());
-                let back = Back { name, endpoints: BTreeSet::from([SocketAddrV4::new(ip, inner)]), sticky: false };
-                self.fronts.entry(Front { ip: *node, protocol: Protocol::parse(port.protocol.as_deref()), port: host }).or_insert(back);
+                let name = format!(
+                    "{}/{} hostPort {host}",
+                    pod.metadata.namespace.as_deref().unwrap_or_default(),
+                    pod.metadata.name.as_deref().unwrap_or_default()
+                );
+                let back = Back {
+                    name,
+                    endpoints: BTreeSet::from([SocketAddrV4::new(ip, inner)]),
+                    sticky: false,
+                };
+                self.fronts
+                    .entry(Front {
+                        ip: *node,
+                        protocol: Protocol::parse(port.protocol.as_deref()),
+                        port: host,
+                    })
+                    .or_insert(back);
             }
         }
     }
@@ -131,12 +194,26 @@ fn endpoints(slices: &[&EndpointSlice], port: &ServicePort) -> BTreeSet<SocketAd
     let (mut ready, mut serving) = (BTreeSet::new(), BTreeSet::new());
     for slice in slices {
         let matches = |p: &&k8s_openapi::api::discovery::v1::EndpointPort| {
-            p.name.as_deref().unwrap_or_default() == port.name.as_deref().unwrap_or_default() && Protocol::parse(p.protocol.as_deref()) == Protocol::parse(port.protocol.as_deref())
+            p.name.as_deref().unwrap_or_default() == port.name.as_deref().unwrap_or_default()
+                && Protocol::parse(p.protocol.as_deref()) == Protocol::parse(port.protocol.as_deref())
         };
-        let Some(number) = slice.ports.iter().flatten().find(matches).and_then(|p| p.port).and_then(|p| u16::try_from(p).ok()) else { continue };
+        let Some(number) = slice
+            .ports
+            .iter()
+            .flatten()
+            .find(matches)
+            .and_then(|p| p.port)
+            .and_then(|p| u16::try_from(p).ok())
+        else {
+            continue;
+        };
         for endpoint in &slice.endpoints {
             let conditions = endpoint.conditions.clone().unwrap_or_default();
-            let addresses = endpoint.addresses.iter().filter_map(|a| a.parse().ok()).map(|ip| SocketAddrV4::new(ip, number));
+            let addresses = endpoint
+                .addresses
+                .iter()
+                .filter_map(|a| a.parse().ok())
+                .map(|ip| SocketAddrV4::new(ip, number));
             if conditions.ready.unwrap_or(true) {
                 ready.extend(addresses);
             } else if conditions.serving.unwrap_or(false) && conditions.terminating.unwrap_or(false) {

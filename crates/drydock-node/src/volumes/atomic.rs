@@ -20,12 +20,24 @@ pub(super) fn write(dir: &Path, files: &Files, group: Option<u32>) -> Result<()>
     make_dir(&fresh, group)?;
     for (path, file) in files {
         let target = fresh.join(path);
-        for parent in Path::new(path).ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect::<Vec<_>>().iter().rev() {
+        for parent in Path::new(path)
+            .ancestors()
+            .skip(1)
+            .filter(|p| !p.as_os_str().is_empty())
+            .collect::<Vec<_>>()
+            .iter()
+            .rev()
+        {
             make_dir(&fresh.join(parent), group)?;
         }
         std::fs::write(&target, &file.data).map_err(Error::io("write", &target))?;
-        let mode = if group.is_some() { file.mode | (file.mode >> 3 & 0o040) | 0o040 } else { file.mode };
-        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode)).map_err(Error::io("change mode of", &target))?;
+        let mode = if group.is_some() {
+            file.mode | (file.mode >> 3 & 0o040) | 0o040
+        } else {
+            file.mode
+        };
+        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode))
+            .map_err(Error::io("change mode of", &target))?;
         chown(&target, None, group).map_err(Error::io("change group of", &target))?;
     }
     let (link, data) = (dir.join("..data_tmp"), dir.join(DATA));
@@ -53,7 +65,11 @@ pub(super) fn write(dir: &Path, files: &Files, group: Option<u32>) -> Result<()>
 }
 
 fn make_dir(path: &Path, group: Option<u32>) -> Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(Error::io("create", path))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(Error::io("create", path))?;
     chown(path, None, group).map_err(Error::io("change group of", path))
 }
 
@@ -63,12 +79,16 @@ fn shows(dir: &Path, files: &Files) -> bool {
     if !data.exists() || count(&data) != files.len() {
         return false;
     }
-    files.iter().all(|(path, file)| std::fs::read(data.join(path)).is_ok_and(|d| d == file.data))
+    files
+        .iter()
+        .all(|(path, file)| std::fs::read(data.join(path)).is_ok_and(|d| d == file.data))
 }
 
 fn count(dir: &Path) -> usize {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|e| if e.path().is_dir() { count(&e.path()) } else { 1 }).sum()
+    entries
+        .map(|e| if e.path().is_dir() { count(&e.path()) } else { 1 })
+        .sum()
 }
 
 #[cfg(test)]
@@ -78,13 +98,30 @@ mod tests {
     use crate::volumes::File;
 
     fn files(list: &[(&str, &str)]) -> Files {
-        list.iter().map(|(p, d)| ((*p).to_string(), File { data: d.as_bytes().to_vec(), mode: 0o644 })).collect()
+        list.iter()
+            .map(|(p, d)| {
+                (
+                    (*p).to_string(),
+                    File {
+                        data: d.as_bytes().to_vec(),
+                        mode: 0o644,
+                    },
+                )
+            })
+            .collect()
     }
 
     fn seen(dir: &Path) -> Vec<String> {
-        let mut names: Vec<String> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).filter(|n| !n.starts_with("..")).collect();
+        let mut names: Vec<String> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .filter(|n| !n.starts_with(".."))
+            .collect();
         names.sort();
-        names.iter().map(|n| format!("{n}={}", std::fs::read_to_string(dir.join(n)).unwrap_or("dir".into()))).collect()
+        names
+            .iter()
+            .map(|n| format!("{n}={}", std::fs::read_to_string(dir.join(n)).unwrap_or("dir".into())))
+            .collect()
     }
 
     #[test]
@@ -97,6 +134,12 @@ mod tests {
         assert_eq!(std::fs::read_link(dir.path().join(DATA)).unwrap(), before);
         write(dir.path(), &files(&[("a", "9")]), None).unwrap();
         assert_eq!(seen(dir.path()), ["a=9"]);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("..20")).count(), 1);
+        assert_eq!(
+            std::fs::read_dir(dir.path())
+                .unwrap()
+                .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("..20"))
+                .count(),
+            1
+        );
     }
 }

@@ -23,7 +23,10 @@ pub struct FakeApi {
 
 impl FakeApi {
     pub fn new() -> Self {
-        Self { store: Arc::default(), changes: broadcast::channel(4096).0 }
+        Self {
+            store: Arc::default(),
+            changes: broadcast::channel(4096).0,
+        }
     }
 
     pub fn client(&self) -> kube::Client {
@@ -36,7 +39,12 @@ impl FakeApi {
     }
 
     pub fn get(&self, resource: &str, name: &str) -> Option<Value> {
-        self.store.lock().unwrap().0.get(&(resource.into(), name.into())).cloned()
+        self.store
+            .lock()
+            .unwrap()
+            .0
+            .get(&(resource.into(), name.into()))
+            .cloned()
     }
 
     pub fn create(&self, resource: &str, object: Value) -> Value {
@@ -45,7 +53,12 @@ impl FakeApi {
 
     pub fn events(&self) -> Vec<String> {
         let store = self.store.lock().unwrap();
-        store.0.iter().filter(|(k, _)| k.0 == "events").map(|(_, e)| format!("{} {} {}", e["involvedObject"]["name"], e["reason"], e["message"])).collect()
+        store
+            .0
+            .iter()
+            .filter(|(k, _)| k.0 == "events")
+            .map(|(_, e)| format!("{} {} {}", e["involvedObject"]["name"], e["reason"], e["message"]))
+            .collect()
     }
 
     /// Merges into an object; `null` removes.
@@ -57,13 +70,19 @@ impl FakeApi {
 
     /// What the API server does on `kubectl delete pod`.
     pub fn delete_pod(&self, name: &str, grace: i64) {
-        self.patch("pods", name, &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace}}));
+        self.patch(
+            "pods",
+            name,
+            &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace}}),
+        );
     }
 
     /// Removes at once.
     pub fn remove(&self, resource: &str, name: &str) -> Option<Value> {
         let object = self.store.lock().unwrap().0.remove(&(resource.into(), name.into()))?;
-        let _ = self.changes.send((resource.into(), json!({"type": "DELETED", "object": object})));
+        let _ = self
+            .changes
+            .send((resource.into(), json!({"type": "DELETED", "object": object})));
         Some(object)
     }
 
@@ -76,13 +95,19 @@ impl FakeApi {
             object["metadata"]["uid"] = json!(format!("uid-{name}-{}", store.1));
         }
         store.0.insert((resource.into(), name), object.clone());
-        let _ = self.changes.send((resource.into(), json!({"type": kind, "object": object})));
+        let _ = self
+            .changes
+            .send((resource.into(), json!({"type": kind, "object": object})));
         object
     }
 
-    async fn answer(&self, request: Request<Body>) -> Response<http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>> {
+    async fn answer(
+        &self,
+        request: Request<Body>,
+    ) -> Response<http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>> {
         let (parts, body) = request.into_parts();
-        let body: Value = serde_json::from_slice(&body.collect().await.map(|b| b.to_bytes()).unwrap_or_default()).unwrap_or_default();
+        let body: Value =
+            serde_json::from_slice(&body.collect().await.map(|b| b.to_bytes()).unwrap_or_default()).unwrap_or_default();
         let mut path: Vec<&str> = parts.uri.path().split('/').filter(|p| !p.is_empty()).collect();
         path.drain(..if path[0] == "api" { 2 } else { 3 });
         if path[0] == "namespaces" && path.len() > 2 {
@@ -95,9 +120,30 @@ impl FakeApi {
             let receiver = self.changes.subscribe();
             let resource = resource.to_string();
             // What changed between the list and this watch.
-            let since: u64 = query.split("resourceVersion=").nth(1).and_then(|v| v.split('&').next()?.parse().ok()).unwrap_or(0);
-            let newer = |o: &&Value| o["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse::<u64>().ok()).is_some_and(|v| v > since);
-            let missed: Vec<_> = store.0.iter().filter(|(k, _)| k.0 == resource).map(|(_, o)| o).filter(newer).map(|o| Ok(Frame::data(Bytes::from(format!("{}\n", json!({"type": "MODIFIED", "object": o})))))).collect();
+            let since: u64 = query
+                .split("resourceVersion=")
+                .nth(1)
+                .and_then(|v| v.split('&').next()?.parse().ok())
+                .unwrap_or(0);
+            let newer = |o: &&Value| {
+                o["metadata"]["resourceVersion"]
+                    .as_str()
+                    .and_then(|v| v.parse::<u64>().ok())
+                    .is_some_and(|v| v > since)
+            };
+            let missed: Vec<_> = store
+                .0
+                .iter()
+                .filter(|(k, _)| k.0 == resource)
+                .map(|(_, o)| o)
+                .filter(newer)
+                .map(|o| {
+                    Ok(Frame::data(Bytes::from(format!(
+                        "{}\n",
+                        json!({"type": "MODIFIED", "object": o})
+                    ))))
+                })
+                .collect();
             drop(store);
             let lines = stream::unfold((receiver, resource), |(mut receiver, resource)| async move {
                 loop {
@@ -112,11 +158,20 @@ impl FakeApi {
         let answer = match (&parts.method, name, sub) {
             (&Method::GET, None, _) => {
                 let store = self.store.lock().unwrap();
-                let items: Vec<&Value> = store.0.iter().filter(|(k, _)| k.0 == resource).map(|(_, v)| v).collect();
-                Some(json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": store.1.to_string()}, "items": items}))
+                let items: Vec<&Value> = store
+                    .0
+                    .iter()
+                    .filter(|(k, _)| k.0 == resource)
+                    .map(|(_, v)| v)
+                    .collect();
+                Some(
+                    json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": store.1.to_string()}, "items": items}),
+                )
             }
             (&Method::GET, Some(name), _) => self.get(resource, name),
-            (&Method::POST, _, Some("token")) => Some(json!({"metadata": {}, "spec": {"audiences": []}, "status": {"token": "a-token", "expirationTimestamp": "2099-01-01T00:00:00Z"}})),
+            (&Method::POST, _, Some("token")) => Some(
+                json!({"metadata": {}, "spec": {"audiences": []}, "status": {"token": "a-token", "expirationTimestamp": "2099-01-01T00:00:00Z"}}),
+            ),
             (&Method::POST, _, _) => Some(self.create(resource, body)),
             (&Method::PATCH, Some(name), _) => self.patch(resource, name, &body),
             (&Method::DELETE, Some(name), _) => self.remove(resource, name),
@@ -124,7 +179,10 @@ impl FakeApi {
         };
         let (code, value) = match answer {
             Some(value) => (StatusCode::OK, value),
-            None => (StatusCode::NOT_FOUND, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 404, "reason": "NotFound", "message": "not found"})),
+            None => (
+                StatusCode::NOT_FOUND,
+                json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 404, "reason": "NotFound", "message": "not found"}),
+            ),
         };
         let mut response = Response::new(http_body_util::Full::new(Bytes::from(value.to_string())).boxed_unsync());
         *response.status_mut() = code;

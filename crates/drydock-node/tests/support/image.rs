@@ -5,12 +5,20 @@ use std::path::{Path, PathBuf};
 
 /// A busybox that needs no libraries.
 pub fn busybox() -> Option<PathBuf> {
-    ["/usr/bin/busybox", "/bin/busybox"].into_iter().map(PathBuf::from).find(|p| p.is_file() && !String::from_utf8_lossy(&std::fs::read(p).unwrap_or_default()).contains("/lib64/ld-linux"))
+    ["/usr/bin/busybox", "/bin/busybox"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|p| {
+            p.is_file() && !String::from_utf8_lossy(&std::fs::read(p).unwrap_or_default()).contains("/lib64/ld-linux")
+        })
 }
 
 /// A certificate that stands in for the cluster's authority.
 pub fn certificate() -> String {
-    rcgen::generate_simple_self_signed(vec!["ca".into()]).unwrap().cert.pem()
+    rcgen::generate_simple_self_signed(vec!["ca".into()])
+        .unwrap()
+        .cert
+        .pem()
 }
 
 /// Writes the layout with the name `docker.io/library/busybox:latest`.
@@ -30,13 +38,22 @@ pub fn write(dir: &Path) {
     header.set_mode(0o755);
     header.set_cksum();
     tar.append_data(&mut header, "bin/busybox", data.as_slice()).unwrap();
-    for name in ["sh", "sleep", "cat", "nc", "id", "ls", "env", "hostname", "grep", "printf", "mkdir", "echo", "httpd", "touch", "true", "false", "kill"] {
+    for name in [
+        "sh", "sleep", "cat", "nc", "id", "ls", "env", "hostname", "grep", "printf", "mkdir", "echo", "httpd", "touch",
+        "true", "false", "kill",
+    ] {
         link.set_entry_type(tar::EntryType::Symlink);
         link.set_size(0);
         link.set_mode(0o777);
         tar.append_link(&mut link, format!("bin/{name}"), "busybox").unwrap();
     }
-    for (name, text) in [("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n"), ("etc/group", "root:x:0:\napp:x:1000:\n")] {
+    for (name, text) in [
+        (
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n",
+        ),
+        ("etc/group", "root:x:0:\napp:x:1000:\n"),
+    ] {
         file.set_size(text.len() as u64);
         file.set_mode(0o644);
         tar.append_data(&mut file, name, text.as_bytes()).unwrap();
@@ -45,13 +62,29 @@ pub fn write(dir: &Path) {
     let blobs = dir.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).unwrap();
     let put = |data: &[u8]| {
-        let digest: String = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        let digest: String = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data)
+            .as_ref()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         std::fs::write(blobs.join(&digest), data).unwrap();
         format!("sha256:{digest}")
     };
     let layer = put(&layer);
-    let config = put(json!({"config": {"Cmd": ["sh"], "Env": ["FROM_IMAGE=1"]}, "rootfs": {"type": "layers", "diff_ids": [layer]}}).to_string().as_bytes());
-    let manifest = put(json!({"schemaVersion": 2, "config": {"digest": config}, "layers": [{"digest": layer}]}).to_string().as_bytes());
+    let config = put(
+        json!({"config": {"Cmd": ["sh"], "Env": ["FROM_IMAGE=1"]}, "rootfs": {"type": "layers", "diff_ids": [layer]}})
+            .to_string()
+            .as_bytes(),
+    );
+    let manifest = put(
+        json!({"schemaVersion": 2, "config": {"digest": config}, "layers": [{"digest": layer}]})
+            .to_string()
+            .as_bytes(),
+    );
     let annotations = json!({"org.opencontainers.image.ref.name": "docker.io/library/busybox:latest"});
-    std::fs::write(dir.join("index.json"), json!({"manifests": [{"digest": manifest, "annotations": annotations}]}).to_string()).unwrap();
+    std::fs::write(
+        dir.join("index.json"),
+        json!({"manifests": [{"digest": manifest, "annotations": annotations}]}).to_string(),
+    )
+    .unwrap();
 }

@@ -24,7 +24,11 @@ pub struct Lab {
 /// `None`, with a line that says why, where pods cannot be run.
 pub fn able() -> bool {
     let root = nix::unistd::geteuid().is_root();
-    let tools = ["runc", "nft"].iter().all(|t| ["/usr/sbin", "/usr/bin", "/sbin"].iter().any(|d| Path::new(d).join(t).exists()));
+    let tools = ["runc", "nft"].iter().all(|t| {
+        ["/usr/sbin", "/usr/bin", "/sbin"]
+            .iter()
+            .any(|d| Path::new(d).join(t).exists())
+    });
     let able = root && tools && image::busybox().is_some();
     if !able {
         println!("skipped: needs root, runc, nft and a static busybox");
@@ -38,13 +42,27 @@ impl Lab {
         static NEXT: AtomicU8 = AtomicU8::new(0);
         // Tests run at the same time, and other programs use the common ranges.
         let n = NEXT.fetch_add(1, Ordering::Relaxed) + (std::process::id() % 50) as u8 * 4;
-        let mut config = NodeConfig::new("node", dir.path(), format!("10.231.{n}.0/24").parse().unwrap(), format!("10.232.{n}.0/24").parse().unwrap());
+        let mut config = NodeConfig::new(
+            "node",
+            dir.path(),
+            format!("10.231.{n}.0/24").parse().unwrap(),
+            format!("10.232.{n}.0/24").parse().unwrap(),
+        );
         config.shim_command = Some(vec![env!("CARGO_BIN_EXE_drydock-shim").into()]);
         config.client_ca_pem = image::certificate().into_bytes();
         let layout = dir.path().join("layout");
         image::write(&layout);
-        ImageStore::open(&config.image_dir()).unwrap().load(&layout, None).unwrap();
-        let mut lab = Self { api: FakeApi::new(), config, node: None, stop: None, _dir: dir };
+        ImageStore::open(&config.image_dir())
+            .unwrap()
+            .load(&layout, None)
+            .unwrap();
+        let mut lab = Self {
+            api: FakeApi::new(),
+            config,
+            node: None,
+            stop: None,
+            _dir: dir,
+        };
         lab.node_up();
         lab
     }
@@ -55,7 +73,11 @@ impl Lab {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         self.stop = Some(stop);
         self.node = Some(std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 tokio::select! {
                     ended = drydock_node::run(api.client(), config) => panic!("{ended:?}"),
@@ -77,7 +99,10 @@ impl Lab {
         if self.node.is_some() {
             self.node_killed();
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(drydock_node::teardown(&self.config)).unwrap();
     }
 
@@ -85,7 +110,10 @@ impl Lab {
     pub fn end(mut self) {
         self.teardown();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(&*self.config.data_dir.to_string_lossy()), "mounts are left");
+        assert!(
+            !mounts.contains(&*self.config.data_dir.to_string_lossy()),
+            "mounts are left"
+        );
     }
 
     /// Creates a pod of busybox from the interesting part of its spec.
@@ -107,21 +135,44 @@ impl Lab {
         let begun = Instant::now();
         loop {
             let object = self.api.get("pods", pod);
-            let got = object.as_ref().and_then(|o| o.pointer(path)).cloned().unwrap_or(Value::Null);
+            let got = object
+                .as_ref()
+                .and_then(|o| o.pointer(path))
+                .cloned()
+                .unwrap_or(Value::Null);
             if got == want {
                 return object.unwrap_or_default();
             }
-            assert!(begun.elapsed() < Duration::from_secs(30), "pod {pod}: {path} is {got}, not {want}: {:#}\nevents: {:#?}\nlog: {}", object.unwrap_or_default(), self.api.events(), self.log(pod, "c", 0));
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "pod {pod}: {path} is {got}, not {want}: {:#}\nevents: {:#?}\nlog: {}",
+                object.unwrap_or_default(),
+                self.api.events(),
+                self.log(pod, "c", 0)
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     /// Everything a container has written, without times.
     pub fn log(&self, pod: &str, container: &str, attempt: u32) -> String {
-        let uid = self.api.get("pods", pod).and_then(|p| p["metadata"]["uid"].as_str().map(str::to_string)).unwrap_or_default();
-        let path = self.config.data_dir.join("node/pods").join(uid).join("logs").join(container).join(format!("{attempt}.log"));
+        let uid = self
+            .api
+            .get("pods", pod)
+            .and_then(|p| p["metadata"]["uid"].as_str().map(str::to_string))
+            .unwrap_or_default();
+        let path = self
+            .config
+            .data_dir
+            .join("node/pods")
+            .join(uid)
+            .join("logs")
+            .join(container)
+            .join(format!("{attempt}.log"));
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        text.lines().map(|l| l.splitn(4, ' ').nth(3).unwrap_or_default().to_string() + "\n").collect()
+        text.lines()
+            .map(|l| l.splitn(4, ' ').nth(3).unwrap_or_default().to_string() + "\n")
+            .collect()
     }
 
     /// Waits until the log contains `want`.
@@ -132,7 +183,10 @@ impl Lab {
             if log.contains(want) {
                 return log;
             }
-            assert!(begun.elapsed() < Duration::from_secs(30), "log of {pod}/{container} has no {want:?}: {log:?}");
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "log of {pod}/{container} has no {want:?}: {log:?}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -10,7 +10,11 @@ const EXCLUDED: [&str; 1] = ["envoy/type/ai/v3/api_protocol.proto"];
 
 /// Folders (or files) whose content is wanted, one a line.
 pub fn roots() -> Vec<&'static str> {
-    include_str!("roots.txt").lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect()
+    include_str!("roots.txt")
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        .collect()
 }
 
 /// The files below `roots` with everything they import, each after its imports.
@@ -48,9 +52,25 @@ mod tests {
 
     #[test]
     fn imports_come_first_and_strangers_not_at_all() {
-        let file = |name: &str, needs: &[&str]| (name.to_string(), FileDescriptorProto { name: Some(name.into()), dependency: needs.iter().map(|n| (*n).to_string()).collect(), ..Default::default() });
-        let files = Files::from([file("a/one.proto", &["z/base.proto"]), file("z/base.proto", &["google/absent.proto"]), file("b/other.proto", &[])]);
+        let file = |name: &str, needs: &[&str]| {
+            (
+                name.to_string(),
+                FileDescriptorProto {
+                    name: Some(name.into()),
+                    dependency: needs.iter().map(|n| (*n).to_string()).collect(),
+                    ..Default::default()
+                },
+            )
+        };
+        let files = Files::from([
+            file("a/one.proto", &["z/base.proto"]),
+            file("z/base.proto", &["google/absent.proto"]),
+            file("b/other.proto", &[]),
+        ]);
         let set = of_roots(&files, &["a/"]);
-        assert_eq!(set.file.iter().map(FileDescriptorProto::name).collect::<Vec<_>>(), ["z/base.proto", "a/one.proto"]);
+        assert_eq!(
+            set.file.iter().map(FileDescriptorProto::name).collect::<Vec<_>>(),
+            ["z/base.proto", "a/one.proto"]
+        );
     }
 }

@@ -9,7 +9,18 @@ use prost_types::FileDescriptorProto;
 use std::collections::BTreeMap;
 
 /// First folders of the files that are looked for.
-const ROOTS: [&str; 10] = ["envoy/", "xds/", "udpa/", "validate/", "google/", "opentelemetry/", "cel/", "contrib/", "io/", "grpc/"];
+const ROOTS: [&str; 10] = [
+    "envoy/",
+    "xds/",
+    "udpa/",
+    "validate/",
+    "google/",
+    "opentelemetry/",
+    "cel/",
+    "contrib/",
+    "io/",
+    "grpc/",
+];
 /// Fields of `FileDescriptorProto` by wire type.
 const LENGTH_DELIMITED: [u64; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12];
 const VARINT: [u64; 3] = [10, 11, 14];
@@ -50,7 +61,9 @@ fn end(data: &[u8], start: usize) -> usize {
         let next = match wire {
             // A second name is the next descriptor.
             2 if field == 1 && at != start => None,
-            2 if LENGTH_DELIMITED.contains(&field) => varint(data, body).filter(|(n, _)| *n <= MAX_FIELD).map(|(n, from)| from + n as usize),
+            2 if LENGTH_DELIMITED.contains(&field) => varint(data, body)
+                .filter(|(n, _)| *n <= MAX_FIELD)
+                .map(|(n, from)| from + n as usize),
             0 if VARINT.contains(&field) => varint(data, body).map(|(_, next)| next),
             _ => None,
         };
@@ -80,8 +93,17 @@ mod tests {
 
     #[test]
     fn finds_descriptors_between_other_bytes() {
-        let file = |name: &str| FileDescriptorProto { name: Some(name.into()), package: Some("envoy.x".into()), dependency: vec!["a.proto".into()], syntax: Some("proto3".into()), ..Default::default() };
-        let (one, two) = (file("envoy/x/one.proto").encode_to_vec(), file("xds/two.proto").encode_to_vec());
+        let file = |name: &str| FileDescriptorProto {
+            name: Some(name.into()),
+            package: Some("envoy.x".into()),
+            dependency: vec!["a.proto".into()],
+            syntax: Some("proto3".into()),
+            ..Default::default()
+        };
+        let (one, two) = (
+            file("envoy/x/one.proto").encode_to_vec(),
+            file("xds/two.proto").encode_to_vec(),
+        );
         let binary = [&b"\x7fELF \x0a\x10nothing"[..], &one, &two, &[0; 40]].concat();
         let found = descriptors(&binary);
         assert_eq!(found.keys().collect::<Vec<_>>(), ["envoy/x/one.proto", "xds/two.proto"]);

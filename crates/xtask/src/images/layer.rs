@@ -47,7 +47,11 @@ pub fn write(items: &[Item], out: impl Write) -> Result<()> {
         let append = match &entry {
             Entry::File { from, mode } => {
                 let file = std::fs::File::open(from).with_context(|| format!("open {}", from.display()))?;
-                header.set_size(file.metadata().with_context(|| format!("read {}", from.display()))?.len());
+                header.set_size(
+                    file.metadata()
+                        .with_context(|| format!("read {}", from.display()))?
+                        .len(),
+                );
                 header.set_mode(*mode);
                 builder.append_data(&mut header, &path, std::io::BufReader::with_capacity(1 << 20, file))
             }
@@ -80,17 +84,41 @@ fn entries(items: &[Item]) -> Result<BTreeMap<String, Entry>> {
     for item in items {
         match item {
             Item::Program { path, from } => {
-                out.insert(path.clone(), Entry::File { from: real(from)?, mode: 0o755 });
+                out.insert(
+                    path.clone(),
+                    Entry::File {
+                        from: real(from)?,
+                        mode: 0o755,
+                    },
+                );
                 add_libraries(&mut out, from)?;
             }
-            Item::File { path, from } => drop(out.insert(path.clone(), Entry::File { from: real(from)?, mode: 0o644 })),
+            Item::File { path, from } => drop(out.insert(
+                path.clone(),
+                Entry::File {
+                    from: real(from)?,
+                    mode: 0o644,
+                },
+            )),
             Item::Text { path, text } => drop(out.insert(path.clone(), Entry::Text(text.clone()))),
             Item::Link { path, target } => drop(out.insert(path.clone(), Entry::Link(target.clone()))),
-            Item::Folder { path, mode, owner } => drop(out.insert(path.clone(), Entry::Folder { mode: *mode, owner: *owner })),
+            Item::Folder { path, mode, owner } => drop(out.insert(
+                path.clone(),
+                Entry::Folder {
+                    mode: *mode,
+                    owner: *owner,
+                },
+            )),
             Item::Library(name) => {
                 let path = libraries::beside_c_library()?.join(name);
                 if path.exists() {
-                    out.insert(inside(&path), Entry::File { from: real(&path)?, mode: 0o755 });
+                    out.insert(
+                        inside(&path),
+                        Entry::File {
+                            from: real(&path)?,
+                            mode: 0o755,
+                        },
+                    );
                 }
             }
             Item::Extensions => add_extensions(&mut out)?,
@@ -111,25 +139,46 @@ fn inside(path: &Path) -> String {
 }
 
 fn real(path: &Path) -> Result<PathBuf> {
-    path.canonicalize().with_context(|| format!("{} is missing", path.display()))
+    path.canonicalize()
+        .with_context(|| format!("{} is missing", path.display()))
 }
 
 fn add_libraries(out: &mut BTreeMap<String, Entry>, program: &Path) -> Result<()> {
     for (path, from) in libraries::of(program)? {
-        out.insert(path, Entry::File { from: real(&from)?, mode: 0o755 });
+        out.insert(
+            path,
+            Entry::File {
+                from: real(&from)?,
+                mode: 0o755,
+            },
+        );
     }
     Ok(())
 }
 
 fn add_extensions(out: &mut BTreeMap<String, Entry>) -> Result<()> {
-    let found = ["/usr/lib/x86_64-linux-gnu/xtables", "/usr/lib/aarch64-linux-gnu/xtables", "/usr/lib/xtables", "/usr/lib64/xtables"].into_iter().map(Path::new).find(|p| p.is_dir());
+    let found = [
+        "/usr/lib/x86_64-linux-gnu/xtables",
+        "/usr/lib/aarch64-linux-gnu/xtables",
+        "/usr/lib/xtables",
+        "/usr/lib64/xtables",
+    ]
+    .into_iter()
+    .map(Path::new)
+    .find(|p| p.is_dir());
     let folder = found.context("no extensions of iptables on this machine: install iptables")?;
     for entry in std::fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
         match std::fs::read_link(&path) {
             Ok(target) => drop(out.insert(inside(&path), Entry::Link(target.to_string_lossy().into_owned()))),
             Err(_) => {
-                out.insert(inside(&path), Entry::File { from: path.clone(), mode: 0o644 });
+                out.insert(
+                    inside(&path),
+                    Entry::File {
+                        from: path.clone(),
+                        mode: 0o644,
+                    },
+                );
                 add_libraries(out, &path)?;
             }
         }
@@ -150,12 +199,34 @@ mod tests {
 
     #[test]
     fn the_same_items_give_the_same_bytes_in_any_order() {
-        let text = |p: &str| Item::Text { path: p.into(), text: "x".into() };
-        let folder = Item::Folder { path: "a".into(), mode: 0o700, owner: 7 };
-        let (one, two) = (tar_of(&[text("a/b/c"), folder.clone(), text("d")]), tar_of(&[text("d"), folder, text("a/b/c")]));
+        let text = |p: &str| Item::Text {
+            path: p.into(),
+            text: "x".into(),
+        };
+        let folder = Item::Folder {
+            path: "a".into(),
+            mode: 0o700,
+            owner: 7,
+        };
+        let (one, two) = (
+            tar_of(&[text("a/b/c"), folder.clone(), text("d")]),
+            tar_of(&[text("d"), folder, text("a/b/c")]),
+        );
         assert_eq!(one, two);
         let mut archive = tar::Archive::new(one.as_slice());
-        let names: Vec<String> = archive.entries().unwrap().map(|e| { let e = e.unwrap(); format!("{} {:o} {}", e.path().unwrap().display(), e.header().mode().unwrap(), e.header().uid().unwrap()) }).collect();
+        let names: Vec<String> = archive
+            .entries()
+            .unwrap()
+            .map(|e| {
+                let e = e.unwrap();
+                format!(
+                    "{} {:o} {}",
+                    e.path().unwrap().display(),
+                    e.header().mode().unwrap(),
+                    e.header().uid().unwrap()
+                )
+            })
+            .collect();
         assert_eq!(names, ["a 700 7", "a/b 755 0", "a/b/c 644 0", "d 644 0"]);
     }
 }

@@ -34,7 +34,11 @@ pub fn write(target: &Path, recipe: &Recipe) -> Result<u64> {
     let _ = std::fs::remove_dir_all(&partial);
     let blobs = partial.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).with_context(|| format!("create {}", blobs.display()))?;
-    let mut layout = Layout { blobs, total: 0, layers: BTreeMap::new() };
+    let mut layout = Layout {
+        blobs,
+        total: 0,
+        layers: BTreeMap::new(),
+    };
     let mut manifests = Vec::new();
     for image in &recipe.images {
         let manifest = layout.image(image)?;
@@ -46,9 +50,14 @@ pub fn write(target: &Path, recipe: &Recipe) -> Result<u64> {
             }));
         }
     }
-    let put = |name: &str, value: Value| std::fs::write(partial.join(name), value.to_string()).with_context(|| format!("write {name}"));
+    let put = |name: &str, value: Value| {
+        std::fs::write(partial.join(name), value.to_string()).with_context(|| format!("write {name}"))
+    };
     put("oci-layout", json!({"imageLayoutVersion": "1.0.0"}))?;
-    put("index.json", json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests}))?;
+    put(
+        "index.json",
+        json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests}),
+    )?;
     let _ = std::fs::remove_dir_all(target);
     std::fs::rename(&partial, target).with_context(|| format!("rename to {}", target.display()))?;
     Ok(layout.total)
@@ -64,7 +73,11 @@ fn architecture() -> &'static str {
 
 impl Layout {
     fn image(&mut self, image: &Image) -> Result<Blob> {
-        let layers = image.layers.iter().map(|items| self.layer(items)).collect::<Result<Vec<_>>>()?;
+        let layers = image
+            .layers
+            .iter()
+            .map(|items| self.layer(items))
+            .collect::<Result<Vec<_>>>()?;
         let mut process = json!({"Env": env(image), "Entrypoint": image.entrypoint, "WorkingDir": "/"});
         if !image.cmd.is_empty() {
             process["Cmd"] = json!(image.cmd);
@@ -75,7 +88,10 @@ impl Layout {
         let diff_ids: Vec<&str> = layers.iter().map(|l| l.digest.as_str()).collect();
         let config = json!({"architecture": architecture(), "os": "linux", "created": "1970-01-01T00:00:00Z", "config": process, "rootfs": {"type": "layers", "diff_ids": diff_ids}});
         let config = self.small(&config)?;
-        let layers: Vec<Value> = layers.iter().map(|l| json!({"mediaType": LAYER, "digest": l.digest, "size": l.size})).collect();
+        let layers: Vec<Value> = layers
+            .iter()
+            .map(|l| json!({"mediaType": LAYER, "digest": l.digest, "size": l.size}))
+            .collect();
         self.small(&json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": {"mediaType": CONFIG, "digest": config.digest, "size": config.size}, "layers": layers}))
     }
 
@@ -97,7 +113,11 @@ impl Layout {
     fn blob(&mut self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Blob> {
         let partial = self.blobs.join("partial");
         let file = std::fs::File::create(&partial).with_context(|| format!("create {}", partial.display()))?;
-        let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Hash::new(&SHA256), size: 0 };
+        let mut out = Hashing {
+            inner: BufWriter::with_capacity(1 << 20, file),
+            hash: Hash::new(&SHA256),
+            size: 0,
+        };
         write(&mut out)?;
         out.flush().context("write")?;
         let hex: String = out.hash.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect();
@@ -106,13 +126,18 @@ impl Layout {
             self.total += out.size;
         }
         std::fs::rename(&partial, &target).with_context(|| format!("rename to {}", target.display()))?;
-        Ok(Blob { digest: format!("sha256:{hex}"), size: out.size })
+        Ok(Blob {
+            digest: format!("sha256:{hex}"),
+            size: out.size,
+        })
     }
 }
 
 fn env(image: &Image) -> Vec<String> {
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_string();
-    std::iter::once(path).chain(image.env.iter().map(|(k, v)| format!("{k}={v}"))).collect()
+    std::iter::once(path)
+        .chain(image.env.iter().map(|(k, v)| format!("{k}={v}")))
+        .collect()
 }
 
 struct Hashing<W> {
@@ -144,19 +169,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let image = |version: &'static str| Image {
             references: vec![format!("a/b:{version}")],
-            layers: vec![vec![Item::Text { path: "x".into(), text: "shared".into() }]],
+            layers: vec![vec![Item::Text {
+                path: "x".into(),
+                text: "shared".into(),
+            }]],
             env: vec![("V", version.into())],
             entrypoint: vec!["/x"],
             cmd: vec![],
             user: "",
         };
-        let recipe = Recipe { name: "r", images: vec![image("1"), image("2")] };
+        let recipe = Recipe {
+            name: "r",
+            images: vec![image("1"), image("2")],
+        };
         let index = |name: &str| {
             write(&dir.path().join(name), &recipe).unwrap();
             std::fs::read_to_string(dir.path().join(name).join("index.json")).unwrap()
         };
         assert_eq!(index("one"), index("two"));
         // One layer, two configurations, two manifests.
-        assert_eq!(std::fs::read_dir(dir.path().join("one/blobs/sha256")).unwrap().count(), 5);
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("one/blobs/sha256")).unwrap().count(),
+            5
+        );
     }
 }

@@ -42,10 +42,12 @@ impl Recipe {
     /// Files of the machine that go into the layout.
     pub fn inputs(&self) -> Vec<&Path> {
         let items = self.images.iter().flat_map(|i| &i.layers).flatten();
-        items.filter_map(|i| match i {
-            Item::Program { from, .. } | Item::File { from, .. } => Some(from.as_path()),
-            _ => None,
-        }).collect()
+        items
+            .filter_map(|i| match i {
+                Item::Program { from, .. } | Item::File { from, .. } => Some(from.as_path()),
+                _ => None,
+            })
+            .collect()
     }
 }
 
@@ -57,10 +59,16 @@ pub fn all(request: &Request) -> Vec<Recipe> {
 /// What every image has: users, name lookup, certificate authorities, `/tmp`.
 fn base() -> Vec<Item> {
     vec![
-        Item::text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\nistio-proxy:x:1337:1337::/home/istio-proxy:/bin/sh\n"),
+        Item::text(
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\nistio-proxy:x:1337:1337::/home/istio-proxy:/bin/sh\n",
+        ),
         Item::text("etc/group", "root:x:0:\nnogroup:x:65534:\nistio-proxy:x:1337:\n"),
         Item::text("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
-        Item::file("etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt"),
+        Item::file(
+            "etc/ssl/certs/ca-certificates.crt",
+            "/etc/ssl/certs/ca-certificates.crt",
+        ),
         Item::folder("tmp", 0o1777, 0),
         Item::folder("root", 0o700, 0),
         Item::folder("home/istio-proxy", 0o755, PROXY_USER),
@@ -74,7 +82,11 @@ fn base() -> Vec<Item> {
 /// A shell and the usual tools, in one file.
 fn tools() -> Vec<Item> {
     let mut items = vec![Item::program("bin/busybox", "/usr/bin/busybox")];
-    for name in ["sh", "ash", "cat", "chmod", "cp", "cut", "date", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "mv", "nc", "netstat", "printf", "ps", "rm", "sed", "seq", "sleep", "sort", "tail", "tar", "test", "touch", "tr", "true", "uname", "vi", "wc", "wget", "which", "xargs"] {
+    for name in [
+        "sh", "ash", "cat", "chmod", "cp", "cut", "date", "echo", "env", "false", "grep", "head", "hostname", "id",
+        "kill", "ls", "mkdir", "mv", "nc", "netstat", "printf", "ps", "rm", "sed", "seq", "sleep", "sort", "tail",
+        "tar", "test", "touch", "tr", "true", "uname", "vi", "wc", "wget", "which", "xargs",
+    ] {
         items.push(Item::link(format!("bin/{name}"), "busybox"));
     }
     items
@@ -87,35 +99,80 @@ fn versions() -> [&'static str; 2] {
 fn istiod(request: &Request) -> Recipe {
     let image = |version: &str| Image {
         references: vec![format!("{HUB}/istiod:{version}")],
-        layers: vec![base(), vec![Item::program("usr/local/bin/pilot-discovery", request.binary("istiod")), Item::link("usr/local/bin/istiod".into(), "pilot-discovery")]],
+        layers: vec![
+            base(),
+            vec![
+                Item::program("usr/local/bin/pilot-discovery", request.binary("istiod")),
+                Item::link("usr/local/bin/istiod".into(), "pilot-discovery"),
+            ],
+        ],
         env: vec![("TRYSAIL_VERSION", version.to_string())],
         entrypoint: vec!["/usr/local/bin/pilot-discovery"],
         cmd: vec![],
         user: "1337:1337",
     };
-    Recipe { name: "istiod", images: versions().map(image).into() }
+    Recipe {
+        name: "istiod",
+        images: versions().map(image).into(),
+    }
 }
 
 fn proxy(request: &Request) -> Recipe {
     let mut lowest = base();
     lowest.extend(tools());
-    lowest.push(Item::program("usr/sbin/xtables-nft-multi", "/usr/sbin/xtables-nft-multi"));
-    for name in ["iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore", "iptables-nft", "iptables-nft-save", "iptables-nft-restore", "ip6tables-nft", "ip6tables-nft-save", "ip6tables-nft-restore"] {
+    lowest.push(Item::program(
+        "usr/sbin/xtables-nft-multi",
+        "/usr/sbin/xtables-nft-multi",
+    ));
+    for name in [
+        "iptables",
+        "iptables-save",
+        "iptables-restore",
+        "ip6tables",
+        "ip6tables-save",
+        "ip6tables-restore",
+        "iptables-nft",
+        "iptables-nft-save",
+        "iptables-nft-restore",
+        "ip6tables-nft",
+        "ip6tables-nft-save",
+        "ip6tables-nft-restore",
+    ] {
         lowest.push(Item::link(format!("usr/sbin/{name}"), "xtables-nft-multi"));
     }
     lowest.push(Item::Extensions);
-    for folder in ["etc/istio/proxy", "etc/istio/config", "var/lib/istio", "var/lib/istio/data", "var/lib/istio/envoy", "var/run/secrets/istio"] {
+    for folder in [
+        "etc/istio/proxy",
+        "etc/istio/config",
+        "var/lib/istio",
+        "var/lib/istio/data",
+        "var/lib/istio/envoy",
+        "var/run/secrets/istio",
+    ] {
         lowest.push(Item::folder(folder, 0o775, PROXY_USER));
     }
     let image = |version: &str| Image {
         references: vec![format!("{HUB}/proxyv2:{version}")],
-        layers: vec![lowest.clone(), vec![Item::program("usr/local/bin/envoy", &request.envoy)], vec![Item::program("usr/local/bin/pilot-agent", request.binary("pilot-agent"))]],
-        env: vec![("TRYSAIL_VERSION", version.to_string()), ("ISTIO_META_ISTIO_PROXY_SHA", format!("trysail-{version}"))],
+        layers: vec![
+            lowest.clone(),
+            vec![Item::program("usr/local/bin/envoy", &request.envoy)],
+            vec![Item::program(
+                "usr/local/bin/pilot-agent",
+                request.binary("pilot-agent"),
+            )],
+        ],
+        env: vec![
+            ("TRYSAIL_VERSION", version.to_string()),
+            ("ISTIO_META_ISTIO_PROXY_SHA", format!("trysail-{version}")),
+        ],
         entrypoint: vec!["/usr/local/bin/pilot-agent"],
         cmd: vec![],
         user: "1337:1337",
     };
-    Recipe { name: "proxyv2", images: versions().map(image).into() }
+    Recipe {
+        name: "proxyv2",
+        images: versions().map(image).into(),
+    }
 }
 
 fn samples(request: &Request) -> Recipe {
@@ -123,7 +180,12 @@ fn samples(request: &Request) -> Recipe {
     let mut client = base();
     client.extend(tools());
     client.push(Item::program("usr/bin/curl", "/usr/bin/curl"));
-    let server = || vec![base(), vec![Item::program("usr/local/bin/sample-app", request.binary("sample-app"))]];
+    let server = || {
+        vec![
+            base(),
+            vec![Item::program("usr/local/bin/sample-app", request.binary("sample-app"))],
+        ]
+    };
     let image = |references: &[&str], env: Vec<(&'static str, String)>, application: &'static str| Image {
         references: names(references),
         layers: server(),
@@ -134,7 +196,14 @@ fn samples(request: &Request) -> Recipe {
     };
     let hello = |version: &str| {
         let name = format!("examples-helloworld-{version}:1.0");
-        image(&[&format!("docker.io/istio/{name}"), &format!("registry.istio.io/release/{name}")], vec![("SERVICE_VERSION", version.to_string())], "helloworld")
+        image(
+            &[
+                &format!("docker.io/istio/{name}"),
+                &format!("registry.istio.io/release/{name}"),
+            ],
+            vec![("SERVICE_VERSION", version.to_string())],
+            "helloworld",
+        )
     };
     Recipe {
         name: "samples",
@@ -147,8 +216,19 @@ fn samples(request: &Request) -> Recipe {
                 cmd: vec!["--help"],
                 user: "",
             },
-            image(&["docker.io/mccutchen/go-httpbin:v2.15.0", "docker.io/mccutchen/go-httpbin:latest"], vec![], "httpbin"),
-            image(&["docker.io/kong/httpbin:latest", "docker.io/kennethreitz/httpbin:latest"], vec![("PORT", "80".into())], "httpbin"),
+            image(
+                &[
+                    "docker.io/mccutchen/go-httpbin:v2.15.0",
+                    "docker.io/mccutchen/go-httpbin:latest",
+                ],
+                vec![],
+                "httpbin",
+            ),
+            image(
+                &["docker.io/kong/httpbin:latest", "docker.io/kennethreitz/httpbin:latest"],
+                vec![("PORT", "80".into())],
+                "httpbin",
+            ),
             hello("v1"),
             hello("v2"),
         ],
@@ -157,22 +237,38 @@ fn samples(request: &Request) -> Recipe {
 
 impl Item {
     fn text(path: &str, text: &str) -> Self {
-        Self::Text { path: path.into(), text: text.into() }
+        Self::Text {
+            path: path.into(),
+            text: text.into(),
+        }
     }
 
     fn file(path: &str, from: &str) -> Self {
-        Self::File { path: path.into(), from: from.into() }
+        Self::File {
+            path: path.into(),
+            from: from.into(),
+        }
     }
 
     fn program(path: &str, from: impl Into<PathBuf>) -> Self {
-        Self::Program { path: path.into(), from: from.into() }
+        Self::Program {
+            path: path.into(),
+            from: from.into(),
+        }
     }
 
     fn link(path: String, target: &str) -> Self {
-        Self::Link { path, target: target.into() }
+        Self::Link {
+            path,
+            target: target.into(),
+        }
     }
 
     fn folder(path: &str, mode: u32, owner: u32) -> Self {
-        Self::Folder { path: path.into(), mode, owner }
+        Self::Folder {
+            path: path.into(),
+            mode,
+            owner,
+        }
     }
 }

@@ -21,19 +21,36 @@ const VERSIONS: [&str; 2] = ["v4.channel.k8s.io", "v3.channel.k8s.io"];
 
 /// Whether the client wants SPDY rather than WebSocket.
 pub(in super::super) fn requested(headers: &HeaderMap) -> bool {
-    headers.get(header::UPGRADE).and_then(|u| u.to_str().ok()).is_some_and(|u| u.to_ascii_lowercase().starts_with("spdy/"))
+    headers
+        .get(header::UPGRADE)
+        .and_then(|u| u.to_str().ok())
+        .is_some_and(|u| u.to_ascii_lowercase().starts_with("spdy/"))
 }
 
 /// The 101 answer; `run` gets the connection once the client has it.
-pub(in super::super) fn upgrade<F>(mut request: Request, versions: &[&str], run: impl FnOnce(TokioIo<hyper::upgrade::Upgraded>) -> F + Send + 'static) -> Response
+pub(in super::super) fn upgrade<F>(
+    mut request: Request,
+    versions: &[&str],
+    run: impl FnOnce(TokioIo<hyper::upgrade::Upgraded>) -> F + Send + 'static,
+) -> Response
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let name = "x-stream-protocol-version";
-    let offered: Vec<String> = request.headers().get_all(name).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(|v| v.trim().to_string()).collect();
+    let offered: Vec<String> = request
+        .headers()
+        .get_all(name)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(|v| v.trim().to_string())
+        .collect();
     let chosen = versions.iter().find(|v| offered.iter().any(|o| o == *v));
     let Some(chosen) = chosen.or_else(|| versions.first().filter(|_| offered.is_empty())) else {
-        return problem(StatusCode::FORBIDDEN, format!("unable to negotiate protocol: client supports {offered:?}, server accepts {versions:?}"));
+        return problem(
+            StatusCode::FORBIDDEN,
+            format!("unable to negotiate protocol: client supports {offered:?}, server accepts {versions:?}"),
+        );
     };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -65,7 +82,11 @@ where
     W: FnOnce(Remote) -> F + Send + 'static,
     F: Future<Output = Ending> + Send + 'static,
 {
-    let wanted = 1 + usize::from(session.stdin) + usize::from(session.stdout) + usize::from(session.stderr && !session.tty) + usize::from(session.tty);
+    let wanted = 1
+        + usize::from(session.stdin)
+        + usize::from(session.stdout)
+        + usize::from(session.stderr && !session.tty)
+        + usize::from(session.tty);
     let mut streams: BTreeMap<String, Stream<S>> = BTreeMap::new();
     let opening = async {
         while streams.len() < wanted {
@@ -90,7 +111,10 @@ where
             }
         });
     }
-    let outputs = (streams.remove("stdout").map(|s| s.output), streams.remove("stderr").map(|s| s.output));
+    let outputs = (
+        streams.remove("stdout").map(|s| s.output),
+        streams.remove("stderr").map(|s| s.output),
+    );
     let (out, mut from_command) = mpsc::channel::<(Channel, Bytes)>(DEPTH);
     let sending = async {
         loop {
@@ -98,11 +122,10 @@ where
                 message = from_command.recv() => {
                     let Some((channel, data)) = message else { return };
                     let output = if channel == Channel::Stderr { &outputs.1 } else { &outputs.0 };
-                    if let Some(output) = output {
-                        if output.send(&data).await.is_err() {
+                    if let Some(output) = output
+                        && output.send(&data).await.is_err() {
                             break;
                         }
-                    }
                 }
                 // Nothing more is opened in a session: the queue only ends with the connection.
                 None = accepted.recv() => break,
@@ -117,5 +140,8 @@ where
     }
     let _ = error.output.finish().await;
     // The client closes the connection when it has read everything.
-    let _ = tokio::time::timeout(Duration::from_secs(5), async { while accepted.recv().await.is_some() {} }).await;
+    let _ = tokio::time::timeout(Duration::from_secs(5), async {
+        while accepted.recv().await.is_some() {}
+    })
+    .await;
 }

@@ -26,10 +26,22 @@ const CANCEL: u32 = 5;
 /// What came in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    Open { id: u32, headers: BTreeMap<String, String>, last: bool },
-    Data { id: u32, data: Bytes, last: bool },
-    Reset { id: u32 },
-    Ping { id: u32 },
+    Open {
+        id: u32,
+        headers: BTreeMap<String, String>,
+        last: bool,
+    },
+    Data {
+        id: u32,
+        data: Bytes,
+        last: bool,
+    },
+    Reset {
+        id: u32,
+    },
+    Ping {
+        id: u32,
+    },
     GoAway,
     Other,
 }
@@ -39,7 +51,10 @@ fn bad(what: &str) -> Error {
 }
 
 fn number(bytes: &[u8], at: usize) -> Result<u32> {
-    let four = bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).ok_or_else(|| bad("frame too short"))?;
+    let four = bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .ok_or_else(|| bad("frame too short"))?;
     Ok(u32::from_be_bytes(four))
 }
 
@@ -77,7 +92,10 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn new() -> Self {
-        Self { zlib: Compress::new(Compression::default(), true), primed: false }
+        Self {
+            zlib: Compress::new(Compression::default(), true),
+            primed: false,
+        }
     }
 
     /// SYN_REPLY without headers.
@@ -122,7 +140,9 @@ pub(super) struct Decoder {
 
 impl Decoder {
     pub(super) fn new() -> Self {
-        Self { zlib: Decompress::new(true) }
+        Self {
+            zlib: Decompress::new(true),
+        }
     }
 
     /// The next frame.
@@ -141,7 +161,11 @@ impl Decoder {
         let last = head[4] & FIN != 0;
         if head[0] & 0x80 == 0 {
             let id = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
-            return Ok(Frame::Data { id, data: payload.into(), last });
+            return Ok(Frame::Data {
+                id,
+                data: payload.into(),
+                last,
+            });
         }
         Ok(match u16::from_be_bytes([head[2], head[3]]) {
             SYN_STREAM => {
@@ -149,8 +173,12 @@ impl Decoder {
                 let headers = self.headers(payload.get(10..).ok_or_else(|| bad("SYN_STREAM too short"))?)?;
                 Frame::Open { id, headers, last }
             }
-            RST_STREAM => Frame::Reset { id: number(&payload, 0)? & 0x7fff_ffff },
-            PING => Frame::Ping { id: number(&payload, 0)? },
+            RST_STREAM => Frame::Reset {
+                id: number(&payload, 0)? & 0x7fff_ffff,
+            },
+            PING => Frame::Ping {
+                id: number(&payload, 0)?,
+            },
             GOAWAY => Frame::GoAway,
             _ => Frame::Other,
         })
@@ -165,11 +193,15 @@ impl Decoder {
         let mut at = 4;
         let mut text = || {
             let length = number(&plain, at)? as usize;
-            let bytes = plain.get(at + 4..(at + 4).saturating_add(length)).ok_or_else(|| bad("header too short"))?;
+            let bytes = plain
+                .get(at + 4..(at + 4).saturating_add(length))
+                .ok_or_else(|| bad("header too short"))?;
             at += 4 + length;
             Ok::<_, Error>(String::from_utf8_lossy(bytes).into_owned())
         };
-        (0..count).map(|_| Ok((text()?.to_ascii_lowercase(), text()?))).collect()
+        (0..count)
+            .map(|_| Ok((text()?.to_ascii_lowercase(), text()?)))
+            .collect()
     }
 
     fn inflate(&mut self, mut block: &[u8]) -> Result<Vec<u8>> {
@@ -187,7 +219,9 @@ impl Decoder {
             }
             match result {
                 Err(e) if e.needs_dictionary().is_some() => {
-                    self.zlib.set_dictionary(DICTIONARY).map_err(|_| bad("foreign dictionary"))?;
+                    self.zlib
+                        .set_dictionary(DICTIONARY)
+                        .map_err(|_| bad("foreign dictionary"))?;
                 }
                 Err(_) => return Err(bad("broken header compression")),
                 Ok(Status::StreamEnd) => return Ok(out),
@@ -210,19 +244,53 @@ mod tests {
     #[tokio::test]
     async fn header_blocks_build_on_each_other() {
         let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
-        let (one, two) = (headers(&[("streamtype", "error"), ("port", "80")]), headers(&[("streamtype", "data"), ("port", "80")]));
-        let bytes = [encoder.open(1, &one, true), encoder.open(3, &two, false), data(3, true, b"hi"), ping(7)].concat();
+        let (one, two) = (
+            headers(&[("streamtype", "error"), ("port", "80")]),
+            headers(&[("streamtype", "data"), ("port", "80")]),
+        );
+        let bytes = [
+            encoder.open(1, &one, true),
+            encoder.open(3, &two, false),
+            data(3, true, b"hi"),
+            ping(7),
+        ]
+        .concat();
         let mut reader = bytes.as_slice();
-        assert_eq!(decoder.next(&mut reader).await.unwrap(), Frame::Open { id: 1, headers: one, last: true });
-        assert_eq!(decoder.next(&mut reader).await.unwrap(), Frame::Open { id: 3, headers: two, last: false });
-        assert_eq!(decoder.next(&mut reader).await.unwrap(), Frame::Data { id: 3, data: "hi".into(), last: true });
+        assert_eq!(
+            decoder.next(&mut reader).await.unwrap(),
+            Frame::Open {
+                id: 1,
+                headers: one,
+                last: true
+            }
+        );
+        assert_eq!(
+            decoder.next(&mut reader).await.unwrap(),
+            Frame::Open {
+                id: 3,
+                headers: two,
+                last: false
+            }
+        );
+        assert_eq!(
+            decoder.next(&mut reader).await.unwrap(),
+            Frame::Data {
+                id: 3,
+                data: "hi".into(),
+                last: true
+            }
+        );
         assert_eq!(decoder.next(&mut reader).await.unwrap(), Frame::Ping { id: 7 });
         assert!(decoder.next(&mut reader).await.is_err());
     }
 
     #[tokio::test]
     async fn nonsense_is_an_error() {
-        for bytes in [&[0x80, 3, 0, 1, 0, 0, 0, 2, 0, 0][..], &[0x80, 3, 0, 1, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2], &[0, 0, 0, 1, 0, 0xff, 0xff, 0xff]] {
+        for bytes in [
+            &[0x80, 3, 0, 1, 0, 0, 0, 2, 0, 0][..],
+            &[0x80, 3, 0, 1, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2],
+            &[0, 0, 0, 1, 0, 0xff, 0xff, 0xff],
+        ] {
             assert!(Decoder::new().next(&mut &bytes[..]).await.is_err(), "{bytes:?}");
         }
     }
