@@ -21,6 +21,8 @@ const RECORD: &str = "control-plane.alpha.kubernetes.io/leader";
 const DURATION: Duration = Duration::from_secs(30);
 /// Time between two looks at the lock.
 const RETRY: Duration = Duration::from_millis(7500);
+/// The same after a race.
+const AGAIN: Duration = Duration::from_millis(200);
 /// Lock of the writer of root certificates.
 pub const NAMESPACE_CONTROLLER: &str = "istio-namespace-controller-election";
 
@@ -62,6 +64,17 @@ pub fn decide(record: Option<&Record>, unchanged: Duration, me: &Candidate, defa
     let expired = unchanged > Duration::from_secs(record.lease_duration_seconds.max(1));
     let mine = may_steal(&Key { revision: me.revision.clone(), remote: false }, &Key::parse(&record.holder_key), default);
     if record.holder_identity.is_empty() || expired || mine { Step::Acquire } else { Step::Wait }
+}
+
+/// How a look at the lock ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// The lock is ours.
+    Leads,
+    /// It is somebody else's.
+    Follows,
+    /// Somebody wrote it at the same moment; looking again at once tells more.
+    Raced,
 }
 
 /// Who runs for election.
@@ -106,12 +119,14 @@ struct Election {
 impl Election {
     async fn run(mut self, mut ending: watch::Receiver<bool>) {
         loop {
+            let mut pause = RETRY;
             match self.turn().await {
-                Ok(true) => {
+                Ok(Turn::Leads) => {
                     self.renewed = Instant::now();
                     self.tell(true);
                 }
-                Ok(false) => self.tell(false),
+                Ok(Turn::Follows) => self.tell(false),
+                Ok(Turn::Raced) => pause = AGAIN,
                 Err(error) => {
                     tracing::warn!(lock = self.name, %error, "leader lock not reached");
                     // Others may take it when it expires, so stop before that.
@@ -121,7 +136,7 @@ impl Election {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
+                () = tokio::time::sleep(pause) => {}
                 changed = self.default.changed() => if changed.is_err() { tokio::time::sleep(RETRY).await },
                 _ = ending.changed() => {}
             }
@@ -138,8 +153,8 @@ impl Election {
         }
     }
 
-    /// Looks once; `true` if the lock is ours afterwards.
-    async fn turn(&mut self) -> Result<bool, kube::Error> {
+    /// Looks once, and takes or renews the lock if that is right.
+    async fn turn(&mut self) -> Result<Turn, kube::Error> {
         let map = self.maps.get_opt(self.name).await?;
         let record: Option<Record> = map
             .as_ref()
@@ -149,16 +164,15 @@ impl Election {
         let default = self.default.borrow_and_update().clone();
         let step = decide(record.as_ref(), unchanged, &self.me, default.as_deref());
         if step == Step::Wait {
-            return Ok(false);
+            return Ok(Turn::Follows);
         }
         let next = self.next_record(record.unwrap_or_default(), step);
         match self.write(map, &next).await {
             Ok(()) => {
                 self.seen = Some((next, Instant::now()));
-                Ok(true)
+                Ok(Turn::Leads)
             }
-            // Somebody was faster.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Turn::Raced),
             Err(error) => Err(error),
         }
     }
@@ -239,13 +253,13 @@ mod tests {
         let mut second = candidate(&api, "istiod-b", "default", Some("canary"));
         let mut new = candidate(&api, "istiod-canary-c", "canary", Some("canary"));
         let turn = async |election: &mut Election| election.turn().await.ok();
-        assert_eq!(turn(&mut old).await, Some(true), "nobody has it");
-        assert_eq!(turn(&mut second).await, Some(false), "held and fresh");
-        assert_eq!(turn(&mut new).await, Some(true), "the default revision may take it");
-        assert_eq!(turn(&mut old).await, Some(false), "it is gone");
+        assert_eq!(turn(&mut old).await, Some(Turn::Leads), "nobody has it");
+        assert_eq!(turn(&mut second).await, Some(Turn::Follows), "held and fresh");
+        assert_eq!(turn(&mut new).await, Some(Turn::Leads), "the default revision may take it");
+        assert_eq!(turn(&mut old).await, Some(Turn::Follows), "it is gone");
         new.tell(true);
         new.give_up().await;
-        assert_eq!(turn(&mut second).await, Some(true), "given up");
+        assert_eq!(turn(&mut second).await, Some(Turn::Leads), "given up");
         let path = format!("/api/v1/namespaces/istio-system/configmaps/{NAMESPACE_CONTROLLER}");
         let lock = api.get(&path).unwrap_or_default();
         let record = lock["metadata"]["annotations"][RECORD].as_str().unwrap_or_default();
