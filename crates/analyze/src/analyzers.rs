@@ -63,7 +63,9 @@ pub fn run(objects: &Objects, namespace: Option<&str>) -> Vec<Message> {
 }
 
 fn concerns(message: &Message, namespace: &str) -> bool {
-    let Some((kind, name)) = message.origin.as_deref().and_then(|origin| origin.split_once(' ')) else { return true };
+    let Some((kind, name)) = message.origin.as_deref().and_then(|origin| origin.split_once(' ')) else {
+        return true;
+    };
     match name.split_once('.') {
         Some((_, of)) if !kind.ends_with("WebhookConfiguration") => of == namespace,
         _ if kind == "Namespace" => name == namespace,

@@ -92,26 +92,44 @@ pub struct Message {
 impl Message {
     /// A finding about no object in particular.
     pub fn new(code: Code, text: impl Into<String>) -> Self {
-        Self { code, level: code.level, origin: None, file: None, text: text.into() }
+        Self {
+            code,
+            level: code.level,
+            origin: None,
+            file: None,
+            text: text.into(),
+        }
     }
 
     /// A finding about an object.
     pub fn about(code: Code, object: &Value, text: impl Into<String>) -> Self {
         let field = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (kind, name, namespace) = (field("/kind"), field("/metadata/name"), field("/metadata/namespace"));
-        let origin = if namespace.is_empty() { format!("{kind} {name}") } else { format!("{kind} {name}.{namespace}") };
+        let origin = if namespace.is_empty() {
+            format!("{kind} {name}")
+        } else {
+            format!("{kind} {name}.{namespace}")
+        };
         let file = field(crate::objects::FILE);
         let file = (!file.is_empty()).then(|| file.to_owned());
-        Self { origin: Some(origin), file, ..Self::new(code, text) }
+        Self {
+            origin: Some(origin),
+            file,
+            ..Self::new(code, text)
+        }
     }
 
     /// Does `CODE=Kind name` (with `*` for the rest of a name) name this finding?
     pub fn is_suppressed_by(&self, rule: &str) -> bool {
-        let Some((code, object)) = rule.split_once('=') else { return false };
+        let Some((code, object)) = rule.split_once('=') else {
+            return false;
+        };
         let origin = self.origin.as_deref().unwrap_or_default();
         code == self.code.code
             && match object.split_once('*') {
-                Some((begin, end)) => origin.starts_with(begin) && origin.ends_with(end) && origin.len() >= begin.len() + end.len(),
+                Some((begin, end)) => {
+                    origin.starts_with(begin) && origin.ends_with(end) && origin.len() >= begin.len() + end.len()
+                }
                 None => origin == object,
             }
     }
@@ -134,7 +152,10 @@ impl Serialize for Message {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("code", self.code.code)?;
-        let page = format!("https://istio.io/latest/docs/reference/config/analysis/{}/", self.code.code.to_lowercase());
+        let page = format!(
+            "https://istio.io/latest/docs/reference/config/analysis/{}/",
+            self.code.code.to_lowercase()
+        );
         map.serialize_entry("documentationUrl", &page)?;
         map.serialize_entry("level", &self.level.to_string())?;
         map.serialize_entry("message", &self.text)?;

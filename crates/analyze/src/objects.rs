@@ -30,7 +30,13 @@ impl Objects {
             return;
         }
         self.count += 1;
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |pointer: &str| {
+            object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let kind = text("/kind");
         let key = (text("/metadata/namespace"), text("/metadata/name"));
         self.by_kind.entry(kind).or_default().insert(key, object);
@@ -65,21 +71,34 @@ impl Objects {
 }
 
 fn is_list(object: &Value) -> bool {
-    object.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"))
+    object
+        .get("kind")
+        .and_then(Value::as_str)
+        .is_some_and(|kind| kind.ends_with("List"))
 }
 
 /// `metadata.name`.
 pub(crate) fn name(object: &Value) -> &str {
-    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// `metadata.namespace`.
 pub(crate) fn namespace(object: &Value) -> &str {
-    object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// `metadata.labels`.
 pub(crate) fn labels(object: &Value) -> Labels {
     let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
-    labels.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
 }

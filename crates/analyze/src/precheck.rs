@@ -21,7 +21,12 @@ pub struct Needed {
 }
 
 const fn needed(group: &'static str, resource: &'static str, namespaced: bool) -> Needed {
-    Needed { group, version: "v1", resource, namespaced }
+    Needed {
+        group,
+        version: "v1",
+        resource,
+        namespaced,
+    }
 }
 
 /// What an installation creates.
@@ -100,11 +105,21 @@ pub fn check(facts: &Facts) -> Vec<Message> {
     }
     for (resource, version, now) in GATEWAY_API {
         let name = format!("{resource}.gateway.networking.k8s.io");
-        let Some(crd) = facts.crds.iter().find(|crd| crate::objects::name(crd) == name) else { continue };
+        let Some(crd) = facts.crds.iter().find(|crd| crate::objects::name(crd) == name) else {
+            continue;
+        };
         let served = served(crd);
         if !served.contains(&version) {
-            let code = if now { UNSUPPORTED_GATEWAY_API_VERSION } else { FUTURE_UNSUPPORTED_GATEWAY_API_VERSION };
-            let have = if served.is_empty() { "none".to_owned() } else { served.join(", ") };
+            let code = if now {
+                UNSUPPORTED_GATEWAY_API_VERSION
+            } else {
+                FUTURE_UNSUPPORTED_GATEWAY_API_VERSION
+            };
+            let have = if served.is_empty() {
+                "none".to_owned()
+            } else {
+                served.join(", ")
+            };
             let text = format!("The Gateway API CRD version {have} is lower than the minimum version: {version}");
             messages.push(Message::about(code, crd, text));
         }
@@ -131,11 +146,15 @@ fn served(crd: &Value) -> Vec<&str> {
 /// # Errors
 /// What is wrong with it.
 pub fn minor_version(text: &str) -> Result<u32, String> {
-    let (major, minor) = text.split_once('.').ok_or_else(|| format!("invalid version {text}, expected format like '1.0'"))?;
+    let (major, minor) = text
+        .split_once('.')
+        .ok_or_else(|| format!("invalid version {text}, expected format like '1.0'"))?;
     if major != "1" {
         return Err(format!("expected major version 1, got {major}"));
     }
-    minor.parse().map_err(|_| format!("minor version is not a number: {minor}"))
+    minor
+        .parse()
+        .map_err(|_| format!("minor version is not a number: {minor}"))
 }
 
 #[cfg(test)]
@@ -150,19 +169,37 @@ mod tests {
 
     #[test]
     fn what_stands_in_the_way_is_named() {
-        let facts = Facts { kubernetes: "v1.33.1".into(), minor: Some(33), oldest_minor: 32, check_control_plane: true, ..Facts::default() };
+        let facts = Facts {
+            kubernetes: "v1.33.1".into(),
+            minor: Some(33),
+            oldest_minor: 32,
+            check_control_plane: true,
+            ..Facts::default()
+        };
         check(facts.clone(), &[]);
         check(
-            Facts { kubernetes: "v1.28.3".into(), minor: Some(28), ..facts.clone() },
+            Facts {
+                kubernetes: "v1.28.3".into(),
+                minor: Some(28),
+                ..facts.clone()
+            },
             &[r#"Error [IST0142] The Kubernetes Version "v1.28.3" is lower than the minimum version: v1.32"#],
         );
-        let denied = vec![Permission { resource: "namespaces".into(), reason: "permission denied".into() }];
+        let denied = vec![Permission {
+            resource: "namespaces".into(),
+            reason: "permission denied".into(),
+        }];
         check(
-            Facts { denied, ..facts.clone() },
+            Facts {
+                denied,
+                ..facts.clone()
+            },
             &["Error [IST0141] Missing required permission to create resource namespaces (permission denied)"],
         );
-        let crds = vec![json!({"kind": "CustomResourceDefinition", "metadata": {"name": "gateways.gateway.networking.k8s.io"},
-            "spec": {"versions": [{"name": "v1alpha2", "served": true}]}})];
+        let crds = vec![
+            json!({"kind": "CustomResourceDefinition", "metadata": {"name": "gateways.gateway.networking.k8s.io"},
+            "spec": {"versions": [{"name": "v1alpha2", "served": true}]}}),
+        ];
         check(
             Facts { crds, ..facts },
             &[

@@ -9,5 +9,7 @@ pub(crate) fn read(selector: &Value) -> Option<Selector> {
     if selector.is_null() {
         return Some(Selector::default());
     }
-    serde_json::from_value::<LabelSelector>(selector.clone()).ok().map(|selector| Selector::from(&selector))
+    serde_json::from_value::<LabelSelector>(selector.clone())
+        .ok()
+        .map(|selector| Selector::from(&selector))
 }

@@ -52,14 +52,27 @@ impl RequestError {
     fn of(verb: &'static str, object: &str, error: Error) -> Self {
         let object = object.to_owned();
         match error {
-            Error::Api(status) => Self::Refused { verb, object, code: status.code, message: said(&status) },
-            other => Self::Unreachable { verb, object, message: root(&other) },
+            Error::Api(status) => Self::Refused {
+                verb,
+                object,
+                code: status.code,
+                message: said(&status),
+            },
+            other => Self::Unreachable {
+                verb,
+                object,
+                message: root(&other),
+            },
         }
     }
 }
 
 fn said(status: &Status) -> String {
-    if status.message.is_empty() { format!("status {} {}", status.code, status.reason) } else { status.message.clone() }
+    if status.message.is_empty() {
+        format!("status {} {}", status.code, status.reason)
+    } else {
+        status.message.clone()
+    }
 }
 
 /// The innermost cause, which is what a person can act on ("connection refused").
@@ -110,14 +123,18 @@ impl ApiServer {
         parameters.dry_run = dry_run;
         let patch = Patch::Apply(&object.0);
         let result = repeat(|| api.patch(&id.name, &parameters, &patch)).await;
-        result.map(into_object).map_err(|error| RequestError::of("apply", &id.path(), error))
+        result
+            .map(into_object)
+            .map_err(|error| RequestError::of("apply", &id.path(), error))
     }
 
     /// An object, or nothing if it is absent or its kind is.
     pub async fn get(&self, id: &Id) -> Result<Option<Object>, RequestError> {
         let api = self.api(&id.resource(), &id.namespace);
         let result = repeat(|| api.get_opt(&id.name)).await;
-        result.map(|found| found.map(into_object)).map_err(|error| RequestError::of("read", &id.path(), error))
+        result
+            .map(|found| found.map(into_object))
+            .map_err(|error| RequestError::of("read", &id.path(), error))
     }
 
     /// All objects of a kind with these labels, in all namespaces unless one is given. An unknown kind has none.
@@ -152,15 +169,23 @@ impl ApiServer {
         let failed = |error| RequestError::of("update", &id.path(), error);
         let api = self.api(&id.resource(), &id.namespace);
         let data: DynamicObject = serde_json::from_value(object.0.clone()).map_err(|e| failed(Error::SerdeError(e)))?;
-        let parameters = PostParams { field_manager: Some(manager.to_owned()), ..PostParams::default() };
-        repeat(|| api.replace(&id.name, &parameters, &data)).await.map(|_| ()).map_err(failed)
+        let parameters = PostParams {
+            field_manager: Some(manager.to_owned()),
+            ..PostParams::default()
+        };
+        repeat(|| api.replace(&id.name, &parameters, &data))
+            .await
+            .map(|_| ())
+            .map_err(failed)
     }
 
     /// Deletes an object and, before it, what it owns. Tells whether it was there.
     pub async fn delete(&self, id: &Id) -> Result<bool, RequestError> {
         let api = self.api(&id.resource(), &id.namespace);
-        let parameters =
-            DeleteParams { propagation_policy: Some(PropagationPolicy::Foreground), ..DeleteParams::default() };
+        let parameters = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Foreground),
+            ..DeleteParams::default()
+        };
         match repeat(|| api.delete(&id.name, &parameters)).await {
             Ok(_) => Ok(true),
             Err(Error::Api(status)) if status.code == 404 => Ok(false),
@@ -181,7 +206,11 @@ pub fn kind(group: &str, version: &str, kind: &str) -> Id {
 }
 
 fn version(id: &Id) -> String {
-    if id.group.is_empty() { id.version.clone() } else { format!("{}/{}", id.group, id.version) }
+    if id.group.is_empty() {
+        id.version.clone()
+    } else {
+        format!("{}/{}", id.group, id.version)
+    }
 }
 
 fn into_object(object: DynamicObject) -> Object {

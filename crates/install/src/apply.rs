@@ -78,12 +78,18 @@ impl Installation<'_> {
         let default_tag = self.wants_default_tag(&before);
         self.prepare(&before, default_tag.is_some());
         let components = std::mem::take(&mut self.components);
-        let (gateways, control): (Vec<_>, Vec<_>) =
-            components.iter().partition(|c| matches!(c.kind, Kind::IngressGateways | Kind::EgressGateways));
+        let (gateways, control): (Vec<_>, Vec<_>) = components
+            .iter()
+            .partition(|c| matches!(c.kind, Kind::IngressGateways | Kind::EgressGateways));
         for component in control {
             self.component(server, component, progress).await?;
         }
-        try_join_all(gateways.into_iter().map(|component| self.component(server, component, progress))).await?;
+        try_join_all(
+            gateways
+                .into_iter()
+                .map(|component| self.component(server, component, progress)),
+        )
+        .await?;
         if self.dry_run {
             return Ok(());
         }
@@ -127,6 +133,7 @@ impl Installation<'_> {
     /// Labels everything; fits webhooks to what the cluster has.
     fn prepare(&mut self, before: &Inventory, default_tag: bool) {
         let labels = owner::labels(self.operator, self.version);
+        let unnamed = self.operator.revision().is_empty();
         let tagged = default_tag || before.target(DEFAULT_REVISION).is_some();
         for component in &mut self.components {
             component.objects.sort_by_key(apply_rank);
@@ -135,10 +142,8 @@ impl Installation<'_> {
                 match object.kind() {
                     // With a tag `default`, the unnamed revision's own webhooks would be a second answer to the
                     // same pods: they are never active, not even for a moment.
-                    "MutatingWebhookConfiguration" if tagged && self.operator.revision().is_empty() => {
-                        if object.label(label::TAG).is_empty() {
-                            *object = tag::deactivated(object);
-                        }
+                    "MutatingWebhookConfiguration" if tagged && unnamed && object.label(label::TAG).is_empty() => {
+                        *object = tag::deactivated(object);
                     }
                     "ValidatingWebhookConfiguration" => keep_failure_policy(object, before),
                     _ => {}
@@ -153,7 +158,10 @@ impl Installation<'_> {
         component: &Component,
         progress: &dyn Progress,
     ) -> Result<(), InstallError> {
-        progress.event(Event::Processing { kind: component.kind, waiting: Vec::new() });
+        progress.event(Event::Processing {
+            kind: component.kind,
+            waiting: Vec::new(),
+        });
         let result = self.apply_and_wait(server, component, progress).await;
         progress.event(match &result {
             Ok(()) => Event::Installed(component.kind),
@@ -178,7 +186,11 @@ impl Installation<'_> {
             }
         }
         if !self.dry_run {
-            for object in component.objects.iter().filter(|o| o.kind() == "MutatingWebhookConfiguration") {
+            for object in component
+                .objects
+                .iter()
+                .filter(|o| o.kind() == "MutatingWebhookConfiguration")
+            {
                 trusted(server, object, progress).await?;
             }
         }
@@ -192,8 +204,10 @@ impl Installation<'_> {
         objects: &[Object],
         progress: &dyn Progress,
     ) -> Result<(), InstallError> {
-        let waited: Vec<&Object> =
-            objects.iter().filter(|o| matches!(o.kind(), "CustomResourceDefinition" | "Deployment")).collect();
+        let waited: Vec<&Object> = objects
+            .iter()
+            .filter(|o| matches!(o.kind(), "CustomResourceDefinition" | "Deployment"))
+            .collect();
         let started = Instant::now();
         let mut settled_by = None;
         loop {
@@ -220,9 +234,15 @@ impl Installation<'_> {
                 return Ok(());
             }
             if started.elapsed() > self.timeout {
-                return Err(InstallError::NotReady { after: self.timeout, objects: waiting });
+                return Err(InstallError::NotReady {
+                    after: self.timeout,
+                    objects: waiting,
+                });
             }
-            progress.event(Event::Processing { kind: component, waiting });
+            progress.event(Event::Processing {
+                kind: component,
+                waiting,
+            });
             tokio::time::sleep(POLL).await;
         }
     }
@@ -238,7 +258,10 @@ impl Installation<'_> {
         let (Ok(tag), Ok(revision)) = (Tag::parse(DEFAULT_REVISION), Revision::parse(self.operator.revision())) else {
             return Ok(());
         };
-        let webhook = self.operator.values().pointer("/sidecarInjectorWebhook/enableNamespacesByDefault");
+        let webhook = self
+            .operator
+            .values()
+            .pointer("/sidecarInjectorWebhook/enableNamespacesByDefault");
         let request = Request {
             tag,
             revision,
@@ -256,7 +279,11 @@ impl Installation<'_> {
                 return Ok(());
             }
         };
-        if built.previous.as_deref().is_some_and(|previous| previous != DEFAULT_REVISION) {
+        if built
+            .previous
+            .as_deref()
+            .is_some_and(|previous| previous != DEFAULT_REVISION)
+        {
             progress.event(Event::Note(
                 "This installation will make default injection and validation pointing to the default revision, and \
                  originally it was pointing to the revisioned one."
@@ -281,10 +308,25 @@ fn stage(object: &Object) -> u8 {
 
 /// Once istiod has closed its validator, `failurePolicy` is istiod's; before that, it stays as open as it is.
 fn keep_failure_policy(object: &mut Object, before: &Inventory) {
-    let Some(live) = before.validators.iter().find(|live| live.name() == object.name()) else { return };
-    let policy = live.0.pointer("/webhooks/0/failurePolicy").and_then(Value::as_str).unwrap_or("Fail").to_owned();
-    for webhook in object.0.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
-        let Some(webhook) = webhook.as_object_mut() else { continue };
+    let Some(live) = before.validators.iter().find(|live| live.name() == object.name()) else {
+        return;
+    };
+    let policy = live
+        .0
+        .pointer("/webhooks/0/failurePolicy")
+        .and_then(Value::as_str)
+        .unwrap_or("Fail")
+        .to_owned();
+    for webhook in object
+        .0
+        .get_mut("webhooks")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        let Some(webhook) = webhook.as_object_mut() else {
+            continue;
+        };
         if policy == "Fail" {
             webhook.shift_remove("failurePolicy");
         } else {
@@ -297,8 +339,15 @@ fn keep_failure_policy(object: &mut Object, before: &Inventory) {
 async fn trusted(server: &ApiServer, object: &Object, progress: &dyn Progress) -> Result<(), InstallError> {
     let deadline = Instant::now() + TRUSTED;
     loop {
-        let Some(live) = server.get(&object.id()).await? else { return Ok(()) };
-        let webhooks = live.0.get("webhooks").and_then(Value::as_array).cloned().unwrap_or_default();
+        let Some(live) = server.get(&object.id()).await? else {
+            return Ok(());
+        };
+        let webhooks = live
+            .0
+            .get("webhooks")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         let open = |webhook: &Value| {
             let client = &webhook["clientConfig"];
             client.get("url").is_some() || client["caBundle"].as_str().is_some_and(|bundle| !bundle.is_empty())
@@ -319,7 +368,10 @@ async fn trusted(server: &ApiServer, object: &Object, progress: &dyn Progress) -
 }
 
 async fn pods_of(server: &ApiServer, workload: &Object) -> Vec<Object> {
-    let labels = workload.0.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
+    let labels = workload
+        .0
+        .pointer("/spec/selector/matchLabels")
+        .and_then(Value::as_object);
     let selector: Vec<String> = labels
         .into_iter()
         .flatten()
@@ -341,5 +393,8 @@ async fn has_ending_pods(server: &ApiServer, workload: &Object) -> bool {
     if workload.kind() != "Deployment" {
         return false;
     }
-    pods_of(server, workload).await.iter().any(|pod| pod.0.pointer("/metadata/deletionTimestamp").is_some())
+    pods_of(server, workload)
+        .await
+        .iter()
+        .any(|pod| pod.0.pointer("/metadata/deletionTimestamp").is_some())
 }

@@ -42,7 +42,10 @@ impl Assets {
     pub fn embedded() -> Self {
         let files = Embedded::iter().filter_map(|path| {
             let data = Embedded::get(&path)?.data;
-            Some((path.into_owned(), Cow::Owned(String::from_utf8_lossy(&data).into_owned())))
+            Some((
+                path.into_owned(),
+                Cow::Owned(String::from_utf8_lossy(&data).into_owned()),
+            ))
         });
         Self { files: files.collect() }
     }
@@ -71,14 +74,16 @@ impl Assets {
 
     /// Files below a folder, by their path inside it.
     pub fn below<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.files.iter().filter_map(move |(path, text)| {
-            Some((path.strip_prefix(folder)?.strip_prefix('/')?, text.as_ref()))
-        })
+        self.files
+            .iter()
+            .filter_map(move |(path, text)| Some((path.strip_prefix(folder)?.strip_prefix('/')?, text.as_ref())))
     }
 
     /// Names of all profiles, sorted.
     pub fn profiles(&self) -> Vec<&str> {
-        self.below("profiles").filter_map(|(path, _)| path.strip_suffix(".yaml")).collect()
+        self.below("profiles")
+            .filter_map(|(path, _)| path.strip_suffix(".yaml"))
+            .collect()
     }
 }
 
@@ -98,7 +103,11 @@ fn read_tree(root: &Path, folder: &Path, files: &mut BTreeMap<String, Cow<'stati
             return Err(AssetError::TooLarge(path));
         }
         let bytes = std::fs::read(&path).map_err(failed(&path))?;
-        let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+        let name = path
+            .strip_prefix(root)
+            .unwrap_or(&path)
+            .to_string_lossy()
+            .replace('\\', "/");
         files.insert(name, Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()));
     }
     Ok(())

@@ -58,14 +58,25 @@ impl<'a> Chart<'a> {
     /// Reads `charts/<folder>`.
     pub fn load(assets: &'a Assets, folder: &'a str) -> Result<Self, ChartError> {
         let read = |file: &str| -> Result<Value, ChartError> {
-            let Some(text) = assets.get(&format!("charts/{folder}/{file}")) else { return Ok(json!({})) };
-            yaml::document(text).map_err(|source| ChartError::Yaml { chart: folder.into(), file: file.into(), source })
+            let Some(text) = assets.get(&format!("charts/{folder}/{file}")) else {
+                return Ok(json!({}));
+            };
+            yaml::document(text).map_err(|source| ChartError::Yaml {
+                chart: folder.into(),
+                file: file.into(),
+                source,
+            })
         };
         let meta = read("Chart.yaml")?;
         if meta.get("name").is_none() {
             return Err(ChartError::Absent(folder.to_owned()));
         }
-        Ok(Self { folder, meta, values: read("values.yaml")?, assets })
+        Ok(Self {
+            folder,
+            meta,
+            values: read("values.yaml")?,
+            assets,
+        })
     }
 
     /// Another version in labels than the one the chart carries.
@@ -104,10 +115,14 @@ impl<'a> Chart<'a> {
                 .map(|(path, text)| (path.into(), Datum::String(text.into())))
                 .collect(),
         ));
-        let failed = |source| ChartError::Render { chart: self.folder.to_owned(), source };
-        let templates =
-            Templates::parse(sources.iter().map(|(path, text)| (*path, text.as_str())), |set| with_files(set, files))
-                .map_err(failed)?;
+        let failed = |source| ChartError::Render {
+            chart: self.folder.to_owned(),
+            source,
+        };
+        let templates = Templates::parse(sources.iter().map(|(path, text)| (*path, text.as_str())), |set| {
+            with_files(set, files)
+        })
+        .map_err(failed)?;
 
         let mut merged = self.values.clone();
         merge(&mut merged, values);
@@ -143,7 +158,9 @@ impl<'a> Chart<'a> {
 
 /// Helm's `.Files.Get` is a method, which template data here cannot have: the same as a function.
 fn callable(source: &str) -> String {
-    source.replace("$.Files.Get", "filesGet").replace(".Files.Get", "filesGet")
+    source
+        .replace("$.Files.Get", "filesGet")
+        .replace(".Files.Get", "filesGet")
 }
 
 fn with_files(set: Template, files: Datum) -> Template {

@@ -120,7 +120,11 @@ pub struct Rendering<'a> {
 pub fn render(operator: &Operator, assets: &Assets, how: &Rendering<'_>) -> Result<Vec<Component>, ComponentError> {
     let spec = &operator.document["spec"];
     for (name, key) in [("Cni", "cni"), ("Ztunnel", "ztunnel")] {
-        if spec.pointer(&format!("/components/{key}/enabled")).and_then(Value::as_bool) == Some(true) {
+        if spec
+            .pointer(&format!("/components/{key}/enabled"))
+            .and_then(Value::as_bool)
+            == Some(true)
+        {
             return Err(ComponentError::Missing(name, key));
         }
     }
@@ -144,17 +148,32 @@ fn instances(kind: Kind, spec: &Value) -> Vec<Value> {
     // The older spelling, in values, turns a component on too.
     let wanted = |pointer: &str| spec.pointer(pointer).and_then(Value::as_bool) == Some(true);
     match kind {
-        Kind::Base => Some(&components["base"]).filter(|entry| on(entry)).cloned().into_iter().collect(),
+        Kind::Base => Some(&components["base"])
+            .filter(|entry| on(entry))
+            .cloned()
+            .into_iter()
+            .collect(),
         Kind::Pilot => {
             let entry = &components["pilot"];
-            Some(entry).filter(|entry| on(entry) || wanted("/values/pilot/enabled")).cloned().into_iter().collect()
+            Some(entry)
+                .filter(|entry| on(entry) || wanted("/values/pilot/enabled"))
+                .cloned()
+                .into_iter()
+                .collect()
         }
         Kind::IngressGateways | Kind::EgressGateways => {
-            let list = if kind == Kind::IngressGateways { "ingressGateways" } else { "egressGateways" };
+            let list = if kind == Kind::IngressGateways {
+                "ingressGateways"
+            } else {
+                "egressGateways"
+            };
             let entries = components[list].as_array().cloned().unwrap_or_default();
             let name = kind.gateway().unwrap_or_default();
             let by_value = |entry: &Value| entry["name"] == name && wanted(&format!("/values/gateways/{name}/enabled"));
-            entries.into_iter().filter(|entry| on(entry) || by_value(entry)).collect()
+            entries
+                .into_iter()
+                .filter(|entry| on(entry) || by_value(entry))
+                .collect()
         }
     }
 }
@@ -166,8 +185,15 @@ fn one(
     assets: &Assets,
     how: &Rendering<'_>,
 ) -> Result<Vec<Object>, ComponentError> {
-    let namespace = entry.get("namespace").and_then(Value::as_str).unwrap_or(operator.namespace());
-    let release = Release { name: RELEASE, namespace, is_upgrade: how.is_upgrade };
+    let namespace = entry
+        .get("namespace")
+        .and_then(Value::as_str)
+        .unwrap_or(operator.namespace());
+    let release = Release {
+        name: RELEASE,
+        namespace,
+        is_upgrade: how.is_upgrade,
+    };
     let mut chart = Chart::load(assets, kind.chart())?;
     if let Some(version) = how.version {
         chart = chart.with_version(version);
@@ -199,14 +225,19 @@ fn one(
     let workload = match kind {
         Kind::Base => String::new(),
         Kind::Pilot => api::names::object::istiod(operator.revision()),
-        Kind::IngressGateways | Kind::EgressGateways => {
-            entry.get("name").and_then(Value::as_str).or(kind.gateway()).unwrap_or_default().to_owned()
-        }
+        Kind::IngressGateways | Kind::EgressGateways => entry
+            .get("name")
+            .and_then(Value::as_str)
+            .or(kind.gateway())
+            .unwrap_or_default()
+            .to_owned(),
     };
     if let Some(k8s) = entry.get("k8s") {
         settings::apply(&mut objects, &workload, k8s);
-        overlay::apply(&mut objects, k8s)
-            .map_err(|source| ComponentError::Overlay { component: kind.label(), source })?;
+        overlay::apply(&mut objects, k8s).map_err(|source| ComponentError::Overlay {
+            component: kind.label(),
+            source,
+        })?;
     }
     Ok(objects)
 }

@@ -83,7 +83,10 @@ pub struct Operator {
 impl Operator {
     /// Text at a JSON pointer below `spec`.
     pub fn text(&self, pointer: &str) -> &str {
-        self.document["spec"].pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+        self.document["spec"]
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// The revision: empty for the unnamed one.
@@ -109,7 +112,10 @@ impl Operator {
 
     /// `metadata.name`, if the user gave one.
     pub fn name(&self) -> Option<&str> {
-        self.document.pointer("/metadata/name").and_then(Value::as_str).filter(|name| !name.is_empty())
+        self.document
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .filter(|name| !name.is_empty())
     }
 
     /// `spec.values`.
@@ -133,12 +139,19 @@ pub fn resolve(input: &Input, assets: &Assets) -> Result<Operator, InputError> {
     for setting in &settings {
         let (path, value) = setting.split_once('=').unwrap_or((setting, ""));
         let write = set(&mut user, &format!("spec.{path}"), scalar(path, value));
-        write.map_err(|source| InputError::Set { setting: setting.clone(), source })?;
+        write.map_err(|source| InputError::Set {
+            setting: setting.clone(),
+            source,
+        })?;
     }
     let mut warnings = Vec::new();
     pass(validate::document(&user), input.force, &mut warnings)?;
 
-    let profile = user.pointer("/spec/profile").and_then(Value::as_str).unwrap_or("default").to_owned();
+    let profile = user
+        .pointer("/spec/profile")
+        .and_then(Value::as_str)
+        .unwrap_or("default")
+        .to_owned();
     let mut document = profile_document(assets, "default")?;
     if profile != "default" {
         merge(&mut document, &profile_document(assets, &profile)?);
@@ -153,7 +166,11 @@ pub fn resolve(input: &Input, assets: &Assets) -> Result<Operator, InputError> {
     if let Some(more) = document["spec"].get("unvalidatedValues").cloned() {
         merge(&mut document["spec"]["values"], &more);
     }
-    Ok(Operator { document, profile, warnings })
+    Ok(Operator {
+        document,
+        profile,
+        warnings,
+    })
 }
 
 /// One profile over `default`, without anything of the user.
@@ -191,25 +208,39 @@ fn pass(mistakes: Vec<Mistake>, force: bool, warnings: &mut Vec<String>) -> Resu
 }
 
 fn read(file: &str, text: &str) -> Result<Value, InputError> {
-    let yaml = |source| InputError::Yaml { file: file.to_owned(), source };
+    let yaml = |source| InputError::Yaml {
+        file: file.to_owned(),
+        source,
+    };
     let mut documents = yaml::documents(text).map_err(yaml)?;
     if documents.len() > 1 {
         return Err(InputError::Several(file.to_owned()));
     }
     let document = documents.pop().unwrap_or_else(|| json!({}));
-    let kind = document.get("kind").and_then(Value::as_str).unwrap_or(api::install::KIND);
+    let kind = document
+        .get("kind")
+        .and_then(Value::as_str)
+        .unwrap_or(api::install::KIND);
     if kind != api::install::KIND {
-        return Err(InputError::Kind { file: file.to_owned(), kind: kind.to_owned() });
+        return Err(InputError::Kind {
+            file: file.to_owned(),
+            kind: kind.to_owned(),
+        });
     }
     Ok(document)
 }
 
 fn profile_document(assets: &Assets, name: &str) -> Result<Value, InputError> {
-    let text = assets.get(&format!("profiles/{name}.yaml")).ok_or_else(|| InputError::Profile {
-        name: name.to_owned(),
-        known: assets.profiles().join(", "),
-    })?;
-    yaml::document(text).map_err(|source| InputError::Yaml { file: format!("profile {name}"), source })
+    let text = assets
+        .get(&format!("profiles/{name}.yaml"))
+        .ok_or_else(|| InputError::Profile {
+            name: name.to_owned(),
+            known: assets.profiles().join(", "),
+        })?;
+    yaml::document(text).map_err(|source| InputError::Yaml {
+        file: format!("profile {name}"),
+        source,
+    })
 }
 
 /// The short spellings become values; what the user wrote under `values` is stronger than all of them.
@@ -217,8 +248,14 @@ fn translate(document: &mut Value, user: &Value) {
     let spec = document["spec"].clone();
     let mut from_spec = json!({});
     let mut carry = |from: &str, to: &[&str]| {
-        let Some(value) = spec.get(from).filter(|value| !value.is_null()) else { return };
-        let value = if matches!(from, "meshConfig") { value.clone() } else { text(value) };
+        let Some(value) = spec.get(from).filter(|value| !value.is_null()) else {
+            return;
+        };
+        let value = if matches!(from, "meshConfig") {
+            value.clone()
+        } else {
+            text(value)
+        };
         let nested = to.iter().rev().fold(value, |inner, key| json!({ *key: inner }));
         merge(&mut from_spec, &nested);
     };

@@ -13,7 +13,10 @@ pub async fn read(server: &ApiServer, namespace: &str) -> Result<Inventory, Requ
         namespace.clone_into(&mut id.namespace);
         id
     };
-    let (mutating, validating) = (admission("MutatingWebhookConfiguration"), admission("ValidatingWebhookConfiguration"));
+    let (mutating, validating) = (
+        admission("MutatingWebhookConfiguration"),
+        admission("ValidatingWebhookConfiguration"),
+    );
     let (service, pod, all_namespaces) = (inside("Service"), inside("Pod"), kind("", "v1", "Namespace"));
     let (webhooks, validators, mut services, pods, namespaces) = futures::try_join!(
         server.list(&mutating, ""),
@@ -28,5 +31,11 @@ pub async fn read(server: &ApiServer, namespace: &str) -> Result<Inventory, Requ
     services.retain(revisioned);
     let webhooks = webhooks.into_iter().filter(revisioned).collect();
     let validators = validators.into_iter().filter(|v| v.name().contains("istio")).collect();
-    Ok(Inventory { webhooks, services, validators, pods, namespaces })
+    Ok(Inventory {
+        webhooks,
+        services,
+        validators,
+        pods,
+        namespaces,
+    })
 }

@@ -7,8 +7,19 @@ use crate::yaml;
 /// `istioctl manifest generate`: CRDs first, then what others need, Services last (revisions.md §1.8).
 pub fn text(components: &[Component]) -> String {
     let mut objects: Vec<&Object> = components.iter().flat_map(|component| &component.objects).collect();
-    objects.sort_by_key(|object| (rank(object), object.text("/apiVersion").to_owned(), object.kind().to_owned(), object.name().to_owned()));
-    objects.iter().map(|object| yaml::to_sorted(&object.0)).collect::<Vec<_>>().join("\n---\n")
+    objects.sort_by_key(|object| {
+        (
+            rank(object),
+            object.text("/apiVersion").to_owned(),
+            object.kind().to_owned(),
+            object.name().to_owned(),
+        )
+    });
+    objects
+        .iter()
+        .map(|object| yaml::to_sorted(&object.0))
+        .collect::<Vec<_>>()
+        .join("\n---\n")
 }
 
 fn rank(object: &Object) -> u8 {

@@ -44,7 +44,13 @@ impl Id {
 /// `apps/v1, Kind=Deployment/istiod.istio-system`, as `istioctl uninstall` prints it (revisions.md §8.4).
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { group, version, kind, name, namespace } = self;
+        let Self {
+            group,
+            version,
+            kind,
+            name,
+            namespace,
+        } = self;
         write!(f, "{group}/{version}, Kind={kind}/{name}.{namespace}")
     }
 }
@@ -72,14 +78,20 @@ impl Object {
 
     /// Value of a label, empty if it has none.
     pub fn label(&self, key: &str) -> &str {
-        self.0.pointer("/metadata/labels").and_then(|labels| labels.get(key)).and_then(Value::as_str).unwrap_or_default()
+        self.0
+            .pointer("/metadata/labels")
+            .and_then(|labels| labels.get(key))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// Sets a label, making room for it.
     pub fn set_label(&mut self, key: &str, value: &str) {
         let Some(object) = self.0.as_object_mut() else { return };
         let metadata = object.entry("metadata").or_insert_with(empty);
-        let Some(metadata) = metadata.as_object_mut() else { return };
+        let Some(metadata) = metadata.as_object_mut() else {
+            return;
+        };
         let labels = metadata.entry("labels").or_insert_with(empty);
         if labels.is_null() {
             *labels = empty();
@@ -91,7 +103,10 @@ impl Object {
 
     /// Does another object own it, so that it goes with that one (an EndpointSlice has its Service's labels)?
     pub fn is_dependent(&self) -> bool {
-        self.0.pointer("/metadata/ownerReferences").and_then(Value::as_array).is_some_and(|owners| !owners.is_empty())
+        self.0
+            .pointer("/metadata/ownerReferences")
+            .and_then(Value::as_array)
+            .is_some_and(|owners| !owners.is_empty())
     }
 
     /// Which object this is.
@@ -147,7 +162,10 @@ mod tests {
         let object = Object(serde_json::json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "istiod-canary", "namespace": "istio-system"}
         }));
-        assert_eq!(object.id().to_string(), "apps/v1, Kind=Deployment/istiod-canary.istio-system");
+        assert_eq!(
+            object.id().to_string(),
+            "apps/v1, Kind=Deployment/istiod-canary.istio-system"
+        );
         assert_eq!(object.id().path(), "Deployment/istio-system/istiod-canary");
     }
 }

@@ -30,15 +30,26 @@ pub enum OverlayError {
 /// Applies the overlays to the objects that they name by kind and name; one that names none does nothing.
 pub(crate) fn apply(objects: &mut [Object], k8s: &Value) -> Result<(), OverlayError> {
     for overlay in k8s.get("overlays").and_then(Value::as_array).into_iter().flatten() {
-        let (kind, name) = (overlay["kind"].as_str().unwrap_or_default(), overlay["name"].as_str().unwrap_or_default());
-        for object in objects.iter_mut().filter(|object| object.kind() == kind && object.name() == name) {
+        let (kind, name) = (
+            overlay["kind"].as_str().unwrap_or_default(),
+            overlay["name"].as_str().unwrap_or_default(),
+        );
+        for object in objects
+            .iter_mut()
+            .filter(|object| object.kind() == kind && object.name() == name)
+        {
             let label = format!("{kind}/{name}");
             for patch in overlay["patches"].as_array().into_iter().flatten() {
                 let text = patch["path"].as_str().unwrap_or_default();
-                let steps = path(text).map_err(|source| OverlayError::Path { object: label.clone(), source })?;
+                let steps = path(text).map_err(|source| OverlayError::Path {
+                    object: label.clone(),
+                    source,
+                })?;
                 let value = patch.get("value").map(parsed);
-                write(&mut object.0, &steps, value)
-                    .ok_or_else(|| OverlayError::Absent { object: label.clone(), path: text.to_owned() })?;
+                write(&mut object.0, &steps, value).ok_or_else(|| OverlayError::Absent {
+                    object: label.clone(),
+                    path: text.to_owned(),
+                })?;
             }
         }
     }
@@ -48,9 +59,10 @@ pub(crate) fn apply(objects: &mut [Object], k8s: &Value) -> Result<(), OverlayEr
 /// A text of several lines is YAML of a subtree (`value: |`).
 fn parsed(value: &Value) -> Value {
     match value {
-        Value::String(text) if text.contains('\n') => {
-            yaml::document(text).ok().filter(|tree| !tree.is_null()).unwrap_or_else(|| value.clone())
-        }
+        Value::String(text) if text.contains('\n') => yaml::document(text)
+            .ok()
+            .filter(|tree| !tree.is_null())
+            .unwrap_or_else(|| value.clone()),
         other => other.clone(),
     }
 }
@@ -84,7 +96,9 @@ fn write(at: &mut Value, steps: &[Step], value: Option<Value>) -> Option<()> {
             if value.is_none() && !map.contains_key(name) {
                 return None;
             }
-            let next = map.entry(name.clone()).or_insert_with(|| Value::Object(Default::default()));
+            let next = map
+                .entry(name.clone())
+                .or_insert_with(|| Value::Object(Default::default()));
             write(next, rest, value)
         }
         step => {
@@ -98,7 +112,9 @@ fn write(at: &mut Value, steps: &[Step], value: Option<Value>) -> Option<()> {
 fn position(list: &[Value], step: &Step) -> Option<usize> {
     match step {
         Step::Index(index) => Some(*index).filter(|index| *index < list.len()),
-        Step::Match(key, wanted) => list.iter().position(|item| item.get(key).is_some_and(|value| is_text(value, wanted))),
+        Step::Match(key, wanted) => list
+            .iter()
+            .position(|item| item.get(key).is_some_and(|value| is_text(value, wanted))),
         Step::Item(wanted) => list.iter().position(|item| is_text(item, wanted)),
         Step::Field(_) => None,
     }
@@ -124,9 +140,21 @@ mod tests {
 
     #[test]
     fn overlays_replace_add_and_remove() {
-        check("spec.args.[30m]", Some(json!("60m")), Some(json!({"args": ["a", "60m"], "env": [{"name": "X", "value": "1"}]})));
-        check("spec.env.[name:X].value", Some(json!("2")), Some(json!({"args": ["a", "30m"], "env": [{"name": "X", "value": "2"}]})));
-        check("spec.env.[name:X]", None, Some(json!({"args": ["a", "30m"], "env": []})));
+        check(
+            "spec.args.[30m]",
+            Some(json!("60m")),
+            Some(json!({"args": ["a", "60m"], "env": [{"name": "X", "value": "1"}]})),
+        );
+        check(
+            "spec.env.[name:X].value",
+            Some(json!("2")),
+            Some(json!({"args": ["a", "30m"], "env": [{"name": "X", "value": "2"}]})),
+        );
+        check(
+            "spec.env.[name:X]",
+            None,
+            Some(json!({"args": ["a", "30m"], "env": []})),
+        );
         check("spec.args", None, Some(json!({"env": [{"name": "X", "value": "1"}]})));
         check("spec.absent", None, None);
         check("spec.env.[name:Y].value", Some(json!("2")), None);

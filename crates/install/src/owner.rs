@@ -18,7 +18,10 @@ pub fn labels(operator: &Operator, version: &str) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
         (label::OPERATOR_MANAGED.to_owned(), "Reconcile".to_owned()),
         (label::OPERATOR_VERSION.to_owned(), version.to_owned()),
-        (label::OWNING_RESOURCE_NAMESPACE.to_owned(), operator.namespace().to_owned()),
+        (
+            label::OWNING_RESOURCE_NAMESPACE.to_owned(),
+            operator.namespace().to_owned(),
+        ),
         (label::REVISION.to_owned(), operator.revision_label().to_owned()),
     ]);
     if let Some(name) = operator.name() {

@@ -76,10 +76,16 @@ mod tests {
 
     #[test]
     fn only_what_the_component_no_longer_renders_goes() {
-        let components = [Component { kind: Kind::Pilot, objects: vec![object("istiod", "Pilot")] }];
+        let components = [Component {
+            kind: Kind::Pilot,
+            objects: vec![object("istiod", "Pilot")],
+        }];
         assert!(!is_leftover(&object("istiod", "Pilot"), &components));
         assert!(is_leftover(&object("old", "Pilot"), &components));
-        assert!(is_leftover(&object("istio-ingressgateway", "IngressGateways"), &components));
+        assert!(is_leftover(
+            &object("istio-ingressgateway", "IngressGateways"),
+            &components
+        ));
         assert!(!is_leftover(&object("shared", "Base"), &components));
         let mut slice = object("istiod-2lbfh", "Pilot");
         slice.0["metadata"]["ownerReferences"] = json!([{"kind": "Service", "name": "istiod"}]);

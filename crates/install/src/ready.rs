@@ -16,7 +16,10 @@ pub fn waiting_for(object: &Object) -> Option<String> {
 
 fn condition(object: &Object, name: &str) -> bool {
     let conditions = object.0.pointer("/status/conditions").and_then(Value::as_array);
-    conditions.into_iter().flatten().any(|c| c["type"] == name && c["status"] == "True")
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == name && c["status"] == "True")
 }
 
 /// As `kubectl rollout status`: observed, all replicas new, none old, all available.
@@ -26,8 +29,11 @@ fn deployment(object: &Object) -> Option<String> {
     if number("/status/observedGeneration") < number("/metadata/generation") {
         return Some("waiting for the rollout to start".to_owned());
     }
-    let (updated, all, available) =
-        (number("/status/updatedReplicas"), number("/status/replicas"), number("/status/availableReplicas"));
+    let (updated, all, available) = (
+        number("/status/updatedReplicas"),
+        number("/status/replicas"),
+        number("/status/availableReplicas"),
+    );
     if updated < wanted {
         return Some(format!("{updated} of {wanted} replicas are new"));
     }
@@ -45,18 +51,30 @@ pub fn pod_problem(pod: &Object) -> Option<String> {
     for list in ["initContainerStatuses", "containerStatuses"] {
         let statuses = pod.0.pointer(&format!("/status/{list}")).and_then(Value::as_array);
         for status in statuses.into_iter().flatten() {
-            let Some(waiting) = status.pointer("/state/waiting") else { continue };
+            let Some(waiting) = status.pointer("/state/waiting") else {
+                continue;
+            };
             let reason = waiting["reason"].as_str().unwrap_or_default();
             if matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
                 continue;
             }
             let message = waiting["message"].as_str().unwrap_or_default();
-            return Some(if message.is_empty() { reason.to_owned() } else { format!("{reason}: {message}") });
+            return Some(if message.is_empty() {
+                reason.to_owned()
+            } else {
+                format!("{reason}: {message}")
+            });
         }
     }
     let conditions = pod.0.pointer("/status/conditions").and_then(Value::as_array);
-    let unscheduled = conditions.into_iter().flatten().find(|c| c["type"] == "PodScheduled" && c["status"] == "False")?;
-    Some(format!("Unschedulable: {}", unscheduled["message"].as_str().unwrap_or_default()))
+    let unscheduled = conditions
+        .into_iter()
+        .flatten()
+        .find(|c| c["type"] == "PodScheduled" && c["status"] == "False")?;
+    Some(format!(
+        "Unschedulable: {}",
+        unscheduled["message"].as_str().unwrap_or_default()
+    ))
 }
 
 /// Is a pod ready to serve?
@@ -70,19 +88,22 @@ mod tests {
     use serde_json::json;
 
     fn check(spec: Value, status: Value, expected: Option<&str>) {
-        let object = Object(json!({"kind": "Deployment", "metadata": {"generation": 2}, "spec": spec, "status": status}));
+        let object =
+            Object(json!({"kind": "Deployment", "metadata": {"generation": 2}, "spec": spec, "status": status}));
         assert_eq!(waiting_for(&object).as_deref(), expected);
     }
 
     #[test]
     fn a_deployment_is_ready_when_its_rollout_is_complete() {
-        let status = |observed: i64, replicas: i64, updated: i64, available: i64| {
-            json!({"observedGeneration": observed, "replicas": replicas, "updatedReplicas": updated, "availableReplicas": available})
-        };
+        let status = |observed: i64, replicas: i64, updated: i64, available: i64| json!({"observedGeneration": observed, "replicas": replicas, "updatedReplicas": updated, "availableReplicas": available});
         check(json!({}), json!({}), Some("waiting for the rollout to start"));
         check(json!({}), status(2, 1, 0, 1), Some("0 of 1 replicas are new"));
         check(json!({}), status(2, 2, 1, 2), Some("1 old replicas are still there"));
-        check(json!({"replicas": 2}), status(2, 2, 2, 1), Some("1 of 2 replicas are available"));
+        check(
+            json!({"replicas": 2}),
+            status(2, 2, 2, 1),
+            Some("1 of 2 replicas are available"),
+        );
         check(json!({}), status(2, 1, 1, 1), None);
     }
 

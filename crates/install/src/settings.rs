@@ -64,7 +64,9 @@ fn deployment(object: &mut Value, k8s: &Value) {
         }
     }
     strategic(&mut template["spec"], &Value::Object(pod));
-    let Some(container) = template.pointer_mut("/spec/containers/0") else { return };
+    let Some(container) = template.pointer_mut("/spec/containers/0") else {
+        return;
+    };
     let mut own = Map::new();
     for key in ["env", "imagePullPolicy", "readinessProbe", "resources"] {
         if let Some(value) = given(key) {

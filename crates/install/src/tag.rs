@@ -98,7 +98,12 @@ impl Inventory {
     fn canonical(&self, revision: &str) -> Result<(&Object, bool), TagError> {
         let own = |object: &&Object| object.label(label::REVISION) == revision && object.label(label::TAG).is_empty();
         let webhooks: Vec<_> = self.webhooks.iter().filter(own).collect();
-        let services = self.services.iter().filter(own).filter(|s| s.label(label::APP) == "istiod").count();
+        let services = self
+            .services
+            .iter()
+            .filter(own)
+            .filter(|s| s.label(label::APP) == "istiod")
+            .count();
         match webhooks.as_slice() {
             [] => Err(TagError::NoRevision(revision.to_owned())),
             [webhook] if services <= 1 => Ok((webhook, services == 1)),
@@ -108,13 +113,20 @@ impl Inventory {
 
     fn is_revision(&self, name: &str) -> bool {
         let untagged = |o: &&Object| o.label(label::REVISION) == name && o.label(label::TAG).is_empty();
-        self.webhooks.iter().any(|o| untagged(&o)) || self.services.iter().any(|o| untagged(&o) && o.label(label::APP) == "istiod")
+        self.webhooks.iter().any(|o| untagged(&o))
+            || self
+                .services
+                .iter()
+                .any(|o| untagged(&o) && o.label(label::APP) == "istiod")
     }
 
     /// Webhook configurations and Services of a tag.
     pub fn of_tag<'a>(&'a self, tag: &str) -> impl Iterator<Item = &'a Object> {
         let tag = tag.to_owned();
-        self.webhooks.iter().chain(&self.services).filter(move |o| !tag.is_empty() && o.label(label::TAG) == tag)
+        self.webhooks
+            .iter()
+            .chain(&self.services)
+            .filter(move |o| !tag.is_empty() && o.label(label::TAG) == tag)
     }
 
     /// The revision that a tag points at.
@@ -124,14 +136,20 @@ impl Inventory {
 
     /// Has the revision a pod that is ready?
     pub fn is_ready(&self, revision: &str) -> bool {
-        self.pods.iter().any(|pod| pod.label(label::REVISION) == revision && crate::ready::is_pod_ready(pod))
+        self.pods
+            .iter()
+            .any(|pod| pod.label(label::REVISION) == revision && crate::ready::is_pod_ready(pod))
     }
 
     /// Names of namespaces that a label points at a revision or tag.
     pub fn namespaces_of(&self, name: &str) -> Vec<&str> {
         self.namespaces
             .iter()
-            .filter(|n| n.0.pointer("/metadata/labels").and_then(|l| l.get(label::REVISION)).is_some_and(|v| v == name))
+            .filter(|n| {
+                n.0.pointer("/metadata/labels")
+                    .and_then(|l| l.get(label::REVISION))
+                    .is_some_and(|v| v == name)
+            })
             .map(Object::name)
             .collect()
     }
@@ -145,9 +163,23 @@ impl Inventory {
     /// Names of all revisions with a control plane here, sorted.
     pub fn revisions(&self) -> Vec<&str> {
         let untagged = |o: &&Object| o.label(label::TAG).is_empty();
-        let webhooks = self.webhooks.iter().filter(untagged).filter(|o| o.name().starts_with("istio-sidecar-injector"));
-        let services = self.services.iter().filter(untagged).filter(|o| o.label(label::APP) == "istiod");
-        webhooks.chain(services).map(|o| o.label(label::REVISION)).filter(|r| !r.is_empty()).collect::<BTreeSet<_>>().into_iter().collect()
+        let webhooks = self
+            .webhooks
+            .iter()
+            .filter(untagged)
+            .filter(|o| o.name().starts_with("istio-sidecar-injector"));
+        let services = self
+            .services
+            .iter()
+            .filter(untagged)
+            .filter(|o| o.label(label::APP) == "istiod");
+        webhooks
+            .chain(services)
+            .map(|o| o.label(label::REVISION))
+            .filter(|r| !r.is_empty())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 }
 
@@ -173,26 +205,38 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
     let mut deactivate = None;
     if request.tag.is_default() {
         if !generate {
-            deactivate = unnamed(inventory).filter(|webhook| !is_deactivated(webhook)).map(deactivated);
+            deactivate = unnamed(inventory)
+                .filter(|webhook| !is_deactivated(webhook))
+                .map(deactivated);
         }
         apply.push(validating(request, injector, inventory));
     }
     if local || injector.pointer("/clientConfig/service").is_some() {
         apply.push(service(request));
     }
-    Ok(TagObjects { apply, deactivate, previous })
+    Ok(TagObjects {
+        apply,
+        deactivate,
+        previous,
+    })
 }
 
 /// The first injection webhook of a configuration.
 fn injector(configuration: &Object) -> Option<&Value> {
     let webhooks = configuration.0.get("webhooks")?.as_array()?;
-    webhooks.iter().find(|webhook| webhook["name"].as_str().is_some_and(|name| name.ends_with(WEBHOOK_SUFFIX)))
+    webhooks.iter().find(|webhook| {
+        webhook["name"]
+            .as_str()
+            .is_some_and(|name| name.ends_with(WEBHOOK_SUFFIX))
+    })
 }
 
 /// The webhook configuration of the unnamed revision.
 fn unnamed(inventory: &Inventory) -> Option<&Object> {
     inventory.webhooks.iter().find(|w| {
-        w.label(label::REVISION) == api::names::DEFAULT_REVISION && w.label(label::TAG).is_empty() && injector(w).is_some()
+        w.label(label::REVISION) == api::names::DEFAULT_REVISION
+            && w.label(label::TAG).is_empty()
+            && injector(w).is_some()
     })
 }
 
@@ -200,7 +244,10 @@ fn unnamed(inventory: &Inventory) -> Option<&Object> {
 pub fn is_deactivated(configuration: &Object) -> bool {
     let webhooks = configuration.0.get("webhooks").and_then(Value::as_array);
     let never = |webhook: &Value| {
-        webhook.pointer("/namespaceSelector/matchLabels").and_then(|labels| labels.get(DEACTIVATED_KEY)).is_some()
+        webhook
+            .pointer("/namespaceSelector/matchLabels")
+            .and_then(|labels| labels.get(DEACTIVATED_KEY))
+            .is_some()
     };
     webhooks.is_some_and(|webhooks| webhooks.iter().all(never))
 }
@@ -209,7 +256,13 @@ pub fn is_deactivated(configuration: &Object) -> bool {
 pub fn deactivated(configuration: &Object) -> Object {
     let mut object = configuration.clone();
     let never = json!({"matchLabels": {DEACTIVATED_KEY: "never-match"}});
-    for webhook in object.0.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+    for webhook in object
+        .0
+        .get_mut("webhooks")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         webhook["namespaceSelector"] = never.clone();
         webhook["objectSelector"] = never.clone();
     }
@@ -219,7 +272,10 @@ pub fn deactivated(configuration: &Object) -> Object {
 fn mutating(request: &Request, canonical: &Object, injector: &Value) -> Object {
     let mut client = Map::new();
     for key in ["service", "url", "caBundle"] {
-        if let Some(value) = injector.pointer(&format!("/clientConfig/{key}")).filter(|value| !value.is_null()) {
+        if let Some(value) = injector
+            .pointer(&format!("/clientConfig/{key}"))
+            .filter(|value| !value.is_null())
+        {
             client.insert(key.to_owned(), value.clone());
         }
     }
@@ -236,7 +292,10 @@ fn mutating(request: &Request, canonical: &Object, injector: &Value) -> Object {
             "objectSelector": webhook.objects.to_label_selector(),
         })
     });
-    let name = request.webhook_name.clone().unwrap_or_else(|| request.tag.injector_webhook(&request.namespace));
+    let name = request
+        .webhook_name
+        .clone()
+        .unwrap_or_else(|| request.tag.injector_webhook(&request.namespace));
     let mut labels: BTreeMap<String, String> = canonical
         .0
         .pointer("/metadata/labels")
@@ -283,14 +342,27 @@ fn validating(request: &Request, injector: &Value, inventory: &Inventory) -> Obj
         "admissionReviewVersions": ["v1"],
         "objectSelector": {"matchExpressions": [{"key": label::REVISION, "operator": "DoesNotExist"}]},
     });
-    let live = inventory.validators.iter().find(|object| object.name() == object::DEFAULT_VALIDATOR);
+    let live = inventory
+        .validators
+        .iter()
+        .find(|object| object.name() == object::DEFAULT_VALIDATOR);
     let policy = live
-        .and_then(|object| object.0.get("webhooks")?.as_array()?.iter().find(|w| w["name"] == object::DEFAULT_VALIDATION_WEBHOOK))
+        .and_then(|object| {
+            object
+                .0
+                .get("webhooks")?
+                .as_array()?
+                .iter()
+                .find(|w| w["name"] == object::DEFAULT_VALIDATION_WEBHOOK)
+        })
         .and_then(|webhook| webhook["failurePolicy"].as_str());
     if policy != Some("Fail") {
         webhook["failurePolicy"] = policy.unwrap_or("Ignore").into();
     }
-    let labels = BTreeMap::from([(label::APP.to_owned(), "istiod".to_owned()), (label::ISTIO.to_owned(), "istiod".to_owned())]);
+    let labels = BTreeMap::from([
+        (label::APP.to_owned(), "istiod".to_owned()),
+        (label::ISTIO.to_owned(), "istiod".to_owned()),
+    ]);
     Object(json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
@@ -340,8 +412,15 @@ fn metadata(request: &Request, name: &str, namespace: Option<&str>, mut labels: 
 /// # Errors
 /// If there are none.
 pub fn removal(inventory: &Inventory, tag: &str) -> Result<Vec<Id>, TagError> {
-    let all = inventory.webhooks.iter().chain(&inventory.validators).chain(&inventory.services);
-    let ids: Vec<Id> = all.filter(|object| object.label(label::TAG) == tag).map(Object::id).collect();
+    let all = inventory
+        .webhooks
+        .iter()
+        .chain(&inventory.validators)
+        .chain(&inventory.services);
+    let ids: Vec<Id> = all
+        .filter(|object| object.label(label::TAG) == tag)
+        .map(Object::id)
+        .collect();
     if tag.is_empty() || inventory.of_tag(tag).next().is_none() {
         return Err(TagError::NoTag(tag.to_owned()));
     }
@@ -369,14 +448,22 @@ pub fn list(inventory: &Inventory) -> Vec<Row> {
         .map(|object| (object.label(label::TAG), object.label(label::REVISION)))
         .filter(|(_, revision)| !revision.is_empty())
         .collect();
-    let tagged: BTreeSet<&str> = pairs.iter().filter(|(tag, _)| !tag.is_empty()).map(|(_, revision)| *revision).collect();
+    let tagged: BTreeSet<&str> = pairs
+        .iter()
+        .filter(|(tag, _)| !tag.is_empty())
+        .map(|(_, revision)| *revision)
+        .collect();
     let mut rows: Vec<Row> = pairs
         .iter()
         .filter(|(tag, revision)| !tag.is_empty() || !tagged.contains(revision))
         .map(|(tag, revision)| {
             let name = if tag.is_empty() { revision } else { tag };
             let namespaces = inventory.namespaces_of(name).into_iter().map(str::to_owned).collect();
-            Row { tag: (*tag).to_owned(), revision: (*revision).to_owned(), namespaces }
+            Row {
+                tag: (*tag).to_owned(),
+                revision: (*revision).to_owned(),
+                namespaces,
+            }
         })
         .collect();
     rows.sort_by_key(|row| (row.tag.is_empty(), row.tag.clone(), row.revision.clone()));

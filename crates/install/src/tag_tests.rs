@@ -2,7 +2,8 @@
 use super::*;
 
 fn webhook(name: &str, revision: &str, tag: Option<&str>, service: &str) -> Object {
-    let mut labels = json!({"istio.io/rev": revision, "app": "sidecar-injector", "operator.istio.io/component": "Pilot"});
+    let mut labels =
+        json!({"istio.io/rev": revision, "app": "sidecar-injector", "operator.istio.io/component": "Pilot"});
     if let Some(tag) = tag {
         labels["istio.io/tag"] = tag.into();
     }
@@ -15,8 +16,10 @@ fn webhook(name: &str, revision: &str, tag: Option<&str>, service: &str) -> Obje
 }
 
 fn ready(revision: &str) -> Object {
-    Object(json!({"metadata": {"name": "istiod", "labels": {"app": "istiod", "istio.io/rev": revision}},
-        "status": {"conditions": [{"type": "Ready", "status": "True"}]}}))
+    Object(
+        json!({"metadata": {"name": "istiod", "labels": {"app": "istiod", "istio.io/rev": revision}},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+    )
 }
 
 fn inventory() -> Inventory {
@@ -25,7 +28,12 @@ fn inventory() -> Inventory {
             webhook("istio-sidecar-injector", "default", None, "istiod"),
             webhook("istio-sidecar-injector-1-22-1", "1-22-1", None, "istiod-1-22-1"),
             webhook("istio-sidecar-injector-1-23-1", "1-23-1", None, "istiod-1-23-1"),
-            webhook("istio-revision-tag-prod-stable", "1-22-1", Some("prod-stable"), "istiod-1-22-1"),
+            webhook(
+                "istio-revision-tag-prod-stable",
+                "1-22-1",
+                Some("prod-stable"),
+                "istiod-1-22-1",
+            ),
             webhook("istio-revision-tag-default", "1-22-1", Some("default"), "istiod-1-22-1"),
         ],
         pods: ["default", "1-22-1", "1-23-1"].map(ready).to_vec(),
@@ -54,25 +62,52 @@ fn a_tag_is_a_webhook_configuration_and_a_service() {
     let built = build(&request("prod-canary", "1-23-1", false), &inventory(), false).unwrap();
     assert_eq!(built.previous, None);
     assert_eq!(built.deactivate, None);
-    let [mutating, service] = built.apply.as_slice() else { panic!("{built:?}") };
+    let [mutating, service] = built.apply.as_slice() else {
+        panic!("{built:?}")
+    };
     assert_eq!(mutating.name(), "istio-revision-tag-prod-canary");
-    assert_eq!((mutating.label("istio.io/tag"), mutating.label("istio.io/rev")), ("prod-canary", "1-23-1"));
-    assert_eq!(mutating.label("operator.istio.io/component"), "", "a user's tag is not the installer's");
+    assert_eq!(
+        (mutating.label("istio.io/tag"), mutating.label("istio.io/rev")),
+        ("prod-canary", "1-23-1")
+    );
+    assert_eq!(
+        mutating.label("operator.istio.io/component"),
+        "",
+        "a user's tag is not the installer's"
+    );
     assert_eq!(mutating.0["webhooks"].as_array().unwrap().len(), 2);
     assert_eq!(mutating.text("/webhooks/0/clientConfig/service/name"), "istiod-1-23-1");
     assert_eq!(mutating.text("/webhooks/0/clientConfig/caBundle"), "Y2E=");
     assert_eq!(service.name(), "istiod-revision-tag-prod-canary");
-    assert_eq!(service.label("app"), "", "`kubectl get svc -l app=istiod` lists control planes only");
+    assert_eq!(
+        service.label("app"),
+        "",
+        "`kubectl get svc -l app=istiod` lists control planes only"
+    );
 }
 
 #[test]
 fn the_tag_default_also_validates_and_switches_the_unnamed_revision_off() {
     let built = build(&request("default", "1-23-1", false), &inventory(), false).unwrap();
-    assert_eq!(built.previous.as_deref(), Some("1-22-1"), "it moves without --overwrite");
+    assert_eq!(
+        built.previous.as_deref(),
+        Some("1-22-1"),
+        "it moves without --overwrite"
+    );
     let kinds: Vec<_> = built.apply.iter().map(Object::kind).collect();
-    assert_eq!(kinds, ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "Service"]);
+    assert_eq!(
+        kinds,
+        [
+            "MutatingWebhookConfiguration",
+            "ValidatingWebhookConfiguration",
+            "Service"
+        ]
+    );
     assert_eq!(built.apply[0].0["webhooks"].as_array().unwrap().len(), 4);
-    assert_eq!(built.apply[1].text("/webhooks/0/clientConfig/service/name"), "istiod-1-23-1");
+    assert_eq!(
+        built.apply[1].text("/webhooks/0/clientConfig/service/name"),
+        "istiod-1-23-1"
+    );
     assert_eq!(built.apply[1].text("/webhooks/0/failurePolicy"), "Ignore");
     assert!(is_deactivated(&built.deactivate.unwrap()));
 }
@@ -89,7 +124,10 @@ fn a_closed_validator_stays_istiods() {
 #[test]
 fn what_is_not_allowed() {
     let check = |tag: &str, revision: &str, expected: TagError| {
-        assert_eq!(build(&request(tag, revision, false), &inventory(), false), Err(expected));
+        assert_eq!(
+            build(&request(tag, revision, false), &inventory(), false),
+            Err(expected)
+        );
     };
     check("prod-stable", "1-23-1", TagError::Exists("prod-stable".into()));
     check("1-22-1", "1-23-1", TagError::IsRevision("1-22-1".into()));
@@ -98,7 +136,10 @@ fn what_is_not_allowed() {
     let mut starting = inventory();
     starting.pods.retain(|pod| pod.label("istio.io/rev") != "1-23-1");
     let mut request = request("prod", "1-23-1", false);
-    assert_eq!(build(&request, &starting, false), Err(TagError::NotReady("1-23-1".into())));
+    assert_eq!(
+        build(&request, &starting, false),
+        Err(TagError::NotReady("1-23-1".into()))
+    );
     request.force = true;
     assert!(build(&request, &starting, false).is_ok());
 }
@@ -112,6 +153,17 @@ fn a_tag_moves_when_it_is_said_so() {
 #[test]
 fn tags_are_listed_as_on_the_upgrade_page() {
     let rows = list(&inventory());
-    let text: Vec<_> = rows.iter().map(|row| format!("{} {} {}", row.tag, row.revision, row.namespaces.join(","))).collect();
-    assert_eq!(text, ["default 1-22-1 ", "prod-stable 1-22-1 app-ns-1,app-ns-2", " 1-23-1 ", " default "]);
+    let text: Vec<_> = rows
+        .iter()
+        .map(|row| format!("{} {} {}", row.tag, row.revision, row.namespaces.join(",")))
+        .collect();
+    assert_eq!(
+        text,
+        [
+            "default 1-22-1 ",
+            "prod-stable 1-22-1 app-ns-1,app-ns-2",
+            " 1-23-1 ",
+            " default "
+        ]
+    );
 }

@@ -44,10 +44,18 @@ pub struct Plan {
 
 /// Decides from what the cluster holds. `owned` are the objects that carry an installer's component label.
 pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Inventory) -> Plan {
-    let Scope::Revision(revision) = scope else { return purge(owned, inventory) };
-    let mut plan = Plan::default();
-    plan.others =
-        inventory.revisions().into_iter().filter(|other| *other != revision).map(str::to_owned).collect();
+    let Scope::Revision(revision) = scope else {
+        return purge(owned, inventory);
+    };
+    let others = inventory
+        .revisions()
+        .into_iter()
+        .filter(|other| *other != revision)
+        .map(str::to_owned);
+    let mut plan = Plan {
+        others: others.collect(),
+        ..Plan::default()
+    };
     let is_ours = |object: &&Object| {
         object.label(label::REVISION) == revision && object.label(label::OWNING_RESOURCE_NAMESPACE) == namespace
     };
@@ -56,7 +64,9 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
         if component == Kind::Base.label() || !object.label(label::TAG).is_empty() {
             continue;
         }
-        let gateway = [Kind::IngressGateways, Kind::EgressGateways].iter().any(|kind| kind.label() == component);
+        let gateway = [Kind::IngressGateways, Kind::EgressGateways]
+            .iter()
+            .any(|kind| kind.label() == component);
         if gateway && !plan.others.is_empty() {
             // Upgraded in place: the other revision's as much as this one's.
             if object.kind() == "Deployment" {
@@ -93,11 +103,20 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
 
 fn purge(owned: &[Object], inventory: &Inventory) -> Plan {
     let mut remove: Vec<Id> = owned.iter().map(Object::id).collect();
-    remove.extend(inventory.webhooks.iter().chain(&inventory.services).chain(&inventory.validators).filter_map(|o| {
-        (!o.label(label::TAG).is_empty()).then(|| o.id())
-    }));
+    let all = inventory
+        .webhooks
+        .iter()
+        .chain(&inventory.services)
+        .chain(&inventory.validators);
+    remove.extend(
+        all.filter(|object| !object.label(label::TAG).is_empty())
+            .map(Object::id),
+    );
     in_order(&mut remove);
-    Plan { remove, ..Plan::default() }
+    Plan {
+        remove,
+        ..Plan::default()
+    }
 }
 
 fn users(revision: &str, tags: &BTreeSet<&str>, inventory: &Inventory) -> Vec<String> {
@@ -105,21 +124,33 @@ fn users(revision: &str, tags: &BTreeSet<&str>, inventory: &Inventory) -> Vec<St
     for tag in tags {
         names.extend(inventory.namespaces_of(tag));
     }
-    if tags.contains(DEFAULT_REVISION) || (revision == DEFAULT_REVISION && inventory.target(DEFAULT_REVISION).is_none()) {
+    if tags.contains(DEFAULT_REVISION) || (revision == DEFAULT_REVISION && inventory.target(DEFAULT_REVISION).is_none())
+    {
         names.extend(inventory.injected_namespaces());
     }
     names.into_iter().map(str::to_owned).collect()
 }
 
 fn tag_objects(tag: &str, revision: &str, inventory: &Inventory) -> Vec<Id> {
-    let all = inventory.webhooks.iter().chain(&inventory.services).chain(&inventory.validators);
-    all.filter(|o| o.label(label::TAG) == tag && o.label(label::REVISION) == revision).map(Object::id).collect()
+    let all = inventory
+        .webhooks
+        .iter()
+        .chain(&inventory.services)
+        .chain(&inventory.validators);
+    all.filter(|o| o.label(label::TAG) == tag && o.label(label::REVISION) == revision)
+        .map(Object::id)
+        .collect()
 }
 
 /// Webhooks first, CRDs last, each object once.
 fn in_order(ids: &mut Vec<Id>) {
     let order = kinds();
-    let rank = |id: &Id| order.iter().position(|kind| kind.kind == id.kind).unwrap_or(order.len());
+    let rank = |id: &Id| {
+        order
+            .iter()
+            .position(|kind| kind.kind == id.kind)
+            .unwrap_or(order.len())
+    };
     ids.sort_by_key(|id| (rank(id), id.clone()));
     ids.dedup();
 }
@@ -177,7 +208,9 @@ pub async fn execute(
 
 async fn move_default(server: &ApiServer, namespace: &str, target: &str) -> Result<(), RequestError> {
     let inventory = crate::inventory::read(server, namespace).await?;
-    let (Ok(tag), Ok(revision)) = (Tag::parse(DEFAULT_REVISION), Revision::parse(target)) else { return Ok(()) };
+    let (Ok(tag), Ok(revision)) = (Tag::parse(DEFAULT_REVISION), Revision::parse(target)) else {
+        return Ok(());
+    };
     let request = Request {
         tag,
         revision,
@@ -207,7 +240,8 @@ async fn gone(server: &ApiServer, deployment: &Id) {
         let ours = |pod: &Object| {
             let rest = pod.name().strip_prefix(&prefix);
             // <deployment>-<template hash>-<suffix>
-            rest.is_some_and(|rest| rest.split('-').count() == 2) && pod.0.pointer("/metadata/deletionTimestamp").is_some()
+            rest.is_some_and(|rest| rest.split('-').count() == 2)
+                && pod.0.pointer("/metadata/deletionTimestamp").is_some()
         };
         let present = matches!(server.get(deployment).await, Ok(Some(_)));
         if !present && !left.iter().any(ours) {

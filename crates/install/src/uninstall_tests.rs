@@ -12,11 +12,15 @@ fn object(kind: &str, name: &str, labels: serde_json::Value) -> Object {
 }
 
 fn owned(kind: &str, name: &str, revision: &str, component: &str) -> Object {
-    object(kind, name, json!({
-        "istio.io/rev": revision,
-        "operator.istio.io/component": component,
-        "install.operator.istio.io/owning-resource-namespace": "istio-system",
-    }))
+    object(
+        kind,
+        name,
+        json!({
+            "istio.io/rev": revision,
+            "operator.istio.io/component": component,
+            "install.operator.istio.io/owning-resource-namespace": "istio-system",
+        }),
+    )
 }
 
 fn ready_pod(revision: &str) -> Object {
@@ -29,17 +33,35 @@ fn ready_pod(revision: &str) -> Object {
 fn cluster() -> (Vec<Object>, Inventory) {
     let owned = vec![
         owned("Deployment", "istiod-old", "old", "Pilot"),
-        owned("MutatingWebhookConfiguration", "istio-sidecar-injector-old", "old", "Pilot"),
+        owned(
+            "MutatingWebhookConfiguration",
+            "istio-sidecar-injector-old",
+            "old",
+            "Pilot",
+        ),
         owned("Deployment", "istiod-canary", "canary", "Pilot"),
-        owned("MutatingWebhookConfiguration", "istio-sidecar-injector-canary", "canary", "Pilot"),
+        owned(
+            "MutatingWebhookConfiguration",
+            "istio-sidecar-injector-canary",
+            "canary",
+            "Pilot",
+        ),
         owned("Deployment", "istio-ingressgateway", "canary", "IngressGateways"),
         owned("Service", "istio-ingressgateway", "canary", "IngressGateways"),
         owned("ServiceAccount", "istio-reader-service-account", "canary", "Base"),
     ];
     let tag = |name: &str, revision: &str| {
-        object("MutatingWebhookConfiguration", &format!("istio-revision-tag-{name}"), json!({"istio.io/rev": revision, "istio.io/tag": name}))
+        object(
+            "MutatingWebhookConfiguration",
+            &format!("istio-revision-tag-{name}"),
+            json!({"istio.io/rev": revision, "istio.io/tag": name}),
+        )
     };
-    let mut webhooks: Vec<Object> = owned.iter().filter(|o| o.kind() == "MutatingWebhookConfiguration").cloned().collect();
+    let mut webhooks: Vec<Object> = owned
+        .iter()
+        .filter(|o| o.kind() == "MutatingWebhookConfiguration")
+        .cloned()
+        .collect();
     webhooks.extend([tag("default", "old"), tag("stable", "old"), tag("next", "canary")]);
     let inventory = Inventory {
         webhooks,
@@ -56,7 +78,12 @@ fn cluster() -> (Vec<Object>, Inventory) {
 
 fn check(revision: &str) -> Plan {
     let (owned, inventory) = cluster();
-    plan(&Scope::Revision(revision.to_owned()), "istio-system", &owned, &inventory)
+    plan(
+        &Scope::Revision(revision.to_owned()),
+        "istio-system",
+        &owned,
+        &inventory,
+    )
 }
 
 fn names(ids: &[Id]) -> Vec<&str> {
@@ -66,17 +93,33 @@ fn names(ids: &[Id]) -> Vec<&str> {
 #[test]
 fn exactly_one_revision_goes_webhooks_first() {
     let plan = check("old");
-    assert_eq!(names(&plan.remove), ["istio-revision-tag-stable", "istio-sidecar-injector-old", "istiod-old"]);
+    assert_eq!(
+        names(&plan.remove),
+        ["istio-revision-tag-stable", "istio-sidecar-injector-old", "istiod-old"]
+    );
     assert_eq!(plan.default_moves_to.as_deref(), Some("canary"));
-    assert_eq!((plan.tags, plan.namespaces), (vec!["stable".to_owned()], vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(
+        (plan.tags, plan.namespaces),
+        (vec!["stable".to_owned()], vec!["a".to_owned(), "b".to_owned()])
+    );
 }
 
 #[test]
 fn a_gateway_upgraded_in_place_stays_and_is_named() {
     let plan = check("canary");
-    assert_eq!(names(&plan.remove), ["istio-revision-tag-next", "istio-sidecar-injector-canary", "istiod-canary"]);
+    assert_eq!(
+        names(&plan.remove),
+        [
+            "istio-revision-tag-next",
+            "istio-sidecar-injector-canary",
+            "istiod-canary"
+        ]
+    );
     assert_eq!(names(&plan.gateways), ["istio-ingressgateway"]);
-    assert_eq!((plan.others, plan.namespaces), (vec!["old".to_owned()], vec!["c".to_owned()]));
+    assert_eq!(
+        (plan.others, plan.namespaces),
+        (vec!["old".to_owned()], vec!["c".to_owned()])
+    );
 }
 
 #[test]

@@ -46,7 +46,9 @@ pub enum Mistake {
 }
 
 fn hint(nearest: &Option<&'static str>) -> String {
-    nearest.map(|field| format!(" (did you mean {field:?}?)")).unwrap_or_default()
+    nearest
+        .map(|field| format!(" (did you mean {field:?}?)"))
+        .unwrap_or_default()
 }
 
 /// All mistakes in a document, in its order.
@@ -58,7 +60,11 @@ pub fn document(document: &Value) -> Vec<Mistake> {
 
 /// Mistakes in the merged specification that its shape cannot show.
 pub fn specification(spec: &Value) -> Vec<Mistake> {
-    let text = |pointer: &str| spec.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let text = |pointer: &str| {
+        spec.pointer(pointer)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    };
     let mut mistakes = Vec::new();
     if let Some(name) = text("/revision")
         && revision::name::Revision::parse(name).is_err()
@@ -67,7 +73,9 @@ pub fn specification(spec: &Value) -> Vec<Mistake> {
     }
     for pointer in ["/hub", "/values/global/hub"] {
         if let Some(hub) = text(pointer)
-            && (hub.starts_with('/') || hub.ends_with('/') || !hub.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:@".contains(c)))
+            && (hub.starts_with('/')
+                || hub.ends_with('/')
+                || !hub.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:@".contains(c)))
         {
             mistakes.push(Mistake::Hub(hub.to_owned()));
         }
@@ -84,10 +92,15 @@ pub fn specification(spec: &Value) -> Vec<Mistake> {
         for (index, gateway) in gateways.into_iter().flatten().enumerate() {
             let name = gateway.get("name").and_then(Value::as_str).unwrap_or_default();
             let usable = (1..=254).contains(&name.len())
-                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-');
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-');
             if !usable {
                 let path = format!("spec.components.{kind}[{index}].name");
-                mistakes.push(Mistake::GatewayName { path, name: name.to_owned() });
+                mistakes.push(Mistake::GatewayName {
+                    path,
+                    name: name.to_owned(),
+                });
             }
         }
     }
@@ -96,7 +109,11 @@ pub fn specification(spec: &Value) -> Vec<Mistake> {
 
 fn check(shape: &'static Shape, value: &Value, path: &str, mistakes: &mut Vec<Mistake>) {
     let mut wrong = |wants| {
-        mistakes.push(Mistake::Type { path: shown(path), wants, has: brief(value) });
+        mistakes.push(Mistake::Type {
+            path: shown(path),
+            wants,
+            has: brief(value),
+        });
     };
     match (shape, value) {
         // Nothing given is nothing wrong.
@@ -156,7 +173,11 @@ fn brief(value: &Value) -> String {
 /// The known name closest to a mistyped one, if any is close.
 pub(crate) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let most = (typed.chars().count() / 3).max(1);
-    known.map(|name| (distance(typed, name), name)).filter(|(distance, _)| *distance <= most).min().map(|(_, name)| name)
+    known
+        .map(|name| (distance(typed, name), name))
+        .filter(|(distance, _)| *distance <= most)
+        .min()
+        .map(|(_, name)| name)
 }
 
 /// Edits between two names, ignoring case.
@@ -199,13 +220,25 @@ mod tests {
             json!({"components": {"ztunnel": {"k8s": {"tolerations": [{"thats": "not-a-real-field"}]}}}}),
             r#"could not unmarshal: spec.components.ztunnel.k8s.tolerations[0]: unknown field "thats""#,
         );
-        check(json!({"components": {"pilot": {"enabled": "yes"}}}), r#"could not unmarshal: spec.components.pilot.enabled: wants true or false, has "yes""#);
-        check(json!({"values": "x"}), r#"could not unmarshal: spec.values: wants a map, has "x""#);
+        check(
+            json!({"components": {"pilot": {"enabled": "yes"}}}),
+            r#"could not unmarshal: spec.components.pilot.enabled: wants true or false, has "yes""#,
+        );
+        check(
+            json!({"values": "x"}),
+            r#"could not unmarshal: spec.values: wants a map, has "x""#,
+        );
     }
 
     #[test]
     fn a_revision_is_a_label() {
-        assert_eq!(specification(&json!({"revision": "1.23.1"})), [Mistake::Revision("1.23.1".into())]);
-        assert_eq!(specification(&json!({"revision": "1-23-1", "hub": "docker.io/trysail", "tag": "0.2.0"})), []);
+        assert_eq!(
+            specification(&json!({"revision": "1.23.1"})),
+            [Mistake::Revision("1.23.1".into())]
+        );
+        assert_eq!(
+            specification(&json!({"revision": "1-23-1", "hub": "docker.io/trysail", "tag": "0.2.0"})),
+            []
+        );
     }
 }

@@ -70,7 +70,10 @@ pub(crate) fn path(text: &str) -> Result<Vec<Step>, SetError> {
         }
         while !selectors.is_empty() {
             let wrong = || SetError::Selector(text.to_owned(), selectors.to_owned());
-            let (inside, rest) = selectors.strip_prefix('[').and_then(|s| s.split_once(']')).ok_or_else(wrong)?;
+            let (inside, rest) = selectors
+                .strip_prefix('[')
+                .and_then(|s| s.split_once(']'))
+                .ok_or_else(wrong)?;
             steps.push(match (inside.parse::<usize>(), inside.split_once(':')) {
                 (Ok(index), _) => Step::Index(index),
                 (_, Some((key, value))) => Step::Match(key.to_owned(), value.to_owned()),
@@ -114,8 +117,13 @@ fn split_unescaped(text: &str, separator: char) -> Vec<String> {
 /// The value of `--set path=text`: number, flag or text, as the text looks. Versions and environment stay text.
 pub fn scalar(path: &str, text: &str) -> Value {
     let text = text.replace("\\,", ",");
-    let textual = path == "tag" || path.ends_with(".tag") || path == "revision" || path.ends_with(".revision")
-        || path.contains("proxyMetadata") || path == "compatibilityVersion" || path.ends_with(".compatibilityVersion");
+    let textual = path == "tag"
+        || path.ends_with(".tag")
+        || path == "revision"
+        || path.ends_with(".revision")
+        || path.contains("proxyMetadata")
+        || path == "compatibilityVersion"
+        || path.ends_with(".compatibilityVersion");
     if textual {
         return Value::String(text);
     }
@@ -135,7 +143,11 @@ pub fn scalar(path: &str, text: &str) -> Value {
         // `{a,b}` is a list, as with helm.
         list if list.starts_with('{') && list.ends_with('}') => {
             let inside = &list[1..list.len() - 1];
-            inside.split(',').filter(|item| !item.is_empty()).map(|item| Value::String(item.trim().to_owned())).collect()
+            inside
+                .split(',')
+                .filter(|item| !item.is_empty())
+                .map(|item| Value::String(item.trim().to_owned()))
+                .collect()
         }
         _ => Value::String(text),
     }
@@ -171,7 +183,9 @@ fn descend<'a>(at: &'a mut Value, step: &Step) -> Option<&'a mut Value> {
         }
         Step::Match(key, wanted) => {
             let list = list(at)?;
-            let found = list.iter().position(|item| item.get(key).is_some_and(|value| is_text(value, wanted)));
+            let found = list
+                .iter()
+                .position(|item| item.get(key).is_some_and(|value| is_text(value, wanted)));
             let index = found.unwrap_or_else(|| {
                 list.push(serde_json::json!({ key: wanted }));
                 list.len() - 1
@@ -200,8 +214,9 @@ fn list(at: &mut Value) -> Option<&mut Vec<Value>> {
 pub(crate) fn is_text(value: &Value, wanted: &str) -> bool {
     match value {
         Value::String(text) => text == wanted,
+        Value::Bool(flag) => wanted == if *flag { "true" } else { "false" },
+        Value::Number(number) => wanted.parse().is_ok_and(|wanted: serde_json::Number| wanted == *number),
         Value::Null | Value::Array(_) | Value::Object(_) => false,
-        scalar => scalar.to_string() == wanted,
     }
 }
 
@@ -222,13 +237,25 @@ mod tests {
 
     #[test]
     fn set_writes_where_the_path_says() {
-        check(&["a.b=1", "a.c=true", "a.d=x"], json!({"list": [{"name": "a", "v": 1}], "a": {"b": 1, "c": true, "d": "x"}}));
+        check(
+            &["a.b=1", "a.c=true", "a.d=x"],
+            json!({"list": [{"name": "a", "v": 1}], "a": {"b": 1, "c": true, "d": "x"}}),
+        );
         check(&["list.[name:a].v=2"], json!({"list": [{"name": "a", "v": 2}]}));
-        check(&["list[0].v=2", "list[9].name=b"], json!({"list": [{"name": "a", "v": 2}, {"name": "b"}]}));
-        check(&[r"m.istio\.io/rev=x"], json!({"list": [{"name": "a", "v": 1}], "m": {"istio.io/rev": "x"}}));
-        check(&["tag=1.10", "values.global.tag=2", "revision=1"], json!({
-            "list": [{"name": "a", "v": 1}], "tag": "1.10", "values": {"global": {"tag": "2"}}, "revision": "1"
-        }));
+        check(
+            &["list[0].v=2", "list[9].name=b"],
+            json!({"list": [{"name": "a", "v": 2}, {"name": "b"}]}),
+        );
+        check(
+            &[r"m.istio\.io/rev=x"],
+            json!({"list": [{"name": "a", "v": 1}], "m": {"istio.io/rev": "x"}}),
+        );
+        check(
+            &["tag=1.10", "values.global.tag=2", "revision=1"],
+            json!({
+                "list": [{"name": "a", "v": 1}], "tag": "1.10", "values": {"global": {"tag": "2"}}, "revision": "1"
+            }),
+        );
     }
 
     #[test]

@@ -18,7 +18,10 @@ pub enum YamlError {
 
 /// One document; nothing at all is an empty map.
 pub fn document(text: &str) -> Result<Value, YamlError> {
-    Ok(documents(text)?.into_iter().next().unwrap_or_else(|| Value::Object(Map::new())))
+    Ok(documents(text)?
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| Value::Object(Map::new())))
 }
 
 /// All documents that are not empty.
@@ -28,7 +31,10 @@ pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
     }
     let mut documents = Vec::new();
     for part in split(text) {
-        if part.lines().all(|line| line.trim_start().starts_with('#') || line.trim().is_empty()) {
+        if part
+            .lines()
+            .all(|line| line.trim_start().starts_with('#') || line.trim().is_empty())
+        {
             continue;
         }
         let value: Value =
@@ -67,7 +73,11 @@ pub fn sorted(value: &Value) -> Value {
         Value::Object(fields) => {
             let mut keys: Vec<_> = fields.iter().collect();
             keys.sort_by(|a, b| a.0.cmp(b.0));
-            Value::Object(keys.into_iter().map(|(key, value)| (key.clone(), sorted(value))).collect())
+            Value::Object(
+                keys.into_iter()
+                    .map(|(key, value)| (key.clone(), sorted(value)))
+                    .collect(),
+            )
         }
         Value::Array(items) => items.iter().map(sorted).collect(),
         scalar => scalar.clone(),
@@ -82,11 +92,17 @@ mod tests {
     #[test]
     fn documents_without_content_are_left_out() {
         let text = "# only a comment\n---\na: 1\n---\n\n---\nb: 2\n";
-        assert_eq!(documents(text).unwrap(), [serde_json::json!({"a": 1}), serde_json::json!({"b": 2})]);
+        assert_eq!(
+            documents(text).unwrap(),
+            [serde_json::json!({"a": 1}), serde_json::json!({"b": 2})]
+        );
     }
 
     #[test]
     fn too_much_is_refused_before_it_is_parsed() {
-        assert!(matches!(documents(&"a".repeat(LARGEST + 1)), Err(YamlError::TooLarge(_))));
+        assert!(matches!(
+            documents(&"a".repeat(LARGEST + 1)),
+            Err(YamlError::TooLarge(_))
+        ));
     }
 }

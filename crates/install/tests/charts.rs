@@ -11,14 +11,20 @@ use serde_json::{Value, json};
 
 fn generate(settings: &[&str]) -> Vec<Object> {
     let assets = Assets::embedded();
-    let input = Input { settings: settings.iter().map(|s| (*s).to_owned()).collect(), ..Input::default() };
+    let input = Input {
+        settings: settings.iter().map(|s| (*s).to_owned()).collect(),
+        ..Input::default()
+    };
     let operator = resolve(&input, &assets).unwrap();
     let components = render(&operator, &assets, &Rendering::default()).unwrap();
     components.into_iter().flat_map(|component| component.objects).collect()
 }
 
 fn find<'a>(objects: &'a [Object], kind: &str, name: &str) -> &'a Object {
-    objects.iter().find(|o| o.kind() == kind && o.name() == name).unwrap_or_else(|| panic!("no {kind} {name}"))
+    objects
+        .iter()
+        .find(|o| o.kind() == kind && o.name() == name)
+        .unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
 fn selectors(webhook: &Value) -> Value {
@@ -45,28 +51,55 @@ fn webhooks_select_what_the_rules_say() {
     let object = find(&canary, "MutatingWebhookConfiguration", "istio-sidecar-injector-canary");
     check_webhooks(object, webhook::of_revision(&revision, false));
     for tag in ["default", "prod"] {
-        let object = find(&canary, "MutatingWebhookConfiguration", &format!("istio-revision-tag-{tag}"));
+        let object = find(
+            &canary,
+            "MutatingWebhookConfiguration",
+            &format!("istio-revision-tag-{tag}"),
+        );
         check_webhooks(object, webhook::of_tag(&Tag::parse(tag).unwrap(), false));
-        assert_eq!(object.0.pointer("/webhooks/0/clientConfig/service/name").unwrap(), "istiod-canary");
+        assert_eq!(
+            object.0.pointer("/webhooks/0/clientConfig/service/name").unwrap(),
+            "istiod-canary"
+        );
     }
 }
 
 #[test]
 fn a_revision_shares_no_object_and_no_pod_with_another() {
-    let (unnamed, canary) = (generate(&["profile=minimal"]), generate(&["profile=minimal", "revision=canary"]));
+    let (unnamed, canary) = (
+        generate(&["profile=minimal"]),
+        generate(&["profile=minimal", "revision=canary"]),
+    );
     let pilot = |objects: &[Object]| -> Vec<String> {
-        let base = ["CustomResourceDefinition", "ServiceAccount/istio-system/istio-reader-service-account"];
-        objects.iter().map(|o| o.id().path()).filter(|id| !base.iter().any(|b| id.starts_with(b))).collect()
+        let base = [
+            "CustomResourceDefinition",
+            "ServiceAccount/istio-system/istio-reader-service-account",
+        ];
+        objects
+            .iter()
+            .map(|o| o.id().path())
+            .filter(|id| !base.iter().any(|b| id.starts_with(b)))
+            .collect()
     };
     assert!(pilot(&unnamed).iter().all(|id| !pilot(&canary).contains(id)));
     let selects = |service: &Object, deployment: &Object| {
         let labels = deployment.0.pointer("/spec/template/metadata/labels").unwrap();
-        service.0.pointer("/spec/selector").unwrap().as_object().unwrap().iter().all(|(k, v)| labels.get(k) == Some(v))
+        service
+            .0
+            .pointer("/spec/selector")
+            .unwrap()
+            .as_object()
+            .unwrap()
+            .iter()
+            .all(|(k, v)| labels.get(k) == Some(v))
     };
     for (services, own, other) in [(&unnamed, &unnamed, &canary), (&canary, &canary, &unnamed)] {
         let service = services.iter().find(|o| o.kind() == "Service").unwrap();
         assert!(selects(service, own.iter().find(|o| o.kind() == "Deployment").unwrap()));
-        assert!(!selects(service, other.iter().find(|o| o.kind() == "Deployment").unwrap()));
+        assert!(!selects(
+            service,
+            other.iter().find(|o| o.kind() == "Deployment").unwrap()
+        ));
     }
 }
 
@@ -85,37 +118,61 @@ fn both_gateway_charts_have_the_same_templates() {
     let assets = Assets::embedded();
     let templates = |chart: &str| -> Vec<(String, String)> {
         let folder = format!("charts/gateways/{chart}/templates");
-        assets.below(&folder).map(|(path, text)| (path.to_owned(), text.to_owned())).collect()
+        assets
+            .below(&folder)
+            .map(|(path, text)| (path.to_owned(), text.to_owned()))
+            .collect()
     };
     assert_eq!(templates("istio-ingress"), templates("istio-egress"));
-    let shared = |chart: &str| ["_helpers.tpl", "revision-tags.yaml"].map(|file| assets.get(&format!("charts/{chart}/templates/{file}")).unwrap().to_owned());
+    let shared = |chart: &str| {
+        ["_helpers.tpl", "revision-tags.yaml"].map(|file| {
+            assets
+                .get(&format!("charts/{chart}/templates/{file}"))
+                .unwrap()
+                .to_owned()
+        })
+    };
     assert_eq!(shared("istiod"), shared("revisiontags"));
 }
 
 #[test]
 fn charts_carry_the_version_of_the_workspace() {
     let assets = Assets::embedded();
-    for chart in ["base", "istiod", "gateway", "gateways/istio-ingress", "gateways/istio-egress", "revisiontags"] {
+    for chart in [
+        "base",
+        "istiod",
+        "gateway",
+        "gateways/istio-ingress",
+        "gateways/istio-egress",
+        "revisiontags",
+    ] {
         let meta = assets.get(&format!("charts/{chart}/Chart.yaml")).unwrap();
         let expected = format!("version: {0}\nappVersion: \"{0}\"", env!("CARGO_PKG_VERSION"));
         assert!(meta.contains(&expected), "charts/{chart}/Chart.yaml");
     }
     for chart in ["istiod", "gateways/istio-ingress", "gateways/istio-egress"] {
         let values = assets.get(&format!("charts/{chart}/values.yaml")).unwrap();
-        assert!(values.contains(&format!("\n  tag: {}\n", env!("CARGO_PKG_VERSION"))), "charts/{chart}/values.yaml");
+        assert!(
+            values.contains(&format!("\n  tag: {}\n", env!("CARGO_PKG_VERSION"))),
+            "charts/{chart}/values.yaml"
+        );
     }
 }
 
 /// `UPDATE=1 cargo test -p install` writes the file anew.
 #[test]
 fn crds_are_those_of_the_types() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/charts/base/files/crd-all.gen.yaml");
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/charts/base/files/crd-all.gen.yaml");
     let documents: Vec<String> = api::crds()
         .unwrap()
         .iter()
         .map(|crd| install::yaml::to_sorted(&serde_json::to_value(crd).unwrap()))
         .collect();
-    let text = format!("# Generated from the types in crates/api; see crates/install/tests/charts.rs.\n{}\n", documents.join("\n---\n"));
+    let text = format!(
+        "# Generated from the types in crates/api; see crates/install/tests/charts.rs.\n{}\n",
+        documents.join("\n---\n")
+    );
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &text).unwrap();
     }

@@ -27,20 +27,45 @@ async fn run(server: &ApiServer, settings: &[&str]) -> Result<(), InstallError> 
     // CRDs are many writes that are all alike.
     let base = ["values.base.enableIstioConfigCRDs=false"];
     let settings = settings.iter().chain(&base).map(|s| (*s).to_owned()).collect();
-    let operator = resolve(&Input { settings, ..Input::default() }, &assets).unwrap();
+    let operator = resolve(
+        &Input {
+            settings,
+            ..Input::default()
+        },
+        &assets,
+    )
+    .unwrap();
     let components = render(&operator, &assets, &Rendering::default()).unwrap();
     let timeout = Duration::from_secs(30);
-    let installation = Installation { operator: &operator, components, version: "1.0.0", timeout, dry_run: false };
+    let installation = Installation {
+        operator: &operator,
+        components,
+        version: "1.0.0",
+        timeout,
+        dry_run: false,
+    };
     installation.run(server, &Silent).await
 }
 
 async fn remove(server: &ApiServer, revision: &str) -> bool {
-    let Ok(owned) = uninstall::owned(server, false).await else { return false };
-    let Ok(inventory) = install::inventory::read(server, "istio-system").await else { return false };
-    let plan = uninstall::plan(&Scope::Revision(revision.to_owned()), "istio-system", &owned, &inventory);
+    let Ok(owned) = uninstall::owned(server, false).await else {
+        return false;
+    };
+    let Ok(inventory) = install::inventory::read(server, "istio-system").await else {
+        return false;
+    };
+    let plan = uninstall::plan(
+        &Scope::Revision(revision.to_owned()),
+        "istio-system",
+        &owned,
+        &inventory,
+    );
     let mut complete = true;
     let mut report = |removed| complete &= !matches!(removed, uninstall::Removed::Failed(..));
-    uninstall::execute(server, &plan, "istio-system", &mut report).await.is_ok() && complete
+    uninstall::execute(server, &plan, "istio-system", &mut report)
+        .await
+        .is_ok()
+        && complete
 }
 
 fn dying(cluster: &Cluster, writes: usize) -> (Mortal, ApiServer) {
@@ -58,7 +83,11 @@ async fn a_killed_command_is_finished_by_the_next() {
     run(&server, &["revision=new"]).await.unwrap();
     let expected = cluster.state().await;
     let names: Vec<&str> = expected.iter().map(|(id, _)| id.as_str()).collect();
-    assert!(names.contains(&"Deployment/istio-system/istiod-new") && names.contains(&"MutatingWebhookConfiguration/istio-sidecar-injector-new"), "{names:?}");
+    assert!(
+        names.contains(&"Deployment/istio-system/istiod-new")
+            && names.contains(&"MutatingWebhookConfiguration/istio-sidecar-injector-new"),
+        "{names:?}"
+    );
     let installs = counter.writes();
 
     // Nothing is left to do: no write changes anything, and nothing goes.
@@ -69,23 +98,39 @@ async fn a_killed_command_is_finished_by_the_next() {
         assert!(remove(&cluster.server, "new").await);
         let (_, server) = dying(&cluster, writes);
         assert!(run(&server, &["revision=new"]).await.is_err(), "{writes}");
-        cluster.assert_no_webhook_fails_closed(&format!("killed after write {writes} of an installation")).await;
+        cluster
+            .assert_no_webhook_fails_closed(&format!("killed after write {writes} of an installation"))
+            .await;
         run(&cluster.server, &["revision=new"]).await.unwrap();
-        assert_eq!(cluster.state().await, expected, "killed after {writes} of {installs} writes");
+        assert_eq!(
+            cluster.state().await,
+            expected,
+            "killed after {writes} of {installs} writes"
+        );
     }
 
     run(&cluster.server, &["revision=old"]).await.unwrap();
     let (counter, server) = dying(&cluster, ALL);
     assert!(remove(&server, "new").await);
     let without = cluster.state().await;
-    assert!(without.iter().all(|(id, _)| !id.contains("-new")), "{:?}", without.iter().map(|(id, _)| id).collect::<Vec<_>>());
-    assert!(without.iter().any(|(id, _)| id == "Deployment/istio-system/istio-ingressgateway"));
+    assert!(
+        without.iter().all(|(id, _)| !id.contains("-new")),
+        "{:?}",
+        without.iter().map(|(id, _)| id).collect::<Vec<_>>()
+    );
+    assert!(
+        without
+            .iter()
+            .any(|(id, _)| id == "Deployment/istio-system/istio-ingressgateway")
+    );
     for writes in (0..counter.writes()).step_by(5) {
         run(&cluster.server, &["revision=new"]).await.unwrap();
         run(&cluster.server, &["revision=old"]).await.unwrap();
         let (_, server) = dying(&cluster, writes);
         assert!(!remove(&server, "new").await, "{writes}");
-        cluster.assert_no_webhook_fails_closed(&format!("killed after write {writes} of an uninstallation")).await;
+        cluster
+            .assert_no_webhook_fails_closed(&format!("killed after write {writes} of an uninstallation"))
+            .await;
         assert!(remove(&cluster.server, "new").await);
         assert_eq!(cluster.state().await, without, "killed after {writes} writes");
     }

@@ -23,9 +23,14 @@ fn helm() -> Option<PathBuf> {
 
 fn check(chart: &str, settings: &[&str]) {
     let Some(helm) = helm() else { return };
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/charts").join(chart);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../manifests/charts")
+        .join(chart);
     let mut command = Command::new(helm);
-    command.args(["template", "mesh"]).arg(folder).args(["-n", "istio-system"]);
+    command
+        .args(["template", "mesh"])
+        .arg(folder)
+        .args(["-n", "istio-system"]);
     let mut values = serde_json::json!({});
     for setting in settings {
         command.args(["--set", setting]);
@@ -37,7 +42,11 @@ fn check(chart: &str, settings: &[&str]) {
     let theirs = yaml::documents(&String::from_utf8_lossy(&output.stdout)).unwrap();
 
     let assets = Assets::embedded();
-    let release = Release { name: "mesh", namespace: "istio-system", is_upgrade: false };
+    let release = Release {
+        name: "mesh",
+        namespace: "istio-system",
+        is_upgrade: false,
+    };
     let ours = Chart::load(&assets, chart).unwrap().render(&release, &values).unwrap();
     let key = |object: &Value| (object["kind"].to_string(), object["metadata"]["name"].to_string());
     let sorted = |mut objects: Vec<Value>| {
@@ -54,19 +63,45 @@ fn check(chart: &str, settings: &[&str]) {
 #[test]
 fn control_plane() {
     check("istiod", &[]);
-    check("istiod", &["revision=canary", "revisionTags={default,prod}", "global.networkPolicy.enabled=true"]);
-    check("istiod", &["pilot.env.A=true", "pilot.autoscaleMin=2", "meshConfig.accessLogFile=/dev/stdout"]);
+    check(
+        "istiod",
+        &[
+            "revision=canary",
+            "revisionTags={default,prod}",
+            "global.networkPolicy.enabled=true",
+        ],
+    );
+    check(
+        "istiod",
+        &[
+            "pilot.env.A=true",
+            "pilot.autoscaleMin=2",
+            "meshConfig.accessLogFile=/dev/stdout",
+        ],
+    );
     check("revisiontags", &["revision=canary", "revisionTags={default,prod}"]);
 }
 
 #[test]
 fn shared_objects() {
-    check("base", &["defaultRevision=canary", "base.excludedCRDs={gateways.networking.istio.io}"]);
+    check(
+        "base",
+        &[
+            "defaultRevision=canary",
+            "base.excludedCRDs={gateways.networking.istio.io}",
+        ],
+    );
 }
 
 #[test]
 fn gateways() {
-    check("gateway", &["revision=canary", "service.selectorLabels.x=y", "networkGateway=n1"]);
+    check(
+        "gateway",
+        &["revision=canary", "service.selectorLabels.x=y", "networkGateway=n1"],
+    );
     check("gateways/istio-ingress", &["revision=canary"]);
-    check("gateways/istio-egress", &["gateways.istio-egressgateway.autoscaleMin=2"]);
+    check(
+        "gateways/istio-egress",
+        &["gateways.istio-egressgateway.autoscaleMin=2"],
+    );
 }

@@ -21,9 +21,8 @@ struct State {
     last: String,
 }
 
-impl Show {
-    /// A new display.
-    pub fn new() -> Self {
+impl Default for Show {
+    fn default() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             bar.set_style(style);

@@ -19,15 +19,29 @@ fn kubeconfig() -> &'static PathBuf {
 }
 
 fn check(arguments: &[&str], code: i32, says: &str) {
-    let output = Command::new(env!("CARGO_BIN_EXE_istioctl")).args(arguments).env("KUBECONFIG", kubeconfig()).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_istioctl"))
+        .args(arguments)
+        .env("KUBECONFIG", kubeconfig())
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), text.contains(says)), (Some(code), true), "{arguments:?}: {text}");
+    assert_eq!(
+        (output.status.code(), text.contains(says)),
+        (Some(code), true),
+        "{arguments:?}: {text}"
+    );
 }
 
 #[test]
 fn a_dead_api_server_is_told_in_one_line() {
     let line = "Error: cannot reach the API server at https://127.0.0.1:1: Connection refused (os error 111)\n";
-    for command in [&["ps"][..], &["tag", "list"], &["x", "precheck"], &["uninstall", "--revision", "a", "-y"], &["analyze"]] {
+    for command in [
+        &["ps"][..],
+        &["tag", "list"],
+        &["x", "precheck"],
+        &["uninstall", "--revision", "a", "-y"],
+        &["analyze"],
+    ] {
         check(command, 1, line);
     }
     check(&["install", "-y"], 1, line);
@@ -42,15 +56,37 @@ fn mistakes_on_the_command_line_are_usage_errors() {
 
 #[test]
 fn mistakes_in_the_installation_are_told_before_anything_happens() {
-    check(&["install", "--revision", "1.22.1", "-y"], 1, "invalid revision specified: 1.22.1");
-    check(&["install", "--set", "revision=1.22.1", "-y"], 1, "invalid revision specified: 1.22.1");
-    check(&["install", "--set", "profile=nope", "-y"], 1, "profile \"nope\" not found: choose one of default, demo");
-    check(&["install", "-f", "/nowhere.yaml", "-y"], 1, "cannot read /nowhere.yaml");
+    check(
+        &["install", "--revision", "1.22.1", "-y"],
+        1,
+        "invalid revision specified: 1.22.1",
+    );
+    check(
+        &["install", "--set", "revision=1.22.1", "-y"],
+        1,
+        "invalid revision specified: 1.22.1",
+    );
+    check(
+        &["install", "--set", "profile=nope", "-y"],
+        1,
+        "profile \"nope\" not found: choose one of default, demo",
+    );
+    check(
+        &["install", "-f", "/nowhere.yaml", "-y"],
+        1,
+        "cannot read /nowhere.yaml",
+    );
     check(&["uninstall"], 1, "at least one of the --revision");
     let file = std::env::temp_dir().join(format!("istioctl-cli-{}.yaml", std::process::id()));
     for (text, says) in [
-        ("spec: {profil: demo}".to_owned(), "spec: unknown field \"profil\" (did you mean \"profile\"?)"),
-        ("spec: {components: {pilot: {enabled: 3}}}".to_owned(), "spec.components.pilot.enabled: wants true or false, has 3"),
+        (
+            "spec: {profil: demo}".to_owned(),
+            "spec: unknown field \"profil\" (did you mean \"profile\"?)",
+        ),
+        (
+            "spec: {components: {pilot: {enabled: 3}}}".to_owned(),
+            "spec.components.pilot.enabled: wants true or false, has 3",
+        ),
         ("kind: Service".to_owned(), "kind is \"Service\", wants IstioOperator"),
         ("a: b: c".to_owned(), "no valid YAML"),
         ("#".repeat(10 << 20), "bytes long"),

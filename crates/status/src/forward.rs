@@ -63,13 +63,27 @@ pub async fn request(
     method: &str,
     path: &str,
 ) -> Result<Bytes, ForwardError> {
-    let connect = |message: String| ForwardError::Connect { pod: pod.to_owned(), port, message };
-    let failed = |message: String| ForwardError::Request { pod: pod.to_owned(), path: path.to_owned(), message };
+    let connect = |message: String| ForwardError::Connect {
+        pod: pod.to_owned(),
+        port,
+        message,
+    };
+    let failed = |message: String| ForwardError::Request {
+        pod: pod.to_owned(),
+        path: path.to_owned(),
+        message,
+    };
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let mut forward = pods.portforward(pod, &[port]).await.map_err(|error| connect(error.to_string()))?;
-    let stream = forward.take_stream(port).ok_or_else(|| connect("no stream".to_owned()))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
+    let mut forward = pods
+        .portforward(pod, &[port])
+        .await
+        .map_err(|error| connect(error.to_string()))?;
+    let stream = forward
+        .take_stream(port)
+        .ok_or_else(|| connect("no stream".to_owned()))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     let driver = tokio::spawn(connection);
     let request = http::Request::builder()
         .method(method)
@@ -79,7 +93,10 @@ pub async fn request(
         .body(Empty::<Bytes>::new())
         .map_err(|error| failed(error.to_string()))?;
     let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| failed(error.to_string()))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
         let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
@@ -87,7 +104,12 @@ pub async fn request(
             return Ok(body);
         }
         let begin = String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned();
-        Err(ForwardError::Status { pod: pod.to_owned(), path: path.to_owned(), status: status.as_u16(), body: begin })
+        Err(ForwardError::Status {
+            pod: pod.to_owned(),
+            path: path.to_owned(),
+            status: status.as_u16(),
+            body: begin,
+        })
     };
     let result = answer.await;
     driver.abort();
@@ -104,14 +126,19 @@ pub struct Forward {
 
 impl std::fmt::Debug for Forward {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Forward").field("namespace", &self.namespace).finish_non_exhaustive()
+        f.debug_struct("Forward")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
     }
 }
 
 impl Forward {
     /// For istiods of a system namespace.
     pub fn new(client: Client, namespace: &str) -> Self {
-        Self { client, namespace: namespace.to_owned() }
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+        }
     }
 }
 
@@ -119,6 +146,8 @@ impl Forward {
 impl Ask for Forward {
     async fn ask(&self, pod: &str, path: &str) -> Result<Bytes, String> {
         let port = api::names::port::MONITORING;
-        get(&self.client, &self.namespace, pod, port, path).await.map_err(|error| error.to_string())
+        get(&self.client, &self.namespace, pod, port, path)
+            .await
+            .map_err(|error| error.to_string())
     }
 }

@@ -41,7 +41,10 @@ pub struct Answer<T> {
 
 /// Proxies of every istiod. Each has `deadline` to answer; one that does not costs its own answer only.
 pub async fn proxies(ask: &dyn Ask, instances: &[Instance], deadline: Duration) -> Vec<Answer<Vec<Proxy>>> {
-    all(ask, instances, "/debug/syncz", deadline, |body| proxy::parse(body).map_err(|error| error.to_string())).await
+    all(ask, instances, "/debug/syncz", deadline, |body| {
+        proxy::parse(body).map_err(|error| error.to_string())
+    })
+    .await
 }
 
 /// Versions of every istiod.

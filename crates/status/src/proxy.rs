@@ -10,10 +10,26 @@ const MOST_PROXIES: usize = 200_000;
 /// The types of the status table, in its order, with their type URLs.
 pub const TYPES: [(&str, &str, &str); 5] = [
     ("CDS", "cluster", "type.googleapis.com/envoy.config.cluster.v3.Cluster"),
-    ("LDS", "listener", "type.googleapis.com/envoy.config.listener.v3.Listener"),
-    ("EDS", "endpoint", "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"),
-    ("RDS", "route", "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"),
-    ("ECDS", "extensionconfig", "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"),
+    (
+        "LDS",
+        "listener",
+        "type.googleapis.com/envoy.config.listener.v3.Listener",
+    ),
+    (
+        "EDS",
+        "endpoint",
+        "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+    ),
+    (
+        "RDS",
+        "route",
+        "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+    ),
+    (
+        "ECDS",
+        "extensionconfig",
+        "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+    ),
 ];
 
 /// State of one configuration type at one proxy.
@@ -58,7 +74,10 @@ pub struct Proxy {
 impl Proxy {
     /// Namespace of the proxy's pod.
     pub fn namespace(&self) -> &str {
-        self.id.split_once('.').map(|(_, namespace)| namespace).unwrap_or_default()
+        self.id
+            .split_once('.')
+            .map(|(_, namespace)| namespace)
+            .unwrap_or_default()
     }
 
     /// State of a type by its short name; what was never asked for was not sent.
@@ -100,14 +119,23 @@ struct Resource {
 /// If it is no JSON of the expected shape.
 pub fn parse(answer: &[u8]) -> Result<Vec<Proxy>, AnswerError> {
     let entries: Option<Vec<Entry>> = serde_json::from_slice(answer)?;
-    Ok(entries.unwrap_or_default().into_iter().take(MOST_PROXIES).map(proxy).collect())
+    Ok(entries
+        .unwrap_or_default()
+        .into_iter()
+        .take(MOST_PROXIES)
+        .map(proxy)
+        .collect())
 }
 
 fn proxy(entry: Entry) -> Proxy {
     let mut types = BTreeMap::new();
     for (short, prefix, url) in TYPES {
         let nonce = |suffix: &str| {
-            entry.nonces.get(&format!("{prefix}_{suffix}")).and_then(|value| value.as_str()).unwrap_or_default()
+            entry
+                .nonces
+                .get(&format!("{prefix}_{suffix}"))
+                .and_then(|value| value.as_str())
+                .unwrap_or_default()
         };
         let state = match entry.resources.get(url) {
             Some(resource) => state(&resource.sent, &resource.acked, &resource.last_error),
@@ -117,10 +145,18 @@ fn proxy(entry: Entry) -> Proxy {
     }
     for (url, resource) in &entry.resources {
         if TYPES.iter().all(|(_, _, known)| known != url) {
-            types.insert(url.clone(), state(&resource.sent, &resource.acked, &resource.last_error));
+            types.insert(
+                url.clone(),
+                state(&resource.sent, &resource.acked, &resource.last_error),
+            );
         }
     }
-    Proxy { id: entry.proxy, cluster: entry.cluster_id, version: entry.istio_version, types }
+    Proxy {
+        id: entry.proxy,
+        cluster: entry.cluster_id,
+        version: entry.istio_version,
+        types,
+    }
 }
 
 /// The first that applies: refused, nothing sent, acknowledged, under way.

@@ -21,7 +21,9 @@ pub fn parse(answer: &[u8]) -> Build {
     if let Ok(build) = serde_json::from_slice::<Build>(answer) {
         return build;
     }
-    let text = String::from_utf8_lossy(&answer[..answer.len().min(256)]).trim().to_owned();
+    let text = String::from_utf8_lossy(&answer[..answer.len().min(256)])
+        .trim()
+        .to_owned();
     let parts: Vec<&str> = text.rsplitn(3, '-').collect();
     match parts.as_slice() {
         [status, revision, version] => Build {
@@ -30,7 +32,10 @@ pub fn parse(answer: &[u8]) -> Build {
             status: (*status).to_owned(),
             tag: String::new(),
         },
-        _ => Build { version: text, ..Build::default() },
+        _ => Build {
+            version: text,
+            ..Build::default()
+        },
     }
 }
 

@@ -33,11 +33,17 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
             },
         };
         let revision = tags.get(name).map_or(name, String::as_str);
-        let Some(expected) = image(objects, revision) else { continue };
+        let Some(expected) = image(objects, revision) else {
+            continue;
+        };
         let stale: Vec<&str> = objects
             .of_kind("Pod")
             .filter(|pod| namespace(pod) == of)
-            .filter(|pod| proxy(pod).and_then(|c| c["image"].as_str()).is_some_and(|image| image != expected))
+            .filter(|pod| {
+                proxy(pod)
+                    .and_then(|c| c["image"].as_str())
+                    .is_some_and(|image| image != expected)
+            })
             .map(self::name)
             .collect();
         if !stale.is_empty() {

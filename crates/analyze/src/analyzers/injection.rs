@@ -12,9 +12,15 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
         let labels = labels(object);
         let given: Vec<&str> = [label::NAMESPACE_INJECTION, label::REVISION, label::DATAPLANE_MODE]
             .into_iter()
-            .filter(|key| labels.get(*key).is_some_and(|value| !value.is_empty() && value != "none"))
+            .filter(|key| {
+                labels
+                    .get(*key)
+                    .is_some_and(|value| !value.is_empty() && value != "none")
+            })
             .collect();
-        let enabled = labels.get(label::NAMESPACE_INJECTION).is_some_and(|value| value == label::INJECTION_ENABLED);
+        let enabled = labels
+            .get(label::NAMESPACE_INJECTION)
+            .is_some_and(|value| value == label::INJECTION_ENABLED);
         match given.as_slice() {
             [] => messages.push(Message::about(
                 NAMESPACE_NOT_INJECTED,
@@ -70,7 +76,12 @@ pub(super) fn has_proxy(pod: &Value) -> bool {
 
 /// The proxy's container.
 pub(super) fn proxy(pod: &Value) -> Option<&Value> {
-    ["/spec/containers", "/spec/initContainers"].into_iter().find_map(|pointer| {
-        pod.pointer(pointer)?.as_array()?.iter().find(|container| container["name"] == PROXY_CONTAINER)
-    })
+    ["/spec/containers", "/spec/initContainers"]
+        .into_iter()
+        .find_map(|pointer| {
+            pod.pointer(pointer)?
+                .as_array()?
+                .iter()
+                .find(|container| container["name"] == PROXY_CONTAINER)
+        })
 }

@@ -15,7 +15,10 @@ struct Names {
 }
 
 fn names(objects: &Objects) -> Names {
-    let mut names = Names { revisions: BTreeSet::new(), tags: BTreeSet::new() };
+    let mut names = Names {
+        revisions: BTreeSet::new(),
+        tags: BTreeSet::new(),
+    };
     for webhook in objects.of_kind("MutatingWebhookConfiguration") {
         let labels = labels(webhook);
         match (labels.get(label::TAG), labels.get(label::REVISION)) {
@@ -33,11 +36,19 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
     if names.revisions.is_empty() && names.tags.is_empty() {
         return;
     }
-    let known = names.revisions.iter().chain(&names.tags).map(String::as_str).collect::<BTreeSet<_>>();
+    let known = names
+        .revisions
+        .iter()
+        .chain(&names.tags)
+        .map(String::as_str)
+        .collect::<BTreeSet<_>>();
     let list = known.iter().copied().collect::<Vec<_>>().join(", ");
     let missing = |name: &str| format!("Referenced revision or tag not found: {name:?}. Existing ones: {list}.");
     for (_, object) in objects.namespaces().filter(|(name, _)| !is_system(name)) {
-        if let Some(name) = labels(object).get(label::REVISION).filter(|name| !known.contains(name.as_str())) {
+        if let Some(name) = labels(object)
+            .get(label::REVISION)
+            .filter(|name| !known.contains(name.as_str()))
+        {
             messages.push(Message::about(
                 REFERENCED_RESOURCE_NOT_FOUND,
                 object,
@@ -49,13 +60,18 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
         let labels = labels(pod);
         // Control planes and gateways of an installation carry their own revision.
         let component = labels.contains_key(label::OPERATOR_COMPONENT);
-        if let Some(name) = labels.get(label::REVISION).filter(|name| !component && !known.contains(name.as_str())) {
+        if let Some(name) = labels
+            .get(label::REVISION)
+            .filter(|name| !component && !known.contains(name.as_str()))
+        {
             messages.push(Message::about(REFERENCED_RESOURCE_NOT_FOUND, pod, missing(name)));
         }
     }
     for webhook in objects.of_kind("MutatingWebhookConfiguration") {
         let labels = labels(webhook);
-        let (Some(tag), Some(revision)) = (labels.get(label::TAG), labels.get(label::REVISION)) else { continue };
+        let (Some(tag), Some(revision)) = (labels.get(label::TAG), labels.get(label::REVISION)) else {
+            continue;
+        };
         if !names.revisions.contains(revision) {
             messages.push(Message::about(
                 REFERENCED_RESOURCE_NOT_FOUND,

@@ -22,13 +22,22 @@ fn webhook(name: &str, revision: &str, tag: Option<&str>, selects: &str) -> Valu
 fn check(objects: &[Value], expected: &[&str]) {
     let mut all = Objects::default();
     objects.iter().cloned().for_each(|object| all.add(object));
-    let found: Vec<String> = run(&all, None).iter().map(|m| format!("{} {}", m.code.code, m.origin.clone().unwrap_or_default())).collect();
+    let found: Vec<String> = run(&all, None)
+        .iter()
+        .map(|m| format!("{} {}", m.code.code, m.origin.clone().unwrap_or_default()))
+        .collect();
     assert_eq!(found, expected);
 }
 
 #[test]
 fn two_labels_on_a_namespace_contradict_each_other() {
-    check(&[namespace("a", json!({"istio-injection": "enabled", "istio.io/rev": "canary"}))], &["IST0123 Namespace a"]);
+    check(
+        &[namespace(
+            "a",
+            json!({"istio-injection": "enabled", "istio.io/rev": "canary"}),
+        )],
+        &["IST0123 Namespace a"],
+    );
     check(&[namespace("a", json!({"istio-injection": "enabled"}))], &[]);
     check(&[namespace("a", json!({}))], &["IST0102 Namespace a"]);
 }
@@ -36,16 +45,31 @@ fn two_labels_on_a_namespace_contradict_each_other() {
 #[test]
 fn a_label_must_name_something() {
     let canary = webhook("istio-sidecar-injector-canary", "canary", None, "canary");
-    check(&[canary.clone(), namespace("a", json!({"istio.io/rev": "canary"}))], &[]);
-    check(&[canary.clone(), namespace("a", json!({"istio.io/rev": "canry"}))], &["IST0101 Namespace a"]);
+    check(
+        &[canary.clone(), namespace("a", json!({"istio.io/rev": "canary"}))],
+        &[],
+    );
+    check(
+        &[canary.clone(), namespace("a", json!({"istio.io/rev": "canry"}))],
+        &["IST0101 Namespace a"],
+    );
     let tag = webhook("istio-revision-tag-prod", "gone", Some("prod"), "prod");
-    check(&[canary, tag], &["IST0101 MutatingWebhookConfiguration istio-revision-tag-prod"]);
+    check(
+        &[canary, tag],
+        &["IST0101 MutatingWebhookConfiguration istio-revision-tag-prod"],
+    );
 }
 
 #[test]
 fn webhooks_must_not_overlap_or_dangle() {
     let (a, b) = (webhook("a", "x", None, "x"), webhook("b", "x", None, "x"));
-    check(&[a.clone(), b], &["IST0139 MutatingWebhookConfiguration a", "IST0139 MutatingWebhookConfiguration b"]);
+    check(
+        &[a.clone(), b],
+        &[
+            "IST0139 MutatingWebhookConfiguration a",
+            "IST0139 MutatingWebhookConfiguration b",
+        ],
+    );
     let other = json!({"kind": "Service", "metadata": {"name": "web", "namespace": "app"}});
     check(&[a, other], &["IST0139 MutatingWebhookConfiguration a"]);
 }
@@ -61,6 +85,15 @@ fn pods_and_their_proxies() {
     tag["webhooks"] = json!([]);
     let canary = webhook("istio-sidecar-injector-canary", "canary", None, "canary");
     let running = |image: &str| pod(json!([{"name": "istio-proxy", "image": image}]));
-    check(&[injected.clone(), configuration.clone(), tag.clone(), canary.clone(), running("h/proxyv2:1")], &["IST0158 Namespace a"]);
+    check(
+        &[
+            injected.clone(),
+            configuration.clone(),
+            tag.clone(),
+            canary.clone(),
+            running("h/proxyv2:1"),
+        ],
+        &["IST0158 Namespace a"],
+    );
     check(&[injected, configuration, tag, canary, running("h/proxyv2:2")], &[]);
 }

@@ -24,27 +24,43 @@ struct Injector<'a> {
 pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
     let mut injectors = Vec::new();
     for configuration in objects.of_kind("MutatingWebhookConfiguration") {
-        for webhook in configuration.get("webhooks").and_then(Value::as_array).into_iter().flatten() {
+        for webhook in configuration
+            .get("webhooks")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             let webhook_name = webhook["name"].as_str().unwrap_or_default();
             if !webhook_name.ends_with(WEBHOOK_SUFFIX) {
                 continue;
             }
             dangling(objects, configuration, webhook, messages);
-            let (Some(namespaces), Some(pods)) =
-                (selectors::read(&webhook["namespaceSelector"]), selectors::read(&webhook["objectSelector"]))
-            else {
+            let (Some(namespaces), Some(pods)) = (
+                selectors::read(&webhook["namespaceSelector"]),
+                selectors::read(&webhook["objectSelector"]),
+            ) else {
                 continue;
             };
             let name = format!("{}/{webhook_name}", name(configuration));
-            injectors.push(Injector { configuration, name, namespaces, objects: pods });
+            injectors.push(Injector {
+                configuration,
+                name,
+                namespaces,
+                objects: pods,
+            });
         }
     }
     overlaps(&injectors, messages);
 }
 
 fn dangling(objects: &Objects, configuration: &Value, webhook: &Value, messages: &mut Vec<Message>) {
-    let Some(service) = webhook.pointer("/clientConfig/service") else { return };
-    let (namespace, name) = (service["namespace"].as_str().unwrap_or_default(), service["name"].as_str().unwrap_or_default());
+    let Some(service) = webhook.pointer("/clientConfig/service") else {
+        return;
+    };
+    let (namespace, name) = (
+        service["namespace"].as_str().unwrap_or_default(),
+        service["name"].as_str().unwrap_or_default(),
+    );
     // Files alone need not hold the Service.
     if objects.of_kind("Service").next().is_some() && objects.get("Service", namespace, name).is_none() {
         messages.push(Message::about(
@@ -61,7 +77,10 @@ fn overlaps(injectors: &[Injector<'_>], messages: &mut Vec<Message>) {
         .iter()
         .flat_map(|injector| {
             let labels = labels(injector.configuration);
-            [label::REVISION, label::TAG].into_iter().filter_map(move |key| labels.get(key).cloned()).collect::<Vec<_>>()
+            [label::REVISION, label::TAG]
+                .into_iter()
+                .filter_map(move |key| labels.get(key).cloned())
+                .collect::<Vec<_>>()
         })
         .take(MOST_NAMES)
         .collect();
@@ -69,17 +88,24 @@ fn overlaps(injectors: &[Injector<'_>], messages: &mut Vec<Message>) {
     let pods = combinations(label::SIDECAR_INJECT, &["true", "false"], &names);
     let mut overlapping: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
     for namespace in &namespaces {
-        let candidates: Vec<usize> =
-            (0..injectors.len()).filter(|index| injectors[*index].namespaces.matches(namespace)).collect();
+        let candidates: Vec<usize> = (0..injectors.len())
+            .filter(|index| injectors[*index].namespaces.matches(namespace))
+            .collect();
         if candidates.len() < 2 {
             continue;
         }
         for pod in &pods {
-            let hits: Vec<usize> =
-                candidates.iter().copied().filter(|index| injectors[*index].objects.matches(pod)).collect();
+            let hits: Vec<usize> = candidates
+                .iter()
+                .copied()
+                .filter(|index| injectors[*index].objects.matches(pod))
+                .collect();
             if hits.len() > 1 {
                 for hit in &hits {
-                    overlapping.entry(*hit).or_default().extend(hits.iter().filter(|other| *other != hit));
+                    overlapping
+                        .entry(*hit)
+                        .or_default()
+                        .extend(hits.iter().filter(|other| *other != hit));
                 }
             }
         }
@@ -89,7 +115,10 @@ fn overlaps(injectors: &[Injector<'_>], messages: &mut Vec<Message>) {
         messages.push(Message::about(
             INVALID_WEBHOOK,
             injectors[index].configuration,
-            format!("Webhook overlaps with others: [{}]. This may cause injection to occur twice.", others.join(" ")),
+            format!(
+                "Webhook overlaps with others: [{}]. This may cause injection to occur twice.",
+                others.join(" ")
+            ),
         ));
     }
 }

@@ -30,18 +30,32 @@ impl Cluster {
         let data = tempfile::tempdir().unwrap();
         let handle = Server::start(Config::new(data.path())).await.unwrap();
         let kubeconfig = Kubeconfig::from_yaml(&handle.kubeconfig().unwrap()).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap();
         let client = Client::try_from(config.clone()).unwrap();
         let nodes: Api<Node> = Api::all(client.clone());
         let node: Node = serde_json::from_value(json!({"metadata": {"name": "one"}})).unwrap();
         nodes.create(&PostParams::default(), &node).await.unwrap();
         let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-        nodes.patch_status("one", &PatchParams::default(), &Patch::Merge(ready)).await.unwrap();
+        nodes
+            .patch_status("one", &PatchParams::default(), &Patch::Merge(ready))
+            .await
+            .unwrap();
         let mut tasks = JoinSet::new();
-        tasks.spawn(drydock_controllers::run(client.clone(), drydock_controllers::Options { root_ca: None }));
+        tasks.spawn(drydock_controllers::run(
+            client.clone(),
+            drydock_controllers::Options { root_ca: None },
+        ));
         tasks.spawn(pods(client.clone()));
         tasks.spawn(bundles(client.clone()));
-        Self { config, server: ApiServer::new(client), _handle: handle, _data: data, _tasks: tasks }
+        Self {
+            config,
+            server: ApiServer::new(client),
+            _handle: handle,
+            _data: data,
+            _tasks: tasks,
+        }
     }
 
     /// All objects that installations make, without what the server adds; by kind and name.
@@ -58,16 +72,27 @@ impl Cluster {
             ("rbac.authorization.k8s.io", "ClusterRole"),
         ] {
             for mut object in self.server.list(&kind(group, "v1", name), "").await.unwrap() {
-                let ours = object.0["metadata"]["managedFields"].to_string().contains("istio-operator");
+                let ours = object.0["metadata"]["managedFields"]
+                    .to_string()
+                    .contains("istio-operator");
                 if !ours || object.0["metadata"].get("deletionTimestamp").is_some() {
                     continue;
                 }
                 let id = object.id().path();
                 let metadata = object.0["metadata"].as_object_mut().unwrap();
-                for field in ["uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"] {
+                for field in [
+                    "uid",
+                    "resourceVersion",
+                    "generation",
+                    "creationTimestamp",
+                    "managedFields",
+                ] {
                     metadata.shift_remove(field);
                 }
-                metadata.get_mut("annotations").and_then(Value::as_object_mut).map(|a| a.shift_remove("deployment.kubernetes.io/revision"));
+                metadata
+                    .get_mut("annotations")
+                    .and_then(Value::as_object_mut)
+                    .map(|a| a.shift_remove("deployment.kubernetes.io/revision"));
                 if let Some(fields) = object.0.as_object_mut() {
                     fields.shift_remove("status");
                 }
@@ -86,14 +111,28 @@ impl Cluster {
     /// What must hold at every moment: an injection webhook that is not switched off leads to a control plane that is
     /// there and serves.
     pub async fn assert_no_webhook_fails_closed(&self, when: &str) {
-        let webhooks = self.server.list(&kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration"), "").await.unwrap();
+        let webhooks = self
+            .server
+            .list(
+                &kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration"),
+                "",
+            )
+            .await
+            .unwrap();
         for webhook in webhooks.iter().filter(|webhook| !install::tag::is_deactivated(webhook)) {
             let name = webhook.text("/webhooks/0/clientConfig/service/name").to_owned();
             let mut id = kind("apps", "v1", "Deployment");
             (id.namespace, id.name) = ("istio-system".to_owned(), name);
             let backend = self.server.get(&id).await.unwrap();
-            let serves = backend.as_ref().is_some_and(|d: &Object| d.0.pointer("/status/availableReplicas").is_some());
-            assert!(serves, "{when}: {} points at {}, which does not serve", webhook.name(), id.name);
+            let serves = backend
+                .as_ref()
+                .is_some_and(|d: &Object| d.0.pointer("/status/availableReplicas").is_some());
+            assert!(
+                serves,
+                "{when}: {} points at {}, which does not serve",
+                webhook.name(),
+                id.name
+            );
         }
     }
 }
@@ -106,18 +145,30 @@ async fn pods(client: Client) {
         if turn % 100 == 0 {
             let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "one"},
                 "spec": {"holderIdentity": "one", "leaseTransitions": turn}});
-            leases.patch("one", &PatchParams::apply("node").force(), &Patch::Apply(lease)).await.ok();
+            leases
+                .patch("one", &PatchParams::apply("node").force(), &Patch::Apply(lease))
+                .await
+                .ok();
         }
-        for pod in all.list(&Default::default()).await.map(|list| list.items).unwrap_or_default() {
+        for pod in all
+            .list(&Default::default())
+            .await
+            .map(|list| list.items)
+            .unwrap_or_default()
+        {
             let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
             if pod.metadata.deletion_timestamp.is_some() {
-                api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.ok();
+                api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+                    .await
+                    .ok();
             } else if pod.status.as_ref().is_none_or(|status| status.pod_ip.is_none())
                 && pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
             {
                 let status = json!({"status": {"phase": "Running", "podIP": "192.0.2.7", "podIPs": [{"ip": "192.0.2.7"}],
                     "conditions": [{"type": "Ready", "status": "True"}]}});
-                api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await.ok();
+                api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status))
+                    .await
+                    .ok();
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -128,7 +179,12 @@ async fn pods(client: Client) {
 async fn bundles(client: Client) {
     let webhooks: Api<MutatingWebhookConfiguration> = Api::all(client);
     loop {
-        for mut object in webhooks.list(&Default::default()).await.map(|list| list.items).unwrap_or_default() {
+        for mut object in webhooks
+            .list(&Default::default())
+            .await
+            .map(|list| list.items)
+            .unwrap_or_default()
+        {
             let mut changed = false;
             for webhook in object.webhooks.iter_mut().flatten() {
                 if webhook.client_config.ca_bundle.is_none() {
@@ -137,7 +193,10 @@ async fn bundles(client: Client) {
                 }
             }
             if changed {
-                let parameters = PostParams { field_manager: Some("istiod".to_owned()), ..PostParams::default() };
+                let parameters = PostParams {
+                    field_manager: Some("istiod".to_owned()),
+                    ..PostParams::default()
+                };
                 webhooks.replace(&object.name_any(), &parameters, &object).await.ok();
             }
         }

@@ -19,7 +19,10 @@ pub struct Mortal {
 
 impl Mortal {
     pub fn new(allowed: usize) -> Self {
-        Self { allowed, writes: Arc::default() }
+        Self {
+            allowed,
+            writes: Arc::default(),
+        }
     }
 
     /// Writes that were tried.
@@ -28,7 +31,10 @@ impl Mortal {
     }
 
     pub fn client(&self, config: &kube::Config) -> Client {
-        ClientBuilder::try_from(config.clone()).unwrap().with_layer(self).build()
+        ClientBuilder::try_from(config.clone())
+            .unwrap()
+            .with_layer(self)
+            .build()
     }
 }
 
@@ -36,7 +42,10 @@ impl<S> Layer<S> for Mortal {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner, mortal: self.clone() }
+        Guarded {
+            inner,
+            mortal: self.clone(),
+        }
     }
 }
 
@@ -64,7 +73,11 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Answer<B> {
         let is_write = request.method() != Method::GET;
-        let before = if is_write { self.mortal.writes.fetch_add(1, Ordering::Relaxed) } else { self.mortal.writes() };
+        let before = if is_write {
+            self.mortal.writes.fetch_add(1, Ordering::Relaxed)
+        } else {
+            self.mortal.writes()
+        };
         if before >= self.mortal.allowed && (is_write || before > self.mortal.allowed) {
             return Box::pin(async { Err("killed".into()) });
         }

@@ -152,7 +152,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
             return Err(Failure::cancelled());
         }
     }
-    let show = Show::new();
+    let show = Show::default();
     let timeout = flags.readiness_timeout;
     let installation = Installation {
         operator: &operator,
