@@ -4,6 +4,7 @@
 
 mod image;
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -130,12 +131,28 @@ async fn running_pod(client: &Client) -> Pod {
     }
 }
 
-fn get(address: &str) -> String {
-    let output = Command::new("busybox")
-        .args(["wget", "-q", "-T", "5", "-O", "-", address])
-        .output()
-        .unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
+/// Asks a pod for its page until it answers: the container runs a moment before its server listens.
+fn get(ip: &str) -> String {
+    let ask = || -> std::io::Result<String> {
+        let address = std::net::SocketAddr::from((ip.parse::<std::net::Ipv4Addr>().unwrap(), 8080));
+        let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned())
+            .unwrap_or_default())
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(error) => assert!(Instant::now() < deadline, "{ip} does not answer: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// What is left of a cluster outside its data directory.
@@ -174,10 +191,7 @@ async fn a_cluster_survives_its_process_and_leaves_nothing() {
         .await
         .unwrap();
     let pod = running_pod(&client).await;
-    let address = format!(
-        "http://{}:8080/",
-        pod.status.as_ref().unwrap().pod_ip.as_deref().unwrap()
-    );
+    let address = pod.status.as_ref().unwrap().pod_ip.clone().unwrap();
     assert_eq!(get(&address), "hello\n");
     assert!(cluster.run(&["status"]).contains("1 running"));
 
@@ -240,11 +254,7 @@ async fn two_clusters_run_side_by_side() {
     }
     assert_ne!(addresses[0], addresses[1]);
     clusters[0].run(&["reset"]);
-    assert_eq!(
-        get(&format!("http://{}:8080/", addresses[1])),
-        "hello\n",
-        "the other one runs on"
-    );
+    assert_eq!(get(&addresses[1]), "hello\n", "the other one runs on");
 }
 
 #[test]
