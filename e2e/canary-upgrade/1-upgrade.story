@@ -72,7 +72,7 @@ sleep-[..].test-ns [..] istiod-1-22-1-[..] 0.1.0
 
 # The namespace moves to the canary (short)
 $ kubectl label namespace test-ns istio-injection- istio.io/rev=canary
-namespace/test-ns labeled
+namespace/test-ns modified
 
 $ kubectl rollout restart deployment -n test-ns
 deployment.apps/httpbin restarted
@@ -136,9 +136,10 @@ istiod-1-23-1-[..] 0.2.0
 $ istioctl tag list
 TAG         REVISION NAMESPACES
 ...
-default     1-22-1 [..]
+default     1-22-1
 prod-canary 1-23-1   app-ns-3
 prod-stable 1-22-1   app-ns-1,app-ns-2
+...
 
 One command moves every namespace of the tag; nothing is relabelled.
 $ istioctl tag set prod-stable --revision 1-23-1 --overwrite

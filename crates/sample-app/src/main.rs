@@ -53,12 +53,16 @@ fn instance() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "unknown".into(), |s| s.trim().to_string())
 }
 
+/// How long a server that was asked to end still takes new connections: clients learn of its end only after it.
+const LAME_DUCK: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// As PID 1 a process ignores SIGTERM unless it handles it, and a pod would then always use up its grace period.
 async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut term), Ok(mut int)) => {
-            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => return }
+            tokio::select! { () = tokio::time::sleep(LAME_DUCK) => {}, _ = int.recv() => {} }
         }
         _ => std::future::pending().await,
     }
