@@ -12,7 +12,7 @@ theirs := envoy kubectl helm
 cargo_build := cargo build --locked --profile $(PROFILE)
 
 .DEFAULT_GOAL := help
-.PHONY: help build bins images demo walk test lint conformance clean
+.PHONY: help build bins images demo walk test lint conformance bench clean
 
 help:
 	@echo 'make build        everything into bin/ and the container images'
@@ -21,6 +21,7 @@ help:
 	@echo 'make test         format, lint, licences, unit and story tests; one screen of summary'
 	@echo 'make lint         format and clippy only'
 	@echo 'make conformance  the golden sets (DATA=DIR, SET=name)'
+	@echo 'make bench        simulated sidecars against istiod, and the floor to hold it against (target/bench)'
 	@echo 'make clean        stop the cluster and remove what was built'
 
 build: images
@@ -60,7 +61,10 @@ lint:
 
 conformance:
 	@tools/needs.sh build
-	@cargo run --locked --quiet -p conformance -- $(if $(DATA),--data $(DATA)) $(if $(SET),--set $(SET))
+	@cargo run --locked --quiet --package conformance -- $(if $(DATA),--data $(DATA)) $(if $(SET),--set $(SET))
+
+bench: bins
+	@target/$(profile_dir)/xds-load suite --istiod bin/istiod
 
 clean:
 	@if [ -x bin/drydock ]; then bin/drydock reset; fi
