@@ -35,7 +35,9 @@ impl Default for Show {
             state: Mutex::default(),
         }
     }
+}
 
+impl Show {
     /// Ends with a line.
     pub fn finish(&self, line: &str) {
         self.bar.finish_and_clear();
