@@ -39,6 +39,11 @@ pub fn log() {
     log.try_init().ok();
 }
 
+/// User agent of the controllers.
+pub const CONTROLLERS: &str = "kube-controller-manager/v1.36.2";
+/// User agent of the node.
+pub const NODE: &str = "kubelet/v1.36.2";
+
 /// The API server that a kubeconfig file names.
 ///
 /// # Errors
@@ -48,6 +53,17 @@ pub async fn server(kubeconfig: &Path) -> Result<Config> {
     let file = file.with_context(|| format!("cannot read {}", kubeconfig.display()))?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
     config.with_context(|| format!("{} names no usable cluster", kubeconfig.display()))
+}
+
+/// As [`server`], for a part that makes itself known by the name of its counterpart in other clusters: the API server
+/// notes it as the owner of what the part writes.
+///
+/// # Errors
+/// As [`server`].
+pub async fn server_as(kubeconfig: &Path, agent: &'static str) -> Result<Config> {
+    let mut config = server(kubeconfig).await?;
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(agent)));
+    Ok(config)
 }
 
 /// The server's certificate authorities in PEM.
@@ -93,7 +109,7 @@ pub fn node(arguments: NodeArguments) -> Result<()> {
     config.serve_dns = !arguments.no_dns;
     Process::own()?.register(&dir)?;
     runtime()?.block_on(async {
-        let server = server(&arguments.kubeconfig).await?;
+        let server = server_as(&arguments.kubeconfig, NODE).await?;
         config.client_ca_pem = authority(&server).into_bytes();
         let client = kube::Client::try_from(server).context("cannot make a client of the kubeconfig")?;
         until_stopped(async { drydock_node::run(client, config).await.context("the node stopped") }).await
@@ -107,7 +123,7 @@ pub fn node(arguments: NodeArguments) -> Result<()> {
 pub fn controllers(kubeconfig: &Path) -> Result<()> {
     log();
     runtime()?.block_on(async {
-        let server = server(kubeconfig).await?;
+        let server = server_as(kubeconfig, CONTROLLERS).await?;
         let root_ca = Some(authority(&server)).filter(|pem| !pem.is_empty());
         let client = kube::Client::try_from(server).context("cannot make a client of the kubeconfig")?;
         client

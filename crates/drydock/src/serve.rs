@@ -74,14 +74,18 @@ async fn serve(dir: &DataDir) -> Result<()> {
     };
     part("API server", api.url());
 
-    let client = Client::try_from(parts::server(&dir.kubeconfig()).await?).context("cannot make a client")?;
+    let client = async |agent| {
+        let server = parts::server_as(&dir.kubeconfig(), agent).await?;
+        Client::try_from(server).context("cannot make a client")
+    };
     let options = drydock_controllers::Options {
         root_ca: Some(ca.clone()),
     };
-    let controllers = drydock_controllers::run(client.clone(), options);
+    let controllers = drydock_controllers::run(client(parts::CONTROLLERS).await?, options);
     let mut config = parts::node_config(dir, &cluster);
     config.client_ca_pem = ca.into_bytes();
     config.serving = Some(node_certificate(&api, &config)?);
+    let client = client(parts::NODE).await?;
     let node = drydock_node::run(client.clone(), config.clone());
     let readiness = async {
         let waited = tokio::time::timeout(PATIENCE, ready::wait(&client, &config, part)).await;

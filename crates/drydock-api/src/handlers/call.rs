@@ -62,7 +62,9 @@ impl Call {
 
     /// The named object by kind, for validation errors.
     pub fn kind_subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
-        Subject { group: &self.resource.group, resource: &self.resource.kind, name }
+        // Events of either group are checked as the core kind.
+        let group = if self.resource.kind == "Event" { "" } else { self.resource.group.as_str() };
+        Subject { group, resource: &self.resource.kind, name }
     }
 
     /// What strategies may look at.

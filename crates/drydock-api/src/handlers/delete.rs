@@ -41,6 +41,10 @@ impl Call {
     pub async fn delete(&mut self) -> Result<Response, ApiError> {
         let options = options::delete_options(self)?;
         let name = self.name().to_owned();
+        let unsaid = options.propagation.is_empty() && options.orphan.is_none();
+        if unsaid && self.resource.plural == "jobs" && self.resource.group == "batch" {
+            self.warnings.push("child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning".into());
+        }
         match self.delete_named(&name, &options).await? {
             Deleted::Pending(object) => self.object(200, object),
             Deleted::Removed(object) if self.resource.strategy.returns_deleted() => self.object(200, object),

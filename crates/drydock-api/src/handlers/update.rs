@@ -92,6 +92,10 @@ impl Call {
             Change::Applied(object) => (object, true, false),
             Change::Admitted(object) => (object, false, true),
         };
+        if self.attributes.info.verb == "patch" && meta::resource_version(&object) == meta::resource_version(old) {
+            // The version that was read, not one that the client insists on: a lost race is tried again.
+            meta::set(&mut object, "resourceVersion", Value::Null);
+        }
         let pinned = self.check_preconditions(revision, old, &object)?;
         self.complete(&mut object);
         if !applied {

@@ -36,6 +36,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60 + 17 * 60);
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// How long before the end of a watch its last bookmark is sent.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+/// How long after the bookmark that ends the initial events the next one comes.
+const BOOKMARK_AFTER_INITIAL: Duration = Duration::from_secs(1);
 
 /// Where a watch begins.
 enum Start {
@@ -145,6 +147,7 @@ struct Plan {
 impl Plan {
     async fn run(mut self, start: Start, mut watch: Watch, lines: mpsc::Sender<Bytes>) {
         let mut revision = watch.revision;
+        let mut initial_end = false;
         if let Start::Initial { listing, marked } = start {
             revision = listing.revision;
             for stored in &listing.items {
@@ -157,13 +160,14 @@ impl Plan {
                 }
             }
             if marked {
+                initial_end = true;
                 let event = self.encoder.bookmark(revision, true);
                 if lines.send(line(&event)).await.is_err() {
                     return;
                 }
             }
         }
-        let mut next_bookmark = self.first_bookmark();
+        let mut next_bookmark = self.next_bookmark(initial_end);
         loop {
             let bookmark_at = next_bookmark.unwrap_or(self.end);
             tokio::select! {
@@ -184,23 +188,28 @@ impl Plan {
                     if lines.send(line(&event)).await.is_err() {
                         return;
                     }
-                    next_bookmark = self.later_bookmark();
+                    next_bookmark = self.next_bookmark(false);
                 }
                 () = lines.closed() => return,
             }
         }
     }
 
-    /// Two seconds before the end, or within the first minute.
-    fn first_bookmark(&self) -> Option<Instant> {
-        let last = self.end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or_else(Instant::now);
-        self.bookmarks.then(|| last.min(Instant::now() + BOOKMARK_EVERY).max(Instant::now()))
-    }
-
-    fn later_bookmark(&self) -> Option<Instant> {
-        let last = self.end.checked_sub(BOOKMARK_BEFORE_END)?;
+    /// When the next bookmark is due: soon after the one that ends the initial events, two seconds before the end
+    /// of the watch, or after a quiet minute.
+    fn next_bookmark(&self, after_initial: bool) -> Option<Instant> {
         let now = Instant::now();
-        (now < last).then(|| last.min(now + BOOKMARK_EVERY))
+        if !self.bookmarks {
+            return None;
+        }
+        if after_initial {
+            return Some(now + BOOKMARK_AFTER_INITIAL);
+        }
+        let regular = now + BOOKMARK_EVERY;
+        match self.end.checked_sub(BOOKMARK_BEFORE_END) {
+            Some(last) if last > now => Some(last.min(regular)),
+            _ => Some(regular),
+        }
     }
 }
 

@@ -241,6 +241,7 @@ impl Strategy for Builtin {
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
         match self.id() {
             ("", "Pod") => pods::warnings(object, old),
+            ("apiextensions.k8s.io", _) => crd::definition::warnings(object),
             ("", "Secret") => config::secret_warnings(object, old),
             ("apps" | "batch", _) => workloads::warnings(&self.kind, object, old),
             _ => Vec::new(),

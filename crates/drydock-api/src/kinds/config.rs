@@ -189,6 +189,11 @@ pub fn validate(group: &str, kind: &str, object: &Value, old: Option<&Value>) ->
     match (group, kind) {
         ("", "ConfigMap") => config_map(object, old),
         ("", "Secret") => secret(object, old),
+        // A changed namespace has its metadata checked as a new one too.
+        ("", "Namespace") if old.is_some() => {
+            let once = meta::validate_body(object, "metadata");
+            [once.clone(), once].concat()
+        }
         ("", "LimitRange" | "ResourceQuota" | "Endpoints" | "Event" | "Node" | "PersistentVolumeClaim" | "PersistentVolume")
         | ("coordination.k8s.io" | "discovery.k8s.io" | "events.k8s.io", _) => {
             super::small::validate(group, kind, object, old)

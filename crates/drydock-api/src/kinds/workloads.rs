@@ -29,6 +29,10 @@ pub fn prepare_job(job: &mut Value) {
     for (key, value) in labels {
         template["metadata"]["labels"][key] = value.into();
     }
+    if job.pointer("/metadata/labels").is_none_or(|labels| labels.as_object().is_none_or(serde_json::Map::is_empty)) {
+        let labels = job["spec"]["template"]["metadata"]["labels"].clone();
+        meta::set(job, "labels", labels);
+    }
     job["spec"]["selector"] = json!({ "matchLabels": { "batch.kubernetes.io/controller-uid": uid } });
 }
 
@@ -144,6 +148,7 @@ fn selector(spec: &Value, what: &str, errors: &mut Vec<FieldError>) {
     let given = &spec["selector"];
     if !given.is_object() {
         errors.push(FieldError::required("spec.selector", ""));
+        mismatch(spec, errors);
         return;
     }
     errors.extend(selector_problems(given, "spec.selector"));
@@ -153,14 +158,17 @@ fn selector(spec: &Value, what: &str, errors: &mut Vec<FieldError>) {
         let detail = format!("empty selector is invalid for {what}");
         errors.push(FieldError::invalid("spec.selector", &shown_selector(given), detail));
     } else if !label_selector::matches(given, spec.pointer("/template/metadata/labels").unwrap_or(&Value::Null)) {
-        let labels = spec.pointer("/template/metadata/labels").cloned().unwrap_or(Value::Null);
-        let shown = if labels.is_object() { labels } else { Value::Null };
-        errors.push(FieldError::invalid(
-            "spec.template.metadata.labels",
-            &shown,
-            format!("`selector` does not match template `labels`"),
-        ));
+        mismatch(spec, errors);
     }
+}
+
+fn mismatch(spec: &Value, errors: &mut Vec<FieldError>) {
+    let labels = spec.pointer("/template/metadata/labels").cloned().unwrap_or(Value::Null);
+    errors.push(FieldError::invalid(
+        "spec.template.metadata.labels",
+        &labels,
+        "`selector` does not match template `labels`",
+    ));
 }
 
 /// Problems of a label selector object.

@@ -49,6 +49,8 @@ fn keep(field: &Schema, value: Value) -> Option<Value> {
     match field.presence {
         Presence::Pointer => (!value.is_null()).then_some(value),
         Presence::Always if value.is_null() => Some(zero(field)),
+        // Stored lists and maps know no difference between empty and absent.
+        Presence::Always if matches!(field.ty, Type::List | Type::Map) && is_zero(&value) => Some(Value::Null),
         Presence::Always | Presence::AlwaysPointer => Some(value),
         Presence::OmitZero => (!is_zero(&value)).then_some(value),
         Presence::OmitEmpty => {
