@@ -41,7 +41,10 @@ impl Expression {
             // The real server indents the quoted line.
             e.to_string().replace("\n| ", "\n | ")
         })?;
-        Ok(Expression { source: source.to_owned(), tree })
+        Ok(Expression {
+            source: source.to_owned(),
+            tree,
+        })
     }
 
     /// The text it was compiled from.
@@ -90,13 +93,16 @@ impl Expression {
 /// Most compiled expressions that are kept.
 const MAX_CACHED: usize = 4096;
 
-static COMPILED: LazyLock<Mutex<HashMap<String, Result<Arc<Expression>, String>>>> = LazyLock::new(Mutex::default);
+/// What compiling a text gave.
+type Compiled = Result<Arc<Expression>, String>;
+
+static COMPILED: LazyLock<Mutex<HashMap<String, Compiled>>> = LazyLock::new(Mutex::default);
 
 /// The compiled expression, from the cache if it was compiled before.
 ///
 /// # Errors
 /// What is wrong with the expression.
-pub fn cached(source: &str) -> Result<Arc<Expression>, String> {
+pub fn cached(source: &str) -> Compiled {
     let mut cache = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = cache.get(source) {
         return known.clone();

@@ -18,9 +18,7 @@ pub fn matches(selector: &Value, labels: &Value) -> bool {
 
 fn expression(expression: &Value, labels: &Value) -> bool {
     let have = labels.get(expression["key"].as_str().unwrap_or_default());
-    let listed = || {
-        have.is_some_and(|v| expression["values"].as_array().is_some_and(|values| values.contains(v)))
-    };
+    let listed = || have.is_some_and(|v| expression["values"].as_array().is_some_and(|values| values.contains(v)));
     match expression["operator"].as_str() {
         Some("In") => listed(),
         Some("NotIn") => !listed(),
@@ -42,9 +40,21 @@ mod tests {
         check(Value::Null, true);
         check(json!({"matchLabels": {"a": "1"}}), true);
         check(json!({"matchLabels": {"a": "2"}}), false);
-        check(json!({"matchExpressions": [{"key": "istio.io/rev", "operator": "In", "values": ["x", "canary"]}]}), true);
-        check(json!({"matchExpressions": [{"key": "b", "operator": "NotIn", "values": ["x"]}]}), true);
-        check(json!({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}), false);
-        check(json!({"matchLabels": {"a": "1"}, "matchExpressions": [{"key": "b", "operator": "Exists"}]}), false);
+        check(
+            json!({"matchExpressions": [{"key": "istio.io/rev", "operator": "In", "values": ["x", "canary"]}]}),
+            true,
+        );
+        check(
+            json!({"matchExpressions": [{"key": "b", "operator": "NotIn", "values": ["x"]}]}),
+            true,
+        );
+        check(
+            json!({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}),
+            false,
+        );
+        check(
+            json!({"matchLabels": {"a": "1"}, "matchExpressions": [{"key": "b", "operator": "Exists"}]}),
+            false,
+        );
     }
 }

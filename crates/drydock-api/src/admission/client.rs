@@ -55,16 +55,26 @@ pub async fn post(endpoint: &Endpoint, body: &Value, timeout: Duration) -> Resul
 }
 
 async fn exchange(endpoint: &Endpoint, body: &Value) -> Result<(u16, String, Bytes), String> {
-    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(|e| dial_error(endpoint, &e))?;
+    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
+        .await
+        .map_err(|e| dial_error(endpoint, &e))?;
     stream.set_nodelay(true).ok();
     let tls = tls_config(&endpoint.ca_bundle)?;
     let name = ServerName::try_from(endpoint.server_name.clone())
         .map_err(|_| format!("tls: {:?} is not a server name", endpoint.server_name))?;
-    let stream = tokio_rustls::TlsConnector::from(tls).connect(name, stream).await.map_err(|e| tls_error(endpoint, &e))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+    let stream = tokio_rustls::TlsConnector::from(tls)
+        .connect(name, stream)
+        .await
+        .map_err(|e| tls_error(endpoint, &e))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| e.to_string())?;
     let driver = tokio::spawn(connection);
-    let host = if endpoint.port == 443 { endpoint.server_name.clone() } else { format!("{}:{}", endpoint.server_name, endpoint.port) };
+    let host = if endpoint.port == 443 {
+        endpoint.server_name.clone()
+    } else {
+        format!("{}:{}", endpoint.server_name, endpoint.port)
+    };
     let request = Request::post(&endpoint.path)
         .header(header::HOST, host)
         .header(header::CONTENT_TYPE, "application/json")
@@ -72,11 +82,25 @@ async fn exchange(endpoint: &Endpoint, body: &Value) -> Result<(u16, String, Byt
         .header(header::USER_AGENT, "kube-apiserver-admission")
         .body(Full::new(Bytes::from(body.to_string())))
         .map_err(|e| e.to_string())?;
-    let response = sender.send_request(request).await.map_err(|e| if e.is_incomplete_message() { "EOF".into() } else { e.to_string() })?;
+    let response = sender.send_request(request).await.map_err(|e| {
+        if e.is_incomplete_message() {
+            "EOF".into()
+        } else {
+            e.to_string()
+        }
+    })?;
     let status = response.status().as_u16();
-    let content_type =
-        response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-    let bytes = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|e| e.to_string())?.to_bytes();
+    let content_type = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
+    let bytes = Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await
+        .map_err(|e| e.to_string())?
+        .to_bytes();
     driver.abort();
     Ok((status, content_type, bytes))
 }
@@ -85,7 +109,9 @@ fn tls_config(ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     let mut known = Vec::new();
     for cert in CertificateDer::pem_slice_iter(ca_bundle).flatten() {
-        roots.add(cert.clone()).map_err(|e| format!("unable to load root certificates: {e}"))?;
+        roots
+            .add(cert.clone())
+            .map_err(|e| format!("unable to load root certificates: {e}"))?;
         known.push(cert);
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -99,7 +125,12 @@ fn tls_config(ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, String> {
         .build()
         .map_err(|e| format!("unable to load root certificates: {e}"))?;
     let verifier = Arc::new(SelfSigned { inner, known });
-    Ok(Arc::new(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+    Ok(Arc::new(
+        config
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth(),
+    ))
 }
 
 /// The usual verification, and what Go allows beyond it: a serving certificate that is itself in the bundle.
@@ -129,7 +160,9 @@ impl ServerCertVerifier for SelfSigned {
             return Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Expired));
         }
         if !names_server(&parsed, name) {
-            return Err(rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForName));
+            return Err(rustls::Error::InvalidCertificate(
+                rustls::CertificateError::NotValidForName,
+            ));
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -158,19 +191,28 @@ impl ServerCertVerifier for SelfSigned {
 }
 
 fn names_server(cert: &X509Certificate<'_>, name: &ServerName<'_>) -> bool {
-    let Ok(Some(alternatives)) = cert.subject_alternative_name() else { return false };
-    alternatives.value.general_names.iter().any(|alternative| match (alternative, name) {
-        (GeneralName::DNSName(pattern), ServerName::DnsName(host)) => {
-            let host = host.as_ref();
-            pattern.eq_ignore_ascii_case(host)
-                || pattern.strip_prefix("*.").is_some_and(|p| host.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(p)))
-        }
-        (GeneralName::IPAddress(bytes), ServerName::IpAddress(ip)) => match std::net::IpAddr::from(*ip) {
-            std::net::IpAddr::V4(v4) => *bytes == v4.octets(),
-            std::net::IpAddr::V6(v6) => *bytes == v6.octets(),
-        },
-        _ => false,
-    })
+    let Ok(Some(alternatives)) = cert.subject_alternative_name() else {
+        return false;
+    };
+    alternatives
+        .value
+        .general_names
+        .iter()
+        .any(|alternative| match (alternative, name) {
+            (GeneralName::DNSName(pattern), ServerName::DnsName(host)) => {
+                let host = host.as_ref();
+                pattern.eq_ignore_ascii_case(host)
+                    || pattern.strip_prefix("*.").is_some_and(|p| {
+                        host.split_once('.')
+                            .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(p))
+                    })
+            }
+            (GeneralName::IPAddress(bytes), ServerName::IpAddress(ip)) => match std::net::IpAddr::from(*ip) {
+                std::net::IpAddr::V4(v4) => *bytes == v4.octets(),
+                std::net::IpAddr::V6(v6) => *bytes == v6.octets(),
+            },
+            _ => false,
+        })
 }
 
 fn dial_error(endpoint: &Endpoint, error: &std::io::Error) -> String {
@@ -212,7 +254,11 @@ fn tls_error(endpoint: &Endpoint, error: &std::io::Error) -> String {
 
 fn refusal(status: u16, content_type: &str, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let text = if content_type.starts_with("text/") && !text.trim().is_empty() { text.trim().to_owned() } else { "unknown".into() };
+    let text = if content_type.starts_with("text/") && !text.trim().is_empty() {
+        text.trim().to_owned()
+    } else {
+        "unknown".into()
+    };
     match status {
         404 => "the server could not find the requested resource".into(),
         401 => "the server has asked for the client to provide credentials".into(),
@@ -220,7 +266,10 @@ fn refusal(status: u16, content_type: &str, body: &[u8]) -> String {
         405 => "the server does not allow this method on the requested resource".into(),
         429 => "the server has received too many requests and has asked us to try again later".into(),
         503 => "the server is currently unable to handle the request".into(),
-        504 => "the server was unable to return a response in the time allotted, but may still be processing the request".into(),
+        504 => {
+            "the server was unable to return a response in the time allotted, but may still be processing the request"
+                .into()
+        }
         500.. => format!("an error on the server ({text:?}) has prevented the request from succeeding"),
         _ => format!("the server responded with the status code {status} but did not return more information"),
     }

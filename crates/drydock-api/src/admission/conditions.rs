@@ -9,9 +9,18 @@ use serde_json::Value;
 #[must_use]
 pub fn context(request: &AdmissionRequest<'_>, seen_as: &ResourceInfo) -> Context<'static> {
     let mut context = expression::context();
-    context.add_variable_from_value("object", expression::value(request.object.as_ref().unwrap_or(&Value::Null)));
-    context.add_variable_from_value("oldObject", expression::value(request.old_object.unwrap_or(&Value::Null)));
-    context.add_variable_from_value("request", expression::value(&review::attributes(request, seen_as, "", false)));
+    context.add_variable_from_value(
+        "object",
+        expression::value(request.object.as_ref().unwrap_or(&Value::Null)),
+    );
+    context.add_variable_from_value(
+        "oldObject",
+        expression::value(request.old_object.unwrap_or(&Value::Null)),
+    );
+    context.add_variable_from_value(
+        "request",
+        expression::value(&review::attributes(request, seen_as, "", false)),
+    );
     context
 }
 

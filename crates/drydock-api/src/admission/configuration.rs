@@ -52,7 +52,11 @@ fn check_hook(path: &str, hook: &Value, mutating: bool, out: &mut Vec<FieldError
         && !(1..=30).contains(&seconds)
     {
         let detail = "the timeout value must be between 1 and 30 seconds";
-        out.push(FieldError::invalid(format!("{path}.timeoutSeconds"), &json!(seconds), detail));
+        out.push(FieldError::invalid(
+            format!("{path}.timeoutSeconds"),
+            &json!(seconds),
+            detail,
+        ));
     }
     if mutating {
         one_of(path, hook, "reinvocationPolicy", &["IfNeeded", "Never"], out);
@@ -71,11 +75,19 @@ fn check_versions(path: &str, versions: &Value, out: &mut Vec<FieldError>) {
     let mut seen = BTreeSet::new();
     for (at, version) in list.iter().enumerate() {
         if !seen.insert(version.as_str().unwrap_or_default()) {
-            out.push(FieldError::invalid(format!("{field}[{at}]"), version, "duplicate version"));
+            out.push(FieldError::invalid(
+                format!("{field}[{at}]"),
+                version,
+                "duplicate version",
+            ));
         }
     }
     if !seen.contains("v1") && !seen.contains("v1beta1") {
-        out.push(FieldError::invalid(field, versions, "must include at least one of v1, v1beta1"));
+        out.push(FieldError::invalid(
+            field,
+            versions,
+            "must include at least one of v1, v1beta1",
+        ));
     }
 }
 
@@ -89,16 +101,28 @@ fn one_of(path: &str, object: &Value, key: &str, supported: &[&str], out: &mut V
 
 /// Checks the `resourceRules` of a policy's constraints.
 pub(super) fn check_rules(path: &str, constraints: &Value, out: &mut Vec<FieldError>) {
-    for (at, rule) in constraints["resourceRules"].as_array().into_iter().flatten().enumerate() {
+    for (at, rule) in constraints["resourceRules"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
         check_rule(&format!("{path}.resourceRules[{at}]"), rule, out);
     }
 }
 
 fn check_rule(path: &str, rule: &Value, out: &mut Vec<FieldError>) {
     let list = |key: &str| -> Vec<&str> {
-        rule[key].as_array().map(|a| a.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
+        rule[key]
+            .as_array()
+            .map(|a| a.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default()
     };
-    for (key, what) in [("apiGroups", "API groups"), ("apiVersions", "API versions"), ("operations", "operations")] {
+    for (key, what) in [
+        ("apiGroups", "API groups"),
+        ("apiVersions", "API versions"),
+        ("operations", "operations"),
+    ] {
         let field = format!("{path}.{key}");
         let values = list(key);
         if values.is_empty() {
@@ -111,7 +135,11 @@ fn check_rule(path: &str, rule: &Value, out: &mut Vec<FieldError>) {
         }
         if key == "operations" {
             for (at, value) in values.iter().enumerate().filter(|(_, v)| !OPERATIONS.contains(v)) {
-                out.push(FieldError::not_supported(format!("{field}[{at}]"), &json!(value), &OPERATIONS));
+                out.push(FieldError::not_supported(
+                    format!("{field}[{at}]"),
+                    &json!(value),
+                    &OPERATIONS,
+                ));
             }
         }
         if key == "apiVersions" {
@@ -187,7 +215,10 @@ fn check_url(field: &str, url: &str, out: &mut Vec<FieldError>) {
 fn check_service(path: &str, service: &Value, out: &mut Vec<FieldError>) {
     for key in ["name", "namespace"] {
         if text(service, &[key]).is_empty() {
-            out.push(FieldError::required(format!("{path}.{key}"), format!("service {key} is required")));
+            out.push(FieldError::required(
+                format!("{path}.{key}"),
+                format!("service {key} is required"),
+            ));
         }
     }
     if let Some(port) = service["port"].as_i64()
@@ -202,7 +233,11 @@ fn check_service(path: &str, service: &Value, out: &mut Vec<FieldError>) {
             out.push(FieldError::invalid(field, &service["path"], "must start with a '/'"));
         } else if url_path.contains("//") && url_path != "/" {
             let at = url_path.split('/').skip(1).position(str::is_empty).unwrap_or(0);
-            out.push(FieldError::invalid(field, &service["path"], format!("segment[{at}] may not be empty")));
+            out.push(FieldError::invalid(
+                field,
+                &service["path"],
+                format!("segment[{at}] may not be empty"),
+            ));
         }
     }
 }
@@ -225,7 +260,11 @@ fn check_conditions(path: &str, list: &Value, out: &mut Vec<FieldError>) {
             out.push(FieldError::required(format!("{here}.expression"), ""));
         } else if let Err(problem) = expression::cached(source) {
             let detail = format!("compilation failed: {problem}");
-            out.push(FieldError::invalid(format!("{here}.expression"), &condition["expression"], detail));
+            out.push(FieldError::invalid(
+                format!("{here}.expression"),
+                &condition["expression"],
+                detail,
+            ));
         }
         let name = text(condition, &["name"]);
         if name.is_empty() {
@@ -256,10 +295,27 @@ mod tests {
     #[test]
     fn configurations_are_checked() {
         check(&json!({}), &[]);
-        check(&json!({"name": "short"}), &[r#"name: Invalid value: "short": should be a domain with at least three segments separated by dots"#]);
-        check(&json!({"clientConfig": {"url": "http://plain"}}), &[r#"clientConfig.url: Invalid value: "http": 'https' is the only allowed URL scheme; desired format: https://host[/path]"#]);
-        check(&json!({"clientConfig": {}}), &["webhooks[0].clientConfig: Required value: exactly one of url or service is required".trim_start_matches("webhooks[0].")]);
-        check(&json!({"sideEffects": "Some"}), &[r#"sideEffects: Unsupported value: "Some": supported values: "None", "NoneOnDryRun""#]);
+        check(
+            &json!({"name": "short"}),
+            &[r#"name: Invalid value: "short": should be a domain with at least three segments separated by dots"#],
+        );
+        check(
+            &json!({"clientConfig": {"url": "http://plain"}}),
+            &[
+                r#"clientConfig.url: Invalid value: "http": 'https' is the only allowed URL scheme; desired format: https://host[/path]"#,
+            ],
+        );
+        check(
+            &json!({"clientConfig": {}}),
+            &[
+                "webhooks[0].clientConfig: Required value: exactly one of url or service is required"
+                    .trim_start_matches("webhooks[0]."),
+            ],
+        );
+        check(
+            &json!({"sideEffects": "Some"}),
+            &[r#"sideEffects: Unsupported value: "Some": supported values: "None", "NoneOnDryRun""#],
+        );
         check(
             &json!({"rules": [{"operations": ["CREATE", "*"], "apiGroups": ["*"], "apiVersions": [], "resources": ["*/*", "pods"]}]}),
             &[

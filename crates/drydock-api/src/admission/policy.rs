@@ -25,7 +25,10 @@ struct Refusal {
 
 impl Refusal {
     fn invalid(message: impl Into<String>) -> Self {
-        Refusal { message: message.into(), reason: "Invalid".into() }
+        Refusal {
+            message: message.into(),
+            reason: "Invalid".into(),
+        }
     }
 }
 
@@ -44,7 +47,9 @@ pub fn validate(core: &Core, request: &AdmissionRequest<'_>, warnings: &mut Vec<
     let mut denial = Ok(());
     for policy in core.list(GROUP, "validatingadmissionpolicies", "") {
         let name = text(&policy, &["metadata", "name"]);
-        let Some(seen_as) = constrained(core, request, &policy["spec"]["matchConstraints"]) else { continue };
+        let Some(seen_as) = constrained(core, request, &policy["spec"]["matchConstraints"]) else {
+            continue;
+        };
         for binding in bindings.iter().filter(|b| text(b, &["spec", "policyName"]) == name) {
             let narrowed = &binding["spec"]["matchResources"];
             if narrowed.is_object() && constrained(core, request, narrowed).is_none() {
@@ -52,7 +57,10 @@ pub fn validate(core: &Core, request: &AdmissionRequest<'_>, warnings: &mut Vec<
             }
             for refusal in evaluate(core, request, &seen_as, &policy, binding) {
                 let own = text(binding, &["metadata", "name"]);
-                let actions = binding["spec"]["validationActions"].as_array().cloned().unwrap_or_default();
+                let actions = binding["spec"]["validationActions"]
+                    .as_array()
+                    .cloned()
+                    .unwrap_or_default();
                 if actions.iter().any(|a| a == "Warn") {
                     warnings.push(format!(
                         "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{own}': {}",
@@ -81,7 +89,10 @@ fn denied(request: &AdmissionRequest<'_>, policy: &str, binding: &str, refusal: 
         "RequestEntityTooLarge" => 413,
         _ => 422,
     };
-    error.details.get_or_insert_default().insert("causes".into(), json!([{ "message": message }]));
+    error
+        .details
+        .get_or_insert_default()
+        .insert("causes".into(), json!([{ "message": message }]));
     error
 }
 
@@ -113,7 +124,13 @@ fn evaluate(
 ) -> Vec<Refusal> {
     let spec = &policy["spec"];
     let fails = text(spec, &["failurePolicy"]) != "Ignore";
-    let problem = |message: String| if fails { vec![Refusal::invalid(message)] } else { Vec::new() };
+    let problem = |message: String| {
+        if fails {
+            vec![Refusal::invalid(message)]
+        } else {
+            Vec::new()
+        }
+    };
     let parameters = match parameters(core, request, &spec["paramKind"], &binding["spec"]["paramRef"]) {
         Ok(parameters) => parameters,
         Err(message) => return problem(format!("failed to configure binding: {message}")),
@@ -121,7 +138,10 @@ fn evaluate(
     let mut refusals = Vec::new();
     for parameter in parameters {
         let mut context = conditions::context(request, seen_as);
-        context.add_variable_from_value("params", expression::value(parameter.as_deref().unwrap_or(&Value::Null)));
+        context.add_variable_from_value(
+            "params",
+            expression::value(parameter.as_deref().unwrap_or(&Value::Null)),
+        );
         let namespace = core.get("", "namespaces", "", request.namespace);
         context.add_variable_from_value(
             "namespaceObject",
@@ -165,21 +185,24 @@ fn judge(validation: &Value, context: &Context<'_>, fails: bool) -> Option<Refus
                 "" => None,
                 expression => expression::cached(expression).and_then(|e| e.text(context)).ok(),
             };
-            let message = computed.filter(|m| !m.trim().is_empty() && !m.contains('\n')).unwrap_or_else(|| {
-                match text(validation, &["message"]) {
+            let message = computed
+                .filter(|m| !m.trim().is_empty() && !m.contains('\n'))
+                .unwrap_or_else(|| match text(validation, &["message"]) {
                     "" => format!("failed expression: {}", source.trim()),
                     message => message.trim().to_owned(),
-                }
-            });
+                });
             let reason = match text(validation, &["reason"]) {
                 "" => "Invalid",
                 reason => reason,
             };
-            Some(Refusal { message, reason: reason.into() })
+            Some(Refusal {
+                message,
+                reason: reason.into(),
+            })
         }
-        Err(message) if fails => {
-            Some(Refusal::invalid(format!("expression '{source}' resulted in error: {message}")))
-        }
+        Err(message) if fails => Some(Refusal::invalid(format!(
+            "expression '{source}' resulted in error: {message}"
+        ))),
         Err(_) => None,
     }
 }

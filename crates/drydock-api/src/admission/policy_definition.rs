@@ -11,15 +11,28 @@ use std::collections::BTreeMap;
 const REASONS: [&str; 4] = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 /// Variables of every expression of a policy.
-const VARIABLES: [&str; 8] =
-    ["object", "oldObject", "request", "params", "namespaceObject", "authorizer", "variables", "authorizer_requestResource"];
+const VARIABLES: [&str; 8] = [
+    "object",
+    "oldObject",
+    "request",
+    "params",
+    "namespaceObject",
+    "authorizer",
+    "variables",
+    "authorizer_requestResource",
+];
 
 /// Problems of a policy.
 #[must_use]
 pub fn policy_problems(policy: &Value) -> Vec<FieldError> {
     let mut out = Vec::new();
     let spec = &policy["spec"];
-    one_of("spec.failurePolicy", &spec["failurePolicy"], &["Fail", "Ignore"], &mut out);
+    one_of(
+        "spec.failurePolicy",
+        &spec["failurePolicy"],
+        &["Fail", "Ignore"],
+        &mut out,
+    );
     if spec["paramKind"].is_object() {
         for key in ["apiVersion", "kind"] {
             if text(&spec["paramKind"], &[key]).is_empty() {
@@ -57,7 +70,12 @@ pub fn policy_problems(policy: &Value) -> Vec<FieldError> {
         if text(condition, &["name"]).is_empty() {
             out.push(FieldError::required(format!("{here}.name"), ""));
         }
-        check_expression(&format!("{here}.expression"), &condition["expression"], &known, &mut out);
+        check_expression(
+            &format!("{here}.expression"),
+            &condition["expression"],
+            &known,
+            &mut out,
+        );
     }
     out
 }
@@ -73,11 +91,20 @@ fn check_validation(here: &str, validation: &Value, known: &BTreeMap<String, Kno
             None
         };
         if let Some(detail) = detail {
-            out.push(FieldError::invalid(format!("{here}.message"), &validation["message"], detail));
+            out.push(FieldError::invalid(
+                format!("{here}.message"),
+                &validation["message"],
+                detail,
+            ));
         }
     }
     if !validation["messageExpression"].is_null() {
-        check_expression(&format!("{here}.messageExpression"), &validation["messageExpression"], known, out);
+        check_expression(
+            &format!("{here}.messageExpression"),
+            &validation["messageExpression"],
+            known,
+            out,
+        );
     }
     one_of(&format!("{here}.reason"), &validation["reason"], &REASONS, out);
 }
@@ -93,7 +120,11 @@ fn check_expression(field: &str, value: &Value, known: &BTreeMap<String, Known<'
         Ok(compiled) => check::problem(&compiled, known),
     };
     if let Some(problem) = problem {
-        out.push(FieldError::invalid(field, value, format!("compilation failed: {problem}")));
+        out.push(FieldError::invalid(
+            field,
+            value,
+            format!("compilation failed: {problem}"),
+        ));
     }
 }
 
@@ -113,19 +144,33 @@ pub fn binding_problems(binding: &Value) -> Vec<FieldError> {
     }
     let reference = &spec["paramRef"];
     if reference.is_object() {
-        let (named, selected) = (!text(reference, &["name"]).is_empty(), reference["selector"].is_object());
+        let (named, selected) = (
+            !text(reference, &["name"]).is_empty(),
+            reference["selector"].is_object(),
+        );
         if named && selected {
             let detail = "name and selector are mutually exclusive";
             out.push(FieldError::forbidden("spec.paramRef.name", detail));
         } else if !named && !selected {
-            out.push(FieldError::required("spec.paramRef", "one of name or selector must be specified"));
+            out.push(FieldError::required(
+                "spec.paramRef",
+                "one of name or selector must be specified",
+            ));
         }
         match reference.get("parameterNotFoundAction").filter(|a| !a.is_null()) {
             None => out.push(FieldError::required("spec.paramRef.parameterNotFoundAction", "")),
-            Some(action) => one_of("spec.paramRef.parameterNotFoundAction", action, &["Allow", "Deny"], &mut out),
+            Some(action) => one_of(
+                "spec.paramRef.parameterNotFoundAction",
+                action,
+                &["Allow", "Deny"],
+                &mut out,
+            ),
         }
     }
-    let actions = spec["validationActions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let actions = spec["validationActions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if actions.is_empty() {
         out.push(FieldError::required("spec.validationActions", ""));
     }
@@ -137,7 +182,11 @@ pub fn binding_problems(binding: &Value) -> Vec<FieldError> {
     }
     if actions.iter().any(|a| a == "Deny") && actions.iter().any(|a| a == "Warn") {
         let detail = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)";
-        out.push(FieldError::invalid("spec.validationActions", &spec["validationActions"], detail));
+        out.push(FieldError::invalid(
+            "spec.validationActions",
+            &spec["validationActions"],
+            detail,
+        ));
     }
     out
 }

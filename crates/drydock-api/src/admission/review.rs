@@ -8,9 +8,11 @@ use serde_json::{Map, Value, json};
 /// The version of the review to speak: the first of `versions` that we know.
 #[must_use]
 pub fn version(versions: &Value) -> &'static str {
-    let known = versions
-        .as_array()
-        .and_then(|a| a.iter().filter_map(Value::as_str).find(|v| matches!(*v, "v1" | "v1beta1")));
+    let known = versions.as_array().and_then(|a| {
+        a.iter()
+            .filter_map(Value::as_str)
+            .find(|v| matches!(*v, "v1" | "v1beta1"))
+    });
     if known == Some("v1beta1") { "v1beta1" } else { "v1" }
 }
 
@@ -107,7 +109,11 @@ pub fn read(body: &Value, uid: &str, version: &str, mutating: bool) -> Result<An
     let (api_version, kind) = (text(&body["apiVersion"]), text(&body["kind"]));
     let expected = format!("admission.k8s.io/{version}");
     if api_version != expected || kind != "AdmissionReview" {
-        let group_version = if api_version.contains('/') { api_version } else { format!("/{api_version}") };
+        let group_version = if api_version.contains('/') {
+            api_version
+        } else {
+            format!("/{api_version}")
+        };
         return Err(format!(
             "expected webhook response of {expected}, Kind=AdmissionReview, got {group_version}, Kind={kind}"
         ));
@@ -136,7 +142,11 @@ pub fn read(body: &Value, uid: &str, version: &str, mutating: bool) -> Result<An
         _ => {}
     }
     let patch = match patch {
-        Some(text) => Some(STANDARD.decode(text).map_err(|e| format!("response.patch is not base64: {e}"))?),
+        Some(text) => Some(
+            STANDARD
+                .decode(text)
+                .map_err(|e| format!("response.patch is not base64: {e}"))?,
+        ),
         None => None,
     };
     Ok(Answer {
@@ -160,7 +170,10 @@ pub fn denial(webhook: &str, status: &Value) -> ApiError {
         ("", reason) => format!("{denied}: {reason}"),
         (message, _) => format!("{denied}: {message}"),
     };
-    let code = status["code"].as_u64().and_then(|c| u16::try_from(c).ok()).filter(|c| (400..=599).contains(c));
+    let code = status["code"]
+        .as_u64()
+        .and_then(|c| u16::try_from(c).ok())
+        .filter(|c| (400..=599).contains(c));
     let mut error = ApiError::new(code.unwrap_or(400), text("reason"), message);
     error.details = status["details"].as_object().cloned();
     error
@@ -178,9 +191,21 @@ mod tests {
 
     #[test]
     fn bad_answers_are_named() {
-        check(json!({"uid": "u", "allowed": true, "patch": "W10="}), true, "webhook returned response.patch but not response.patchType");
-        check(json!({"uid": "wrong", "allowed": true}), true, r#"expected response.uid="u", got "wrong""#);
-        check(json!({"uid": "u", "patch": "W10=", "patchType": "JSONPatch"}), false, "validating webhook may not return response.patch");
+        check(
+            json!({"uid": "u", "allowed": true, "patch": "W10="}),
+            true,
+            "webhook returned response.patch but not response.patchType",
+        );
+        check(
+            json!({"uid": "wrong", "allowed": true}),
+            true,
+            r#"expected response.uid="u", got "wrong""#,
+        );
+        check(
+            json!({"uid": "u", "patch": "W10=", "patchType": "JSONPatch"}),
+            false,
+            "validating webhook may not return response.patch",
+        );
         check(Value::Null, true, "webhook response was absent");
         assert_eq!(
             read(&json!({}), "u", "v1", true).unwrap_err(),
@@ -190,9 +215,15 @@ mod tests {
 
     #[test]
     fn a_denial_keeps_code_and_reason() {
-        let error = denial("a.b.c", &json!({"message": "not today", "code": 418, "reason": "Because"}));
+        let error = denial(
+            "a.b.c",
+            &json!({"message": "not today", "code": 418, "reason": "Because"}),
+        );
         assert_eq!((error.code, error.reason.as_str()), (418, "Because"));
-        assert_eq!(error.message, r#"admission webhook "a.b.c" denied the request: not today"#);
+        assert_eq!(
+            error.message,
+            r#"admission webhook "a.b.c" denied the request: not today"#
+        );
         assert_eq!(denial("a.b.c", &Value::Null).code, 400);
     }
 }

@@ -40,7 +40,12 @@ pub fn is_exempt(resource: &ResourceInfo) -> bool {
 /// The version in which `rules` want to see the request: its own if a rule names it, another version of the
 /// same resource when `equivalent`; `None` if no rule matches.
 #[must_use]
-pub fn matched(core: &Core, request: &AdmissionRequest<'_>, rules: &Value, equivalent: bool) -> Option<Arc<ResourceInfo>> {
+pub fn matched(
+    core: &Core,
+    request: &AdmissionRequest<'_>,
+    rules: &Value,
+    equivalent: bool,
+) -> Option<Arc<ResourceInfo>> {
     let rules = rules.as_array()?;
     let hit = |resource: &ResourceInfo| rules.iter().any(|rule| rule_matches(rule, request, resource));
     if hit(request.resource) {
@@ -58,7 +63,9 @@ pub fn matched(core: &Core, request: &AdmissionRequest<'_>, rules: &Value, equiv
 
 fn rule_matches(rule: &Value, request: &AdmissionRequest<'_>, resource: &ResourceInfo) -> bool {
     let any = |key: &str, wanted: &str| {
-        rule[key].as_array().is_some_and(|a| a.iter().filter_map(Value::as_str).any(|v| v == "*" || v == wanted))
+        rule[key]
+            .as_array()
+            .is_some_and(|a| a.iter().filter_map(Value::as_str).any(|v| v == "*" || v == wanted))
     };
     let scope = match rule["scope"].as_str() {
         Some("Namespaced") => !request.namespace.is_empty() && resource.plural != "namespaces",
@@ -91,7 +98,11 @@ pub fn namespace_selected(core: &Core, request: &AdmissionRequest<'_>, selector:
         return true;
     }
     if request.resource.plural == "namespaces" && request.resource.group.is_empty() {
-        let own = request.object.as_ref().filter(|_| request.subresource.is_none()).or(request.old_object);
+        let own = request
+            .object
+            .as_ref()
+            .filter(|_| request.subresource.is_none())
+            .or(request.old_object);
         return own.is_none_or(|o| label_selector::matches(selector, &o["metadata"]["labels"]));
     }
     if request.namespace.is_empty() {
@@ -108,7 +119,8 @@ pub fn object_selected(request: &AdmissionRequest<'_>, selector: &Value) -> bool
         return true;
     }
     let hit = |object: Option<&Value>| {
-        object.is_some_and(|o| o.get("metadata").is_some() && label_selector::matches(selector, &o["metadata"]["labels"]))
+        object
+            .is_some_and(|o| o.get("metadata").is_some() && label_selector::matches(selector, &o["metadata"]["labels"]))
     };
     hit(request.object.as_ref()) || hit(request.old_object)
 }

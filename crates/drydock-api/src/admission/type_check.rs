@@ -16,7 +16,9 @@ const MAX_KINDS: usize = 10;
 /// Keeps the status of policies up to date until the store closes.
 pub async fn run(core: Arc<Core>) {
     let group = "admissionregistration.k8s.io";
-    let Some(resource) = core.registry.any_version(group, "validatingadmissionpolicies") else { return };
+    let Some(resource) = core.registry.any_version(group, "validatingadmissionpolicies") else {
+        return;
+    };
     let (listing, mut watch) = core.store.list_and_watch(&resource.prefix(""));
     for stored in &listing.items {
         update(&core, stored).await;
@@ -40,7 +42,11 @@ async fn update(core: &Core, stored: &Stored) {
     if !warnings.is_empty() {
         next["status"]["typeChecking"]["expressionWarnings"] = json!(warnings);
     }
-    if let Err(error) = core.store.put(&stored.key, Expect::Revision(stored.revision), next).await {
+    if let Err(error) = core
+        .store
+        .put(&stored.key, Expect::Revision(stored.revision), next)
+        .await
+    {
         // Somebody wrote in between; their event brings us here again.
         tracing::debug!(key = stored.key, %error, "status of a policy not written");
     }
@@ -49,12 +55,21 @@ async fn update(core: &Core, stored: &Stored) {
 fn warnings(core: &Core, policy: &Value) -> Vec<Value> {
     let kinds = kinds(core, &policy["spec"]["matchConstraints"]["resourceRules"]);
     let mut out = Vec::new();
-    for (at, validation) in policy["spec"]["validations"].as_array().into_iter().flatten().enumerate() {
+    for (at, validation) in policy["spec"]["validations"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
         for key in ["expression", "messageExpression"] {
-            let Ok(compiled) = expression::cached(text(validation, &[key])) else { continue };
+            let Ok(compiled) = expression::cached(text(validation, &[key])) else {
+                continue;
+            };
             let mut lines = String::new();
             for resource in &kinds {
-                let Some(schema) = resource.strategy.schema() else { continue };
+                let Some(schema) = resource.strategy.schema() else {
+                    continue;
+                };
                 let mut variables: BTreeMap<String, Known<'_>> =
                     ["request", "params", "namespaceObject", "authorizer", "variables"]
                         .iter()
@@ -78,7 +93,10 @@ fn warnings(core: &Core, policy: &Value) -> Vec<Value> {
 /// The kinds that rules without wildcards name.
 fn kinds(core: &Core, rules: &Value) -> Vec<Arc<crate::resource::ResourceInfo>> {
     let words = |rule: &Value, key: &str| -> Vec<String> {
-        rule[key].as_array().map(|a| a.iter().filter_map(Value::as_str).map(str::to_owned).collect()).unwrap_or_default()
+        rule[key]
+            .as_array()
+            .map(|a| a.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+            .unwrap_or_default()
     };
     let mut out = Vec::new();
     for rule in rules.as_array().into_iter().flatten() {

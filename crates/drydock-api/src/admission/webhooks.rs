@@ -56,10 +56,15 @@ fn hooks(core: &Core, resource: &str) -> Vec<Hook> {
         .iter()
         .flat_map(|configuration| {
             let name = text(configuration, &["metadata", "name"]).to_owned();
-            configuration["webhooks"].as_array().cloned().unwrap_or_default().into_iter().map(move |spec| Hook {
-                id: format!("{name}/{}", text(&spec, &["name"])),
-                spec,
-            })
+            configuration["webhooks"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default()
+                .into_iter()
+                .map(move |spec| Hook {
+                    id: format!("{name}/{}", text(&spec, &["name"])),
+                    spec,
+                })
         })
         .collect()
 }
@@ -82,7 +87,9 @@ pub async fn mutate(
         if again && !rounds.due.contains(&hook.id) {
             continue;
         }
-        let Some(seen_as) = wanted(core, request, &hook)? else { continue };
+        let Some(seen_as) = wanted(core, request, &hook)? else {
+            continue;
+        };
         let outcome = call(core, request, &hook, &seen_as, true).await?;
         let reinvocable = text(&hook.spec, &["reinvocationPolicy"]) == "IfNeeded";
         if let Some(answer) = outcome {
@@ -118,7 +125,12 @@ pub async fn validate(core: &Core, request: &AdmissionRequest<'_>, warnings: &mu
             calls.push((hook, seen_as));
         }
     }
-    let answers = join_all(calls.iter().map(|(hook, seen_as)| call(core, request, hook, seen_as, false))).await;
+    let answers = join_all(
+        calls
+            .iter()
+            .map(|(hook, seen_as)| call(core, request, hook, seen_as, false)),
+    )
+    .await;
     let mut outcome = Ok(());
     for ((hook, _), answer) in calls.iter().zip(answers) {
         let verdict = match answer {
@@ -126,7 +138,11 @@ pub async fn validate(core: &Core, request: &AdmissionRequest<'_>, warnings: &mu
             Ok(None) => Ok(()),
             Ok(Some(answer)) => {
                 warnings.extend(answer.warnings.iter().cloned());
-                if answer.allowed { Ok(()) } else { Err(review::denial(hook.name(), &answer.status)) }
+                if answer.allowed {
+                    Ok(())
+                } else {
+                    Err(review::denial(hook.name(), &answer.status))
+                }
             }
         };
         outcome = outcome.and(verdict);
@@ -137,7 +153,9 @@ pub async fn validate(core: &Core, request: &AdmissionRequest<'_>, warnings: &mu
 /// The version to send the object in, if the webhook is about this request.
 fn wanted(core: &Core, request: &AdmissionRequest<'_>, hook: &Hook) -> Result<Option<Arc<ResourceInfo>>, ApiError> {
     let equivalent = text(&hook.spec, &["matchPolicy"]) != "Exact";
-    let Some(seen_as) = rules::matched(core, request, &hook.spec["rules"], equivalent) else { return Ok(None) };
+    let Some(seen_as) = rules::matched(core, request, &hook.spec["rules"], equivalent) else {
+        return Ok(None);
+    };
     if !rules::namespace_selected(core, request, &hook.spec["namespaceSelector"])
         || !rules::object_selected(request, &hook.spec["objectSelector"])
     {
@@ -154,15 +172,21 @@ fn wanted(core: &Core, request: &AdmissionRequest<'_>, hook: &Hook) -> Result<Op
     }
     let side_effects = text(&hook.spec, &["sideEffects"]);
     if request.dry_run && !matches!(side_effects, "None" | "NoneOnDryRun") {
-        return Err(ApiError::bad_request(format!("admission webhook {:?} does not support dry run", hook.name())));
+        return Err(ApiError::bad_request(format!(
+            "admission webhook {:?} does not support dry run",
+            hook.name()
+        )));
     }
     Ok(Some(seen_as))
 }
 
 /// 403 about the object of the request.
 pub(super) fn forbidden(request: &AdmissionRequest<'_>, cause: &str) -> ApiError {
-    let subject =
-        Subject { group: &request.resource.group, resource: &request.resource.plural, name: request.name };
+    let subject = Subject {
+        group: &request.resource.group,
+        resource: &request.resource.plural,
+        name: request.name,
+    };
     ApiError::forbidden(subject, cause)
 }
 
@@ -205,7 +229,10 @@ fn endpoint(core: &Core, hook: &Hook, seconds: u64) -> Result<Endpoint, String> 
     let ca_bundle = STANDARD.decode(text(config, &["caBundle"])).unwrap_or_default();
     if let Some(service) = config.get("service").filter(|s| s.is_object()) {
         let (name, namespace) = (text(service, &["name"]), text(service, &["namespace"]));
-        let port = service["port"].as_u64().and_then(|p| u16::try_from(p).ok()).unwrap_or(443);
+        let port = service["port"]
+            .as_u64()
+            .and_then(|p| u16::try_from(p).ok())
+            .unwrap_or(443);
         let path = match text(service, &["path"]) {
             "" => "/",
             path => path,
@@ -215,12 +242,22 @@ fn endpoint(core: &Core, hook: &Hook, seconds: u64) -> Result<Endpoint, String> 
         let url = format!("https://{server_name}:{port}{path}");
         let (host, port) =
             service::resolve(core, namespace, name, port).map_err(|text| format!("Post {url:?}: {text}"))?;
-        return Ok(Endpoint { url, host, port, server_name, path, ca_bundle });
+        return Ok(Endpoint {
+            url,
+            host,
+            port,
+            server_name,
+            path,
+            ca_bundle,
+        });
     }
     let url = text(config, &["url"]);
     let uri: http::Uri = url.parse().map_err(|e| format!("parse {url:?}: {e}"))?;
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let path = with_timeout(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str), seconds);
+    let path = with_timeout(
+        uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
+        seconds,
+    );
     let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
     Ok(Endpoint {
         url: format!("https://{authority}{path}"),
@@ -238,7 +275,12 @@ fn with_timeout(path: &str, seconds: u64) -> String {
 }
 
 /// Applies the patch; says whether the object changed.
-fn apply_patch(request: &mut AdmissionRequest<'_>, hook: &Hook, seen_as: &ResourceInfo, patch: &[u8]) -> Result<bool, ApiError> {
+fn apply_patch(
+    request: &mut AdmissionRequest<'_>,
+    hook: &Hook,
+    seen_as: &ResourceInfo,
+    patch: &[u8],
+) -> Result<bool, ApiError> {
     let Some(object) = &request.object else {
         return Err(ApiError::internal(format!(
             "admission webhook {:?} attempted to modify the object, which is not supported for this operation",

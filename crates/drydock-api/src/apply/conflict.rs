@@ -14,15 +14,22 @@ impl Conflicts {
     #[must_use]
     pub fn without(&self, allowed: &Set) -> Conflicts {
         Conflicts(
-            self.0.iter().map(|(k, s)| (k.clone(), s.difference(allowed))).filter(|(_, s)| !s.is_empty()).collect(),
+            self.0
+                .iter()
+                .map(|(k, s)| (k.clone(), s.difference(allowed)))
+                .filter(|(_, s)| !s.is_empty())
+                .collect(),
         )
     }
 
     /// The 409 with one cause per field.
     #[must_use]
     pub fn error(&self) -> ApiError {
-        let all: Vec<(&Key, String)> =
-            self.0.iter().flat_map(|(key, set)| set.printed().into_iter().map(move |path| (key, path))).collect();
+        let all: Vec<(&Key, String)> = self
+            .0
+            .iter()
+            .flat_map(|(key, set)| set.printed().into_iter().map(move |path| (key, path)))
+            .collect();
         let message = match all.as_slice() {
             [(key, path)] => format!("Apply failed with 1 conflict: conflict with {}: {path}", printed(key)),
             many => {

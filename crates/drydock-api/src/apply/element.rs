@@ -51,7 +51,13 @@ pub fn printed(step: &str) -> String {
         Some(("i", index)) => format!("[{index}]"),
         Some(("k", keys)) => match serde_json::from_str::<BTreeMap<String, Value>>(keys) {
             Ok(keys) => {
-                format!("[{}]", keys.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(","))
+                format!(
+                    "[{}]",
+                    keys.iter()
+                        .map(|(k, v)| format!("{k}={v}"))
+                        .collect::<Vec<_>>()
+                        .join(",")
+                )
             }
             Err(_) => format!("[{keys}]"),
         },

@@ -21,8 +21,12 @@ fn annotation(object: &Value) -> Option<&str> {
 /// Fields that kubectl may take although others own them: those it applied before and nobody changed since.
 #[must_use]
 pub fn allowed(node: Node<'_>, live: &Value) -> Set {
-    let Some(text) = annotation(live) else { return Set::default() };
-    let Ok(mut applied) = serde_json::from_str::<Value>(text) else { return Set::default() };
+    let Some(text) = annotation(live) else {
+        return Set::default();
+    };
+    let Ok(mut applied) = serde_json::from_str::<Value>(text) else {
+        return Set::default();
+    };
     drop_nulls(&mut applied);
     let difference = walk::compare(node, &applied, live);
     walk::fields(node, &applied)

@@ -42,7 +42,13 @@ impl Managed {
     #[must_use]
     pub fn read(list: &Value) -> Option<Managed> {
         let mut out = BTreeMap::new();
-        for entry in list.as_array().map(Vec::as_slice).unwrap_or_default().iter().take(MAX_ENTRIES) {
+        for entry in list
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+            .iter()
+            .take(MAX_ENTRIES)
+        {
             let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
             let applied = match text("operation").as_str() {
                 "Apply" => true,
@@ -63,7 +69,14 @@ impl Managed {
                 subresource: text("subresource"),
             };
             let time = entry.get("time").and_then(Value::as_str).map(str::to_owned);
-            out.insert(key, Entry { api_version: text("apiVersion"), time, set });
+            out.insert(
+                key,
+                Entry {
+                    api_version: text("apiVersion"),
+                    time,
+                    set,
+                },
+            );
         }
         Some(Managed(out))
     }
@@ -72,9 +85,17 @@ impl Managed {
     /// A list with one empty entry means: forget everything.
     #[must_use]
     pub fn start(live: Option<&Value>, given: Option<&Value>) -> Managed {
-        let list = |object: Option<&Value>| object.and_then(|o| o.pointer("/metadata/managedFields")).cloned().unwrap_or(Value::Null);
+        let list = |object: Option<&Value>| {
+            object
+                .and_then(|o| o.pointer("/metadata/managedFields"))
+                .cloned()
+                .unwrap_or(Value::Null)
+        };
         let given = list(given);
-        if given.as_array().is_some_and(|a| matches!(a.as_slice(), [Value::Object(one)] if one.is_empty())) {
+        if given
+            .as_array()
+            .is_some_and(|a| matches!(a.as_slice(), [Value::Object(one)] if one.is_empty()))
+        {
             return Managed::default();
         }
         match Managed::read(&given) {
@@ -87,7 +108,11 @@ impl Managed {
     #[must_use]
     pub fn same_fields(&self, other: &Managed) -> bool {
         self.0.len() == other.0.len()
-            && self.0.iter().zip(&other.0).all(|((ka, a), (kb, b))| ka == kb && a.set == b.set && a.api_version == b.api_version)
+            && self
+                .0
+                .iter()
+                .zip(&other.0)
+                .all(|((ka, a), (kb, b))| ka == kb && a.set == b.set && a.api_version == b.api_version)
     }
 
     /// Joins the oldest `Update` managers when there are too many.
@@ -108,7 +133,11 @@ impl Managed {
             if count <= MAX_UPDATERS {
                 break;
             }
-            let bucket = Key { manager: "ancient-changes".into(), subresource: String::new(), ..key.clone() };
+            let bucket = Key {
+                manager: "ancient-changes".into(),
+                subresource: String::new(),
+                ..key.clone()
+            };
             let Some(oldest) = first.get(&key.api_version).cloned() else {
                 first.insert(key.api_version.clone(), key);
                 continue;
@@ -131,7 +160,13 @@ impl Managed {
     pub fn write(&self) -> Value {
         let mut entries: Vec<(&Key, &Entry)> = self.0.iter().collect();
         entries.sort_by_key(|(k, e)| {
-            (!k.applied, e.time.clone(), k.manager.clone(), e.api_version.clone(), k.subresource.clone())
+            (
+                !k.applied,
+                e.time.clone(),
+                k.manager.clone(),
+                e.api_version.clone(),
+                k.subresource.clone(),
+            )
         });
         entries
             .into_iter()

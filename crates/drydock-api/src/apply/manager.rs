@@ -10,13 +10,7 @@ use super::{
     shape::Node,
     validate, walk,
 };
-use crate::{
-    error::ApiError,
-    hooks::FieldManager,
-    objects::text,
-    resource::ResourceInfo,
-    schema,
-};
+use crate::{error::ApiError, hooks::FieldManager, objects::text, resource::ResourceInfo, schema};
 use serde_json::{Map, Value, json};
 
 /// Fields that nobody owns: identity and what the server sets.
@@ -39,7 +33,14 @@ const STRIPPED: [&str; 11] = [
 pub struct Ownership;
 
 impl FieldManager for Ownership {
-    fn update(&self, resource: &ResourceInfo, subresource: Option<&str>, live: Option<&Value>, new: &mut Value, manager: &str) {
+    fn update(
+        &self,
+        resource: &ResourceInfo,
+        subresource: Option<&str>,
+        live: Option<&Value>,
+        new: &mut Value,
+        manager: &str,
+    ) {
         let now = jiff::Timestamp::now();
         Context::new(resource, subresource, &now).update(live, new, manager);
     }
@@ -101,7 +102,9 @@ impl<'a> Context<'a> {
             kind: &resource.kind,
             subresource: subresource.unwrap_or_default(),
             reset,
-            time: jiff::Timestamp::from_second(now.as_second()).unwrap_or_default().to_string(),
+            time: jiff::Timestamp::from_second(now.as_second())
+                .unwrap_or_default()
+                .to_string(),
         }
     }
 
@@ -123,7 +126,11 @@ impl<'a> Context<'a> {
         Key {
             manager: manager.into(),
             applied,
-            api_version: if applied { String::new() } else { self.api_version.clone() },
+            api_version: if applied {
+                String::new()
+            } else {
+                self.api_version.clone()
+            },
             subresource: self.subresource.into(),
         }
     }
@@ -140,8 +147,11 @@ impl<'a> Context<'a> {
         if !taken.is_empty() {
             let key = self.key(manager, false);
             let previous = managed.0.remove(&key).map(|e| e.set).unwrap_or_default();
-            let entry =
-                Entry { api_version: self.api_version.clone(), time: Some(self.time.clone()), set: taken.union(&previous) };
+            let entry = Entry {
+                api_version: self.api_version.clone(),
+                time: Some(self.time.clone()),
+                set: taken.union(&previous),
+            };
             managed.0.insert(key, entry);
         }
         managed.0.retain(|_, e| !e.set.is_empty());
@@ -159,8 +169,11 @@ impl<'a> Context<'a> {
         let problems = validate::problems(self.node, patch);
         if !problems.is_empty() {
             let (group_version, kind) = (self.api_version.as_str(), self.kind);
-            let group_version =
-                if group_version.contains('/') { group_version.to_owned() } else { format!("/{group_version}") };
+            let group_version = if group_version.contains('/') {
+                group_version.to_owned()
+            } else {
+                format!("/{group_version}")
+            };
             return Err(ApiError::unclassified(format!(
                 "failed to create typed patch object ({}/{}; {group_version}, Kind={kind}): {}",
                 text(patch, &["metadata", "namespace"]),
@@ -194,8 +207,18 @@ impl<'a> Context<'a> {
         if live.is_some() && managed.0.is_empty() {
             let all = strip(walk::compare(self.node, &json!({}), old).added);
             if !all.is_empty() {
-                let entry = Entry { api_version: self.api_version.clone(), time: Some(self.time.clone()), set: all };
-                managed.0.insert(Key { subresource: String::new(), ..self.key("before-first-apply", false) }, entry);
+                let entry = Entry {
+                    api_version: self.api_version.clone(),
+                    time: Some(self.time.clone()),
+                    set: all,
+                };
+                managed.0.insert(
+                    Key {
+                        subresource: String::new(),
+                        ..self.key("before-first-apply", false)
+                    },
+                    entry,
+                );
             }
         }
         managed
@@ -214,7 +237,14 @@ impl<'a> Context<'a> {
         let last = managed.0.remove(&key);
         let claimed = self.filter(walk::fields(self.node, patch));
         let merged = merge(self.node, old, patch);
-        managed.0.insert(key.clone(), Entry { api_version: self.api_version.clone(), time: None, set: claimed });
+        managed.0.insert(
+            key.clone(),
+            Entry {
+                api_version: self.api_version.clone(),
+                time: None,
+                set: claimed,
+            },
+        );
         let mut object = match &last {
             Some(last) if !last.set.is_empty() => self.prune(&merged, &managed, &last.set),
             _ => merged,
@@ -229,7 +259,11 @@ impl<'a> Context<'a> {
         let changed = *old != object;
         if let Some(entry) = managed.0.get_mut(&key) {
             entry.set = strip(std::mem::take(&mut entry.set));
-            entry.time = if changed { Some(self.time.clone()) } else { last.and_then(|l| l.time) };
+            entry.time = if changed {
+                Some(self.time.clone())
+            } else {
+                last.and_then(|l| l.time)
+            };
         }
         managed.0.retain(|_, e| !e.set.is_empty());
         Ok((object, managed))
@@ -334,23 +368,52 @@ mod tests {
             .as_array()
             .unwrap()
             .iter()
-            .map(|e| format!("{} {} {}", e["manager"].as_str().unwrap(), e["operation"].as_str().unwrap(), e["fieldsV1"]))
+            .map(|e| {
+                format!(
+                    "{} {} {}",
+                    e["manager"].as_str().unwrap(),
+                    e["operation"].as_str().unwrap(),
+                    e["fieldsV1"]
+                )
+            })
             .collect()
     }
 
     #[test]
     fn appliers_own_quarrel_and_let_go() {
-        let one = context(1).apply(None, &config(json!({"k": "v", "l": "w"})), "m1", false).unwrap();
+        let one = context(1)
+            .apply(None, &config(json!({"k": "v", "l": "w"})), "m1", false)
+            .unwrap();
         assert_eq!(owners(&one), [r#"m1 Apply {"f:data":{"f:k":{},"f:l":{}}}"#]);
-        let error = context(2).apply(Some(&one), &config(json!({"k": "other", "l": "x"})), "m2", false).unwrap_err();
-        assert_eq!(error.message, "Apply failed with 2 conflicts: conflicts with \"m1\":\n- .data.k\n- .data.l");
-        let two = context(3).apply(Some(&one), &config(json!({"k": "other"})), "m2", true).unwrap();
-        assert_eq!(owners(&two), [r#"m1 Apply {"f:data":{"f:l":{}}}"#, r#"m2 Apply {"f:data":{"f:k":{}}}"#]);
+        let error = context(2)
+            .apply(Some(&one), &config(json!({"k": "other", "l": "x"})), "m2", false)
+            .unwrap_err();
+        assert_eq!(
+            error.message,
+            "Apply failed with 2 conflicts: conflicts with \"m1\":\n- .data.k\n- .data.l"
+        );
+        let two = context(3)
+            .apply(Some(&one), &config(json!({"k": "other"})), "m2", true)
+            .unwrap();
+        assert_eq!(
+            owners(&two),
+            [r#"m1 Apply {"f:data":{"f:l":{}}}"#, r#"m2 Apply {"f:data":{"f:k":{}}}"#]
+        );
         let three = context(4).apply(Some(&two), &config(json!({})), "m2", false).unwrap();
         assert_eq!(three["data"], json!({"l": "w"}));
-        let shared = context(5).apply(Some(&three), &config(json!({"l": "w"})), "m3", false).unwrap();
-        assert!(shared["metadata"]["managedFields"].as_array().unwrap().iter().any(|e| e["manager"] == "m3" && e.get("time").is_none()));
-        let kept = context(6).apply(Some(&shared), &config(json!({})), "m1", false).unwrap();
+        let shared = context(5)
+            .apply(Some(&three), &config(json!({"l": "w"})), "m3", false)
+            .unwrap();
+        assert!(
+            shared["metadata"]["managedFields"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|e| e["manager"] == "m3" && e.get("time").is_none())
+        );
+        let kept = context(6)
+            .apply(Some(&shared), &config(json!({})), "m1", false)
+            .unwrap();
         assert_eq!(kept["data"], json!({"l": "w"}), "m3 still owns it");
     }
 
@@ -362,7 +425,13 @@ mod tests {
         let mut two = one.clone();
         two["data"] = json!({"k": "y"});
         context(2).update(Some(&one), &mut two, "editor");
-        assert_eq!(owners(&two), [r#"creator Update {"f:data":{}}"#, r#"editor Update {"f:data":{"f:k":{}}}"#]);
+        assert_eq!(
+            owners(&two),
+            [
+                r#"creator Update {"f:data":{}}"#,
+                r#"editor Update {"f:data":{"f:k":{}}}"#
+            ]
+        );
         let mut same = two.clone();
         context(3).update(Some(&two), &mut same, "editor");
         assert_eq!(same, two, "nothing changed, so no time changes");
@@ -374,7 +443,9 @@ mod tests {
         live["metadata"]["annotations"] =
             json!({(last_applied::ANNOTATION): r#"{"apiVersion":"v1","kind":"ConfigMap","data":{"k":"v","old":"x"}}"#});
         context(1).update(None, &mut live, "kubectl-client-side-apply");
-        let after = context(2).apply(Some(&live), &config(json!({"k": "w"})), "kubectl", false).unwrap();
+        let after = context(2)
+            .apply(Some(&live), &config(json!({"k": "w"})), "kubectl", false)
+            .unwrap();
         assert_eq!(after["data"], json!({"k": "w", "old": "x"}));
         assert_eq!(
             after["metadata"]["annotations"][last_applied::ANNOTATION],

@@ -32,7 +32,10 @@ pub fn merge(node: Node<'_>, live: &Value, applied: &Value) -> Value {
 
 fn merge_lists(shape: &Shape, node: Node<'_>, old: &[Value], new: &[Value]) -> Vec<Value> {
     let steps = |list: &[Value]| -> Vec<String> {
-        list.iter().enumerate().map(|(at, item)| step(shape, item, node, at)).collect()
+        list.iter()
+            .enumerate()
+            .map(|(at, item)| step(shape, item, node, at))
+            .collect()
     };
     let (left, right) = (steps(old), steps(new));
     let old_by: BTreeMap<&String, &Value> = left.iter().zip(old).rev().collect();
@@ -106,7 +109,12 @@ mod tests {
     fn names(live: &[&str], applied: &[&str]) -> Vec<String> {
         let list = |names: &[&str]| json!({"containers": names.iter().map(|n| json!({"name": n})).collect::<Vec<_>>()});
         let merged = merge(Node(builtin("core.v1.PodSpec")), &list(live), &list(applied));
-        merged["containers"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect()
+        merged["containers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["name"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     #[test]

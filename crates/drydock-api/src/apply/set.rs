@@ -73,10 +73,18 @@ impl Set {
         let children = self
             .children
             .iter()
-            .map(|(step, child)| (step.clone(), child.combine(other.children.get(step).unwrap_or(&nothing), keep)))
+            .map(|(step, child)| {
+                (
+                    step.clone(),
+                    child.combine(other.children.get(step).unwrap_or(&nothing), keep),
+                )
+            })
             .filter(|(_, child)| child.member || !child.children.is_empty())
             .collect();
-        Set { member: keep(self.member, other.member), children }
+        Set {
+            member: keep(self.member, other.member),
+            children,
+        }
     }
 
     /// Without what lies at or below the paths of `others`.
@@ -89,19 +97,35 @@ impl Set {
             .children
             .iter()
             .map(|(step, child)| {
-                (step.clone(), others.children.get(step).map_or_else(|| child.clone(), |o| child.without_below(o)))
+                (
+                    step.clone(),
+                    others
+                        .children
+                        .get(step)
+                        .map_or_else(|| child.clone(), |o| child.without_below(o)),
+                )
             })
             .filter(|(_, child)| child.member || !child.children.is_empty())
             .collect();
-        Set { member: self.member, children }
+        Set {
+            member: self.member,
+            children,
+        }
     }
 
     /// Only what lies at or below the top-level field `name`.
     #[must_use]
     pub fn only(&self, name: &str) -> Set {
         let step = element::field(name);
-        let children = self.children.get(&step).map(|c| BTreeMap::from([(step, c.clone())])).unwrap_or_default();
-        Set { member: false, children }
+        let children = self
+            .children
+            .get(&step)
+            .map(|c| BTreeMap::from([(step, c.clone())]))
+            .unwrap_or_default();
+        Set {
+            member: false,
+            children,
+        }
     }
 
     /// With every declared field that has owned paths below it as a member itself.
@@ -123,7 +147,10 @@ impl Set {
                 (step.clone(), out)
             })
             .collect();
-        Set { member: self.member, children }
+        Set {
+            member: self.member,
+            children,
+        }
     }
 
     /// All paths, printed as in messages (`.spec.containers[name="c"].image`).
@@ -180,7 +207,10 @@ impl Set {
             return None;
         }
         let map = value.as_object()?;
-        let mut set = Set { member: map.is_empty() && depth > 0, ..Set::default() };
+        let mut set = Set {
+            member: map.is_empty() && depth > 0,
+            ..Set::default()
+        };
         for (step, below) in map {
             if step == "." {
                 set.member = true;

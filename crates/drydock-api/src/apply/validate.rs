@@ -22,7 +22,10 @@ pub fn problems(node: Node<'_>, object: &Value) -> Vec<String> {
 pub fn joined(problems: &[String]) -> String {
     match problems {
         [one] => one.clone(),
-        many => format!("errors:\n{}", many.iter().map(|p| format!("  {p}")).collect::<Vec<_>>().join("\n")),
+        many => format!(
+            "errors:\n{}",
+            many.iter().map(|p| format!("  {p}")).collect::<Vec<_>>().join("\n")
+        ),
     }
 }
 
@@ -59,7 +62,10 @@ fn check(node: Node<'_>, value: &Value, path: &mut String, out: &mut Vec<String>
             wrong(format!("expected numeric (int or float), got {}", go_type(value)));
         }
         Type::String | Type::Bytes | Type::Time | Type::MicroTime if !value.is_string() => {
-            wrong(format!("expected string, got &value.valueUnstructured{{Value:{}}}", go_syntax(value)));
+            wrong(format!(
+                "expected string, got &value.valueUnstructured{{Value:{}}}",
+                go_syntax(value)
+            ));
         }
         Type::IntOrString | Type::Quantity if value.is_object() || value.is_array() => {
             wrong(format!("expected any scalar, got &{{{}}}", go(value)));
@@ -104,7 +110,14 @@ fn go(value: &Value) -> String {
         Value::Object(map) => {
             let mut entries: Vec<_> = map.iter().collect();
             entries.sort_by_key(|(k, _)| k.as_str());
-            format!("map[{}]", entries.iter().map(|(k, v)| format!("{k}:{}", go(v))).collect::<Vec<_>>().join(" "))
+            format!(
+                "map[{}]",
+                entries
+                    .iter()
+                    .map(|(k, v)| format!("{k}:{}", go(v)))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            )
         }
         other => other.to_string(),
     }
@@ -120,7 +133,10 @@ fn go_syntax(value: &Value) -> String {
             format!("map[string]interface {{}}{{{}}}", list.join(", "))
         }
         Value::Array(list) => {
-            format!("[]interface {{}}{{{}}}", list.iter().map(go_syntax).collect::<Vec<_>>().join(", "))
+            format!(
+                "[]interface {{}}{{{}}}",
+                list.iter().map(go_syntax).collect::<Vec<_>>().join(", ")
+            )
         }
         other => other.to_string(),
     }
@@ -149,9 +165,18 @@ mod tests {
 
     #[test]
     fn misfits_are_named() {
-        check(json!({"containers": [{"name": "a", "imag": "x"}]}), r#".containers[name="a"].imag: field not declared in schema"#);
-        check(json!({"containers": [{"name": "a"}, {"name": "a"}]}), r#".containers: duplicate entries for key [name="a"]"#);
-        check(json!({"hostNetwork": "yes"}), ".hostNetwork: expected boolean, got &{yes}");
+        check(
+            json!({"containers": [{"name": "a", "imag": "x"}]}),
+            r#".containers[name="a"].imag: field not declared in schema"#,
+        );
+        check(
+            json!({"containers": [{"name": "a"}, {"name": "a"}]}),
+            r#".containers: duplicate entries for key [name="a"]"#,
+        );
+        check(
+            json!({"hostNetwork": "yes"}),
+            ".hostNetwork: expected boolean, got &{yes}",
+        );
         check(
             json!({"containers": [{"name": "a", "env": [{"name": "X", "value": 1}]}]}),
             r#".containers[name="a"].env[name="X"].value: expected string, got &value.valueUnstructured{Value:1}"#,

@@ -73,7 +73,11 @@ impl Comparison {
     /// Applies `filter` to each part.
     #[must_use]
     pub fn map(self, filter: impl Fn(Set) -> Set) -> Self {
-        Comparison { added: filter(self.added), removed: filter(self.removed), modified: filter(self.modified) }
+        Comparison {
+            added: filter(self.added),
+            removed: filter(self.removed),
+            modified: filter(self.modified),
+        }
     }
 }
 
@@ -104,10 +108,19 @@ fn diff(node: Node<'_>, old: Option<&Value>, new: Option<&Value>, path: &mut Vec
         Shape::Map => {
             let (a, b) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
             let names = a.into_iter().flat_map(|m| m.keys());
-            let more = b.into_iter().flat_map(|m| m.keys()).filter(|k| !a.is_some_and(|a| a.contains_key(*k)));
+            let more = b
+                .into_iter()
+                .flat_map(|m| m.keys())
+                .filter(|k| !a.is_some_and(|a| a.contains_key(*k)));
             for name in names.chain(more) {
                 path.push(element::field(name));
-                diff(node.field(name), a.and_then(|m| m.get(name)), b.and_then(|m| m.get(name)), path, out);
+                diff(
+                    node.field(name),
+                    a.and_then(|m| m.get(name)),
+                    b.and_then(|m| m.get(name)),
+                    path,
+                    out,
+                );
                 path.pop();
             }
         }
@@ -130,7 +143,12 @@ fn diff_list(
 ) {
     let steps = |list: Option<&Value>| -> Vec<String> {
         list.and_then(Value::as_array)
-            .map(|l| l.iter().enumerate().map(|(at, item)| step(shape, item, node, at)).collect())
+            .map(|l| {
+                l.iter()
+                    .enumerate()
+                    .map(|(at, item)| step(shape, item, node, at))
+                    .collect()
+            })
             .unwrap_or_default()
     };
     let (a, b) = (steps(old), steps(new));
@@ -143,7 +161,13 @@ fn diff_list(
             continue;
         }
         path.push(one.clone());
-        diff(node.element(), item(old, &a, one).as_ref(), item(new, &b, one).as_ref(), path, out);
+        diff(
+            node.element(),
+            item(old, &a, one).as_ref(),
+            item(new, &b, one).as_ref(),
+            path,
+            out,
+        );
         path.pop();
     }
     for (at, one) in b.iter().enumerate() {
@@ -175,11 +199,16 @@ mod tests {
     #[test]
     fn lists_are_compared_by_key() {
         let node = Node(builtin("core.v1.PodSpec"));
-        let pod = |image: &str| json!({"containers": [{"name": "a", "image": image, "ports": [{"containerPort": 80}]}]});
+        let pod =
+            |image: &str| json!({"containers": [{"name": "a", "image": image, "ports": [{"containerPort": 80}]}]});
         let changed = compare(node, &pod("x"), &pod("y"));
         assert_eq!(changed.modified.printed(), [r#".containers[name="a"].image"#]);
         assert!(changed.added.is_empty() && changed.removed.is_empty());
         let claimed = fields(node, &pod("x")).printed();
-        assert!(claimed.contains(&r#".containers[name="a"].ports[containerPort=80,protocol="TCP"].containerPort"#.to_owned()), "{claimed:?}");
+        assert!(
+            claimed
+                .contains(&r#".containers[name="a"].ports[containerPort=80,protocol="TCP"].containerPort"#.to_owned()),
+            "{claimed:?}"
+        );
     }
 }

@@ -31,7 +31,9 @@ pub fn aggregated<'a>(role: &Value, roles: impl Iterator<Item = &'a Value> + Clo
 
 /// Fills aggregated roles whenever a cluster role changes, until the store closes.
 pub async fn run(core: Arc<Core>) {
-    let Some(resource) = core.registry.any_version(GROUP, "clusterroles") else { return };
+    let Some(resource) = core.registry.any_version(GROUP, "clusterroles") else {
+        return;
+    };
     let prefix = resource.prefix("");
     let (listing, mut watch) = core.store.list_and_watch(&prefix);
     fill(&core, &listing.items).await;
@@ -43,7 +45,9 @@ pub async fn run(core: Arc<Core>) {
 /// Writes every role that is not as it should be.
 async fn fill(core: &Core, roles: &[Stored]) {
     for role in roles {
-        let Some(rules) = aggregated(&role.value, roles.iter().map(|r| r.value.as_ref())) else { continue };
+        let Some(rules) = aggregated(&role.value, roles.iter().map(|r| r.value.as_ref())) else {
+            continue;
+        };
         let mut next = role.value.as_ref().clone();
         next["rules"] = rules;
         if let Err(error) = core.store.put(&role.key, Expect::Revision(role.revision), next).await {

@@ -37,7 +37,11 @@ impl Attributes {
     /// The 403 for `user`; `reason` completes the message and may be empty.
     #[must_use]
     pub fn refusal(&self, user: &str, reason: &str) -> ApiError {
-        let tail = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        let tail = if reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {reason}")
+        };
         match &self.target {
             Target::Path(path) => {
                 let mut error = ApiError::new(
@@ -48,8 +52,19 @@ impl Attributes {
                 error.details = Some(serde_json::Map::new());
                 error
             }
-            Target::Resource { group, resource, subresource, namespace, name, .. } => {
-                let full = if subresource.is_empty() { resource.clone() } else { format!("{resource}/{subresource}") };
+            Target::Resource {
+                group,
+                resource,
+                subresource,
+                namespace,
+                name,
+                ..
+            } => {
+                let full = if subresource.is_empty() {
+                    resource.clone()
+                } else {
+                    format!("{resource}/{subresource}")
+                };
                 let place = if namespace.is_empty() {
                     "at the cluster scope".to_owned()
                 } else {

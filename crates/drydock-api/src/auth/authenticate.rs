@@ -57,7 +57,10 @@ fn websocket_bearer(headers: &HeaderMap) -> Option<String> {
 impl Auth {
     fn identify(&self, parts: &Parts) -> Result<User, ApiError> {
         let certificates = parts.extensions.get::<PeerCertificates>();
-        if let Some(user) = certificates.and_then(|c| c.0.first()).and_then(|leaf| certificate::user_of(leaf)) {
+        if let Some(user) = certificates
+            .and_then(|c| c.0.first())
+            .and_then(|leaf| certificate::user_of(leaf))
+        {
             return Ok(user);
         }
         let from_protocol = websocket_bearer(&parts.headers);
@@ -74,7 +77,9 @@ impl Auth {
     }
 
     fn impersonate(&self, real: User, parts: &Parts) -> Result<User, ApiError> {
-        let Some(wanted) = impersonate::requested(&parts.headers)? else { return Ok(real) };
+        let Some(wanted) = impersonate::requested(&parts.headers)? else {
+            return Ok(real);
+        };
         let allowed = impersonate::needed(&wanted)
             .iter()
             .all(|attributes| rbac::authorize(self.core.as_ref(), &real, attributes).allowed);
@@ -100,7 +105,11 @@ impl Authenticator for Auth {
 impl Authorizer for Auth {
     async fn authorize(&self, attributes: &hooks::Attributes) -> Decision {
         let decision = rbac::authorize(self.core.as_ref(), &attributes.user, &Attributes::of(&attributes.info));
-        if decision.allowed { Decision::Allow } else { Decision::Deny(decision.reason) }
+        if decision.allowed {
+            Decision::Allow
+        } else {
+            Decision::Deny(decision.reason)
+        }
     }
 }
 
@@ -120,6 +129,9 @@ impl Attributes {
         } else {
             Target::Path(info.path.clone())
         };
-        Attributes { verb: info.verb.clone(), target }
+        Attributes {
+            verb: info.verb.clone(),
+            target,
+        }
     }
 }

@@ -30,8 +30,16 @@ const ROLES: &[Row] = &[
         Plain,
         &["get || /api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/"],
     ),
-    ("system:public-info-viewer", Plain, &["get || /healthz /livez /readyz /version /version/"]),
-    ("system:monitoring", Plain, &["get || /healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*"]),
+    (
+        "system:public-info-viewer",
+        Plain,
+        &["get || /healthz /livez /readyz /version /version/"],
+    ),
+    (
+        "system:monitoring",
+        Plain,
+        &["get || /healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*"],
+    ),
     (
         "system:basic-user",
         Plain,
@@ -40,7 +48,13 @@ const ROLES: &[Row] = &[
             "create | authentication.k8s.io | selfsubjectreviews",
         ],
     ),
-    ("system:service-account-issuer-discovery", Plain, &["get || /.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/"]),
+    (
+        "system:service-account-issuer-discovery",
+        Plain,
+        &[
+            "get || /.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/",
+        ],
+    ),
     ("admin", Whole(None), &[]),
     ("edit", Whole(Some("admin")), &[]),
     ("view", Whole(Some("edit")), &[]),
@@ -90,7 +104,10 @@ const ROLES: &[Row] = &[
     (
         "system:auth-delegator",
         Plain,
-        &["create | authentication.k8s.io | tokenreviews", "create | authorization.k8s.io | subjectaccessreviews"],
+        &[
+            "create | authentication.k8s.io | tokenreviews",
+            "create | authorization.k8s.io | subjectaccessreviews",
+        ],
     ),
     (
         "system:node",
@@ -159,17 +176,28 @@ const BINDINGS: &[(&str, &[&str])] = &[
     ("cluster-admin", &["Group system:masters"]),
     ("system:discovery", &["Group system:authenticated"]),
     ("system:basic-user", &["Group system:authenticated"]),
-    ("system:public-info-viewer", &["Group system:authenticated", "Group system:unauthenticated"]),
+    (
+        "system:public-info-viewer",
+        &["Group system:authenticated", "Group system:unauthenticated"],
+    ),
     ("system:monitoring", &["Group system:monitoring"]),
-    ("system:service-account-issuer-discovery", &["Group system:serviceaccounts"]),
+    (
+        "system:service-account-issuer-discovery",
+        &["Group system:serviceaccounts"],
+    ),
     ("system:node", &[]),
     ("system:node-proxier", &["User system:kube-proxy"]),
     ("system:kube-scheduler", &["User system:kube-scheduler"]),
-    ("system:kube-controller-manager", &["User system:kube-controller-manager"]),
+    (
+        "system:kube-controller-manager",
+        &["User system:kube-controller-manager"],
+    ),
 ];
 
 fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().map(|w| if w == "core" { String::new() } else { w.to_owned() }).collect()
+    text.split_whitespace()
+        .map(|w| if w == "core" { String::new() } else { w.to_owned() })
+        .collect()
 }
 
 fn rule(row: &str) -> Rule {
@@ -180,11 +208,23 @@ fn rule(row: &str) -> Rule {
         "RW" => words("create delete deletecollection get list patch update watch"),
         other => words(other),
     };
-    let (groups, last) = (words(parts.next().unwrap_or_default()), words(parts.next().unwrap_or_default()));
+    let (groups, last) = (
+        words(parts.next().unwrap_or_default()),
+        words(parts.next().unwrap_or_default()),
+    );
     if groups.is_empty() {
-        Rule { verbs, paths: last, ..Rule::default() }
+        Rule {
+            verbs,
+            paths: last,
+            ..Rule::default()
+        }
     } else {
-        Rule { verbs, groups, resources: last, ..Rule::default() }
+        Rule {
+            verbs,
+            groups,
+            resources: last,
+            ..Rule::default()
+        }
     }
 }
 
@@ -202,7 +242,8 @@ pub fn cluster_roles() -> Vec<Value> {
     let mut out: Vec<Value> = ROLES
         .iter()
         .map(|(name, part, rows)| {
-            let mut role = json!({ "apiVersion": format!("{GROUP}/v1"), "kind": "ClusterRole", "metadata": metadata(name) });
+            let mut role =
+                json!({ "apiVersion": format!("{GROUP}/v1"), "kind": "ClusterRole", "metadata": metadata(name) });
             let label = |of: &str| format!("rbac.authorization.k8s.io/aggregate-to-{of}");
             if let Of(of) | Whole(Some(of)) = part {
                 role["metadata"]["labels"][label(of)] = json!("true");
@@ -262,7 +303,10 @@ mod tests {
     fn admin_holds_what_edit_and_view_hold() {
         let roles = cluster_roles();
         let count = |name: &str| {
-            roles.iter().find(|r| r["metadata"]["name"] == name).unwrap()["rules"].as_array().unwrap().len()
+            roles.iter().find(|r| r["metadata"]["name"] == name).unwrap()["rules"]
+                .as_array()
+                .unwrap()
+                .len()
         };
         assert_eq!(count("view"), 10);
         assert_eq!(count("edit"), 10 + 13);

@@ -13,7 +13,11 @@ pub fn user_of(der: &[u8]) -> Option<User> {
     if name.is_empty() {
         return None;
     }
-    let groups =
-        cert.subject().iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
+    let groups = cert
+        .subject()
+        .iter_organization()
+        .filter_map(|o| o.as_str().ok())
+        .map(str::to_owned)
+        .collect();
     Some(User::authenticated(name, groups))
 }

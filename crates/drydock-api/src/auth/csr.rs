@@ -15,7 +15,11 @@ pub fn problems(request: &Value) -> Vec<FieldError> {
     let mut out = Vec::new();
     let spec = &request["spec"];
     if let Some(problem) = bad_request(text(spec, &["request"])) {
-        out.push(FieldError::invalid("spec.request", &json!(text(spec, &["request"])), problem));
+        out.push(FieldError::invalid(
+            "spec.request",
+            &json!(text(spec, &["request"])),
+            problem,
+        ));
     }
     if spec["usages"].as_array().is_none_or(Vec::is_empty) {
         out.push(FieldError::required("spec.usages", ""));
@@ -38,15 +42,25 @@ pub fn problems(request: &Value) -> Vec<FieldError> {
 
 fn bad_request(encoded: &str) -> Option<String> {
     let not_pem = || Some("PEM block type must be CERTIFICATE REQUEST".to_owned());
-    let Ok(pem) = STANDARD.decode(encoded) else { return not_pem() };
-    let Ok(der) = CertificateSigningRequestDer::from_pem_slice(&pem) else { return not_pem() };
-    X509CertificationRequest::from_der(&der).err().map(|error| format!("asn1: {error}"))
+    let Ok(pem) = STANDARD.decode(encoded) else {
+        return not_pem();
+    };
+    let Ok(der) = CertificateSigningRequestDer::from_pem_slice(&pem) else {
+        return not_pem();
+    };
+    X509CertificationRequest::from_der(&der)
+        .err()
+        .map(|error| format!("asn1: {error}"))
 }
 
 fn is_signer(name: &str) -> bool {
     name.split_once('/').is_some_and(|(domain, path)| {
         domain.contains('.')
-            && domain.split('.').all(|l| !l.is_empty() && l.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
+            && domain.split('.').all(|l| {
+                !l.is_empty()
+                    && l.bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            })
             && !path.is_empty()
     })
 }
@@ -59,7 +73,11 @@ mod tests {
     #[test]
     fn requests_are_checked() {
         let key = rcgen::KeyPair::generate().unwrap();
-        let pem = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+        let pem = rcgen::CertificateParams::default()
+            .serialize_request(&key)
+            .unwrap()
+            .pem()
+            .unwrap();
         let good = json!({"spec": {"request": STANDARD.encode(pem), "signerName": "example.com/s", "usages": ["digital signature"]}});
         assert!(problems(&good).is_empty());
         let bad = json!({"spec": {"request": "", "signerName": "bad", "usages": []}});

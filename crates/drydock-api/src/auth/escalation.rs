@@ -29,8 +29,14 @@ pub fn check(
     }
     let wanted: Vec<Rule> = match resource {
         "roles" | "clusterroles" => {
-            if may(objects, user, "escalate", resource, namespace, text(object, &["metadata", "name"]))
-                || old.is_some_and(|old| old.get("rules") == object.get("rules"))
+            if may(
+                objects,
+                user,
+                "escalate",
+                resource,
+                namespace,
+                text(object, &["metadata", "name"]),
+            ) || old.is_some_and(|old| old.get("rules") == object.get("rules"))
             {
                 return Ok(());
             }
@@ -40,12 +46,19 @@ pub fn check(
             let (kind, role) = (text(object, &["roleRef", "kind"]), text(object, &["roleRef", "name"]));
             let role_resource = if kind == "Role" { "roles" } else { "clusterroles" };
             if may(objects, user, "bind", role_resource, namespace, role)
-                || old.is_some_and(|old| old.get("subjects") == object.get("subjects") && old.get("roleRef") == object.get("roleRef"))
+                || old.is_some_and(|old| {
+                    old.get("subjects") == object.get("subjects") && old.get("roleRef") == object.get("roleRef")
+                })
             {
                 return Ok(());
             }
-            rbac::role_rules(objects, kind, role, namespace)
-                .map_err(|_| ApiError::not_found(Subject { group: GROUP, resource, name: role }))?
+            rbac::role_rules(objects, kind, role, namespace).map_err(|_| {
+                ApiError::not_found(Subject {
+                    group: GROUP,
+                    resource,
+                    name: role,
+                })
+            })?
         }
         _ => return Ok(()),
     };
@@ -54,13 +67,25 @@ pub fn check(
     if missing.is_empty() {
         return Ok(());
     }
-    let groups = user.groups.iter().map(|g| format!("{g:?}")).collect::<Vec<_>>().join(" ");
+    let groups = user
+        .groups
+        .iter()
+        .map(|g| format!("{g:?}"))
+        .collect::<Vec<_>>()
+        .join(" ");
     let list = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let cause = format!(
         "user {:?} (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:\n{list}",
         user.name
     );
-    Err(ApiError::forbidden(Subject { group: GROUP, resource, name: text(object, &["metadata", "name"]) }, &cause))
+    Err(ApiError::forbidden(
+        Subject {
+            group: GROUP,
+            resource,
+            name: text(object, &["metadata", "name"]),
+        },
+        &cause,
+    ))
 }
 
 fn may(objects: &dyn Objects, user: &User, verb: &str, resource: &str, namespace: &str, name: &str) -> bool {
@@ -87,5 +112,12 @@ pub fn admit(objects: &dyn Objects, request: &crate::hooks::AdmissionRequest<'_>
     if request.resource.group != GROUP || request.subresource.is_some() {
         return Ok(());
     }
-    check(objects, &request.attributes.user, &request.resource.plural, request.namespace, object, request.old_object)
+    check(
+        objects,
+        &request.attributes.user,
+        &request.resource.plural,
+        request.namespace,
+        object,
+        request.old_object,
+    )
 }

@@ -22,7 +22,9 @@ impl Fixed {
 
 impl Objects for Fixed {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        self.0.get(&(group.into(), resource.into(), namespace.into(), name.into())).cloned()
+        self.0
+            .get(&(group.into(), resource.into(), namespace.into(), name.into()))
+            .cloned()
     }
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
         self.0

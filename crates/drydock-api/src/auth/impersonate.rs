@@ -17,7 +17,13 @@ const MAX_VALUES: usize = 256;
 /// 400 when groups, uid or extra are given without a user.
 pub fn requested(headers: &HeaderMap) -> Result<Option<User>, ApiError> {
     let all = |name: &str| -> Vec<String> {
-        headers.get_all(name).iter().take(MAX_VALUES).filter_map(|v| v.to_str().ok()).map(str::to_owned).collect()
+        headers
+            .get_all(name)
+            .iter()
+            .take(MAX_VALUES)
+            .filter_map(|v| v.to_str().ok())
+            .map(str::to_owned)
+            .collect()
     };
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for key in headers.keys() {
@@ -49,7 +55,9 @@ fn percent(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while i < bytes.len() {
-        let hex = (bytes[i] == b'%').then(|| text.get(i + 1..i + 3).and_then(|h| u8::from_str_radix(h, 16).ok())).flatten();
+        let hex = (bytes[i] == b'%')
+            .then(|| text.get(i + 1..i + 3).and_then(|h| u8::from_str_radix(h, 16).ok()))
+            .flatten();
         out.push(hex.unwrap_or(bytes[i]));
         i += if hex.is_some() { 3 } else { 1 };
     }
@@ -79,7 +87,11 @@ pub fn needed(user: &User) -> Vec<Attributes> {
         out.push(on("authentication.k8s.io", "uids", "", "", &user.uid));
     }
     for (key, values) in &user.extra {
-        out.extend(values.iter().map(|v| on("authentication.k8s.io", "userextras", key, "", v)));
+        out.extend(
+            values
+                .iter()
+                .map(|v| on("authentication.k8s.io", "userextras", key, "", v)),
+        );
     }
     out
 }
@@ -94,7 +106,10 @@ pub fn completed(mut user: User) -> User {
     if user.groups.is_empty()
         && let Some((namespace, _)) = user.service_account()
     {
-        user.groups = vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
+        user.groups = vec![
+            "system:serviceaccounts".into(),
+            format!("system:serviceaccounts:{namespace}"),
+        ];
     }
     if !user.in_group(UNAUTHENTICATED) {
         user.join(AUTHENTICATED);
@@ -118,9 +133,13 @@ mod tests {
     #[test]
     fn headers_become_a_user() {
         assert!(requested(&headers(&[])).unwrap().is_none());
-        let jane = requested(&headers(&[("impersonate-user", "jane"), ("impersonate-group", "dev"), ("impersonate-extra-a%2fb", "x")]))
-            .unwrap()
-            .unwrap();
+        let jane = requested(&headers(&[
+            ("impersonate-user", "jane"),
+            ("impersonate-group", "dev"),
+            ("impersonate-extra-a%2fb", "x"),
+        ]))
+        .unwrap()
+        .unwrap();
         assert_eq!(jane.extra["a/b"], ["x"]);
         assert_eq!(needed(&jane).len(), 3);
         assert_eq!(completed(jane).groups, ["dev", "system:authenticated"]);

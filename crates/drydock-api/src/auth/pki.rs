@@ -4,8 +4,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{ToSpan, civil::Date};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::{fmt, fs, io, net::IpAddr, path::Path, time::Duration};
@@ -50,7 +50,9 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("cert_pem", &self.cert_pem)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,8 +65,8 @@ impl Identity {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(self.cert_pem.as_bytes())
             .collect::<Result<_, _>>()
             .map_err(|_| PkiError::Pem("certificate".into()))?;
-        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())
-            .map_err(|_| PkiError::Pem("private key".into()))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(|_| PkiError::Pem("private key".into()))?;
         Ok((chain, key))
     }
 }
@@ -77,7 +79,9 @@ pub struct ClusterCa {
 
 impl fmt::Debug for ClusterCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClusterCa").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
+        f.debug_struct("ClusterCa")
+            .field("cert_pem", &self.cert_pem)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,7 +96,10 @@ impl ClusterCa {
             return Self::from_pem(read(&cert_path)?, &read(&key_path)?);
         }
         let (cert_pem, key_pem) = Self::generate("kubernetes")?;
-        fs::create_dir_all(dir).map_err(|source| PkiError::File { path: dir.display().to_string(), source })?;
+        fs::create_dir_all(dir).map_err(|source| PkiError::File {
+            path: dir.display().to_string(),
+            source,
+        })?;
         write_private(&key_path, &key_pem)?;
         write(&cert_path, &cert_pem)?;
         Self::from_pem(cert_pem, &key_pem)
@@ -113,8 +120,11 @@ impl ClusterCa {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, cn);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         set_validity(&mut params);
         let cert = params.self_signed(&key).map_err(cert_error("cluster CA certificate"))?;
         Ok((cert.pem(), key.serialize_pem()))
@@ -195,7 +205,10 @@ impl ClusterCa {
         params.not_before = epoch + Duration::from_secs(now.saturating_sub(300));
         params.not_after = epoch + Duration::from_secs(now.saturating_add(u64::try_from(seconds).unwrap_or(0)));
         params.serial_number = Some(SerialNumber::from(uuid::Uuid::new_v4().as_bytes().to_vec()));
-        request.signed_by(&self.issuer).map(|cert| cert.pem()).map_err(cert_error(what))
+        request
+            .signed_by(&self.issuer)
+            .map(|cert| cert.pem())
+            .map_err(cert_error(what))
     }
 
     fn sign(
@@ -224,7 +237,10 @@ impl ClusterCa {
         params.serial_number = Some(SerialNumber::from(uuid::Uuid::new_v4().as_bytes().to_vec()));
         set_validity(&mut params);
         let cert = params.signed_by(&key, &self.issuer).map_err(cert_error(cn))?;
-        Ok(Identity { cert_pem: cert.pem(), key_pem: key.serialize_pem() })
+        Ok(Identity {
+            cert_pem: cert.pem(),
+            key_pem: key.serialize_pem(),
+        })
     }
 }
 
@@ -237,11 +253,17 @@ fn set_validity(params: &mut CertificateParams) {
 }
 
 fn read(path: &Path) -> Result<String, PkiError> {
-    fs::read_to_string(path).map_err(|source| PkiError::File { path: path.display().to_string(), source })
+    fs::read_to_string(path).map_err(|source| PkiError::File {
+        path: path.display().to_string(),
+        source,
+    })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), PkiError> {
-    fs::write(path, text).map_err(|source| PkiError::File { path: path.display().to_string(), source })
+    fs::write(path, text).map_err(|source| PkiError::File {
+        path: path.display().to_string(),
+        source,
+    })
 }
 
 /// Writes `text` readable by the owner only.
@@ -254,7 +276,10 @@ pub(super) fn write_private(path: &Path, text: &str) -> Result<(), PkiError> {
         .mode(0o600)
         .open(path)
         .and_then(|mut f| f.write_all(text.as_bytes()))
-        .map_err(|source| PkiError::File { path: path.display().to_string(), source })
+        .map_err(|source| PkiError::File {
+            path: path.display().to_string(),
+            source,
+        })
 }
 
 /// A kubeconfig that reaches `server` (a URL) as `identity`; everything is inline, so the file can be moved.
@@ -293,7 +318,9 @@ mod tests {
         let first = ClusterCa::load_or_create(&dir).unwrap().cert_pem().to_owned();
         let again = ClusterCa::load_or_create(&dir).unwrap();
         assert_eq!(first, again.cert_pem());
-        again.server("apiserver", &["localhost".into(), "127.0.0.1".into()]).unwrap();
+        again
+            .server("apiserver", &["localhost".into(), "127.0.0.1".into()])
+            .unwrap();
         fs::remove_dir_all(dir).unwrap();
     }
 
@@ -313,7 +340,10 @@ mod tests {
 
     #[test]
     fn a_kubeconfig_is_yaml() {
-        let id = Identity { cert_pem: "c".into(), key_pem: "k".into() };
+        let id = Identity {
+            cert_pem: "c".into(),
+            key_pem: "k".into(),
+        };
         let text = kubeconfig("drydock", "https://127.0.0.1:6443", "ca", "admin", &id);
         let v: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(v["users"][0]["user"]["client-key-data"], "aw==");

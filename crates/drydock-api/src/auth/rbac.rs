@@ -70,9 +70,18 @@ impl Rule {
         }
         match &attributes.target {
             Target::Path(path) => self.paths.iter().any(|p| path_matches(p, path)),
-            Target::Resource { group, resource, subresource, name, .. } => {
+            Target::Resource {
+                group,
+                resource,
+                subresource,
+                name,
+                ..
+            } => {
                 has(&self.groups, group)
-                    && self.resources.iter().any(|r| resource_matches(r, resource, subresource))
+                    && self
+                        .resources
+                        .iter()
+                        .any(|r| resource_matches(r, resource, subresource))
                     && (self.names.is_empty() || self.names.iter().any(|n| n == name))
             }
         }
@@ -84,15 +93,27 @@ impl Rule {
         let one = |s: &String| vec![s.clone()];
         for verb in &self.verbs {
             for path in &self.paths {
-                out.push(Rule { verbs: one(verb), paths: one(path), ..Rule::default() });
+                out.push(Rule {
+                    verbs: one(verb),
+                    paths: one(path),
+                    ..Rule::default()
+                });
             }
             for group in &self.groups {
                 for resource in &self.resources {
-                    let base = Rule { verbs: one(verb), groups: one(group), resources: one(resource), ..Rule::default() };
+                    let base = Rule {
+                        verbs: one(verb),
+                        groups: one(group),
+                        resources: one(resource),
+                        ..Rule::default()
+                    };
                     if self.names.is_empty() {
                         out.push(base);
                     } else {
-                        out.extend(self.names.iter().map(|n| Rule { names: one(n), ..base.clone() }));
+                        out.extend(self.names.iter().map(|n| Rule {
+                            names: one(n),
+                            ..base.clone()
+                        }));
                     }
                 }
             }
@@ -105,10 +126,14 @@ impl Rule {
         let in_list = |have: &[String], want: &[String]| want.iter().all(|w| has(have, w));
         let resources = piece.resources.iter().all(|r| {
             has(&self.resources, r)
-                || r.split_once('/').is_some_and(|(_, sub)| self.resources.iter().any(|x| *x == format!("*/{sub}")))
+                || r.split_once('/')
+                    .is_some_and(|(_, sub)| self.resources.iter().any(|x| *x == format!("*/{sub}")))
         });
         let names = self.names.is_empty() || (!piece.names.is_empty() && in_list(&self.names, &piece.names));
-        let paths = piece.paths.iter().all(|p| self.paths.iter().any(|x| path_matches(x, p)));
+        let paths = piece
+            .paths
+            .iter()
+            .all(|p| self.paths.iter().any(|x| path_matches(x, p)));
         in_list(&self.verbs, &piece.verbs) && in_list(&self.groups, &piece.groups) && resources && names && paths
     }
 }
@@ -124,7 +149,12 @@ impl std::fmt::Display for Rule {
         ]
         .iter()
         .filter(|(_, list)| !list.is_empty())
-        .map(|(key, list)| format!("{key}:[{}]", list.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(" ")))
+        .map(|(key, list)| {
+            format!(
+                "{key}:[{}]",
+                list.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(" ")
+            )
+        })
         .collect();
         write!(f, "{{{}}}", parts.join(", "))
     }
@@ -159,7 +189,10 @@ pub struct Decision {
 #[must_use]
 pub fn authorize(objects: &dyn Objects, user: &User, attributes: &Attributes) -> Decision {
     if user.in_group(MASTERS) {
-        return Decision { allowed: true, reason: String::new() };
+        return Decision {
+            allowed: true,
+            reason: String::new(),
+        };
     }
     if user.in_group("system:nodes")
         && user.name.starts_with("system:node:")
@@ -167,7 +200,10 @@ pub fn authorize(objects: &dyn Objects, user: &User, attributes: &Attributes) ->
             .get(GROUP, "clusterroles", "", "system:node")
             .is_some_and(|role| rules(&role).iter().any(|r| r.allows(attributes)))
     {
-        return Decision { allowed: true, reason: String::new() };
+        return Decision {
+            allowed: true,
+            reason: String::new(),
+        };
     }
     let mut problems = Vec::new();
     let namespace = match &attributes.target {
@@ -179,7 +215,10 @@ pub fn authorize(objects: &dyn Objects, user: &User, attributes: &Attributes) ->
             Err(problem) => problems.push(problem),
             Ok(rules) => {
                 if rules.iter().any(|r| r.allows(attributes)) {
-                    return Decision { allowed: true, reason: grant.reason };
+                    return Decision {
+                        allowed: true,
+                        reason: grant.reason,
+                    };
                 }
             }
         }
@@ -203,7 +242,13 @@ fn grants(objects: &dyn Objects, user: &User, namespace: &str) -> Vec<Grant> {
     for binding in objects.list(GROUP, "clusterrolebindings", "") {
         if let Some(subject) = subject_of(&binding, user, "") {
             let name = text(&binding, &["metadata", "name"]);
-            out.push(grant(objects, &binding, "", format!("ClusterRoleBinding {name:?}"), &subject));
+            out.push(grant(
+                objects,
+                &binding,
+                "",
+                format!("ClusterRoleBinding {name:?}"),
+                &subject,
+            ));
         }
     }
     if !namespace.is_empty() {
@@ -231,7 +276,11 @@ fn grant(objects: &dyn Objects, binding: &Value, namespace: &str, what: String, 
 /// # Errors
 /// The role does not exist.
 pub fn role_rules(objects: &dyn Objects, kind: &str, name: &str, namespace: &str) -> Result<Vec<Rule>, String> {
-    let (resource, place) = if kind == "Role" { ("roles", namespace) } else { ("clusterroles", "") };
+    let (resource, place) = if kind == "Role" {
+        ("roles", namespace)
+    } else {
+        ("clusterroles", "")
+    };
     match objects.get(GROUP, resource, place, name) {
         Some(role) => Ok(rules(&role)),
         None => Err(format!("{}.{GROUP} {name:?} not found", resource.trim_end_matches('s'))),
@@ -241,7 +290,10 @@ pub fn role_rules(objects: &dyn Objects, kind: &str, name: &str, namespace: &str
 /// The rules of a role object.
 #[must_use]
 pub fn rules(role: &Value) -> Vec<Rule> {
-    role.get("rules").and_then(Value::as_array).map(|a| a.iter().map(Rule::from_json).collect()).unwrap_or_default()
+    role.get("rules")
+        .and_then(Value::as_array)
+        .map(|a| a.iter().map(Rule::from_json).collect())
+        .unwrap_or_default()
 }
 
 fn subject_of(binding: &Value, user: &User, namespace: &str) -> Option<String> {
@@ -269,8 +321,17 @@ fn subject_of(binding: &Value, user: &User, namespace: &str) -> Option<String> {
 pub fn rules_for(objects: &dyn Objects, user: &User, namespace: &str) -> (Vec<Rule>, Vec<String>) {
     let (mut held, mut problems) = (Vec::new(), Vec::new());
     if user.in_group(MASTERS) {
-        held.push(Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() });
-        held.push(Rule { verbs: all(), paths: all(), ..Rule::default() });
+        held.push(Rule {
+            verbs: all(),
+            groups: all(),
+            resources: all(),
+            ..Rule::default()
+        });
+        held.push(Rule {
+            verbs: all(),
+            paths: all(),
+            ..Rule::default()
+        });
     }
     for grant in grants(objects, user, namespace) {
         match grant.rules {
@@ -301,10 +362,19 @@ fn compact(pieces: Vec<Rule>) -> Vec<Rule> {
     let mut out: Vec<Rule> = Vec::new();
     for piece in pieces {
         let same = out.iter_mut().find(|r| {
-            r.groups == piece.groups && r.resources == piece.resources && r.names == piece.names && r.paths == piece.paths
+            r.groups == piece.groups
+                && r.resources == piece.resources
+                && r.names == piece.names
+                && r.paths == piece.paths
         });
         match same {
-            Some(rule) => rule.verbs.extend(piece.verbs.into_iter().filter(|v| !rule.verbs.contains(v)).collect::<Vec<_>>()),
+            Some(rule) => rule.verbs.extend(
+                piece
+                    .verbs
+                    .into_iter()
+                    .filter(|v| !rule.verbs.contains(v))
+                    .collect::<Vec<_>>(),
+            ),
             None => out.push(piece),
         }
     }
@@ -320,7 +390,12 @@ mod tests {
 
     fn rule(verbs: &str, groups: &str, resources: &str) -> Rule {
         let list = |s: &str| s.split(',').map(str::to_owned).collect();
-        Rule { verbs: list(verbs), groups: list(groups), resources: list(resources), ..Rule::default() }
+        Rule {
+            verbs: list(verbs),
+            groups: list(groups),
+            resources: list(resources),
+            ..Rule::default()
+        }
     }
 
     fn check(rule: &Rule, verb: &str, group: &str, resource: &str, allowed: bool) {
@@ -336,7 +411,11 @@ mod tests {
                 name: "x".into(),
             },
         };
-        assert_eq!(rule.allows(&attributes), allowed, "{rule} {verb} {group}/{resource}/{subresource}");
+        assert_eq!(
+            rule.allows(&attributes),
+            allowed,
+            "{rule} {verb} {group}/{resource}/{subresource}"
+        );
     }
 
     #[test]
@@ -352,17 +431,34 @@ mod tests {
     #[test]
     fn a_decision_names_the_binding() {
         let mut objects = Fixed::default();
-        objects.put(GROUP, "clusterroles", json!({"metadata":{"name":"view"},"rules":[{"verbs":["get"],"apiGroups":[""],"resources":["pods"]}]}));
-        objects.put(GROUP, "rolebindings", json!({"metadata":{"name":"b","namespace":"ns"},
-            "roleRef":{"kind":"ClusterRole","name":"view"},"subjects":[{"kind":"User","name":"jane"}]}));
+        objects.put(
+            GROUP,
+            "clusterroles",
+            json!({"metadata":{"name":"view"},"rules":[{"verbs":["get"],"apiGroups":[""],"resources":["pods"]}]}),
+        );
+        objects.put(
+            GROUP,
+            "rolebindings",
+            json!({"metadata":{"name":"b","namespace":"ns"},
+            "roleRef":{"kind":"ClusterRole","name":"view"},"subjects":[{"kind":"User","name":"jane"}]}),
+        );
         let attributes = |verb: &str| Attributes {
             verb: verb.into(),
-            target: Target::Resource { group: String::new(), version: String::new(), resource: "pods".into(),
-                subresource: String::new(), namespace: "ns".into(), name: String::new() },
+            target: Target::Resource {
+                group: String::new(),
+                version: String::new(),
+                resource: "pods".into(),
+                subresource: String::new(),
+                namespace: "ns".into(),
+                name: String::new(),
+            },
         };
         let jane = User::authenticated("jane", vec![]);
         let yes = authorize(&objects, &jane, &attributes("get"));
-        assert_eq!(yes.reason, r#"RBAC: allowed by RoleBinding "b/ns" of ClusterRole "view" to User "jane""#);
+        assert_eq!(
+            yes.reason,
+            r#"RBAC: allowed by RoleBinding "b/ns" of ClusterRole "view" to User "jane""#
+        );
         let no = authorize(&objects, &jane, &attributes("delete"));
         assert!(!no.allowed);
         assert_eq!(
@@ -376,6 +472,9 @@ mod tests {
         let held = [rule("get,list", "", "pods,configmaps")];
         assert!(missing(&held, &[rule("get", "", "configmaps")]).is_empty());
         let lacking = missing(&held, &[rule("get,delete,create", "", "pods")]);
-        assert_eq!(lacking[0].to_string(), r#"{APIGroups:[""], Resources:["pods"], Verbs:["delete" "create"]}"#);
+        assert_eq!(
+            lacking[0].to_string(),
+            r#"{APIGroups:[""], Resources:["pods"], Verbs:["delete" "create"]}"#
+        );
     }
 }

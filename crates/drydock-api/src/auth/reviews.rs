@@ -48,8 +48,11 @@ impl VirtualResource for Reviews {
                 let namespace = &attributes.info.namespace;
                 if text(&spec, &["resourceAttributes", "namespace"]) != namespace {
                     let given = json!(text(&spec, &["resourceAttributes", "namespace"]));
-                    let problem =
-                        FieldError::invalid("spec.resourceAttributes.namespace", &given, "must match metadata.namespace");
+                    let problem = FieldError::invalid(
+                        "spec.resourceAttributes.namespace",
+                        &given,
+                        "must match metadata.namespace",
+                    );
                     return Err(invalid(&[problem]));
                 }
                 let metadata = json!({ "namespace": namespace });
@@ -80,7 +83,9 @@ impl Reviews {
     fn token(&self, spec: &Value) -> Result<Value, ApiError> {
         let token = text(spec, &["token"]);
         if token.is_empty() {
-            return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
+            return Err(ApiError::bad_request(
+                "token is required for TokenReview in authentication",
+            ));
         }
         let wanted: Vec<String> = strings(&spec["audiences"]);
         let mut out = envelope(AUTHENTICATION, "TokenReview");
@@ -101,11 +106,15 @@ impl Reviews {
         }
         let (held, problems) = rbac::rules_for(self.0.core.as_ref(), user, namespace);
         let pick = |paths: bool| -> Vec<Value> {
-            held.iter().filter(|r| r.paths.is_empty() != paths).map(rbac::Rule::to_json).collect()
+            held.iter()
+                .filter(|r| r.paths.is_empty() != paths)
+                .map(rbac::Rule::to_json)
+                .collect()
         };
         let mut out = envelope(AUTHORIZATION, "SelfSubjectRulesReview");
         out["spec"] = json!({});
-        out["status"] = json!({ "resourceRules": pick(false), "nonResourceRules": pick(true), "incomplete": !problems.is_empty() });
+        out["status"] =
+            json!({ "resourceRules": pick(false), "nonResourceRules": pick(true), "incomplete": !problems.is_empty() });
         if !problems.is_empty() {
             out["status"]["evaluationError"] = json!(problems.join(", "));
         }
@@ -118,12 +127,22 @@ fn envelope(group: &str, kind: &str) -> Value {
 }
 
 fn strings(value: &Value) -> Vec<String> {
-    value.as_array().map(|a| a.iter().filter_map(Value::as_str).map(str::to_owned).collect()).unwrap_or_default()
+    value
+        .as_array()
+        .map(|a| a.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        .unwrap_or_default()
 }
 
 /// The real server names no kind in these errors.
 fn invalid(problems: &[FieldError]) -> ApiError {
-    let mut error = ApiError::invalid(Subject { group: AUTHORIZATION, resource: "", name: "" }, problems);
+    let mut error = ApiError::invalid(
+        Subject {
+            group: AUTHORIZATION,
+            resource: "",
+            name: "",
+        },
+        problems,
+    );
     if let Some(details) = &mut error.details {
         details.remove("kind");
     }
@@ -152,8 +171,13 @@ fn subject(spec: &Value) -> Result<User, ApiError> {
 
 fn target(spec: &Value) -> Result<Attributes, ApiError> {
     let empty = Map::new();
-    let part = |key: &str| spec.get(key).filter(|v| !v.is_null()).map(|v| v.as_object().unwrap_or(&empty));
-    let field = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let part = |key: &str| {
+        spec.get(key)
+            .filter(|v| !v.is_null())
+            .map(|v| v.as_object().unwrap_or(&empty))
+    };
+    let field =
+        |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     match (part("resourceAttributes"), part("nonResourceAttributes")) {
         (Some(r), None) => Ok(Attributes {
             verb: field(r, "verb"),
@@ -166,10 +190,21 @@ fn target(spec: &Value) -> Result<Attributes, ApiError> {
                 name: field(r, "name"),
             },
         }),
-        (None, Some(n)) => Ok(Attributes { verb: field(n, "verb"), target: Target::Path(field(n, "path")) }),
+        (None, Some(n)) => Ok(Attributes {
+            verb: field(n, "verb"),
+            target: Target::Path(field(n, "path")),
+        }),
         (resource, _) => {
-            let name = if resource.is_none() { "spec.resourceAttributes" } else { "spec.nonResourceAttributes" };
-            let value = if resource.is_none() { Value::Null } else { spec["nonResourceAttributes"].clone() };
+            let name = if resource.is_none() {
+                "spec.resourceAttributes"
+            } else {
+                "spec.nonResourceAttributes"
+            };
+            let value = if resource.is_none() {
+                Value::Null
+            } else {
+                spec["nonResourceAttributes"].clone()
+            };
             let detail = if resource.is_none() {
                 "exactly one of nonResourceAttributes or resourceAttributes must be specified"
             } else {

@@ -7,14 +7,22 @@ use drydock_store::{Expect, Stored};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-const SIGNERS: [&str; 3] =
-    ["kubernetes.io/kube-apiserver-client", "kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving"];
+const SIGNERS: [&str; 3] = [
+    "kubernetes.io/kube-apiserver-client",
+    "kubernetes.io/kube-apiserver-client-kubelet",
+    "kubernetes.io/kubelet-serving",
+];
 /// Lifetime when none is asked for, seconds: a year.
 const USUAL: i64 = 365 * 24 * 60 * 60;
 
 /// Watches requests until the store closes.
 pub async fn run(core: Arc<Core>, ca: Arc<ClusterCa>) {
-    let Some(resource) = core.registry.any_version("certificates.k8s.io", "certificatesigningrequests") else { return };
+    let Some(resource) = core
+        .registry
+        .any_version("certificates.k8s.io", "certificatesigningrequests")
+    else {
+        return;
+    };
     let (listing, mut watch) = core.store.list_and_watch(&resource.prefix(""));
     for stored in &listing.items {
         sign(&core, &ca, stored).await;
@@ -29,7 +37,11 @@ pub async fn run(core: Arc<Core>, ca: Arc<ClusterCa>) {
 async fn sign(core: &Core, ca: &ClusterCa, stored: &Stored) {
     let request = stored.value.as_ref();
     let condition = |kind: &str| {
-        request["status"]["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True")
+        request["status"]["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|c| c["type"] == kind && c["status"] == "True")
     };
     let wanted = SIGNERS.contains(&text(request, &["spec", "signerName"]))
         && condition("Approved")
@@ -54,16 +66,24 @@ async fn sign(core: &Core, ca: &ClusterCa, stored: &Stored) {
             }
         }
     }
-    if let Err(error) = core.store.put(&stored.key, Expect::Revision(stored.revision), next).await {
+    if let Err(error) = core
+        .store
+        .put(&stored.key, Expect::Revision(stored.revision), next)
+        .await
+    {
         tracing::debug!(key = stored.key, %error, "certificate not written, will be tried again");
     }
 }
 
 fn certificate(ca: &ClusterCa, request: &Value) -> Result<String, String> {
-    let pem = STANDARD.decode(text(request, &["spec", "request"])).map_err(|e| e.to_string())?;
+    let pem = STANDARD
+        .decode(text(request, &["spec", "request"]))
+        .map_err(|e| e.to_string())?;
     let pem = String::from_utf8(pem).map_err(|e| e.to_string())?;
     let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(USUAL);
-    let usages: Vec<&str> =
-        request["spec"]["usages"].as_array().map(|u| u.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
+    let usages: Vec<&str> = request["spec"]["usages"]
+        .as_array()
+        .map(|u| u.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
     ca.sign_request(&pem, &usages, seconds).map_err(|e| e.to_string())
 }

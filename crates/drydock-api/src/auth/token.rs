@@ -93,7 +93,10 @@ pub enum TokenError {
 }
 
 fn go_list(items: &[String]) -> String {
-    format!("[{}]", items.iter().map(|i| format!("{i:?}")).collect::<Vec<_>>().join(" "))
+    format!(
+        "[{}]",
+        items.iter().map(|i| format!("{i:?}")).collect::<Vec<_>>().join(" ")
+    )
 }
 
 /// A verified token.
@@ -114,7 +117,9 @@ pub struct TokenKey {
 
 impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenKey").field("kid", &self.kid).finish_non_exhaustive()
+        f.debug_struct("TokenKey")
+            .field("kid", &self.kid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -126,12 +131,17 @@ impl TokenKey {
     pub fn load_or_create(dir: &Path) -> Result<Self, PkiError> {
         let path = dir.join("sa.key");
         if path.exists() {
-            let pem = std::fs::read_to_string(&path)
-                .map_err(|source| PkiError::File { path: path.display().to_string(), source })?;
+            let pem = std::fs::read_to_string(&path).map_err(|source| PkiError::File {
+                path: path.display().to_string(),
+                source,
+            })?;
             return Self::from_pem(&pem);
         }
         let pem = Self::generate()?;
-        std::fs::create_dir_all(dir).map_err(|source| PkiError::File { path: dir.display().to_string(), source })?;
+        std::fs::create_dir_all(dir).map_err(|source| PkiError::File {
+            path: dir.display().to_string(),
+            source,
+        })?;
         super::pki::write_private(&path, &pem)?;
         Self::from_pem(&pem)
     }
@@ -147,12 +157,17 @@ impl TokenKey {
     fn generate() -> Result<String, PkiError> {
         KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)
             .map(|k| k.serialize_pem())
-            .map_err(|source| PkiError::Certificate { what: "service account key".into(), source })
+            .map_err(|source| PkiError::Certificate {
+                what: "service account key".into(),
+                source,
+            })
     }
 
     fn from_pem(pem: &str) -> Result<Self, PkiError> {
-        let pair = KeyPair::from_pem(pem)
-            .map_err(|source| PkiError::Certificate { what: "sa.key".into(), source })?;
+        let pair = KeyPair::from_pem(pem).map_err(|source| PkiError::Certificate {
+            what: "sa.key".into(),
+            source,
+        })?;
         let bad = |_| PkiError::Pem("sa.key".into());
         let public = pair.public_key_pem();
         Ok(TokenKey {
@@ -167,7 +182,11 @@ impl TokenKey {
     /// # Errors
     /// When the crypto library refuses.
     pub fn issue(&self, spec: &TokenSpec, now: i64) -> Result<(String, i64), jsonwebtoken::errors::Error> {
-        let audiences = if spec.audiences.is_empty() { vec![ISSUER.to_owned()] } else { spec.audiences.clone() };
+        let audiences = if spec.audiences.is_empty() {
+            vec![ISSUER.to_owned()]
+        } else {
+            spec.audiences.clone()
+        };
         let mut bound = spec.bound.clone();
         let mut exp = now.saturating_add(spec.seconds);
         let stated = exp;
@@ -181,7 +200,10 @@ impl TokenKey {
             iat: now,
             iss: ISSUER.into(),
             jti: uuid::Uuid::new_v4().to_string(),
-            sub: format!("system:serviceaccount:{}:{}", bound.namespace, bound.serviceaccount.name),
+            sub: format!(
+                "system:serviceaccount:{}:{}",
+                bound.namespace, bound.serviceaccount.name
+            ),
             bound,
             nbf: now,
         };
@@ -196,19 +218,29 @@ impl TokenKey {
     ///
     /// # Errors
     /// The reason of the refusal.
-    pub fn verify(&self, token: &str, want: &[String], now: i64, objects: &dyn Objects) -> Result<Verified, TokenError> {
+    pub fn verify(
+        &self,
+        token: &str,
+        want: &[String],
+        now: i64,
+        objects: &dyn Objects,
+    ) -> Result<Verified, TokenError> {
         let mut rules = Validation::new(Algorithm::RS256);
         rules.validate_aud = false;
         rules.validate_exp = false;
         rules.validate_nbf = false;
         rules.set_issuer(&[ISSUER]);
-        let claims =
-            jsonwebtoken::decode::<Claims>(token, &self.decoding, &rules).map_err(|_| TokenError::Invalid)?.claims;
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &rules)
+            .map_err(|_| TokenError::Invalid)?
+            .claims;
         let own = [ISSUER.to_owned()];
         let want = if want.is_empty() { &own[..] } else { want };
         let audiences: Vec<String> = want.iter().filter(|a| claims.aud.contains(a)).cloned().collect();
         if audiences.is_empty() {
-            return Err(TokenError::Audience { have: claims.aud, want: want.to_vec() });
+            return Err(TokenError::Audience {
+                have: claims.aud,
+                want: want.to_vec(),
+            });
         }
         if now >= claims.exp {
             return Err(TokenError::Unusable("service account token has expired".into()));
@@ -217,7 +249,10 @@ impl TokenKey {
             return Err(TokenError::Unusable("service account token is not valid yet".into()));
         }
         check_bound(&claims.bound, objects)?;
-        Ok(Verified { user: user_of(&claims), audiences })
+        Ok(Verified {
+            user: user_of(&claims),
+            audiences,
+        })
     }
 
     /// The key set that verifies tokens (`/openid/v1/jwks`).
@@ -233,19 +268,33 @@ impl TokenKey {
 }
 
 fn check_bound(bound: &Bound, objects: &dyn Objects) -> Result<(), TokenError> {
-    let check = |resource: &str, namespace: &str, r: &Ref, what: &str| match objects.get("", resource, namespace, &r.name) {
-        None => Err(TokenError::Unusable(format!("{what} \"{}\" not found", r.name))),
-        Some(o) if !r.uid.is_empty() && text(&o, &["metadata", "uid"]) != r.uid => {
-            Err(TokenError::Unusable(format!("{what} UID ({}) does not match claim ({})", text(&o, &["metadata", "uid"]), r.uid)))
+    let unusable = |text: String| Err(TokenError::Unusable(text));
+    let uid = |object: &Value| text(object, &["metadata", "uid"]).to_owned();
+    let account = &bound.serviceaccount;
+    match objects.get("", "serviceaccounts", &bound.namespace, &account.name) {
+        None => return unusable(format!("serviceaccounts {:?} not found", account.name)),
+        Some(o) if uid(&o) != account.uid => {
+            return unusable(format!(
+                "service account UID ({}) does not match claim ({})",
+                uid(&o),
+                account.uid
+            ));
         }
-        Some(_) => Ok(()),
-    };
-    check("serviceaccounts", &bound.namespace, &bound.serviceaccount, "serviceaccounts")?;
-    if let Some(pod) = &bound.pod {
-        check("pods", &bound.namespace, pod, "pods")?;
+        Some(_) => {}
     }
-    if let Some(secret) = &bound.secret {
-        check("secrets", &bound.namespace, secret, "secrets")?;
+    for (resource, what, reference) in [("pods", "pod", &bound.pod), ("secrets", "secret", &bound.secret)] {
+        let Some(reference) = reference else { continue };
+        match objects.get("", resource, &bound.namespace, &reference.name) {
+            None => return unusable("service account token has been invalidated".into()),
+            Some(o) if uid(&o) != reference.uid => {
+                return unusable(format!(
+                    "{what} UID ({}) does not match service account {what} ref claim ({})",
+                    uid(&o),
+                    reference.uid
+                ));
+            }
+            Some(_) => {}
+        }
     }
     Ok(())
 }
@@ -255,12 +304,16 @@ fn user_of(claims: &Claims) -> User {
     let mut user = User {
         name: claims.sub.clone(),
         uid: bound.serviceaccount.uid.clone(),
-        groups: vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{}", bound.namespace)],
+        groups: vec![
+            "system:serviceaccounts".into(),
+            format!("system:serviceaccounts:{}", bound.namespace),
+        ],
         ..User::default()
     };
     user.join(super::user::AUTHENTICATED);
     let mut extra = |key: &str, value: String| {
-        user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
+        user.extra
+            .insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
     };
     extra("credential-id", format!("JTI={}", claims.jti));
     for (kind, r) in [("node", &bound.node), ("pod", &bound.pod)] {
@@ -299,9 +352,15 @@ mod tests {
             bound: Bound {
                 namespace: "ns".into(),
                 node: None,
-                pod: Some(Ref { name: "p".into(), uid: "pu".into() }),
+                pod: Some(Ref {
+                    name: "p".into(),
+                    uid: "pu".into(),
+                }),
                 secret: None,
-                serviceaccount: Ref { name: "sa".into(), uid: "su".into() },
+                serviceaccount: Ref {
+                    name: "sa".into(),
+                    uid: "su".into(),
+                },
                 warnafter: None,
             },
         }
@@ -311,7 +370,11 @@ mod tests {
     fn a_token_is_good_for_its_audience_its_time_and_its_pod() {
         let key = TokenKey::ephemeral().unwrap();
         let mut objects = Fixed::default();
-        objects.put("", "serviceaccounts", json!({"metadata":{"namespace":"ns","name":"sa","uid":"su"}}));
+        objects.put(
+            "",
+            "serviceaccounts",
+            json!({"metadata":{"namespace":"ns","name":"sa","uid":"su"}}),
+        );
         objects.put("", "pods", json!({"metadata":{"namespace":"ns","name":"p","uid":"pu"}}));
         let (token, exp) = key.issue(&spec(&["istio-ca"]), 1000).unwrap();
         assert_eq!(exp, 1600);
@@ -321,11 +384,20 @@ mod tests {
         assert_eq!(ok.user.extra["authentication.kubernetes.io/pod-name"], ["p"]);
         assert_eq!(
             key.verify(&token, &[], 1500, &objects).unwrap_err().to_string(),
-            format!("[invalid bearer token, token audiences [\"istio-ca\"] is invalid for the target audiences [\"{ISSUER}\"]]")
+            format!(
+                "[invalid bearer token, token audiences [\"istio-ca\"] is invalid for the target audiences [\"{ISSUER}\"]]"
+            )
         );
         assert!(key.verify(&token, &ca, 1600, &objects).is_err(), "expired");
-        assert_eq!(key.verify("garbage", &ca, 1, &objects).unwrap_err(), TokenError::Invalid);
-        objects.put("", "pods", json!({"metadata":{"namespace":"ns","name":"p","uid":"another"}}));
+        assert_eq!(
+            key.verify("garbage", &ca, 1, &objects).unwrap_err(),
+            TokenError::Invalid
+        );
+        objects.put(
+            "",
+            "pods",
+            json!({"metadata":{"namespace":"ns","name":"p","uid":"another"}}),
+        );
         assert!(key.verify(&token, &ca, 1500, &objects).is_err(), "the pod was replaced");
         assert_eq!(key.jwks().unwrap()["keys"][0]["kty"], "RSA");
     }

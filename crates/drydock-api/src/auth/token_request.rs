@@ -23,12 +23,23 @@ pub struct TokenRequests(pub Auth);
 
 #[async_trait]
 impl VirtualResource for TokenRequests {
-    async fn create(&self, attributes: &hooks::Attributes, object: Value, options: &Options) -> Result<Value, ApiError> {
+    async fn create(
+        &self,
+        attributes: &hooks::Attributes,
+        object: Value,
+        options: &Options,
+    ) -> Result<Value, ApiError> {
         let info = &attributes.info;
         let objects: &dyn Objects = self.0.core.as_ref();
-        let account = objects.get("", "serviceaccounts", &info.namespace, &info.name).ok_or_else(|| {
-            ApiError::not_found(Subject { group: "", resource: "serviceaccounts", name: &info.name })
-        })?;
+        let account = objects
+            .get("", "serviceaccounts", &info.namespace, &info.name)
+            .ok_or_else(|| {
+                ApiError::not_found(Subject {
+                    group: "",
+                    resource: "serviceaccounts",
+                    name: &info.name,
+                })
+            })?;
         let seconds = object["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
         check_seconds(seconds)?;
         let mut audiences: Vec<String> = object["spec"]["audiences"]
@@ -44,16 +55,26 @@ impl VirtualResource for TokenRequests {
             node: None,
             pod: None,
             secret: None,
-            serviceaccount: Ref { name: info.name.clone(), uid: text(&account, &["metadata", "uid"]).into() },
+            serviceaccount: Ref {
+                name: info.name.clone(),
+                uid: text(&account, &["metadata", "uid"]).into(),
+            },
             warnafter: None,
         };
         if !reference.is_null() {
             bind(objects, &mut bound, &reference)?;
         }
         let issued = now();
-        let spec = TokenSpec { audiences: audiences.clone(), seconds, bound };
-        let (token, expires) =
-            self.0.tokens.issue(&spec, issued).map_err(|e| ApiError::internal(format!("cannot sign the token: {e}")))?;
+        let spec = TokenSpec {
+            audiences: audiences.clone(),
+            seconds,
+            bound,
+        };
+        let (token, expires) = self
+            .0
+            .tokens
+            .issue(&spec, issued)
+            .map_err(|e| ApiError::internal(format!("cannot sign the token: {e}")))?;
         let time = |second: i64| jiff::Timestamp::from_second(second).unwrap_or_default().to_string();
         let token = if options.is_dry_run() { String::new() } else { token };
         Ok(json!({
@@ -79,12 +100,23 @@ fn check_seconds(seconds: i64) -> Result<(), ApiError> {
     } else {
         return Ok(());
     };
-    let subject = Subject { group: "authentication.k8s.io", resource: "TokenRequest", name: "" };
-    Err(ApiError::invalid(subject, &[FieldError::invalid("spec.expirationSeconds", &json!(seconds), problem)]))
+    let subject = Subject {
+        group: "authentication.k8s.io",
+        resource: "TokenRequest",
+        name: "",
+    };
+    Err(ApiError::invalid(
+        subject,
+        &[FieldError::invalid("spec.expirationSeconds", &json!(seconds), problem)],
+    ))
 }
 
 fn bind(objects: &dyn Objects, bound: &mut Bound, reference: &Value) -> Result<(), ApiError> {
-    let (kind, name, uid) = (text(reference, &["kind"]), text(reference, &["name"]), text(reference, &["uid"]));
+    let (kind, name, uid) = (
+        text(reference, &["kind"]),
+        text(reference, &["name"]),
+        text(reference, &["uid"]),
+    );
     let resource = match kind {
         "Pod" => "pods",
         "Secret" => "secrets",
@@ -95,9 +127,14 @@ fn bind(objects: &dyn Objects, bound: &mut Bound, reference: &Value) -> Result<(
             )));
         }
     };
-    let subject = Subject { group: "", resource, name };
-    let object =
-        objects.get("", resource, &bound.namespace, name).ok_or_else(|| ApiError::not_found(subject))?;
+    let subject = Subject {
+        group: "",
+        resource,
+        name,
+    };
+    let object = objects
+        .get("", resource, &bound.namespace, name)
+        .ok_or_else(|| ApiError::not_found(subject))?;
     let actual = text(&object, &["metadata", "uid"]);
     if !uid.is_empty() && uid != actual {
         return Err(ApiError::conflict(
@@ -107,7 +144,10 @@ fn bind(objects: &dyn Objects, bound: &mut Bound, reference: &Value) -> Result<(
             ),
         ));
     }
-    let own = Ref { name: name.into(), uid: actual.into() };
+    let own = Ref {
+        name: name.into(),
+        uid: actual.into(),
+    };
     if kind == "Secret" {
         bound.secret = Some(own);
         return Ok(());
@@ -121,8 +161,13 @@ fn bind(objects: &dyn Objects, bound: &mut Bound, reference: &Value) -> Result<(
     }
     let node = text(&object, &["spec", "nodeName"]);
     if !node.is_empty() {
-        let uid = objects.get("", "nodes", "", node).map(|n| text(&n, &["metadata", "uid"]).to_owned());
-        bound.node = Some(Ref { name: node.into(), uid: uid.unwrap_or_default() });
+        let uid = objects
+            .get("", "nodes", "", node)
+            .map(|n| text(&n, &["metadata", "uid"]).to_owned());
+        bound.node = Some(Ref {
+            name: node.into(),
+            uid: uid.unwrap_or_default(),
+        });
     }
     bound.pod = Some(own);
     Ok(())

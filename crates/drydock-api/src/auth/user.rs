@@ -27,13 +27,21 @@ impl User {
     /// A request without credentials.
     #[must_use]
     pub fn anonymous() -> Self {
-        User { name: "system:anonymous".into(), groups: vec![UNAUTHENTICATED.into()], ..User::default() }
+        User {
+            name: "system:anonymous".into(),
+            groups: vec![UNAUTHENTICATED.into()],
+            ..User::default()
+        }
     }
 
     /// An authenticated user: `system:authenticated` is appended unless already there.
     #[must_use]
     pub fn authenticated(name: impl Into<String>, groups: Vec<String>) -> Self {
-        let mut user = User { name: name.into(), groups, ..User::default() };
+        let mut user = User {
+            name: name.into(),
+            groups,
+            ..User::default()
+        };
         user.join(AUTHENTICATED);
         user
     }
@@ -79,7 +87,12 @@ impl User {
     /// How a Go server prints the user in messages (`%#v` of `user.DefaultInfo`).
     #[must_use]
     pub fn debug_text(&self) -> String {
-        let groups = self.groups.iter().map(|g| format!("{g:?}")).collect::<Vec<_>>().join(", ");
+        let groups = self
+            .groups
+            .iter()
+            .map(|g| format!("{g:?}"))
+            .collect::<Vec<_>>()
+            .join(", ");
         let extra = if self.extra.is_empty() {
             "map[string][]string(nil)".to_owned()
         } else {
@@ -87,13 +100,19 @@ impl User {
                 .extra
                 .iter()
                 .map(|(k, v)| {
-                    format!("{k:?}:[]string{{{}}}", v.iter().map(|x| format!("{x:?}")).collect::<Vec<_>>().join(", "))
+                    format!(
+                        "{k:?}:[]string{{{}}}",
+                        v.iter().map(|x| format!("{x:?}")).collect::<Vec<_>>().join(", ")
+                    )
                 })
                 .collect();
             format!("map[string][]string{{{}}}", entries.join(", "))
         };
-        let groups =
-            if self.groups.is_empty() { "[]string(nil)".to_owned() } else { format!("[]string{{{groups}}}") };
+        let groups = if self.groups.is_empty() {
+            "[]string(nil)".to_owned()
+        } else {
+            format!("[]string{{{groups}}}")
+        };
         format!(
             "&user.DefaultInfo{{Name:{:?}, UID:{:?}, Groups:{groups}, Extra:{extra}}}",
             self.name, self.uid

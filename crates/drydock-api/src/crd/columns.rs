@@ -29,7 +29,11 @@ impl Columns {
             paths: vec![JsonPath::parse(".metadata.name").ok()],
         };
         let age = json!([{ "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "description": AGE_TEXT }]);
-        let given = if given.as_array().is_none_or(Vec::is_empty) { &age } else { given };
+        let given = if given.as_array().is_none_or(Vec::is_empty) {
+            &age
+        } else {
+            given
+        };
         for column in given.as_array().into_iter().flatten() {
             let text = |key: &str| column[key].as_str().unwrap_or_default().to_owned();
             let (path, description) = (text("jsonPath"), text("description"));
@@ -42,7 +46,10 @@ impl Columns {
                     "" => format!("Custom resource definition column (in JSONPath format): {path}"),
                     _ => description,
                 },
-                priority: column["priority"].as_i64().and_then(|p| i32::try_from(p).ok()).unwrap_or(0),
+                priority: column["priority"]
+                    .as_i64()
+                    .and_then(|p| i32::try_from(p).ok())
+                    .unwrap_or(0),
             });
             out.paths.push(JsonPath::parse(&path).ok());
         }
@@ -70,7 +77,9 @@ impl Columns {
 }
 
 fn cell(kind: &str, found: &[&Value], age: impl Fn(&str) -> String) -> Value {
-    let Some(first) = found.first().filter(|v| !v.is_null()) else { return Value::Null };
+    let Some(first) = found.first().filter(|v| !v.is_null()) else {
+        return Value::Null;
+    };
     match kind {
         "integer" => match first {
             Value::Number(n) if n.is_f64() => n.as_f64().map_or(Value::Null, |f| json!(f.trunc())),
@@ -90,8 +99,10 @@ fn cell(kind: &str, found: &[&Value], age: impl Fn(&str) -> String) -> Value {
         },
         "date" => first.as_str().map_or(Value::Null, |text| json!(age(text))),
         _ => {
-            let words: Vec<String> =
-                found.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).collect();
+            let words: Vec<String> = found
+                .iter()
+                .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+                .collect();
             json!(words.join(" "))
         }
     }
@@ -110,8 +121,14 @@ mod tests {
         ]));
         let age = |_: &str| "1s".to_owned();
         let object = json!({"metadata": {"name": "g", "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"size": 3, "hosts": ["a", "b"]}});
-        assert_eq!(columns.cells(&object, age), [json!("g"), json!(3), json!(r#"["a","b"]"#), json!("1s")]);
+        assert_eq!(
+            columns.cells(&object, age),
+            [json!("g"), json!(3), json!(r#"["a","b"]"#), json!("1s")]
+        );
         let other = json!({"metadata": {"name": "h"}, "spec": {"size": "many"}});
-        assert_eq!(columns.cells(&other, age), [json!("h"), Value::Null, Value::Null, Value::Null]);
+        assert_eq!(
+            columns.cells(&other, age),
+            [json!("h"), Value::Null, Value::Null, Value::Null]
+        );
     }
 }

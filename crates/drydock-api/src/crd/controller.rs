@@ -16,14 +16,26 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// Keeps a definition until its objects are gone.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
-const VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
+const VERBS: [&str; 8] = [
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "create",
+    "update",
+    "watch",
+];
 /// How often a terminating definition is looked at while its objects' finalizers are pending.
 const RETRY: Duration = Duration::from_millis(200);
 
 fn prefix(core: &Core) -> String {
     core.registry
         .any_version("apiextensions.k8s.io", "customresourcedefinitions")
-        .map_or_else(|| "apiextensions.k8s.io/customresourcedefinitions/".into(), |r| r.prefix(""))
+        .map_or_else(
+            || "apiextensions.k8s.io/customresourcedefinitions/".into(),
+            |r| r.prefix(""),
+        )
 }
 
 /// Registers what is established already; to be called before the server answers.
@@ -72,7 +84,9 @@ pub async fn run(core: Arc<Core>) {
 
 /// Brings one definition forward; true when it waits for its objects to go.
 async fn reconcile(core: &Core, key: &str) -> bool {
-    let Some(stored) = core.store.get(key) else { return false };
+    let Some(stored) = core.store.get(key) else {
+        return false;
+    };
     let definition = stored.value.as_ref();
     if meta::is_deleting(definition) {
         return terminate(core, &stored).await;
@@ -108,7 +122,14 @@ fn settle(core: &Core, definition: &Value, status: &mut Value) {
         let text = "the initial names have been accepted";
         names::set_condition(status, "Established", "True", "InitialNamesAccepted", text, &now);
     } else if !names::is_true(status, "Established") {
-        names::set_condition(status, "Established", "False", "NotAccepted", "not all names are accepted", &now);
+        names::set_condition(
+            status,
+            "Established",
+            "False",
+            "NotAccepted",
+            "not all names are accepted",
+            &now,
+        );
     }
 }
 
@@ -119,20 +140,28 @@ async fn terminate(core: &Core, stored: &Stored) -> bool {
         return false;
     }
     register(core, definition);
-    let (group, plural) = (text(definition, &["spec", "group"]), text(definition, &["spec", "names", "plural"]));
+    let (group, plural) = (
+        text(definition, &["spec", "group"]),
+        text(definition, &["spec", "names", "plural"]),
+    );
     for object in core.store.list(&format!("{group}/{plural}/")).items {
         remove(core, &object).await;
     }
     if !core.store.list(&format!("{group}/{plural}/")).items.is_empty() {
         return true;
     }
-    let left: Vec<String> = meta::finalizers(definition).into_iter().filter(|f| f != FINALIZER).collect();
+    let left: Vec<String> = meta::finalizers(definition)
+        .into_iter()
+        .filter(|f| f != FINALIZER)
+        .collect();
     let outcome = if left.is_empty() {
         core.store.remove(&stored.key, Expect::Revision(stored.revision)).await
     } else {
         let mut next = definition.clone();
         meta::set(&mut next, "finalizers", json!(left));
-        core.store.put(&stored.key, Expect::Revision(stored.revision), next).await
+        core.store
+            .put(&stored.key, Expect::Revision(stored.revision), next)
+            .await
     };
     outcome.is_err()
 }
@@ -146,7 +175,9 @@ async fn remove(core: &Core, object: &Stored) {
         let mut next = object.value.as_ref().clone();
         meta::set(&mut next, "deletionTimestamp", time::now());
         meta::set(&mut next, "deletionGracePeriodSeconds", 0);
-        core.store.put(&object.key, Expect::Revision(object.revision), next).await
+        core.store
+            .put(&object.key, Expect::Revision(object.revision), next)
+            .await
     };
     if let Err(error) = outcome {
         tracing::debug!(key = object.key, %error, "custom object not removed, will be tried again");
@@ -154,7 +185,10 @@ async fn remove(core: &Core, object: &Stored) {
 }
 
 fn unregister(core: &Core, definition: &Value) {
-    let (group, plural) = (text(definition, &["spec", "group"]), text(definition, &["spec", "names", "plural"]));
+    let (group, plural) = (
+        text(definition, &["spec", "group"]),
+        text(definition, &["spec", "names", "plural"]),
+    );
     core.registry.retain_versions(group, plural, &[]);
 }
 
@@ -171,14 +205,18 @@ fn register(core: &Core, definition: &Value) {
         core.registry.put(resource(definition, version, storage));
     }
     let keep: Vec<&str> = served.iter().map(|v| text(v, &["name"])).collect();
-    core.registry.retain_versions(text(spec, &["group"]), text(spec, &["names", "plural"]), &keep);
+    core.registry
+        .retain_versions(text(spec, &["group"]), text(spec, &["names", "plural"]), &keep);
 }
 
 fn resource(definition: &Value, version: &Value, storage: &Value) -> ResourceInfo {
     let spec = &definition["spec"];
     let names = &definition["status"]["acceptedNames"];
     let list = |key: &str| -> Vec<String> {
-        names[key].as_array().map(|a| a.iter().filter_map(Value::as_str).map(str::to_owned).collect()).unwrap_or_default()
+        names[key]
+            .as_array()
+            .map(|a| a.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+            .unwrap_or_default()
     };
     let (group, name, kind) = (text(spec, &["group"]), text(version, &["name"]), text(names, &["kind"]));
     let plural = text(names, &["plural"]);
@@ -210,7 +248,12 @@ fn subresources(version: &Value, kind: &str) -> Vec<SubresourceInfo> {
     let verbs = || ["get", "patch", "update"].iter().map(|v| (*v).to_owned()).collect();
     let mut out = Vec::new();
     if version["subresources"]["status"].is_object() {
-        out.push(SubresourceInfo { name: "status".into(), kind: kind.into(), verbs: verbs(), ..SubresourceInfo::default() });
+        out.push(SubresourceInfo {
+            name: "status".into(),
+            kind: kind.into(),
+            verbs: verbs(),
+            ..SubresourceInfo::default()
+        });
     }
     if version["subresources"]["scale"].is_object() {
         out.push(SubresourceInfo {

@@ -20,15 +20,25 @@ pub fn part(schema: &Value) -> Schema {
 }
 
 fn envelope(schema: &mut Schema) {
-    let text = || Schema { ty: Type::String, ..Schema::default() };
+    let text = || Schema {
+        ty: Type::String,
+        ..Schema::default()
+    };
     schema.fields.insert("apiVersion".into(), text());
     schema.fields.insert("kind".into(), text());
-    let metadata = Schema { ty: Type::Object, reference: Some("meta.v1.ObjectMeta".into()), ..Schema::default() };
+    let metadata = Schema {
+        ty: Type::Object,
+        reference: Some("meta.v1.ObjectMeta".into()),
+        ..Schema::default()
+    };
     schema.fields.insert("metadata".into(), metadata);
 }
 
 fn node(schema: &Value, depth: usize) -> Schema {
-    let mut out = Schema { default: schema.get("default").cloned(), ..Schema::default() };
+    let mut out = Schema {
+        default: schema.get("default").cloned(),
+        ..Schema::default()
+    };
     if depth > MAX_DEPTH {
         return out;
     }
@@ -43,7 +53,9 @@ fn node(schema: &Value, depth: usize) -> Schema {
         "number" => out.ty = Type::Number,
         "array" => {
             out.ty = Type::List;
-            out.items = Some(Box::new(schema.get("items").map(|i| node(i, depth + 1)).unwrap_or_default()));
+            out.items = Some(Box::new(
+                schema.get("items").map(|i| node(i, depth + 1)).unwrap_or_default(),
+            ));
             out.list_type = match schema["x-kubernetes-list-type"].as_str() {
                 Some("set") => ListType::Set,
                 Some("map") => ListType::Map(

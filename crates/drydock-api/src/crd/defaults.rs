@@ -31,7 +31,9 @@ fn walk(node: &Value, value: &mut Value, depth: usize) {
                 if !flag(extra, "nullable") {
                     match extra.get("default") {
                         Some(default) => {
-                            map.values_mut().filter(|v| v.is_null()).for_each(|v| *v = default.clone());
+                            map.values_mut()
+                                .filter(|v| v.is_null())
+                                .for_each(|v| *v = default.clone());
                         }
                         None => map.retain(|_, v| !v.is_null()),
                     }
@@ -42,7 +44,9 @@ fn walk(node: &Value, value: &mut Value, depth: usize) {
         Value::Array(list) => {
             if let Some(items) = node.get("items") {
                 if let Some(default) = items.get("default").filter(|_| !flag(items, "nullable")) {
-                    list.iter_mut().filter(|v| v.is_null()).for_each(|v| *v = default.clone());
+                    list.iter_mut()
+                        .filter(|v| v.is_null())
+                        .for_each(|v| *v = default.clone());
                 }
                 list.iter_mut().for_each(|v| walk(items, v, depth + 1));
             }
@@ -67,7 +71,10 @@ mod tests {
         }}}});
         let mut object = json!({"spec": {"size": null, "s": null, "n": null, "list": [{}, {"p": 1}]}});
         default(&schema, &mut object);
-        assert_eq!(object, json!({"spec": {"n": null, "size": 3, "inner": {"x": "y"}, "list": [{"p": 80}, {"p": 1}]}}));
+        assert_eq!(
+            object,
+            json!({"spec": {"n": null, "size": 3, "inner": {"x": "y"}, "list": [{"p": 80}, {"p": 1}]}})
+        );
         let mut empty = json!({"metadata": {}});
         default(&schema, &mut empty);
         assert_eq!(empty, json!({"metadata": {}}), "spec itself has no default");

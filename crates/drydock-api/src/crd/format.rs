@@ -2,6 +2,41 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+/// Formats the real server knows, checked here or not.
+const KNOWN: [&str; 25] = [
+    "bsonobjectid",
+    "uri",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "cidr",
+    "mac",
+    "uuid",
+    "uuid3",
+    "uuid4",
+    "uuid5",
+    "isbn",
+    "isbn10",
+    "isbn13",
+    "creditcard",
+    "ssn",
+    "hexcolor",
+    "rgbcolor",
+    "byte",
+    "password",
+    "date",
+    "duration",
+    "datetime",
+    "date-time",
+];
+
+/// Whether the real server knows the format.
+#[must_use]
+pub fn is_known(format: &str) -> bool {
+    KNOWN.contains(&format) || matches!(format, "k8s-short-name" | "k8s-long-name")
+}
+
 /// Whether `text` has the format; `None` for a format that is not checked.
 #[must_use]
 pub fn matches(format: &str, text: &str) -> Option<bool> {
@@ -13,8 +48,12 @@ pub fn matches(format: &str, text: &str) -> Option<bool> {
         "ipv6" => text.contains(':') && text.parse::<Ipv6Addr>().is_ok(),
         "cidr" => text.parse::<ipnet::IpNet>().is_ok(),
         "mac" => mac(text),
-        "uri" => text.parse::<http::Uri>().is_ok_and(|u| u.scheme().is_some() || text.starts_with('/')),
-        "email" => text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains('.') && !host.contains('@')),
+        "uri" => text
+            .parse::<http::Uri>()
+            .is_ok_and(|u| u.scheme().is_some() || text.starts_with('/')),
+        "email" => text
+            .split_once('@')
+            .is_some_and(|(user, host)| !user.is_empty() && host.contains('.') && !host.contains('@')),
         "hostname" => hostname(text),
         "uuid" | "uuid3" | "uuid4" | "uuid5" => uuid::Uuid::try_parse(text).is_ok(),
         "duration" => duration(text),
@@ -33,7 +72,10 @@ fn base64(text: &str) -> bool {
 
 fn mac(text: &str) -> bool {
     let parts: Vec<&str> = text.split([':', '-']).collect();
-    matches!(parts.len(), 6 | 8 | 20) && parts.iter().all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
+    matches!(parts.len(), 6 | 8 | 20)
+        && parts
+            .iter()
+            .all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn hostname(text: &str) -> bool {
@@ -58,13 +100,18 @@ fn duration(text: &str) -> bool {
         return false;
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let number = &rest[..digits];
         if number.is_empty() || number == "." || number.matches('.').count() > 1 {
             return false;
         }
         rest = &rest[digits..];
-        let Some(unit) = ["ns", "us", "µs", "ms", "s", "m", "h"].iter().find(|u| rest.starts_with(**u)) else {
+        let Some(unit) = ["ns", "us", "µs", "ms", "s", "m", "h"]
+            .iter()
+            .find(|u| rest.starts_with(**u))
+        else {
             return false;
         };
         rest = &rest[unit.len()..];
@@ -86,7 +133,11 @@ mod tests {
                 assert_eq!(matches(format, text), Some(false), "{format} {text}");
             }
         };
-        check("date-time", &["2024-01-02T03:04:05Z", "2024-01-02T03:04:05.1+02:00"], &["yesterday", "2024-01-02"]);
+        check(
+            "date-time",
+            &["2024-01-02T03:04:05Z", "2024-01-02T03:04:05.1+02:00"],
+            &["yesterday", "2024-01-02"],
+        );
         check("ipv4", &["1.2.3.4"], &["1.2.3"]);
         check("byte", &["AAEC"], &["***"]);
         check("duration", &["5s", "1h30m", "1.5s", "0"], &["forever", "5", ""]);

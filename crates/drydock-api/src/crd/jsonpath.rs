@@ -28,7 +28,10 @@ impl JsonPath {
             return Err(format!("path is longer than {MAX_PATH} bytes"));
         }
         let inner = text.trim();
-        let inner = inner.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(inner);
+        let inner = inner
+            .strip_prefix('{')
+            .and_then(|t| t.strip_suffix('}'))
+            .unwrap_or(inner);
         let inner = inner.strip_prefix('$').unwrap_or(inner);
         steps(inner).map(JsonPath)
     }
@@ -117,18 +120,28 @@ fn bracket(inner: &str) -> Result<Step, String> {
     if let Some(filter) = inner.strip_prefix("?(").and_then(|t| t.strip_suffix(')')) {
         for (operator, equal) in [("==", true), ("!=", false)] {
             if let Some((path, value)) = filter.split_once(operator) {
-                let path = path.trim().strip_prefix('@').ok_or_else(|| format!("filter {filter:?} must begin with @"))?;
+                let path = path
+                    .trim()
+                    .strip_prefix('@')
+                    .ok_or_else(|| format!("filter {filter:?} must begin with @"))?;
                 let value = value.trim();
                 let value = match unquoted(value) {
                     Some(text) => Value::String(text.to_owned()),
                     None => serde_json::from_str(value).map_err(|_| format!("{value:?} is not a value"))?,
                 };
-                return Ok(Step::Filter { path: steps(path)?, equal, value });
+                return Ok(Step::Filter {
+                    path: steps(path)?,
+                    equal,
+                    value,
+                });
             }
         }
         return Err(format!("filter {filter:?} has no == or !="));
     }
-    inner.parse().map(Step::Index).map_err(|_| format!("{inner:?} is not an index"))
+    inner
+        .parse()
+        .map(Step::Index)
+        .map_err(|_| format!("{inner:?} is not an index"))
 }
 
 fn unquoted(text: &str) -> Option<&str> {
@@ -136,19 +149,36 @@ fn unquoted(text: &str) -> Option<&str> {
 }
 
 fn follow<'a>(path: &[Step], value: &'a Value) -> Vec<&'a Value> {
-    let Some((step, rest)) = path.split_first() else { return vec![value] };
+    let Some((step, rest)) = path.split_first() else {
+        return vec![value];
+    };
     let next: Vec<&Value> = match (step, value) {
         (Step::Field(name), Value::Object(map)) => map.get(name).into_iter().collect(),
         (Step::Index(at), Value::Array(list)) => {
             let length = i64::try_from(list.len()).unwrap_or(0);
             let at = if *at < 0 { at + length } else { *at };
-            usize::try_from(at).ok().and_then(|at| list.get(at)).into_iter().collect()
+            usize::try_from(at)
+                .ok()
+                .and_then(|at| list.get(at))
+                .into_iter()
+                .collect()
         }
         (Step::All, Value::Array(list)) => list.iter().collect(),
         (Step::All, Value::Object(map)) => map.values().collect(),
-        (Step::Filter { path, equal, value: wanted }, Value::Array(list)) => list
+        (
+            Step::Filter {
+                path,
+                equal,
+                value: wanted,
+            },
+            Value::Array(list),
+        ) => list
             .iter()
-            .filter(|item| follow(path, item).first().is_some_and(|found| (*found == wanted) == *equal))
+            .filter(|item| {
+                follow(path, item)
+                    .first()
+                    .is_some_and(|found| (*found == wanted) == *equal)
+            })
             .collect(),
         _ => Vec::new(),
     };
@@ -166,7 +196,12 @@ mod tests {
         let object = json!({"spec": {"hosts": ["a", "b"], "n": 3}, "metadata": {"annotations": {"x.y/z": "v"}},
             "status": {"conditions": [{"type": "Other", "status": "False"}, {"type": "Ready", "status": "True"}]}});
         let check = |path: &str, expected: &[Value]| {
-            let found: Vec<Value> = JsonPath::parse(path).unwrap().find(&object).into_iter().cloned().collect();
+            let found: Vec<Value> = JsonPath::parse(path)
+                .unwrap()
+                .find(&object)
+                .into_iter()
+                .cloned()
+                .collect();
             assert_eq!(found, expected, "{path}");
         };
         check(".spec.hosts", &[json!(["a", "b"])]);

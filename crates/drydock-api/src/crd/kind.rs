@@ -1,8 +1,6 @@
 //! The behaviour of one version of a custom resource.
 
-use super::{
-    columns::Columns, convert, defaults, jsonpath::JsonPath, lists, node, prune, rules, selectable, validate,
-};
+use super::{columns::Columns, convert, defaults, jsonpath::JsonPath, lists, node, prune, rules, selectable, validate};
 use crate::{
     error::{ApiError, Subject},
     field::{Cause, FieldError},
@@ -49,11 +47,13 @@ impl CustomKind {
             columns: Columns::new(&version["additionalPrinterColumns"]),
             selectable: selectable::labels(&version["selectableFields"]),
             has_status: version["subresources"]["status"].is_object(),
-            scale: path("specReplicasPath").zip(path("statusReplicasPath")).map(|(spec, status)| ScalePaths {
-                spec,
-                status,
-                selector: path("labelSelectorPath"),
-            }),
+            scale: path("specReplicasPath")
+                .zip(path("statusReplicasPath"))
+                .map(|(spec, status)| ScalePaths {
+                    spec,
+                    status,
+                    selector: path("labelSelectorPath"),
+                }),
             has_rules: rules::present(&schema),
             definition: definition.to_owned(),
             stored_schema: (version["name"] != storage["name"]).then(|| storage["schema"]["openAPIV3Schema"].clone()),
@@ -64,7 +64,9 @@ impl CustomKind {
     /// Problems of `object`; `old` for an update. `status` narrows to the status subresource.
     fn problems(&self, object: &Value, old: Option<&Value>, status: bool) -> Vec<FieldError> {
         let mut out = if status {
-            let schema = node::properties(&self.schema).and_then(|p| p.get("status")).unwrap_or(&Value::Null);
+            let schema = node::properties(&self.schema)
+                .and_then(|p| p.get("status"))
+                .unwrap_or(&Value::Null);
             match object.get("status") {
                 Some(value) => validate::problems(schema, value, old.and_then(|o| o.get("status")), "status"),
                 None => Vec::new(),
@@ -119,7 +121,10 @@ impl CustomKind {
 
 /// Errors after which CEL rules are not evaluated: they may rely on what is wrong.
 fn blocks_rules(cause: Cause) -> bool {
-    matches!(cause, Cause::NotSupported | Cause::Required | Cause::TooLong | Cause::TooMany | Cause::TypeInvalid)
+    matches!(
+        cause,
+        Cause::NotSupported | Cause::Required | Cause::TooLong | Cause::TooMany | Cause::TypeInvalid
+    )
 }
 
 impl Strategy for CustomKind {
@@ -150,7 +155,10 @@ impl Strategy for CustomKind {
         }
         unknown.extend(prune::prune(&self.schema, object));
         unknown.sort();
-        Ok(unknown.into_iter().map(|path| format!("unknown field {path:?}")).collect())
+        Ok(unknown
+            .into_iter()
+            .map(|path| format!("unknown field {path:?}"))
+            .collect())
     }
 
     fn default(&self, object: &mut Value) {
@@ -158,8 +166,12 @@ impl Strategy for CustomKind {
     }
 
     fn prepare_create(&self, ctx: &UpdateContext<'_>, object: &mut Value) -> Result<(), ApiError> {
-        let definition =
-            ctx.core.get("apiextensions.k8s.io", "customresourcedefinitions", "", &self.definition);
+        let definition = ctx.core.get(
+            "apiextensions.k8s.io",
+            "customresourcedefinitions",
+            "",
+            &self.definition,
+        );
         if definition.is_some_and(|d| meta::is_deleting(&d)) {
             let subject = Subject {
                 group: &ctx.resource.group,
@@ -283,7 +295,8 @@ impl Strategy for CustomKind {
             *properties = json!({});
         }
         let described = |about: &str| json!({ "type": "string", "description": about });
-        properties["apiVersion"] = described("APIVersion defines the versioned schema of this representation of an object.");
+        properties["apiVersion"] =
+            described("APIVersion defines the versioned schema of this representation of an object.");
         properties["kind"] = described("Kind is a string value representing the REST resource this object represents.");
         properties["metadata"] = json!({ "allOf": [{ "$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta" }], "default": {} });
         Some(schema)

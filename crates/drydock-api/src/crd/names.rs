@@ -48,15 +48,18 @@ pub fn accept(requested: &Value, accepted: &Value, taken: &Taken) -> (Value, (&'
     one("plural", "PluralConflict", &taken.resources, true);
     one("singular", "SingularConflict", &taken.resources, false);
     let shorts = |names: &Value| -> Vec<String> {
-        names["shortNames"].as_array().map(|a| a.iter().filter_map(Value::as_str).map(str::to_owned).collect()).unwrap_or_default()
+        names["shortNames"]
+            .as_array()
+            .map(|a| a.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+            .unwrap_or_default()
     };
     let (wanted, had) = (shorts(requested), shorts(accepted));
-    let clash = wanted.iter().find(|s| !had.contains(s) && taken.resources.contains(*s)).cloned();
-    let kind = |one: &mut dyn FnMut(&str, &'static str, &BTreeSet<String>, bool)| {
-        one("kind", "KindConflict", &taken.kinds, true);
-        one("listKind", "ListKindConflict", &taken.kinds, false);
-    };
-    kind(&mut one);
+    let clash = wanted
+        .iter()
+        .find(|s| !had.contains(s) && taken.resources.contains(*s))
+        .cloned();
+    one("kind", "KindConflict", &taken.kinds, true);
+    one("listKind", "ListKindConflict", &taken.kinds, false);
     if let Some(name) = &clash
         && verdict.0 == "True"
     {
@@ -66,7 +69,10 @@ pub fn accept(requested: &Value, accepted: &Value, taken: &Taken) -> (Value, (&'
     if !names.is_empty() {
         out.insert("shortNames".into(), json!(names));
     }
-    if let Some(categories) = requested.get("categories").filter(|c| c.as_array().is_some_and(|a| !a.is_empty())) {
+    if let Some(categories) = requested
+        .get("categories")
+        .filter(|c| c.as_array().is_some_and(|a| !a.is_empty()))
+    {
         out.insert("categories".into(), categories.clone());
     }
     (Value::Object(out), verdict)
@@ -96,7 +102,11 @@ pub fn set_condition(status: &mut Value, kind: &str, state: &str, reason: &str, 
 /// Whether a condition is `True`.
 #[must_use]
 pub fn is_true(status: &Value, kind: &str) -> bool {
-    status["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True")
+    status["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == kind && c["status"] == "True")
 }
 
 #[cfg(test)]
@@ -110,7 +120,10 @@ mod tests {
         let requested = json!({"plural": "geers", "singular": "gear", "kind": "Gear", "listKind": "GearList", "shortNames": ["gr"]});
         let (names, verdict) = accept(&requested, &json!({}), &taken);
         assert_eq!(names, json!({"plural": "geers", "kind": ""}));
-        assert_eq!(verdict, ("False", "ListKindConflict", "\"GearList\" is already in use".to_owned()));
+        assert_eq!(
+            verdict,
+            ("False", "ListKindConflict", "\"GearList\" is already in use".to_owned())
+        );
         let (_, verdict) = accept(&json!({"plural": "cogs", "kind": "Cog"}), &json!({}), &taken);
         assert_eq!(verdict.0, "True");
     }

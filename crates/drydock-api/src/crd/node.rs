@@ -50,5 +50,9 @@ pub fn field<'a>(node: &'a Value, name: &str) -> Option<&'a Value> {
 /// `path.name`, or `name` at the root.
 #[must_use]
 pub fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }

@@ -51,7 +51,14 @@ fn walk(node: &Value, value: &mut Value, resource: bool, path: &str, removed: &m
         Value::Array(list) => {
             if let Some(items) = node.get("items") {
                 for (at, item) in list.iter_mut().enumerate() {
-                    walk(items, item, embedded(items), &format!("{path}[{at}]"), removed, depth + 1);
+                    walk(
+                        items,
+                        item,
+                        embedded(items),
+                        &format!("{path}[{at}]"),
+                        removed,
+                        depth + 1,
+                    );
                 }
             }
         }
@@ -102,7 +109,10 @@ mod tests {
         let mut object = json!({"kind": "Gear", "metadata": {"name": "g"}, "top": 1, "spec": {
             "gone": 1, "list": [{}, {"p": 1, "q": 2}], "free": {"any": 1, "k": {"a": "b", "c": "d"}}, "map": {"m": {"x": "", "y": ""}}}});
         let removed = prune(&schema, &mut object);
-        assert_eq!(removed, ["spec.free.k.c", "spec.gone", "spec.list[1].q", "spec.map.m.y", "top"]);
+        assert_eq!(
+            removed,
+            ["spec.free.k.c", "spec.gone", "spec.list[1].q", "spec.map.m.y", "top"]
+        );
         assert_eq!(object["spec"]["free"], json!({"any": 1, "k": {"a": "b"}}));
     }
 }

@@ -18,9 +18,16 @@ const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "st
 /// Problems of the schema at `path`.
 pub fn check(schema: &Value, path: &str, out: &mut Vec<FieldError>) {
     match kind(schema) {
-        "" => out.push(FieldError::required(format!("{path}.type"), "must not be empty at the root")),
+        "" => out.push(FieldError::required(
+            format!("{path}.type"),
+            "must not be empty at the root",
+        )),
         "object" => {}
-        _ => out.push(FieldError::invalid(format!("{path}.type"), &schema["type"], "must be object at the root")),
+        _ => out.push(FieldError::invalid(
+            format!("{path}.type"),
+            &schema["type"],
+            "must be object at the root",
+        )),
     }
     walk(schema, path, true, out, 0);
 }
@@ -59,9 +66,16 @@ fn walk(node: &Value, path: &str, root: bool, out: &mut Vec<FieldError>, depth: 
     for (key, label) in [("allOf", true), ("anyOf", true), ("oneOf", true), ("not", false)] {
         let branches: Vec<(String, &Value)> = if label {
             let list = node[key].as_array().map(Vec::as_slice).unwrap_or_default();
-            list.iter().enumerate().map(|(at, b)| (format!("{path}.{key}[{at}]"), b)).collect()
+            list.iter()
+                .enumerate()
+                .map(|(at, b)| (format!("{path}.{key}[{at}]"), b))
+                .collect()
         } else {
-            node.get(key).filter(|n| n.is_object()).map(|b| (format!("{path}.{key}"), b)).into_iter().collect()
+            node.get(key)
+                .filter(|n| n.is_object())
+                .map(|b| (format!("{path}.{key}"), b))
+                .into_iter()
+                .collect()
         };
         for (here, branch) in branches {
             check_branch(branch, &here, flag(node, "x-kubernetes-int-or-string"), out, depth + 1);
@@ -72,10 +86,19 @@ fn walk(node: &Value, path: &str, root: bool, out: &mut Vec<FieldError>, depth: 
 fn check_type(node: &Value, path: &str, root: bool, out: &mut Vec<FieldError>) {
     let place = format!("{path}.type");
     match kind(node) {
-        "" if root || flag(node, "x-kubernetes-int-or-string") || flag(node, "x-kubernetes-preserve-unknown-fields") => {}
+        "" if root
+            || flag(node, "x-kubernetes-int-or-string")
+            || flag(node, "x-kubernetes-preserve-unknown-fields") => {}
         "" => {
-            let what = if path.ends_with(".items") { "array items" } else { "object fields" };
-            out.push(FieldError::required(place, format!("must not be empty for specified {what}")));
+            let what = if path.ends_with(".items") {
+                "array items"
+            } else {
+                "object fields"
+            };
+            out.push(FieldError::required(
+                place,
+                format!("must not be empty for specified {what}"),
+            ));
         }
         known if TYPES.contains(&known) => {}
         _ => out.push(FieldError::not_supported(place, &node["type"], &TYPES)),
@@ -114,12 +137,17 @@ fn check_keys(node: &Value, path: &str, out: &mut Vec<FieldError>) {
         .map(|k| k.iter().filter_map(Value::as_str).collect())
         .unwrap_or_default();
     if keys.is_empty() {
-        out.push(FieldError::required(field, "must not be empty if x-kubernetes-list-type is map"));
+        out.push(FieldError::required(
+            field,
+            "must not be empty if x-kubernetes-list-type is map",
+        ));
         return;
     }
     let items = &node["items"];
-    let required: Vec<&str> =
-        items["required"].as_array().map(|r| r.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
+    let required: Vec<&str> = items["required"]
+        .as_array()
+        .map(|r| r.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
     for (at, key) in keys.iter().enumerate() {
         match properties(items).and_then(|p| p.get(*key)) {
             None => {
@@ -128,7 +156,10 @@ fn check_keys(node: &Value, path: &str, out: &mut Vec<FieldError>) {
             }
             Some(property) if property.get("default").is_none() && !required.contains(key) => {
                 let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
-                out.push(FieldError::required(format!("{path}.items.properties[{key}].default"), detail));
+                out.push(FieldError::required(
+                    format!("{path}.items.properties[{key}].default"),
+                    detail,
+                ));
             }
             Some(_) => {}
         }
@@ -138,18 +169,34 @@ fn check_keys(node: &Value, path: &str, out: &mut Vec<FieldError>) {
 fn check_extensions(node: &Value, path: &str, out: &mut Vec<FieldError>) {
     if flag(node, "x-kubernetes-int-or-string") && flag(node, "x-kubernetes-preserve-unknown-fields") {
         let detail = "must be false if x-kubernetes-int-or-string is true";
-        out.push(FieldError::invalid(format!("{path}.x-kubernetes-preserve-unknown-fields"), &json!(true), detail));
+        out.push(FieldError::invalid(
+            format!("{path}.x-kubernetes-preserve-unknown-fields"),
+            &json!(true),
+            detail,
+        ));
     }
     if flag(node, "x-kubernetes-embedded-resource")
         && !flag(node, "x-kubernetes-preserve-unknown-fields")
         && properties(node).is_none_or(serde_json::Map::is_empty)
     {
-        let detail = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+        let detail =
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
         out.push(FieldError::required(format!("{path}.properties"), detail));
     }
-    for key in ["$ref", "definitions", "dependencies", "patternProperties", "id", "deprecated", "discriminator"] {
+    for key in [
+        "$ref",
+        "definitions",
+        "dependencies",
+        "patternProperties",
+        "id",
+        "deprecated",
+        "discriminator",
+    ] {
         if node.get(key).is_some_and(|v| !v.is_null()) {
-            out.push(FieldError::forbidden(format!("{path}.{key}"), format!("{key} is not supported")));
+            out.push(FieldError::forbidden(
+                format!("{path}.{key}"),
+                format!("{key} is not supported"),
+            ));
         }
     }
     if flag(node, "uniqueItems") {
@@ -162,7 +209,10 @@ fn check_values(node: &Value, path: &str, out: &mut Vec<FieldError>) {
     if let Some(source) = node["pattern"].as_str()
         && let Err(problem) = validate::pattern(source)
     {
-        let detail = format!("must be a valid regular expression, but isn't: {}", go_words(source, &problem));
+        let detail = format!(
+            "must be a valid regular expression, but isn't: {}",
+            go_words(source, &problem)
+        );
         out.push(FieldError::invalid(format!("{path}.pattern"), &node["pattern"], detail));
     }
     if let Some(default) = node.get("default") {
@@ -186,17 +236,31 @@ fn go_words(source: &str, problem: &str) -> String {
     } else if problem.contains("unopened group") {
         ("unexpected )", source)
     } else if problem.contains("repetition operator missing expression") {
-        ("missing argument to repetition operator", source.get(..1).unwrap_or(source))
+        (
+            "missing argument to repetition operator",
+            source.get(..1).unwrap_or(source),
+        )
     } else if problem.contains("look-around") {
-        ("invalid or unsupported Perl syntax", source.find("(?").map_or(source, |at| source.get(at..at + 3).unwrap_or(source)))
+        (
+            "invalid or unsupported Perl syntax",
+            source
+                .find("(?")
+                .map_or(source, |at| source.get(at..at + 3).unwrap_or(source)),
+        )
     } else {
-        return format!("error parsing regexp: {}", problem.lines().last().unwrap_or_default().trim());
+        return format!(
+            "error parsing regexp: {}",
+            problem.lines().last().unwrap_or_default().trim()
+        );
     };
     format!("error parsing regexp: {what}: `{part}`")
 }
 
 fn check_rules(node: &Value, path: &str, root: bool, out: &mut Vec<FieldError>) {
-    let rules = node["x-kubernetes-validations"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rules = node["x-kubernetes-validations"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if rules.is_empty() {
         return;
     }
@@ -231,7 +295,12 @@ fn check_rules(node: &Value, path: &str, root: bool, out: &mut Vec<FieldError>) 
             };
             if let Some(detail) = problem {
                 let field = format!("{here}.{key}");
-                out.push(FieldError { cause: Cause::Invalid, field, value: Some(format!("{text:?}")), detail });
+                out.push(FieldError {
+                    cause: Cause::Invalid,
+                    field,
+                    value: Some(format!("{text:?}")),
+                    detail,
+                });
             }
         }
         check_rule_fields(node, rule, &here, out);
@@ -248,11 +317,20 @@ fn check_rule_fields(node: &Value, rule: &Value, here: &str, out: &mut Vec<Field
             out.push(FieldError::invalid(format!("{here}.message"), &rule["message"], detail));
         }
     }
-    const REASONS: [&str; 4] = ["FieldValueRequired", "FieldValueForbidden", "FieldValueInvalid", "FieldValueDuplicate"];
+    const REASONS: [&str; 4] = [
+        "FieldValueRequired",
+        "FieldValueForbidden",
+        "FieldValueInvalid",
+        "FieldValueDuplicate",
+    ];
     if let Some(reason) = rule["reason"].as_str()
         && !REASONS.contains(&reason)
     {
-        out.push(FieldError::not_supported(format!("{here}.reason"), &rule["reason"], &REASONS));
+        out.push(FieldError::not_supported(
+            format!("{here}.reason"),
+            &rule["reason"],
+            &REASONS,
+        ));
     }
     if let Some(below) = rule["fieldPath"].as_str().filter(|p| !p.is_empty()) {
         let mut at = Some(node);
@@ -261,7 +339,11 @@ fn check_rule_fields(node: &Value, rule: &Value, here: &str, out: &mut Vec<Field
         }
         if at.is_none() && !below.contains('[') {
             let detail = "fieldPath must be a valid path: does not refer to a valid field";
-            out.push(FieldError::invalid(format!("{here}.fieldPath"), &rule["fieldPath"], detail));
+            out.push(FieldError::invalid(
+                format!("{here}.fieldPath"),
+                &rule["fieldPath"],
+                detail,
+            ));
         }
     }
 }
@@ -271,16 +353,35 @@ fn check_branch(node: &Value, path: &str, int_or_string: bool, out: &mut Vec<Fie
     if depth > MAX_DEPTH {
         return;
     }
-    for key in ["description", "default", "nullable", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource", "x-kubernetes-int-or-string"] {
+    for key in [
+        "description",
+        "default",
+        "nullable",
+        "x-kubernetes-preserve-unknown-fields",
+        "x-kubernetes-embedded-resource",
+        "x-kubernetes-int-or-string",
+    ] {
         if node.get(key).is_some_and(|v| !v.is_null() && v != false && v != "") {
-            out.push(FieldError::forbidden(format!("{path}.{key}"), "must be empty to be structural"));
+            out.push(FieldError::forbidden(
+                format!("{path}.{key}"),
+                "must be empty to be structural",
+            ));
         }
     }
     if !kind(node).is_empty() && !int_or_string {
-        out.push(FieldError::forbidden(format!("{path}.type"), "must be empty to be structural"));
+        out.push(FieldError::forbidden(
+            format!("{path}.type"),
+            "must be empty to be structural",
+        ));
     }
     for (name, below) in properties(node).into_iter().flatten() {
-        check_branch(below, &format!("{path}.properties[{name}]"), int_or_string, out, depth + 1);
+        check_branch(
+            below,
+            &format!("{path}.properties[{name}]"),
+            int_or_string,
+            out,
+            depth + 1,
+        );
     }
     if let Some(items) = node.get("items").filter(|i| i.is_object()) {
         check_branch(items, &format!("{path}.items"), int_or_string, out, depth + 1);
@@ -310,17 +411,35 @@ mod tests {
     #[test]
     fn schemas_must_be_structural() {
         check(json!({"type": "string"}), &[]);
-        check(json!({}), &["s.properties[a].type: Required value: must not be empty for specified object fields"]);
-        check(json!({"type": "array"}), &["s.properties[a].items: Required value: must be specified"]);
-        check(json!({"type": "string", "default": 5}), &[r#"s.properties[a].default: Invalid value: "integer":  in body must be of type string: "integer""#]);
-        check(json!({"type": "string", "pattern": "["}), &["s.properties[a].pattern: Invalid value: \"[\": must be a valid regular expression, but isn't: error parsing regexp: missing closing ]: `[`"]);
+        check(
+            json!({}),
+            &["s.properties[a].type: Required value: must not be empty for specified object fields"],
+        );
+        check(
+            json!({"type": "array"}),
+            &["s.properties[a].items: Required value: must be specified"],
+        );
+        check(
+            json!({"type": "string", "default": 5}),
+            &[r#"s.properties[a].default: Invalid value: "integer":  in body must be of type string: "integer""#],
+        );
+        check(
+            json!({"type": "string", "pattern": "["}),
+            &[
+                "s.properties[a].pattern: Invalid value: \"[\": must be a valid regular expression, but isn't: error parsing regexp: missing closing ]: `[`",
+            ],
+        );
         check(
             json!({"type": "array", "x-kubernetes-list-type": "map", "items": {"type": "object"}}),
-            &["s.properties[a].x-kubernetes-list-map-keys: Required value: must not be empty if x-kubernetes-list-type is map"],
+            &[
+                "s.properties[a].x-kubernetes-list-map-keys: Required value: must not be empty if x-kubernetes-list-type is map",
+            ],
         );
         check(
             json!({"type": "object", "additionalProperties": {"type": "string"}, "properties": {"x": {"type": "string"}}}),
-            &["s.properties[a].additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive"],
+            &[
+                "s.properties[a].additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive",
+            ],
         );
     }
 }

@@ -41,19 +41,30 @@ impl Check<'_> {
 
     /// A problem in words of the validator: `path in body …`.
     fn wrong(&mut self, path: &str, value: &Value, text: &str) {
-        self.out.push(FieldError::invalid(self.field(path), value, format!("{path} in body {text}")));
+        self.out.push(FieldError::invalid(
+            self.field(path),
+            value,
+            format!("{path} in body {text}"),
+        ));
     }
 
     fn wrong_type(&mut self, path: &str, value: &Value, expected: &str) {
-        let mut error =
-            FieldError::invalid(self.field(path), value, format!("{path} in body must be of type {expected}: {}", printed(value)));
+        let mut error = FieldError::invalid(
+            self.field(path),
+            value,
+            format!("{path} in body must be of type {expected}: {}", printed(value)),
+        );
         error.cause = Cause::TypeInvalid;
         self.out.push(error);
     }
 
     /// A problem without a field: the real server prints `<nil>` when it judges a whole object.
     fn whole(&mut self, text: String) {
-        let field = if self.base.is_empty() { "<nil>".to_owned() } else { self.base.to_owned() };
+        let field = if self.base.is_empty() {
+            "<nil>".to_owned()
+        } else {
+            self.base.to_owned()
+        };
         self.out.push(FieldError::invalid(field, &json!(""), text));
     }
 
@@ -90,10 +101,17 @@ impl Check<'_> {
         }
         let (actual, actual_format) = actual_type(value);
         let format = schema["format"].as_str().unwrap_or_default();
-        let whole_float = actual == "number" && value.as_f64().is_some_and(|f| f.fract() == 0.0) && wanted.contains(&"integer");
+        let whole_float =
+            actual == "number" && value.as_f64().is_some_and(|f| f.fract() == 0.0) && wanted.contains(&"integer");
         let integer_as_number = actual == "integer" && wanted.contains(&"number");
         let plain = !matches!(value, Value::String(_) | Value::Array(_));
-        if plain && !format.is_empty() && !wanted.contains(&actual) && format != actual_format && !whole_float && !integer_as_number {
+        if plain
+            && !format.is_empty()
+            && !wanted.contains(&actual)
+            && format != actual_format
+            && !whole_float
+            && !integer_as_number
+        {
             self.wrong_type(path, &json!(actual_format), format);
             return;
         }
@@ -111,7 +129,9 @@ impl Check<'_> {
         let length = u64::try_from(text.chars().count()).unwrap_or(u64::MAX);
         let max = schema["maxLength"].as_u64().filter(|max| length > *max);
         let min = schema["minLength"].as_u64().filter(|min| length < *min);
-        let source = schema["pattern"].as_str().filter(|s| pattern(s).is_ok_and(|p| !p.is_match(text)));
+        let source = schema["pattern"]
+            .as_str()
+            .filter(|s| pattern(s).is_ok_and(|p| !p.is_match(text)));
         if let Some(max) = max {
             let max = usize::try_from(max).unwrap_or(usize::MAX);
             self.out.push(FieldError::too_long(self.field(path), max));
@@ -134,7 +154,11 @@ impl Check<'_> {
         }
         let format = schema["format"].as_str().unwrap_or_default();
         if expected == "integer" && !in_range(value, format) {
-            let format = if format.is_empty() { "(default format)".to_owned() } else { format!("with format {format}") };
+            let format = if format.is_empty() {
+                "(default format)".to_owned()
+            } else {
+                format!("with format {format}")
+            };
             self.whole(format!("Checked value must be of type integer {format} in {}", path));
         }
         let Some(number) = value.as_f64() else { return };
@@ -142,19 +166,31 @@ impl Check<'_> {
             && of > 0.0
             && ((number / of) - (number / of).round()).abs() > f64::EPSILON
         {
-            self.wrong(path, value, &format!("should be a multiple of {}", schema["multipleOf"]));
+            self.wrong(
+                path,
+                value,
+                &format!("should be a multiple of {}", schema["multipleOf"]),
+            );
         }
         if let Some(max) = schema["maximum"].as_f64() {
             let exclusive = flag(schema, "exclusiveMaximum");
             if number > max || (exclusive && number >= max) {
-                let words = if exclusive { "less than" } else { "less than or equal to" };
+                let words = if exclusive {
+                    "less than"
+                } else {
+                    "less than or equal to"
+                };
                 self.wrong(path, value, &format!("should be {words} {}", schema["maximum"]));
             }
         }
         if let Some(min) = schema["minimum"].as_f64() {
             let exclusive = flag(schema, "exclusiveMinimum");
             if number < min || (exclusive && number <= min) {
-                let words = if exclusive { "greater than" } else { "greater than or equal to" };
+                let words = if exclusive {
+                    "greater than"
+                } else {
+                    "greater than or equal to"
+                };
                 self.wrong(path, value, &format!("should be {words} {}", schema["minimum"]));
             }
         }
@@ -207,13 +243,20 @@ impl Check<'_> {
         {
             self.too_many(path, map.len(), max);
         }
-        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for name in schema["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
             if !map.contains_key(name) {
                 self.out.push(FieldError::required(self.field(&join(path, name)), ""));
             }
         }
         for (name, below) in map {
-            let declared = properties(schema).and_then(|p| p.get(name)).or_else(|| additional(schema));
+            let declared = properties(schema)
+                .and_then(|p| p.get(name))
+                .or_else(|| additional(schema));
             if let Some(node) = declared {
                 self.node(node, below, old.and_then(|o| o.get(name)), &join(path, name), depth + 1);
             }
@@ -228,20 +271,28 @@ impl Check<'_> {
     }
 
     fn allowed(&mut self, schema: &Value, value: &Value, path: &str) {
-        let Some(values) = schema["enum"].as_array() else { return };
+        let Some(values) = schema["enum"].as_array() else {
+            return;
+        };
         if values.contains(value) || (value.is_null() && flag(schema, "nullable")) {
             return;
         }
-        let names: Vec<String> =
-            values.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).collect();
+        let names: Vec<String> = values
+            .iter()
+            .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+            .collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        self.out.push(FieldError::not_supported(self.field(path), value, &names));
+        self.out
+            .push(FieldError::not_supported(self.field(path), value, &names));
     }
 
     fn combinations(&mut self, schema: &Value, value: &Value, path: &str, depth: usize) {
         let branches = |key: &str| schema[key].as_array().map(Vec::as_slice).unwrap_or_default();
         let judge = |branch: &Value| {
-            let mut inner = Check { base: self.base, out: Vec::new() };
+            let mut inner = Check {
+                base: self.base,
+                out: Vec::new(),
+            };
             inner.node(branch, value, None, path, depth + 1);
             inner.out
         };
@@ -255,8 +306,14 @@ impl Check<'_> {
         }
         let valid = one.iter().filter(|found| found.is_empty()).count();
         if !one.is_empty() && valid != 1 {
-            let found = if valid == 0 { "Found none valid".to_owned() } else { format!("Found {valid} valid alternatives") };
-            self.whole(format!("{path:?} must validate one and only one schema (oneOf). {found}"));
+            let found = if valid == 0 {
+                "Found none valid".to_owned()
+            } else {
+                format!("Found {valid} valid alternatives")
+            };
+            self.whole(format!(
+                "{path:?} must validate one and only one schema (oneOf). {found}"
+            ));
             if valid == 0 {
                 self.out.extend(one.into_iter().next().unwrap_or_default());
             }
@@ -287,10 +344,17 @@ fn actual_type(value: &Value) -> (&'static str, &'static str) {
 }
 
 fn in_range(value: &Value, format: &str) -> bool {
-    let whole = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from)).or_else(|| {
-        // A float counts when it holds a whole number that an integer can express.
-        value.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9.3e18).map(|f| f as i128)
-    });
+    let whole = value
+        .as_i64()
+        .map(i128::from)
+        .or_else(|| value.as_u64().map(i128::from))
+        .or_else(|| {
+            // A float counts when it holds a whole number that an integer can express.
+            value
+                .as_f64()
+                .filter(|f| f.fract() == 0.0 && f.abs() < 9.3e18)
+                .map(|f| f as i128)
+        });
     let Some(number) = whole else { return false };
     match format {
         "int32" => i32::try_from(number).is_ok(),
@@ -303,21 +367,29 @@ fn in_range(value: &Value, format: &str) -> bool {
 /// The element of the old list that `item` continues: by key in maps, by value elsewhere.
 #[must_use]
 pub fn counterpart<'a>(schema: &Value, item: &Value, old: &'a [Value]) -> Option<&'a Value> {
-    match (schema["x-kubernetes-list-type"].as_str(), schema["x-kubernetes-list-map-keys"].as_array()) {
+    match (
+        schema["x-kubernetes-list-type"].as_str(),
+        schema["x-kubernetes-list-map-keys"].as_array(),
+    ) {
         (Some("map"), Some(keys)) => old.iter().find(|o| {
-            keys.iter().filter_map(Value::as_str).all(|key| o.get(key) == item.get(key))
+            keys.iter()
+                .filter_map(Value::as_str)
+                .all(|key| o.get(key) == item.get(key))
         }),
         _ => old.iter().find(|o| *o == item),
     }
 }
 
-static PATTERNS: LazyLock<Mutex<HashMap<String, Result<Arc<Regex>, String>>>> = LazyLock::new(Mutex::default);
+/// What compiling a pattern gave.
+type Compiled = Result<Arc<Regex>, String>;
+
+static PATTERNS: LazyLock<Mutex<HashMap<String, Compiled>>> = LazyLock::new(Mutex::default);
 
 /// The compiled pattern.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn pattern(source: &str) -> Result<Arc<Regex>, String> {
+pub fn pattern(source: &str) -> Compiled {
     let mut known = PATTERNS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(found) = known.get(source) {
         return found.clone();
@@ -325,7 +397,11 @@ pub fn pattern(source: &str) -> Result<Arc<Regex>, String> {
     if known.len() >= MAX_PATTERNS {
         known.clear();
     }
-    let fresh = regex::RegexBuilder::new(source).size_limit(1 << 20).build().map(Arc::new).map_err(|e| e.to_string());
+    let fresh = regex::RegexBuilder::new(source)
+        .size_limit(1 << 20)
+        .build()
+        .map(Arc::new)
+        .map_err(|e| e.to_string());
     known.insert(source.to_owned(), fresh.clone());
     fresh
 }
@@ -336,8 +412,10 @@ mod tests {
 
     fn check(schema: Value, value: Value, expected: &[&str]) {
         let schema = json!({"type": "object", "properties": {"spec": schema}});
-        let mut found: Vec<String> =
-            problems(&schema, &json!({"spec": value}), None, "").iter().map(|p| format!("{}: {}", p.field, p.body())).collect();
+        let mut found: Vec<String> = problems(&schema, &json!({"spec": value}), None, "")
+            .iter()
+            .map(|p| format!("{}: {}", p.field, p.body()))
+            .collect();
         found.sort();
         assert_eq!(found, expected, "{value}");
     }
@@ -345,36 +423,82 @@ mod tests {
     #[test]
     fn each_keyword_has_its_words() {
         let integer = json!({"type": "integer", "minimum": 1, "maximum": 9, "multipleOf": 2});
-        check(integer.clone(), json!(0), &["spec: Invalid value: 0: spec in body should be greater than or equal to 1"]);
-        check(integer.clone(), json!("4"), &[r#"spec: Invalid value: "string": spec in body must be of type integer: "string""#]);
-        check(integer, json!(2.5), &[
-            r#"<nil>: Invalid value: "": Checked value must be of type integer (default format) in spec"#,
-            r#"spec: Invalid value: "number": spec in body must be of type integer: "number""#,
-            "spec: Invalid value: 2.5: spec in body should be a multiple of 2",
-        ]);
-        check(json!({"type": "integer", "format": "int64"}), json!(1.5), &[
-            r#"<nil>: Invalid value: "": Checked value must be of type integer with format int64 in spec"#,
-            r#"spec: Invalid value: "float64": spec in body must be of type int64: "float64""#,
-        ]);
+        check(
+            integer.clone(),
+            json!(0),
+            &["spec: Invalid value: 0: spec in body should be greater than or equal to 1"],
+        );
+        check(
+            integer.clone(),
+            json!("4"),
+            &[r#"spec: Invalid value: "string": spec in body must be of type integer: "string""#],
+        );
+        check(
+            integer,
+            json!(2.5),
+            &[
+                r#"<nil>: Invalid value: "": Checked value must be of type integer (default format) in spec"#,
+                r#"spec: Invalid value: "number": spec in body must be of type integer: "number""#,
+                "spec: Invalid value: 2.5: spec in body should be a multiple of 2",
+            ],
+        );
+        check(
+            json!({"type": "integer", "format": "int64"}),
+            json!(1.5),
+            &[
+                r#"<nil>: Invalid value: "": Checked value must be of type integer with format int64 in spec"#,
+                r#"spec: Invalid value: "float64": spec in body must be of type int64: "float64""#,
+            ],
+        );
         check(json!({"type": "integer", "format": "int32"}), json!(1.0), &[]);
-        check(json!({"type": "string", "maxLength": 4}), json!("ABCDE"), &["spec: Too long: may not be more than 4 bytes"]);
-        check(json!({"type": "string", "enum": ["A", "B"]}), json!("C"), &[r#"spec: Unsupported value: "C": supported values: "A", "B""#]);
-        check(json!({"x-kubernetes-int-or-string": true}), json!([1]), &[r#"spec: Invalid value: "array": spec in body must be of type integer,string: "array""#]);
-        check(json!({"type": "string", "format": "ipv4"}), json!("1.2.3"), &[r#"spec: Invalid value: "1.2.3": spec in body must be of type ipv4: "1.2.3""#]);
-        check(json!({"type": "array", "items": {"type": "string"}, "maxItems": 1}), json!(["a", 1]), &[
-            "spec: Too many: 2: must have at most 1 item",
-            r#"spec[1]: Invalid value: "integer": spec[1] in body must be of type string: "integer""#,
-        ]);
+        check(
+            json!({"type": "string", "maxLength": 4}),
+            json!("ABCDE"),
+            &["spec: Too long: may not be more than 4 bytes"],
+        );
+        check(
+            json!({"type": "string", "enum": ["A", "B"]}),
+            json!("C"),
+            &[r#"spec: Unsupported value: "C": supported values: "A", "B""#],
+        );
+        check(
+            json!({"x-kubernetes-int-or-string": true}),
+            json!([1]),
+            &[r#"spec: Invalid value: "array": spec in body must be of type integer,string: "array""#],
+        );
+        check(
+            json!({"type": "string", "format": "ipv4"}),
+            json!("1.2.3"),
+            &[r#"spec: Invalid value: "1.2.3": spec in body must be of type ipv4: "1.2.3""#],
+        );
+        check(
+            json!({"type": "array", "items": {"type": "string"}, "maxItems": 1}),
+            json!(["a", 1]),
+            &[
+                "spec: Too many: 2: must have at most 1 item",
+                r#"spec[1]: Invalid value: "integer": spec[1] in body must be of type string: "integer""#,
+            ],
+        );
     }
 
     #[test]
     fn exactly_one_branch_must_hold() {
         let schema = json!({"type": "object", "oneOf": [{"required": ["a"]}, {"required": ["b"]}]});
-        check(schema.clone(), json!({}), &[
-            r#"<nil>: Invalid value: "": "spec" must validate one and only one schema (oneOf). Found none valid"#,
-            "spec.a: Required value",
-        ]);
-        check(schema.clone(), json!({"a": 1, "b": 1}), &[r#"<nil>: Invalid value: "": "spec" must validate one and only one schema (oneOf). Found 2 valid alternatives"#]);
+        check(
+            schema.clone(),
+            json!({}),
+            &[
+                r#"<nil>: Invalid value: "": "spec" must validate one and only one schema (oneOf). Found none valid"#,
+                "spec.a: Required value",
+            ],
+        );
+        check(
+            schema.clone(),
+            json!({"a": 1, "b": 1}),
+            &[
+                r#"<nil>: Invalid value: "": "spec" must validate one and only one schema (oneOf). Found 2 valid alternatives"#,
+            ],
+        );
         check(schema, json!({"a": 1}), &[]);
     }
 
@@ -383,6 +507,9 @@ mod tests {
         let schema = json!({"type": "object", "properties": {"a": {"type": "string", "enum": ["good"]}, "b": {"type": "string"}}});
         let old = json!({"a": "bad", "b": "x"});
         assert!(problems(&schema, &json!({"a": "bad", "b": "y"}), Some(&old), "").is_empty());
-        assert_eq!(problems(&schema, &json!({"a": "worse", "b": "x"}), Some(&old), "").len(), 1);
+        assert_eq!(
+            problems(&schema, &json!({"a": "worse", "b": "x"}), Some(&old), "").len(),
+            1
+        );
     }
 }

@@ -22,14 +22,30 @@ pub enum Known<'a> {
 
 /// Names that are types or constants and need no declaration.
 const TYPES: [&str; 14] = [
-    "bool", "bytes", "double", "duration", "dyn", "int", "list", "map", "null_type", "string", "timestamp", "type", "uint",
+    "bool",
+    "bytes",
+    "double",
+    "duration",
+    "dyn",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "string",
+    "timestamp",
+    "type",
+    "uint",
     "optional",
 ];
 
 /// The first problem, with line, column and the line itself; `None` if there is none.
 #[must_use]
 pub fn problem(expression: &Expression, variables: &BTreeMap<String, Known<'_>>) -> Option<String> {
-    let mut checker = Checker { source: &expression.source, scopes: vec![variables.clone()], found: None };
+    let mut checker = Checker {
+        source: &expression.source,
+        scopes: vec![variables.clone()],
+        found: None,
+    };
     checker.infer(&expression.tree);
     checker.found
 }
@@ -37,7 +53,11 @@ pub fn problem(expression: &Expression, variables: &BTreeMap<String, Known<'_>>)
 /// Whether the result may be of type `wanted` (`bool`, `string`).
 #[must_use]
 pub fn may_be(expression: &Expression, variables: &BTreeMap<String, Known<'_>>, wanted: &str) -> bool {
-    let mut checker = Checker { source: &expression.source, scopes: vec![variables.clone()], found: None };
+    let mut checker = Checker {
+        source: &expression.source,
+        scopes: vec![variables.clone()],
+        found: None,
+    };
     match checker.infer(&expression.tree) {
         Known::Scalar(kind) => kind == wanted,
         _ => true,
@@ -135,7 +155,9 @@ impl<'a> Checker<'_, 'a> {
 
     fn call(&mut self, name: &str, parts: &[Known<'a>]) -> Known<'a> {
         match (name, parts) {
-            ("_&&_" | "_||_" | "!_" | "@in" | "startsWith" | "endsWith" | "contains" | "matches", _) => Known::Scalar("bool"),
+            ("_&&_" | "_||_" | "!_" | "@in" | "startsWith" | "endsWith" | "contains" | "matches", _) => {
+                Known::Scalar("bool")
+            }
             ("_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_", [a, b]) => {
                 self.comparable(name, *a, *b);
                 Known::Scalar("bool")
@@ -161,7 +183,10 @@ impl<'a> Checker<'_, 'a> {
         {
             let sign = operator.trim_matches('_');
             let at = self.source.find(sign);
-            self.report(at, &format!("found no matching overload for '{operator}' applied to '({a}, {b})'"));
+            self.report(
+                at,
+                &format!("found no matching overload for '{operator}' applied to '({a}, {b})'"),
+            );
         }
     }
 
@@ -172,14 +197,26 @@ impl<'a> Checker<'_, 'a> {
             Known::Node(_) => Known::Scalar("string"),
             other => other,
         };
-        let item = if matches!(item, Known::Scalar(_)) && !matches!(range, Known::Node(_)) { Known::Any } else { item };
-        let mut scope = BTreeMap::from([(comprehension.iter_var.clone(), item), (comprehension.accu_var.clone(), Known::Any)]);
+        let item = if matches!(item, Known::Scalar(_)) && !matches!(range, Known::Node(_)) {
+            Known::Any
+        } else {
+            item
+        };
+        let mut scope = BTreeMap::from([
+            (comprehension.iter_var.clone(), item),
+            (comprehension.accu_var.clone(), Known::Any),
+        ]);
         if let Some(second) = &comprehension.iter_var2 {
             scope.insert(second.clone(), Known::Any);
             scope.insert(comprehension.iter_var.clone(), Known::Any);
         }
         self.scopes.push(scope);
-        for part in [&comprehension.accu_init, &comprehension.loop_cond, &comprehension.loop_step, &comprehension.result] {
+        for part in [
+            &comprehension.accu_init,
+            &comprehension.loop_cond,
+            &comprehension.loop_step,
+            &comprehension.result,
+        ] {
             self.infer(part);
         }
         self.scopes.pop();
@@ -250,9 +287,10 @@ fn dot(source: &str, operand: Option<&str>, field: &str) -> Option<usize> {
 /// Where `text` stands as a whole word.
 fn word(source: &str, text: &str) -> Option<usize> {
     let boundary = |c: Option<char>| !c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    source.match_indices(text).map(|(at, _)| at).find(|at| {
-        boundary(source[..*at].chars().next_back()) && boundary(source[at + text.len()..].chars().next())
-    })
+    source
+        .match_indices(text)
+        .map(|(at, _)| at)
+        .find(|at| boundary(source[..*at].chars().next_back()) && boundary(source[at + text.len()..].chars().next()))
 }
 
 fn unescaped(name: &str) -> String {
@@ -261,7 +299,10 @@ fn unescaped(name: &str) -> String {
     {
         return reserved.to_owned();
     }
-    name.replace("__dot__", ".").replace("__dash__", "-").replace("__slash__", "/").replace("__underscores__", "__")
+    name.replace("__dot__", ".")
+        .replace("__dash__", "-")
+        .replace("__slash__", "/")
+        .replace("__underscores__", "__")
 }
 
 #[cfg(test)]
@@ -272,22 +313,35 @@ mod tests {
 
     fn check(source: &str, expected: Option<&str>) {
         let expression = Expression::compile(source).unwrap();
-        let variables = BTreeMap::from([("object".to_owned(), builtin("core.v1.ConfigMap").map_or(Known::Any, Known::Node))]);
+        let variables = BTreeMap::from([(
+            "object".to_owned(),
+            builtin("core.v1.ConfigMap").map_or(Known::Any, Known::Node),
+        )]);
         assert_eq!(problem(&expression, &variables).as_deref(), expected, "{source}");
     }
 
     #[test]
     fn unknown_fields_and_names_are_found() {
         check("object.data.size() > 0 && object.metadata.name != 'x'", None);
-        check("has(object.data) && object.data.all(k, object.data[k].size() < 9)", None);
+        check(
+            "has(object.data) && object.data.all(k, object.data[k].size() < 9)",
+            None,
+        );
         check(
             "object.data.size() > 0 || object.nope == 1",
-            Some("ERROR: <input>:1:33: undefined field 'nope'\n | object.data.size() > 0 || object.nope == 1\n | ................................^"),
+            Some(
+                "ERROR: <input>:1:33: undefined field 'nope'\n | object.data.size() > 0 || object.nope == 1\n | ................................^",
+            ),
         );
-        check("nope > 1", Some("ERROR: <input>:1:1: undeclared reference to 'nope' (in container '')\n | nope > 1\n | ^"));
+        check(
+            "nope > 1",
+            Some("ERROR: <input>:1:1: undeclared reference to 'nope' (in container '')\n | nope > 1\n | ^"),
+        );
         check(
             "object.metadata.name == 1",
-            Some("ERROR: <input>:1:22: found no matching overload for '_==_' applied to '(string, int)'\n | object.metadata.name == 1\n | .....................^"),
+            Some(
+                "ERROR: <input>:1:22: found no matching overload for '_==_' applied to '(string, int)'\n | object.metadata.name == 1\n | .....................^",
+            ),
         );
     }
 }

@@ -1,7 +1,11 @@
 //! Carries one request to another server and its answer back; after a 101 the bytes of both directions.
 
 use super::target::{Scheme, Target};
-use crate::{auth::pki::{Identity, PkiError}, core::Body, error::ApiError};
+use crate::{
+    auth::pki::{Identity, PkiError},
+    core::Body,
+    error::ApiError,
+};
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -21,7 +25,14 @@ use tokio::{
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Headers that belong to one connection and are not passed on.
-const HOP: [&str; 6] = ["proxy-connection", "keep-alive", "te", "trailer", "transfer-encoding", "proxy-authenticate"];
+const HOP: [&str; 6] = [
+    "proxy-connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "proxy-authenticate",
+];
 
 /// Anything bytes go through.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -54,15 +65,23 @@ impl Tls {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let algorithms = provider.signature_verification_algorithms;
         let builder = || {
-            ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(|_| pem())
+            ClientConfig::builder_with_provider(provider.clone())
+                .with_safe_default_protocol_versions()
+                .map_err(|_| pem())
         };
         let (chain, key) = identity.to_rustls()?;
-        let node = builder()?.with_root_certificates(roots).with_client_auth_cert(chain, key).map_err(|_| pem())?;
+        let node = builder()?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(|_| pem())?;
         let any = builder()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(algorithms)))
             .with_no_client_auth();
-        Ok(Tls { node: Arc::new(node), any: Arc::new(any) })
+        Ok(Tls {
+            node: Arc::new(node),
+            any: Arc::new(any),
+        })
     }
 }
 
@@ -110,19 +129,26 @@ impl ServerCertVerifier for AnyCertificate {
 /// # Errors
 /// 500 when a node cannot be reached, 503 for a pod or service.
 pub async fn forward(tls: &Tls, target: &Target, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
-    exchange(tls, target, request).await.map_err(|text| match target.scheme {
-        Scheme::Node => ApiError::internal(format!(
-            "error dialing backend: {text}; is the node {}:{} running?",
-            target.host, target.port
-        )),
-        _ => ApiError::new(503, "ServiceUnavailable", format!("error trying to reach service: {text}")),
-    })
+    exchange(tls, target, request)
+        .await
+        .map_err(|text| match target.scheme {
+            Scheme::Node => ApiError::internal(format!(
+                "error dialing backend: {text}; is the node {}:{} running?",
+                target.host, target.port
+            )),
+            _ => ApiError::new(
+                503,
+                "ServiceUnavailable",
+                format!("error trying to reach service: {text}"),
+            ),
+        })
 }
 
 async fn exchange(tls: &Tls, target: &Target, mut request: Request<Incoming>) -> Result<Response<Body>, String> {
     let io = dial(tls, target).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(|e| e.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
+        .await
+        .map_err(|e| e.to_string())?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "proxied connection ended");
@@ -161,8 +187,10 @@ async fn dial(tls: &Tls, target: &Target) -> Result<Box<dyn Stream>, String> {
         Scheme::Node => tls.node.clone(),
     };
     let name = ServerName::try_from(target.host.clone()).map_err(|e| e.to_string())?;
-    let stream =
-        tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(|e| format!("tls: {e}"))?;
+    let stream = tokio_rustls::TlsConnector::from(config)
+        .connect(name, stream)
+        .await
+        .map_err(|e| format!("tls: {e}"))?;
     Ok(Box::new(stream))
 }
 
@@ -178,7 +206,9 @@ fn prepare(target: &Target, request: Request<Incoming>, upgrading: bool) -> Resu
     }
     headers.remove(header::AUTHORIZATION);
     drop_impersonation(headers);
-    let host = format!("{}:{}", target.host, target.port).parse().map_err(|_| "the host is no header value".to_owned())?;
+    let host = format!("{}:{}", target.host, target.port)
+        .parse()
+        .map_err(|_| "the host is no header value".to_owned())?;
     headers.insert(header::HOST, host);
     parts.extensions = http::Extensions::new();
     Ok(Request::from_parts(parts, body))
@@ -192,7 +222,11 @@ fn strip(headers: &mut HeaderMap) {
 }
 
 fn drop_impersonation(headers: &mut HeaderMap) {
-    let names: Vec<HeaderName> = headers.keys().filter(|k| k.as_str().starts_with("impersonate-")).cloned().collect();
+    let names: Vec<HeaderName> = headers
+        .keys()
+        .filter(|k| k.as_str().starts_with("impersonate-"))
+        .cloned()
+        .collect();
     for name in names {
         headers.remove(name);
     }

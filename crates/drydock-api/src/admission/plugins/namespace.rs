@@ -14,7 +14,11 @@ pub(super) fn lifecycle(core: &Core, request: &AdmissionRequest<'_>) -> Result<(
     let resource = request.resource;
     if resource.group.is_empty() && resource.plural == "namespaces" {
         if request.operation == Operation::Delete && PROTECTED.contains(&request.name) {
-            let subject = Subject { group: "", resource: "namespaces", name: request.name };
+            let subject = Subject {
+                group: "",
+                resource: "namespaces",
+                name: request.name,
+            };
             return Err(ApiError::forbidden(subject, "this namespace may not be deleted"));
         }
         return Ok(());
@@ -22,9 +26,14 @@ pub(super) fn lifecycle(core: &Core, request: &AdmissionRequest<'_>) -> Result<(
     if request.namespace.is_empty() || !matches!(request.operation, Operation::Create | Operation::Update) {
         return Ok(());
     }
-    let subject = Subject { group: "", resource: "namespaces", name: request.namespace };
-    let namespace =
-        core.get("", "namespaces", "", request.namespace).ok_or_else(|| ApiError::not_found(subject))?;
+    let subject = Subject {
+        group: "",
+        resource: "namespaces",
+        name: request.namespace,
+    };
+    let namespace = core
+        .get("", "namespaces", "", request.namespace)
+        .ok_or_else(|| ApiError::not_found(subject))?;
     if request.operation == Operation::Create && text(&namespace, &["status", "phase"]) == "Terminating" {
         let cause = format!(
             "unable to create new content in namespace {} because it is being terminated",

@@ -20,7 +20,9 @@ pub(super) fn taint(request: &mut AdmissionRequest<'_>) {
             list
         }
     };
-    let present = list.iter().any(|t| t["key"] == NOT_READY && t["effect"] == "NoSchedule");
+    let present = list
+        .iter()
+        .any(|t| t["key"] == NOT_READY && t["effect"] == "NoSchedule");
     if !present {
         list.push(json!({ "key": NOT_READY, "effect": "NoSchedule" }));
     }

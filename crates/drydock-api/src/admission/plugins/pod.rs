@@ -17,10 +17,15 @@ const TOLERATED: i64 = 300;
 /// Pods tolerate an unready or unreachable node for five minutes unless they say otherwise.
 pub(super) fn tolerations(request: &mut AdmissionRequest<'_>) {
     let about_pods = request.resource.group.is_empty() && request.resource.plural == "pods";
-    if !about_pods || request.subresource.is_some() || !matches!(request.operation, Operation::Create | Operation::Update) {
+    if !about_pods
+        || request.subresource.is_some()
+        || !matches!(request.operation, Operation::Create | Operation::Update)
+    {
         return;
     }
-    let Some(spec) = request.object.as_mut().and_then(|o| o.get_mut("spec")) else { return };
+    let Some(spec) = request.object.as_mut().and_then(|o| o.get_mut("spec")) else {
+        return;
+    };
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let tolerated = spec["tolerations"].as_array().into_iter().flatten().any(|t| {
             let (own_key, effect) = (text(t, &["key"]), text(t, &["effect"]));
@@ -29,7 +34,8 @@ pub(super) fn tolerations(request: &mut AdmissionRequest<'_>) {
         if tolerated {
             continue;
         }
-        let toleration = json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATED });
+        let toleration =
+            json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATED });
         match &mut spec["tolerations"] {
             Value::Array(list) => list.push(toleration),
             other => *other = json!([toleration]),
@@ -42,14 +48,21 @@ pub(super) fn priority(core: &Core, request: &mut AdmissionRequest<'_>) -> Resul
     if !creates(request, "", "pods") {
         return Ok(());
     }
-    let Some(spec) = request.object.as_ref().and_then(|o| o.get("spec")) else { return Ok(()) };
+    let Some(spec) = request.object.as_ref().and_then(|o| o.get("spec")) else {
+        return Ok(());
+    };
     let name = text(spec, &["priorityClassName"]);
     let class = if name.is_empty() {
-        core.list("scheduling.k8s.io", "priorityclasses", "").into_iter().find(|c| c["globalDefault"] == true)
+        core.list("scheduling.k8s.io", "priorityclasses", "")
+            .into_iter()
+            .find(|c| c["globalDefault"] == true)
     } else {
         let class = core.get("scheduling.k8s.io", "priorityclasses", "", name);
         if class.is_none() {
-            return Err(forbidden(request, &format!("no PriorityClass with name {name} was found")));
+            return Err(forbidden(
+                request,
+                &format!("no PriorityClass with name {name} was found"),
+            ));
         }
         class
     };
@@ -65,7 +78,11 @@ pub(super) fn priority(core: &Core, request: &mut AdmissionRequest<'_>) -> Resul
         ));
     }
     let preemption = class.as_ref().map_or("", |c| text(c, &["preemptionPolicy"]));
-    let preemption = if preemption.is_empty() { "PreemptLowerPriority" } else { preemption };
+    let preemption = if preemption.is_empty() {
+        "PreemptLowerPriority"
+    } else {
+        preemption
+    };
     let class_name = class.as_ref().map(|c| text(c, &["metadata", "name"]).to_owned());
     if let Some(spec) = request.object.as_mut().and_then(|o| o.get_mut("spec")) {
         spec["priority"] = json!(value);
@@ -94,7 +111,9 @@ pub(super) fn limits(core: &Core, request: &mut AdmissionRequest<'_>) -> Result<
     if ranges.is_empty() {
         return Ok(());
     }
-    let Some(pod) = request.object.as_mut() else { return Ok(()) };
+    let Some(pod) = request.object.as_mut() else {
+        return Ok(());
+    };
     let mut notes = Vec::new();
     for range in &ranges {
         for (key, word) in [("initContainers", "init container"), ("containers", "container")] {
@@ -106,7 +125,11 @@ pub(super) fn limits(core: &Core, request: &mut AdmissionRequest<'_>) -> Result<
                     }
                     let set = fill(&mut container["resources"][field], &range[defaults]);
                     if !set.is_empty() {
-                        notes.push(format!("{} {} for {word} {name}", set.join(", "), field.trim_end_matches('s')));
+                        notes.push(format!(
+                            "{} {} for {word} {name}",
+                            set.join(", "),
+                            field.trim_end_matches('s')
+                        ));
                     }
                 }
             }
@@ -148,18 +171,29 @@ pub(super) fn limits_hold(core: &Core, request: &AdmissionRequest<'_>) -> Result
             for (resource, bound) in range["max"].as_object().into_iter().flatten() {
                 let limit = &container["resources"]["limits"][resource];
                 if limit.is_null() {
-                    let text = format!("maximum {resource} usage per Container is {}.  No limit is specified", plain(bound));
+                    let text = format!(
+                        "maximum {resource} usage per Container is {}.  No limit is specified",
+                        plain(bound)
+                    );
                     return Err(forbidden(request, &text));
                 }
                 if greater(limit, bound) {
-                    let text = format!("maximum {resource} usage per Container is {}, but limit is {}", plain(bound), plain(limit));
+                    let text = format!(
+                        "maximum {resource} usage per Container is {}, but limit is {}",
+                        plain(bound),
+                        plain(limit)
+                    );
                     return Err(forbidden(request, &text));
                 }
             }
             for (resource, bound) in range["min"].as_object().into_iter().flatten() {
                 let asked = &container["resources"]["requests"][resource];
                 if greater(bound, asked) {
-                    let text = format!("minimum {resource} usage per Container is {}, but request is {}", plain(bound), plain(asked));
+                    let text = format!(
+                        "minimum {resource} usage per Container is {}, but request is {}",
+                        plain(bound),
+                        plain(asked)
+                    );
                     return Err(forbidden(request, &text));
                 }
             }

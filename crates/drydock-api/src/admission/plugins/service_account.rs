@@ -21,9 +21,14 @@ pub(super) fn admit(core: &Core, request: &mut AdmissionRequest<'_>) -> Result<(
         return Ok(());
     }
     let namespace = request.namespace;
-    let Some(pod) = request.object.as_ref() else { return Ok(()) };
+    let Some(pod) = request.object.as_ref() else {
+        return Ok(());
+    };
     // Static pods mirror what a node runs anyway; they have no identity.
-    if pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some() {
+    if pod["metadata"]["annotations"]
+        .get("kubernetes.io/config.mirror")
+        .is_some()
+    {
         return Ok(());
     }
     let name = match text(pod, &["spec", "serviceAccountName"]) {
@@ -31,13 +36,18 @@ pub(super) fn admit(core: &Core, request: &mut AdmissionRequest<'_>) -> Result<(
         own => own.to_owned(),
     };
     let Some(account) = core.get("", "serviceaccounts", namespace, &name) else {
-        let cause =
-            format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+        let cause = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
         let shown = pod_name(pod);
-        let subject = crate::error::Subject { group: "", resource: "pods", name: &shown };
+        let subject = crate::error::Subject {
+            group: "",
+            resource: "pods",
+            name: &shown,
+        };
         return Err(ApiError::forbidden(subject, &cause));
     };
-    let Some(pod) = request.object.as_mut() else { return Ok(()) };
+    let Some(pod) = request.object.as_mut() else {
+        return Ok(());
+    };
     let Some(spec) = pod.get_mut("spec") else { return Ok(()) };
     spec["serviceAccountName"] = json!(name);
     spec["serviceAccount"] = json!(name);
@@ -49,10 +59,17 @@ pub(super) fn admit(core: &Core, request: &mut AdmissionRequest<'_>) -> Result<(
         mount_token(spec);
     }
     let secrets = &account["imagePullSecrets"];
-    if spec["imagePullSecrets"].as_array().is_none_or(Vec::is_empty) && secrets.as_array().is_some_and(|s| !s.is_empty()) {
+    if spec["imagePullSecrets"].as_array().is_none_or(Vec::is_empty)
+        && secrets.as_array().is_some_and(|s| !s.is_empty())
+    {
         spec["imagePullSecrets"] = secrets.clone();
     }
-    for key in ["imagePullSecrets", "automountServiceAccountToken", "volumes", "initContainers"] {
+    for key in [
+        "imagePullSecrets",
+        "automountServiceAccountToken",
+        "volumes",
+        "initContainers",
+    ] {
         if spec.get(key).is_some_and(Value::is_null)
             && let Some(map) = spec.as_object_mut()
         {
@@ -78,12 +95,16 @@ fn mount_token(spec: &mut Value) {
         .filter_map(|v| v["name"].as_str())
         .find(|n| n.starts_with(VOLUME_PREFIX))
         .map(str::to_owned);
-    let volume = existing.clone().unwrap_or_else(|| format!("{VOLUME_PREFIX}{}", suffix()));
+    let volume = existing
+        .clone()
+        .unwrap_or_else(|| format!("{VOLUME_PREFIX}{}", suffix()));
     let mut mounted = false;
     for key in ["initContainers", "containers"] {
         for container in spec[key].as_array_mut().into_iter().flatten() {
             let mounts = &mut container["volumeMounts"];
-            let present = mounts.as_array().is_some_and(|m| m.iter().any(|m| m["mountPath"] == MOUNT_PATH));
+            let present = mounts
+                .as_array()
+                .is_some_and(|m| m.iter().any(|m| m["mountPath"] == MOUNT_PATH));
             if present {
                 continue;
             }
@@ -121,7 +142,12 @@ fn token_volume(name: &str) -> Value {
 }
 
 fn suffix() -> String {
-    uuid::Uuid::new_v4().as_bytes().iter().take(5).map(|b| char::from(LETTERS[usize::from(*b) % LETTERS.len()])).collect()
+    uuid::Uuid::new_v4()
+        .as_bytes()
+        .iter()
+        .take(5)
+        .map(|b| char::from(LETTERS[usize::from(*b) % LETTERS.len()]))
+        .collect()
 }
 
 #[cfg(test)]
@@ -135,7 +161,10 @@ mod tests {
         mount_token(&mut spec);
         let volume = spec["volumes"][0]["name"].clone();
         assert_eq!(spec["containers"][0]["volumeMounts"][0]["name"], volume);
-        spec["containers"].as_array_mut().unwrap().push(json!({"name": "istio-proxy"}));
+        spec["containers"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"name": "istio-proxy"}));
         mount_token(&mut spec);
         assert_eq!(spec["volumes"].as_array().unwrap().len(), 1);
         assert_eq!(spec["containers"][1]["volumeMounts"][0]["name"], volume);
