@@ -90,8 +90,14 @@ pub(crate) fn alpn() -> HttpFilter {
 
 /// The same by core means: the ALPN to offer is a well-known filter state. Where the protocol is found out by
 /// looking, clusters speak what the client speaks, so the request's protocol decides.
-pub(crate) fn alpn_substitute() -> HttpFilter {
-    let expression = "%CEL(request.protocol == 'HTTP/2' ? 'istio-h2,istio,h2' : 'istio-http/1.1,istio,http/1.1')%";
+///
+/// At a gateway the cluster decides what is spoken, whatever the client speaks: there only Istio's own names are
+/// offered. They tell the server that it is HTTP; none is agreed on, so it looks which.
+pub(crate) fn alpn_substitute(traffic: Traffic) -> HttpFilter {
+    let expression = match traffic {
+        Traffic::Gateway => "istio-http/1.1,istio",
+        _ => "%CEL(request.protocol == 'HTTP/2' ? 'istio-h2,istio,h2' : 'istio-http/1.1,istio,http/1.1')%",
+    };
     let config = SetFilterState {
         on_request_headers: vec![set_filter_state::FilterStateValue {
             key: Some(set_filter_state::filter_state_value::Key::ObjectKey(

@@ -30,6 +30,8 @@ pub(crate) struct Graph {
     readers: HashMap<Input, HashSet<Query>>,
     pub(crate) classes: BTreeMap<ClassId, Arc<ProxyClass>>,
     pub(crate) computed: u64,
+    /// Queries that lost their last reader.
+    orphans: Vec<Query>,
 }
 
 impl Graph {
@@ -124,6 +126,9 @@ impl Graph {
         for read in &queries {
             if let Some(node) = self.nodes.get_mut(read) {
                 node.used_by.remove(query);
+                if node.used_by.is_empty() {
+                    self.orphans.push(read.clone());
+                }
             }
         }
         Some(value)
@@ -145,18 +150,11 @@ impl Graph {
         self.collect();
     }
 
+    /// Forgets what has lost its readers and found no new one.
     fn collect(&mut self) {
-        loop {
-            let unused: Vec<Query> = self
-                .nodes
-                .iter()
-                .filter(|(query, node)| node.used_by.is_empty() && !matches!(query, Query::Class(..)))
-                .map(|(query, _)| query.clone())
-                .collect();
-            if unused.is_empty() {
-                return;
-            }
-            for query in unused {
+        while let Some(query) = self.orphans.pop() {
+            let unused = self.nodes.get(&query).is_some_and(|node| node.used_by.is_empty());
+            if unused && !matches!(query, Query::Class(..)) {
                 self.forget_edges(&query);
                 self.nodes.remove(&query);
             }

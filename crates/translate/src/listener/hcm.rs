@@ -134,7 +134,9 @@ fn http_filters(common: &Common<'_>, traffic: Traffic, protocol: Protocol, sniff
     if traffic != Traffic::Inbound {
         match common.class.flavour {
             Flavour::Contrib => list.push(crate::contrib::alpn()),
-            Flavour::Stock if sniffed || traffic == Traffic::Gateway => list.push(crate::contrib::alpn_substitute()),
+            Flavour::Stock if sniffed || traffic == Traffic::Gateway => {
+                list.push(crate::contrib::alpn_substitute(traffic))
+            }
             Flavour::Stock => {}
         }
     }
