@@ -115,7 +115,8 @@ impl DeploymentController {
                 }
                 Action::Delete(set) => self.world.replica_sets.delete(&set.metadata).await?,
                 Action::Annotate(annotated) => {
-                    deployment = self.world.deployments.replace(&annotated).await?;
+                    // Through the status, as the real controller: an annotation must not count as a new generation.
+                    deployment = self.world.deployments.replace_status(&annotated).await?;
                 }
                 Action::Status(status) => {
                     deployment.status = Some(*status);
