@@ -13,7 +13,10 @@ use crate::kind::{KINDS, Kind};
 /// # Errors
 /// None in practice: an error would mean that a type's schema is no schema of a definition, which a test excludes.
 pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
-    KINDS.iter().map(|kind| serde_json::from_value(definition(kind))).collect()
+    KINDS
+        .iter()
+        .map(|kind| serde_json::from_value(definition(kind)))
+        .collect()
 }
 
 fn definition(kind: &Kind) -> Value {
@@ -75,13 +78,25 @@ fn definition(kind: &Kind) -> Value {
 /// Rewrites a derived schema, in place, into a structural one.
 fn structural(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
-    for key in ["title", "format", "default", "nullable", "minimum", "$schema", "components"] {
+    for key in [
+        "title",
+        "format",
+        "default",
+        "nullable",
+        "minimum",
+        "$schema",
+        "components",
+    ] {
         map.remove(key);
     }
     unwrap_optional(map);
     constants_to_enum(map);
     if let Some(Value::Array(types)) = map.get("type") {
-        let first = types.iter().find(|t| *t != "null").cloned().unwrap_or_else(|| json!("object"));
+        let first = types
+            .iter()
+            .find(|t| *t != "null")
+            .cloned()
+            .unwrap_or_else(|| json!("object"));
         map.insert("type".to_owned(), first);
     }
     if let Some(Value::Object(properties)) = map.get_mut("properties") {
@@ -101,8 +116,12 @@ fn structural(schema: &mut Value) {
 /// `anyOf: [X, null]` and `allOf: [X]` become X with the outer description.
 fn unwrap_optional(map: &mut Map<String, Value>) {
     for key in ["anyOf", "allOf"] {
-        let Some(Value::Array(options)) = map.get(key) else { continue };
-        let mut real = options.iter().filter(|o| o.get("type") != Some(&json!("null")) && o.get("enum") != Some(&json!([null])));
+        let Some(Value::Array(options)) = map.get(key) else {
+            continue;
+        };
+        let mut real = options
+            .iter()
+            .filter(|o| o.get("type") != Some(&json!("null")) && o.get("enum") != Some(&json!([null])));
         if let (Some(Value::Object(only)), None) = (real.next().cloned(), real.next()) {
             map.remove(key);
             for (name, value) in only {
@@ -117,7 +136,9 @@ fn unwrap_optional(map: &mut Map<String, Value>) {
 
 /// `oneOf` of constants becomes `enum`.
 fn constants_to_enum(map: &mut Map<String, Value>) {
-    let Some(Value::Array(options)) = map.get("oneOf") else { return };
+    let Some(Value::Array(options)) = map.get("oneOf") else {
+        return;
+    };
     let values: Option<Vec<Value>> = options
         .iter()
         .map(|o| match (o.get("const"), o.get("enum")) {
@@ -140,7 +161,9 @@ mod tests {
     use super::*;
 
     fn walk(path: &str, schema: &Value, check: &mut impl FnMut(&str, &Map<String, Value>)) {
-        let Value::Object(map) = schema else { panic!("{path} is no schema") };
+        let Value::Object(map) = schema else {
+            panic!("{path} is no schema")
+        };
         check(path, map);
         if let Some(Value::Object(properties)) = map.get("properties") {
             for (name, schema) in properties {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::lenient::{Opaque, I32};
+use crate::lenient::{I32, Opaque};
 use crate::security::{Selector, TargetRef};
 
 /// A WebAssembly module that proxies load.

@@ -34,8 +34,13 @@ pub enum Shape {
 use Shape::{Amount, Any, Fields, Flag, List, Map, Scalar, Text, Whole};
 
 /// The whole document.
-pub static OPERATOR: Shape =
-    Fields(&[("apiVersion", Text), ("kind", Text), ("metadata", Any), ("spec", Fields(SPEC)), ("status", Any)]);
+pub static OPERATOR: Shape = Fields(&[
+    ("apiVersion", Text),
+    ("kind", Text),
+    ("metadata", Any),
+    ("spec", Fields(SPEC)),
+    ("status", Any),
+]);
 
 static SPEC: &[(&str, Shape)] = &[
     ("profile", Text),
@@ -61,8 +66,13 @@ static COMPONENTS: &[(&str, Shape)] = &[
     ("egressGateways", List(&Fields(GATEWAY))),
 ];
 
-static COMPONENT: &[(&str, Shape)] =
-    &[("enabled", Flag), ("namespace", Text), ("hub", Text), ("tag", Scalar), ("k8s", Fields(K8S))];
+static COMPONENT: &[(&str, Shape)] = &[
+    ("enabled", Flag),
+    ("namespace", Text),
+    ("hub", Text),
+    ("tag", Scalar),
+    ("k8s", Fields(K8S)),
+];
 
 static GATEWAY: &[(&str, Shape)] = &[
     ("name", Text),
@@ -75,28 +85,54 @@ static GATEWAY: &[(&str, Shape)] = &[
 ];
 
 static K8S: &[(&str, Shape)] = &[
-    ("affinity", Fields(&[("nodeAffinity", Any), ("podAffinity", Any), ("podAntiAffinity", Any)])),
-    ("env", List(&Fields(&[("name", Text), ("value", Scalar), ("valueFrom", Any)]))),
+    (
+        "affinity",
+        Fields(&[("nodeAffinity", Any), ("podAffinity", Any), ("podAntiAffinity", Any)]),
+    ),
+    (
+        "env",
+        List(&Fields(&[("name", Text), ("value", Scalar), ("valueFrom", Any)])),
+    ),
     (
         "hpaSpec",
-        Fields(&[("scaleTargetRef", Any), ("minReplicas", Whole), ("maxReplicas", Whole), ("metrics", Any), ("behavior", Any)]),
+        Fields(&[
+            ("scaleTargetRef", Any),
+            ("minReplicas", Whole),
+            ("maxReplicas", Whole),
+            ("metrics", Any),
+            ("behavior", Any),
+        ]),
     ),
     ("imagePullPolicy", Text),
     ("nodeSelector", Map(&Scalar)),
     (
         "podDisruptionBudget",
-        Fields(&[("minAvailable", Amount), ("maxUnavailable", Amount), ("selector", Any), ("unhealthyPodEvictionPolicy", Text)]),
+        Fields(&[
+            ("minAvailable", Amount),
+            ("maxUnavailable", Amount),
+            ("selector", Any),
+            ("unhealthyPodEvictionPolicy", Text),
+        ]),
     ),
     ("podAnnotations", Map(&Scalar)),
     ("priorityClassName", Text),
     ("readinessProbe", Any),
     ("replicaCount", Whole),
-    ("resources", Fields(&[("limits", Map(&Scalar)), ("requests", Map(&Scalar)), ("claims", Any)])),
+    (
+        "resources",
+        Fields(&[("limits", Map(&Scalar)), ("requests", Map(&Scalar)), ("claims", Any)]),
+    ),
     ("service", Any),
     ("strategy", Fields(&[("type", Text), ("rollingUpdate", Any)])),
     (
         "tolerations",
-        List(&Fields(&[("key", Text), ("operator", Text), ("value", Text), ("effect", Text), ("tolerationSeconds", Whole)])),
+        List(&Fields(&[
+            ("key", Text),
+            ("operator", Text),
+            ("value", Text),
+            ("effect", Text),
+            ("tolerationSeconds", Whole),
+        ])),
     ),
     ("serviceAnnotations", Map(&Scalar)),
     ("securityContext", Any),

@@ -30,7 +30,11 @@ pub struct Kind {
 impl Kind {
     /// `apiVersion` of the version that the control plane watches: the best that is served.
     pub fn api_version(&self) -> String {
-        let version = if self.versions.contains(&"v1") { "v1" } else { self.storage };
+        let version = if self.versions.contains(&"v1") {
+            "v1"
+        } else {
+            self.storage
+        };
         format!("{}/{version}", self.group)
     }
 
@@ -47,8 +51,12 @@ fn schema<T: JsonSchema>() -> Schema {
     settings.into_generator().into_root_schema_for::<T>()
 }
 
-const AGE: (&str, &str, &str, &str) =
-    ("Age", ".metadata.creationTimestamp", "date", "When the object was created, as the server saw it.");
+const AGE: (&str, &str, &str, &str) = (
+    "Age",
+    ".metadata.creationTimestamp",
+    "date",
+    "When the object was created, as the server saw it.",
+);
 const THREE: &[&str] = &["v1", "v1alpha3", "v1beta1"];
 const TWO: &[&str] = &["v1", "v1beta1"];
 
@@ -84,7 +92,15 @@ pub const KINDS: &[Kind] = &[
         short: &["dr"],
         versions: THREE,
         storage: "v1",
-        columns: &[("Host", ".spec.host", "string", "The name of a service from the service registry"), AGE],
+        columns: &[
+            (
+                "Host",
+                ".spec.host",
+                "string",
+                "The name of a service from the service registry",
+            ),
+            AGE,
+        ],
         schema: schema::<crate::networking::DestinationRule>,
     },
     Kind {
@@ -129,14 +145,24 @@ pub const KINDS: &[Kind] = &[
         versions: THREE,
         storage: "v1",
         columns: &[
-            ("Hosts", ".spec.hosts", "string", "The hosts associated with the ServiceEntry"),
+            (
+                "Hosts",
+                ".spec.hosts",
+                "string",
+                "The hosts associated with the ServiceEntry",
+            ),
             (
                 "Location",
                 ".spec.location",
                 "string",
                 "Whether the service is external to the mesh or part of the mesh (MESH_EXTERNAL or MESH_INTERNAL)",
             ),
-            ("Resolution", ".spec.resolution", "string", "Service resolution mode for the hosts (NONE, STATIC, or DNS)"),
+            (
+                "Resolution",
+                ".spec.resolution",
+                "string",
+                "Service resolution mode for the hosts (NONE, STATIC, or DNS)",
+            ),
             AGE,
         ],
         schema: schema::<crate::networking::ServiceEntry>,
@@ -161,8 +187,18 @@ pub const KINDS: &[Kind] = &[
         versions: THREE,
         storage: "v1",
         columns: &[
-            ("Gateways", ".spec.gateways", "string", "The names of gateways and sidecars that should apply these routes"),
-            ("Hosts", ".spec.hosts", "string", "The destination hosts to which traffic is being sent"),
+            (
+                "Gateways",
+                ".spec.gateways",
+                "string",
+                "The names of gateways and sidecars that should apply these routes",
+            ),
+            (
+                "Hosts",
+                ".spec.hosts",
+                "string",
+                "The destination hosts to which traffic is being sent",
+            ),
             AGE,
         ],
         schema: schema::<crate::networking::VirtualService>,
@@ -175,7 +211,15 @@ pub const KINDS: &[Kind] = &[
         short: &["we"],
         versions: THREE,
         storage: "v1",
-        columns: &[AGE, ("Address", ".spec.address", "string", "Address associated with the network endpoint.")],
+        columns: &[
+            AGE,
+            (
+                "Address",
+                ".spec.address",
+                "string",
+                "Address associated with the network endpoint.",
+            ),
+        ],
         schema: schema::<crate::networking::WorkloadEntry>,
     },
     Kind {
@@ -208,7 +252,15 @@ pub const KINDS: &[Kind] = &[
         short: &["pa"],
         versions: TWO,
         storage: "v1",
-        columns: &[("Mode", ".spec.mtls.mode", "string", "Defines the mTLS mode used for peer authentication."), AGE],
+        columns: &[
+            (
+                "Mode",
+                ".spec.mtls.mode",
+                "string",
+                "Defines the mTLS mode used for peer authentication.",
+            ),
+            AGE,
+        ],
         schema: schema::<crate::security::PeerAuthentication>,
     },
     Kind {

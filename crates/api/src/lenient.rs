@@ -28,7 +28,10 @@ impl Duration {
 
     /// A duration of milliseconds.
     pub const fn millis(millis: i64) -> Self {
-        Self { seconds: millis / 1000, nanos: (millis % 1000) as i32 * 1_000_000 }
+        Self {
+            seconds: millis / 1000,
+            nanos: (millis % 1000) as i32 * 1_000_000,
+        }
     }
 
     /// Whether it is zero.
@@ -67,25 +70,44 @@ impl FromStr for Duration {
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(error)?;
             let (number, tail) = rest.split_at(digits);
-            let unit_len = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+            let unit_len = tail
+                .find(|c: char| c.is_ascii_digit() || c == '.')
+                .unwrap_or(tail.len());
             let (unit, tail) = tail.split_at(unit_len);
-            let scale = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, scale)| *scale).ok_or_else(error)?;
+            let scale = UNITS
+                .iter()
+                .find(|(name, _)| *name == unit)
+                .map(|(_, scale)| *scale)
+                .ok_or_else(error)?;
             let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
             if whole.is_empty() && fraction.is_empty() {
                 return Err(error());
             }
-            let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| error())? };
+            let whole: i128 = if whole.is_empty() {
+                0
+            } else {
+                whole.parse().map_err(|_| error())?
+            };
             let fraction = &fraction[..fraction.len().min(18)];
-            let part: i128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| error())? };
+            let part: i128 = if fraction.is_empty() {
+                0
+            } else {
+                fraction.parse().map_err(|_| error())?
+            };
             let value = whole.checked_mul(scale).ok_or_else(error)?;
-            total = total.checked_add(value + part * scale / 10_i128.pow(fraction.len() as u32)).ok_or_else(error)?;
+            total = total
+                .checked_add(value + part * scale / 10_i128.pow(fraction.len() as u32))
+                .ok_or_else(error)?;
             rest = tail;
         }
         if negative {
             total = -total;
         }
         let seconds = i64::try_from(total / 1_000_000_000).map_err(|_| error())?;
-        Ok(Self { seconds, nanos: (total % 1_000_000_000) as i32 })
+        Ok(Self {
+            seconds,
+            nanos: (total % 1_000_000_000) as i32,
+        })
     }
 }
 
@@ -109,7 +131,9 @@ impl Serialize for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -142,10 +166,9 @@ impl<'de, T: Deserialize<'de> + FromStr> Deserialize<'de> for Number<T> {
         }
         match Either::deserialize(deserializer)? {
             Either::Number(number) => Ok(Self(number)),
-            Either::Text(text) => text
-                .parse()
-                .map(Self)
-                .map_err(|_| serde::de::Error::custom(format!("{:?} is no number in range", text.get(..32).unwrap_or(&text)))),
+            Either::Text(text) => text.parse().map(Self).map_err(|_| {
+                serde::de::Error::custom(format!("{:?} is no number in range", text.get(..32).unwrap_or(&text)))
+            }),
         }
     }
 }

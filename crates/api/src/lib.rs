@@ -2,12 +2,13 @@
 //!
 //! Everything here is data: no IO, no decisions. A type reads what Istio's own decoder reads (protojson leniency:
 //! durations as text, numbers as text, wrapper values), ignores what it does not know, and never panics.
-pub mod names;
 pub mod crd;
 pub mod extensions;
+pub mod install;
 pub mod kind;
 pub mod lenient;
 pub mod mesh_config;
+pub mod names;
 pub mod networking;
 pub mod security;
 pub mod telemetry;

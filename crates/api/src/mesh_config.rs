@@ -139,7 +139,10 @@ impl Default for MeshConfig {
             disable_envoy_listener_log: false,
             enable_tracing: true,
             default_config: ProxyConfig::default(),
-            outbound_traffic_policy: OutboundTrafficPolicy { mode: Some("ALLOW_ANY".to_owned()), egress_proxy: None },
+            outbound_traffic_policy: OutboundTrafficPolicy {
+                mode: Some("ALLOW_ANY".to_owned()),
+                egress_proxy: None,
+            },
             inbound_traffic_policy: InboundTrafficPolicy::default(),
             trust_domain: names::CLUSTER_DOMAIN.to_owned(),
             trust_domain_aliases: Vec::new(),
@@ -148,7 +151,10 @@ impl Default for MeshConfig {
             default_virtual_service_export_to: vec!["*".to_owned()],
             default_destination_rule_export_to: vec!["*".to_owned()],
             root_namespace: names::ROOT_NAMESPACE.to_owned(),
-            locality_lb_setting: LocalityLb { enabled: Some(true), ..LocalityLb::default() },
+            locality_lb_setting: LocalityLb {
+                enabled: Some(true),
+                ..LocalityLb::default()
+            },
             dns_refresh_rate: Some(Duration::seconds(60)),
             h2_upgrade_policy: None,
             inbound_cluster_stat_name: String::new(),
@@ -369,7 +375,10 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(config.trust_domain, "td1");
-        assert_eq!(config.default_config.discovery_address, "istiod-canary.istio-system.svc:15012");
+        assert_eq!(
+            config.default_config.discovery_address,
+            "istiod-canary.istio-system.svc:15012"
+        );
         assert_eq!(config.default_config.drain_duration, Duration::seconds(45));
         assert!(config.rest.contains_key("future") && config.default_config.rest.contains_key("novel"));
         assert!(config.provider("prometheus").is_some());

@@ -50,10 +50,30 @@ type Runner = fn(&Path) -> Result<Vec<Case>, String>;
 /// The sets: name, and how its cases are run.
 const SETS: [(&str, Runner); 6] = [
     ("authz", authz::run),
-    ("bootstrap", |data| Ok(bootstrap::run(data)?.into_iter().map(|c| Case::new(c.name, c.outcome)).collect())),
-    ("install", |data| Ok(install::run(data)?.into_iter().map(|c| Case::new(c.name, c.outcome)).collect())),
-    ("iptables", |data| Ok(iptables::run(data)?.into_iter().map(|c| Case::new(c.name, c.outcome)).collect())),
-    ("istioctl", |data| Ok(crate::istioctl::run(data)?.into_iter().map(|c| Case::new(c.name, c.outcome)).collect())),
+    ("bootstrap", |data| {
+        Ok(bootstrap::run(data)?
+            .into_iter()
+            .map(|c| Case::new(c.name, c.outcome))
+            .collect())
+    }),
+    ("install", |data| {
+        Ok(install::run(data)?
+            .into_iter()
+            .map(|c| Case::new(c.name, c.outcome))
+            .collect())
+    }),
+    ("iptables", |data| {
+        Ok(iptables::run(data)?
+            .into_iter()
+            .map(|c| Case::new(c.name, c.outcome))
+            .collect())
+    }),
+    ("istioctl", |data| {
+        Ok(crate::istioctl::run(data)?
+            .into_iter()
+            .map(|c| Case::new(c.name, c.outcome))
+            .collect())
+    }),
     ("xds", xds::run),
 ];
 
@@ -81,12 +101,17 @@ fn main() -> anyhow::Result<ExitCode> {
             eprintln!("{name}: no data in {}", data.display());
             continue;
         }
-        let mut cases = run(&data).map_err(anyhow::Error::msg).with_context(|| format!("set {name}"))?;
+        let mut cases = run(&data)
+            .map_err(anyhow::Error::msg)
+            .with_context(|| format!("set {name}"))?;
         let wanted = arguments.diff.as_ref().or(arguments.case.as_ref());
         if let Some(prefix) = wanted {
             cases.retain(|c| c.name.starts_with(prefix.as_str()));
         }
-        sets.push(Set { set: name.to_owned(), cases });
+        sets.push(Set {
+            set: name.to_owned(),
+            cases,
+        });
     }
     if arguments.diff.is_some() {
         for case in sets.iter().flat_map(|s| &s.cases) {
@@ -102,5 +127,9 @@ fn main() -> anyhow::Result<ExitCode> {
         print!("{}", report::table(&sets));
     }
     let failed: usize = sets.iter().map(Set::failed).sum();
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

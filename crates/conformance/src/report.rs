@@ -62,7 +62,10 @@ impl Set {
 
 /// The table, and below it the names of the cases that did not pass.
 pub fn table(sets: &[Set]) -> String {
-    let mut text = format!("{:<12} {:>6} {:>6} {:>11} {:>6}\n", "set", "passed", "failed", "unsupported", "total");
+    let mut text = format!(
+        "{:<12} {:>6} {:>6} {:>11} {:>6}\n",
+        "set", "passed", "failed", "unsupported", "total"
+    );
     for set in sets {
         let _ = writeln!(
             text,

@@ -34,7 +34,11 @@ impl ExtensionProvider {
     /// Providers that exist without being configured.
     pub fn built_in() -> Vec<Self> {
         vec![
-            Self { name: "prometheus".to_owned(), prometheus: Some(Value::Object(Default::default())), ..Self::default() },
+            Self {
+                name: "prometheus".to_owned(),
+                prometheus: Some(Value::Object(Default::default())),
+                ..Self::default()
+            },
             Self {
                 name: "stackdriver".to_owned(),
                 other: [("stackdriver".to_owned(), Value::Object(Default::default()))].into(),
@@ -42,7 +46,10 @@ impl ExtensionProvider {
             },
             Self {
                 name: "envoy".to_owned(),
-                envoy_file_access_log: Some(FileAccessLog { path: "/dev/stdout".to_owned(), log_format: None }),
+                envoy_file_access_log: Some(FileAccessLog {
+                    path: "/dev/stdout".to_owned(),
+                    log_format: None,
+                }),
                 ..Self::default()
             },
         ]

@@ -7,7 +7,11 @@ use super::DEFAULT_REVISION;
 
 /// `name` for the unnamed revision, `name-<rev>` for any other.
 pub fn with_revision(name: &str, revision: &str) -> String {
-    if revision.is_empty() || revision == DEFAULT_REVISION { name.to_owned() } else { format!("{name}-{revision}") }
+    if revision.is_empty() || revision == DEFAULT_REVISION {
+        name.to_owned()
+    } else {
+        format!("{name}-{revision}")
+    }
 }
 
 /// Deployment, Service, ServiceAccount and PodDisruptionBudget of istiod: `istiod<-rev>`.

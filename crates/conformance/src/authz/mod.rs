@@ -76,11 +76,16 @@ pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
 fn check(folder: &Path, case: &Case, surroundings: &Surroundings) -> Result<(), String> {
     let mut policies = Vec::new();
     for object in testkit::objects(&read(&folder.join(&case.input))?).map_err(|e| e.to_string())? {
-        let Object::AuthorizationPolicy(policy) = object else { continue };
+        let Object::AuthorizationPolicy(policy) = object else {
+            continue;
+        };
         let selects = policy.spec.selector.as_ref().is_none_or(|s| {
-            s.match_labels.iter().all(|(k, v)| surroundings.proxy.labels.get(k) == Some(v))
+            s.match_labels
+                .iter()
+                .all(|(k, v)| surroundings.proxy.labels.get(k) == Some(v))
         });
-        let in_scope = *policy.meta.namespace == *surroundings.proxy.namespace || &*policy.meta.namespace == "istio-config";
+        let in_scope =
+            *policy.meta.namespace == *surroundings.proxy.namespace || &*policy.meta.namespace == "istio-config";
         if selects && in_scope {
             policies.push(policy);
         }
@@ -90,16 +95,40 @@ fn check(folder: &Path, case: &Case, surroundings: &Surroundings) -> Result<(), 
         Some(path) => MeshConfig::from_json(yaml::<Value>(&folder.join(path))?).map_err(|e| e.to_string())?,
     };
     let known = |namespace: Option<&str>, host: &str| {
-        surroundings.services.iter().any(|s| s.hostname == host && namespace.is_none_or(|n| n == s.namespace))
+        surroundings
+            .services
+            .iter()
+            .any(|s| s.hostname == host && namespace.is_none_or(|n| n == s.namespace))
     };
     let providers = Providers::new(&mesh, known);
-    let trust_domains = case.trust_domain.iter().chain(&case.trust_domain_aliases).cloned().collect();
-    let inputs = Inputs { policies, trust_domains, providers: &providers };
-    let made = if case.custom_providers { external_filters(&inputs) } else { filters(&inputs) };
-    let made: Vec<Value> = if case.filter_type == "http" {
-        made.http.iter().map(::xds::json::to_json).collect::<Result<_, _>>().map_err(|e| e.to_string())?
+    let trust_domains = case
+        .trust_domain
+        .iter()
+        .chain(&case.trust_domain_aliases)
+        .cloned()
+        .collect();
+    let inputs = Inputs {
+        policies,
+        trust_domains,
+        providers: &providers,
+    };
+    let made = if case.custom_providers {
+        external_filters(&inputs)
     } else {
-        made.tcp.iter().map(::xds::json::to_json).collect::<Result<_, _>>().map_err(|e| e.to_string())?
+        filters(&inputs)
+    };
+    let made: Vec<Value> = if case.filter_type == "http" {
+        made.http
+            .iter()
+            .map(::xds::json::to_json)
+            .collect::<Result<_, _>>()
+            .map_err(|e| e.to_string())?
+    } else {
+        made.tcp
+            .iter()
+            .map(::xds::json::to_json)
+            .collect::<Result<_, _>>()
+            .map_err(|e| e.to_string())?
     };
     if made.len() != case.goldens.len() {
         return Err(format!("{} filters expected, {} made", case.goldens.len(), made.len()));

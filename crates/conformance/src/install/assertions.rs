@@ -42,12 +42,16 @@ struct Check {
 }
 
 pub(super) fn run(folder: &Path, assets: &Assets) -> Result<Vec<CaseResult>, String> {
-    let cases: Cases = serde_saphyr::from_str(&read(&folder.join("assertion-cases.yaml"))?).map_err(|e| format!("assertion-cases.yaml: {e}"))?;
+    let cases: Cases = serde_saphyr::from_str(&read(&folder.join("assertion-cases.yaml"))?)
+        .map_err(|e| format!("assertion-cases.yaml: {e}"))?;
     let default = generate(&[], "", assets);
     Ok(cases
         .cases
         .into_iter()
-        .map(|case| CaseResult { outcome: check_all(&case, folder, assets, &default), name: case.name })
+        .map(|case| CaseResult {
+            outcome: check_all(&case, folder, assets, &default),
+            name: case.name,
+        })
         .collect())
 }
 
@@ -57,8 +61,16 @@ fn check_all(case: &Case, folder: &Path, assets: &Assets, default: &Result<Vec<O
         None => Vec::new(),
     };
     let produced = generate(&files, &case.flags, assets);
-    let wrong: Vec<String> = case.checks.iter().filter_map(|check| check.run(&produced, default).err()).collect();
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    let wrong: Vec<String> = case
+        .checks
+        .iter()
+        .filter_map(|check| check.run(&produced, default).err())
+        .collect();
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("; "))
+    }
 }
 
 impl Check {
@@ -72,7 +84,11 @@ impl Check {
         }
         let objects = produced.as_ref().map_err(Clone::clone)?;
         if let Some(count) = self.objects {
-            return if objects.len() == count { Ok(()) } else { Err(format!("expected {count} objects, got {}", objects.len())) };
+            return if objects.len() == count {
+                Ok(())
+            } else {
+                Err(format!("expected {count} objects, got {}", objects.len()))
+            };
         }
         let named = |object: &&Object| {
             object.kind() == self.kind
@@ -84,23 +100,39 @@ impl Check {
         let found = objects.iter().find(named);
         let label = format!("{}/{}", self.kind, self.name_matches.as_deref().unwrap_or(&self.name));
         if let Some(present) = self.present {
-            return if found.is_some() == present { Ok(()) } else { Err(format!("{label}: present is {}", found.is_some())) };
+            return if found.is_some() == present {
+                Ok(())
+            } else {
+                Err(format!("{label}: present is {}", found.is_some()))
+            };
         }
         let Some(object) = found else {
             // An object that must not select something does so too by not being there.
-            return if self.selector_must_not_match_pods_of.is_some() { Ok(()) } else { Err(format!("{label} is missing")) };
+            return if self.selector_must_not_match_pods_of.is_some() {
+                Ok(())
+            } else {
+                Err(format!("{label} is missing"))
+            };
         };
         if let Some(other) = &self.selector_must_not_match_pods_of {
             return not_selecting(object, other, default);
         }
         let Some(path) = &self.path else { return Ok(()) };
         let root = match &self.container {
-            Some(container) => container_of(object, container).ok_or_else(|| format!("{label}: no container {container}"))?,
+            Some(container) => {
+                container_of(object, container).ok_or_else(|| format!("{label}: no container {container}"))?
+            }
             None => &object.0,
         };
         let value = at(root, path);
         match (&self.equals, self.absent) {
-            (_, true) => if value.is_none() { Ok(()) } else { Err(format!("{label}: {path} is {value:?}, expected none")) },
+            (_, true) => {
+                if value.is_none() {
+                    Ok(())
+                } else {
+                    Err(format!("{label}: {path} is {value:?}, expected none"))
+                }
+            }
             (Some(expected), _) if value == Some(expected) => Ok(()),
             (expected, _) => Err(format!("{label}: {path}: expected {expected:?}, got {value:?}")),
         }
@@ -109,7 +141,10 @@ impl Check {
 
 /// The only expression in the set: an optional part in the middle, `a(-b)?c`.
 fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('(').and_then(|(begin, rest)| Some((begin, rest.split_once(")?")?))) {
+    match pattern
+        .split_once('(')
+        .and_then(|(begin, rest)| Some((begin, rest.split_once(")?")?)))
+    {
         Some((begin, (optional, end))) => name == format!("{begin}{end}") || name == format!("{begin}{optional}{end}"),
         None => name == pattern,
     }
@@ -117,14 +152,21 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 /// `a.[0].b`.
 fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(value, |value, part| match part.strip_prefix('[').and_then(|p| p.strip_suffix(']')) {
-        Some(index) => value.get(index.parse::<usize>().ok()?),
-        None => value.get(part),
+    path.split('.').try_fold(value, |value, part| {
+        match part.strip_prefix('[').and_then(|p| p.strip_suffix(']')) {
+            Some(index) => value.get(index.parse::<usize>().ok()?),
+            None => value.get(part),
+        }
     })
 }
 
 fn container_of<'a>(object: &'a Object, name: &str) -> Option<&'a Value> {
-    object.0.pointer("/spec/template/spec/containers")?.as_array()?.iter().find(|container| container["name"] == name)
+    object
+        .0
+        .pointer("/spec/template/spec/containers")?
+        .as_array()?
+        .iter()
+        .find(|container| container["name"] == name)
 }
 
 fn not_selecting(object: &Object, other: &str, default: &Result<Vec<Object>, String>) -> Result<(), String> {
@@ -132,9 +174,16 @@ fn not_selecting(object: &Object, other: &str, default: &Result<Vec<Object>, Str
     let name = other.split(' ').nth(1).unwrap_or_default();
     let default = default.as_ref().map_err(Clone::clone)?;
     let workload = default.iter().find(|o| o.kind() == "Deployment" && o.name() == name);
-    let labels = workload.and_then(|o| o.0.pointer("/spec/template/metadata/labels")).ok_or_else(|| format!("no Deployment {name}"))?;
-    let selector = object.0.pointer("/spec/selector/matchLabels").or_else(|| object.0.pointer("/spec/selector"));
-    let selector = selector.and_then(Value::as_object).ok_or_else(|| format!("{}: no selector", object.name()))?;
+    let labels = workload
+        .and_then(|o| o.0.pointer("/spec/template/metadata/labels"))
+        .ok_or_else(|| format!("no Deployment {name}"))?;
+    let selector = object
+        .0
+        .pointer("/spec/selector/matchLabels")
+        .or_else(|| object.0.pointer("/spec/selector"));
+    let selector = selector
+        .and_then(Value::as_object)
+        .ok_or_else(|| format!("{}: no selector", object.name()))?;
     if selector.iter().all(|(key, value)| labels.get(key) == Some(value)) {
         return Err(format!("{} selects the pods of {other}", object.name()));
     }

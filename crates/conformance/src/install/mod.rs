@@ -69,14 +69,21 @@ struct Cases {
 /// If the set itself cannot be read.
 pub fn run(data: &Path) -> Result<Vec<CaseResult>, String> {
     let folder = data.join("install");
-    let cases: Cases = serde_saphyr::from_str(&read(&folder.join("cases.yaml"))?).map_err(|e| format!("cases.yaml: {e}"))?;
-    let (live, snapshot) = (assets(&data.join("charts-reference"))?, assets(&data.join("charts-reference/snapshot"))?);
+    let cases: Cases =
+        serde_saphyr::from_str(&read(&folder.join("cases.yaml"))?).map_err(|e| format!("cases.yaml: {e}"))?;
+    let (live, snapshot) = (
+        assets(&data.join("charts-reference"))?,
+        assets(&data.join("charts-reference/snapshot"))?,
+    );
     let mut results: Vec<CaseResult> = cases
         .cases
         .iter()
         .map(|case| {
             let assets = if case.charts == "snapshot" { &snapshot } else { &live };
-            CaseResult { name: case.name.clone(), outcome: check(case, &folder, assets) }
+            CaseResult {
+                name: case.name.clone(),
+                outcome: check(case, &folder, assets),
+            }
         })
         .collect();
     results.extend(assertions::run(&folder, &live)?);
@@ -110,18 +117,31 @@ fn check(case: &Case, folder: &Path, assets: &Assets) -> Result<(), String> {
         Some(chart) => template(case, chart, &input, assets)?,
         None => generate(&[("input.yaml".to_owned(), input)], "", assets)?,
     };
-    let produced: Vec<Value> = produced.into_iter().filter(|object| selected(object, &case.select)).map(|o| o.0).collect();
+    let produced: Vec<Value> = produced
+        .into_iter()
+        .filter(|object| selected(object, &case.select))
+        .map(|o| o.0)
+        .collect();
     let golden = yaml::documents(&read(&folder.join(&case.golden))?).map_err(|error| error.to_string())?;
     compare(&golden, &produced)
 }
 
 fn template(case: &Case, chart: &str, input: &str, assets: &Assets) -> Result<Vec<Object>, String> {
-    let ours = CHARTS.iter().find(|(_, theirs)| *theirs == chart).map(|(ours, _)| *ours);
+    let ours = CHARTS
+        .iter()
+        .find(|(_, theirs)| *theirs == chart)
+        .map(|(ours, _)| *ours);
     let ours = ours.ok_or_else(|| format!("unsupported: chart {chart}"))?;
     let document = yaml::document(input).map_err(|error| error.to_string())?;
     let values = document.pointer("/spec/values").cloned().unwrap_or_else(|| json!({}));
-    let release = Release { name: &case.release_name, namespace: &case.namespace, is_upgrade: case.is_upgrade };
-    let chart = Chart::load(assets, ours).map_err(|error| error.to_string())?.with_version(VERSION);
+    let release = Release {
+        name: &case.release_name,
+        namespace: &case.namespace,
+        is_upgrade: case.is_upgrade,
+    };
+    let chart = Chart::load(assets, ours)
+        .map_err(|error| error.to_string())?
+        .with_version(VERSION);
     chart.render(&release, &values).map_err(|error| error.to_string())
 }
 
@@ -142,9 +162,14 @@ fn generate(files: &[(String, String)], flags: &str, assets: &Assets) -> Result<
         ..Input::default()
     };
     let operator = resolve(&input, assets).map_err(|error| error.to_string())?;
-    let how = Rendering { version: Some(VERSION), is_upgrade: false };
+    let how = Rendering {
+        version: Some(VERSION),
+        is_upgrade: false,
+    };
     let components = render(&operator, assets, &how).map_err(|error| error.to_string())?;
-    yaml::documents(&manifest::text(&components)).map(|all| all.into_iter().map(Object).collect()).map_err(|e| e.to_string())
+    yaml::documents(&manifest::text(&components))
+        .map(|all| all.into_iter().map(Object).collect())
+        .map_err(|e| e.to_string())
 }
 
 /// `Kind:namespace:name`; `*` is any, and a name may stand anywhere unless it ends in `$`.
@@ -190,10 +215,17 @@ fn compare(golden: &[Value], produced: &[Value]) -> Result<(), String> {
         let at = key(&expected);
         differ(&at, &expected, &actual, &mut differences);
     }
-    for extra in produced.iter().filter(|object| golden.iter().all(|expected| key(expected) != key(object))) {
+    for extra in produced
+        .iter()
+        .filter(|object| golden.iter().all(|expected| key(expected) != key(object)))
+    {
         differences.push(format!("{} is not expected", key(extra)));
     }
-    if differences.is_empty() { Ok(()) } else { Err(differences.join("; ")) }
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        Err(differences.join("; "))
+    }
 }
 
 /// Without `null` and empty maps, which mean nothing to Kubernetes.

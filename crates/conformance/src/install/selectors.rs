@@ -55,29 +55,58 @@ pub(super) fn run(folder: &Path) -> Result<Vec<CaseResult>, String> {
             unnamed.insert(first, installed(first)?);
         }
         let webhooks: Vec<&Webhook> = unnamed[first].iter().chain(&canary).collect();
-        results.push(CaseResult { outcome: check(&case, &webhooks), name: case.name });
+        results.push(CaseResult {
+            outcome: check(&case, &webhooks),
+            name: case.name,
+        });
     }
     Ok(results)
 }
 
 fn webhooks(objects: &[Object]) -> Result<Vec<Webhook>, String> {
     let mut found = Vec::new();
-    for object in objects.iter().filter(|object| object.kind() == "MutatingWebhookConfiguration") {
+    for object in objects
+        .iter()
+        .filter(|object| object.kind() == "MutatingWebhookConfiguration")
+    {
         for webhook in object.0["webhooks"].as_array().into_iter().flatten() {
             let selector = |field: &str| -> Result<Selector, String> {
-                let selector: LabelSelector = serde_json::from_value(webhook[field].clone()).map_err(|error| error.to_string())?;
+                let selector: LabelSelector =
+                    serde_json::from_value(webhook[field].clone()).map_err(|error| error.to_string())?;
                 Ok(Selector::from(&selector))
             };
-            let service = webhook.pointer("/clientConfig/service/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-            found.push(Webhook { namespaces: selector("namespaceSelector")?, objects: selector("objectSelector")?, service });
+            let service = webhook
+                .pointer("/clientConfig/service/name")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned();
+            found.push(Webhook {
+                namespaces: selector("namespaceSelector")?,
+                objects: selector("objectSelector")?,
+                service,
+            });
         }
     }
     Ok(found)
 }
 
 fn check(case: &Case, webhooks: &[&Webhook]) -> Result<(), String> {
-    let fits = |webhook: &&&Webhook| webhook.namespaces.matches(&case.namespace_labels) && webhook.objects.matches(&case.pod_labels);
-    let chosen: Vec<&str> = webhooks.iter().filter(fits).map(|webhook| webhook.service.as_str()).collect();
-    let expected: Vec<&str> = if case.service.is_empty() { Vec::new() } else { vec![&case.service] };
-    if chosen == expected { Ok(()) } else { Err(format!("expected {expected:?}, got {chosen:?}")) }
+    let fits = |webhook: &&&Webhook| {
+        webhook.namespaces.matches(&case.namespace_labels) && webhook.objects.matches(&case.pod_labels)
+    };
+    let chosen: Vec<&str> = webhooks
+        .iter()
+        .filter(fits)
+        .map(|webhook| webhook.service.as_str())
+        .collect();
+    let expected: Vec<&str> = if case.service.is_empty() {
+        Vec::new()
+    } else {
+        vec![&case.service]
+    };
+    if chosen == expected {
+        Ok(())
+    } else {
+        Err(format!("expected {expected:?}, got {chosen:?}"))
+    }
 }

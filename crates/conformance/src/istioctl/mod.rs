@@ -57,8 +57,16 @@ impl Case {
 /// If the set itself cannot be read.
 pub fn run(data: &Path) -> Result<Vec<CaseResult>, String> {
     let folder = data.join("istioctl");
-    let cases: Cases = serde_saphyr::from_str(&read(&folder.join("cases.yaml"))?).map_err(|e| format!("cases.yaml: {e}"))?;
-    Ok(cases.cases.into_iter().map(|case| CaseResult { outcome: check(&case, &folder), name: case.name }).collect())
+    let cases: Cases =
+        serde_saphyr::from_str(&read(&folder.join("cases.yaml"))?).map_err(|e| format!("cases.yaml: {e}"))?;
+    Ok(cases
+        .cases
+        .into_iter()
+        .map(|case| CaseResult {
+            outcome: check(&case, &folder),
+            name: case.name,
+        })
+        .collect())
 }
 
 fn read(path: &Path) -> Result<String, String> {
@@ -94,29 +102,51 @@ fn same(expected: &str, actual: &str) -> Result<(), String> {
 /// A proxy's configuration from a dump.
 fn from_file(case: &Case, folder: &Path) -> Result<(), String> {
     // Paths in arguments are relative to the set.
-    let arguments = case.args.iter().enumerate().map(|(index, argument)| match case.args.get(index.wrapping_sub(1)).map(String::as_str) {
-        Some("-f") => folder.join(argument).to_string_lossy().into_owned(),
-        _ => argument.clone(),
+    let arguments = case.args.iter().enumerate().map(|(index, argument)| {
+        match case.args.get(index.wrapping_sub(1)).map(String::as_str) {
+            Some("-f") => folder.join(argument).to_string_lossy().into_owned(),
+            _ => argument.clone(),
+        }
     });
     let parsed = Cli::try_parse_from(std::iter::once("istioctl".to_owned()).chain(arguments));
-    let Ok(Cli { global, command: Command::ProxyConfig(command) }) = parsed else {
+    let Ok(Cli {
+        global,
+        command: Command::ProxyConfig(command),
+    }) = parsed
+    else {
         return Err(format!("unsupported: {}", case.args.join(" ")));
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
-    let text = runtime.block_on(proxy_config::text(&global, command)).map_err(|failure| failure.message().to_owned())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let text = runtime
+        .block_on(proxy_config::text(&global, command))
+        .map_err(|failure| failure.message().to_owned())?;
     let golden = read(&folder.join(case.text("golden")))?;
     if case.text("golden").ends_with(".json") {
         let parse = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| error.to_string());
-        return if parse(&golden)? == parse(&text)? { Ok(()) } else { Err("JSON differs".to_owned()) };
+        return if parse(&golden)? == parse(&text)? {
+            Ok(())
+        } else {
+            Err("JSON differs".to_owned())
+        };
     }
     same(&golden, &text)
 }
 
 fn precheck(case: &Case) -> Result<(), String> {
-    let version = case.args.iter().skip_while(|argument| *argument != "--from-version").nth(1);
+    let version = case
+        .args
+        .iter()
+        .skip_while(|argument| *argument != "--from-version")
+        .nth(1);
     let version = version.ok_or("unsupported: precheck without --from-version")?;
     let fails = analyze::precheck::minor_version(version).is_err();
-    if Some(fails) == case.flag("fails") { Ok(()) } else { Err(format!("fails: {fails}")) }
+    if Some(fails) == case.flag("fails") {
+        Ok(())
+    } else {
+        Err(format!("fails: {fails}"))
+    }
 }
 
 #[cfg(test)]
@@ -125,10 +155,7 @@ mod tests {
 
     /// The upgrade page's table wins over today's Istio's, and `default` moves without a flag; formats of dumps that
     /// are not written yet.
-    const KNOWN: &[&str] = &[
-        "proxy-config/endpoint-all-json",
-        "proxy-config/endpoint-all-yaml",
-    ];
+    const KNOWN: &[&str] = &["proxy-config/endpoint-all-json", "proxy-config/endpoint-all-yaml"];
 
     #[test]
     fn golden_set() {

@@ -23,7 +23,10 @@ pub(super) fn check(case: &Case, folder: &Path) -> Result<(), String> {
         return Err(format!("expected {} proxies, got {}", theirs.len(), ours.len()));
     }
     for (expected, actual) in theirs.iter().zip(&ours) {
-        for (column, value) in expected.iter().filter(|(column, _)| column.as_str() != "SUBSCRIBED TYPES") {
+        for (column, value) in expected
+            .iter()
+            .filter(|(column, _)| column.as_str() != "SUBSCRIBED TYPES")
+        {
             if actual.get(column) != Some(value) {
                 return Err(format!("{column}: expected {value:?}, got {:?}", actual.get(column)));
             }
@@ -35,11 +38,17 @@ pub(super) fn check(case: &Case, folder: &Path) -> Result<(), String> {
 /// Rows as column → cell.
 fn cells(text: &str) -> Vec<BTreeMap<String, String>> {
     let split = |line: &str| -> Vec<String> {
-        line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+        line.split("  ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty())
+            .map(str::to_owned)
+            .collect()
     };
     let mut lines = text.lines();
     let header = lines.next().map(split).unwrap_or_default();
-    lines.map(|line| header.iter().cloned().zip(split(line)).collect()).collect()
+    lines
+        .map(|line| header.iter().cloned().zip(split(line)).collect())
+        .collect()
 }
 
 fn answer(response: &Value) -> Answer<Vec<Proxy>> {
@@ -47,17 +56,29 @@ fn answer(response: &Value) -> Answer<Vec<Proxy>> {
     let proxies = response["clients"].as_array().into_iter().flatten().map(|client| {
         let states = client["syncStatus"].as_object().into_iter().flatten();
         let states = states.filter_map(|(name, state)| {
-            Some((name.clone(), match state.as_str()? {
-                "SYNCED" => Sync::Synced,
-                "STALE" => Sync::Stale,
-                "ERROR" => Sync::Error(String::new()),
-                _ => Sync::NotSent,
-            }))
+            Some((
+                name.clone(),
+                match state.as_str()? {
+                    "SYNCED" => Sync::Synced,
+                    "STALE" => Sync::Stale,
+                    "ERROR" => Sync::Error(String::new()),
+                    _ => Sync::NotSent,
+                },
+            ))
         });
-        Proxy { id: text(client, "proxyID"), cluster: text(client, "clusterID"), version: text(client, "istioVersion"), types: states.collect() }
+        Proxy {
+            id: text(client, "proxyID"),
+            cluster: text(client, "clusterID"),
+            version: text(client, "istioVersion"),
+            types: states.collect(),
+        }
     });
     Answer {
-        instance: Instance { pod: text(response, "istiod"), revision: String::new(), component: "istiod".to_owned() },
+        instance: Instance {
+            pod: text(response, "istiod"),
+            revision: String::new(),
+            component: "istiod".to_owned(),
+        },
         result: Ok(proxies.collect()),
     }
 }

@@ -44,7 +44,10 @@ fn remove(case: &Case, inventory: &Inventory) -> Result<(), String> {
         contains(case, question)?;
     }
     let left = |objects: &[Object]| {
-        objects.iter().filter(|object| asked.is_some() || !removed.contains(&object.id())).count()
+        objects
+            .iter()
+            .filter(|object| asked.is_some() || !removed.contains(&object.id()))
+            .count()
     };
     for (key, count) in [
         ("webhooksAfter", left(&inventory.webhooks)),
@@ -60,17 +63,29 @@ fn remove(case: &Case, inventory: &Inventory) -> Result<(), String> {
 
 fn expect_error(case: &Case, error: &str) -> Result<(), String> {
     let expected = case.text("error");
-    if !expected.is_empty() && error.contains(expected) { Ok(()) } else { Err(format!("error {error:?}, expected {expected:?}")) }
+    if !expected.is_empty() && error.contains(expected) {
+        Ok(())
+    } else {
+        Err(format!("error {error:?}, expected {expected:?}"))
+    }
 }
 
 fn argument<'a>(case: &'a Case, flag: &str) -> Option<&'a str> {
-    case.args.iter().skip_while(|argument| *argument != flag).nth(1).map(String::as_str)
+    case.args
+        .iter()
+        .skip_while(|argument| *argument != flag)
+        .nth(1)
+        .map(String::as_str)
 }
 
 fn make(case: &Case, inventory: &Inventory) -> Result<(), String> {
     let mut revision = argument(case, "--revision").unwrap_or_default().to_owned();
     if revision.starts_with('<') {
-        revision = inventory.webhooks.first().map(|webhook| webhook.label("istio.io/rev").to_owned()).unwrap_or_default();
+        revision = inventory
+            .webhooks
+            .first()
+            .map(|webhook| webhook.label("istio.io/rev").to_owned())
+            .unwrap_or_default();
     }
     let request = Request {
         tag: Tag::parse(case.args.get(2).map(String::as_str).unwrap_or_default()).map_err(|error| error.to_string())?,
@@ -95,14 +110,22 @@ fn expect(case: &Case, built: &TagObjects) -> Result<(), String> {
     let expected = &case.more["expected"];
     if let Some(change) = expected.get("istio-sidecar-injector webhooks") {
         let changed = built.deactivate.is_some();
-        return if changed == (change == "changed") { Ok(()) } else { Err(format!("webhooks changed: {changed}")) };
+        return if changed == (change == "changed") {
+            Ok(())
+        } else {
+            Err(format!("webhooks changed: {changed}"))
+        };
     }
     let kind = match case.name.split('/').next() {
         Some("tag-generate-validating") => "ValidatingWebhookConfiguration",
         Some("tag-generate-service") => "Service",
         _ => "MutatingWebhookConfiguration",
     };
-    let object = built.apply.iter().find(|object| object.kind() == kind).ok_or_else(|| format!("no {kind}"))?;
+    let object = built
+        .apply
+        .iter()
+        .find(|object| object.kind() == kind)
+        .ok_or_else(|| format!("no {kind}"))?;
     let mut wrong = Vec::new();
     let mut same = |what: &str, actual: Value, expected: &Value| {
         if actual != *expected {
@@ -138,7 +161,11 @@ fn expect(case: &Case, built: &TagObjects) -> Result<(), String> {
             same(key, webhook.pointer(pointer).cloned().unwrap_or(Value::Null), value);
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("; "))
+    }
 }
 
 /// Objects are files of the set, or kind, name, namespace and labels.
@@ -163,7 +190,11 @@ fn inventory(case: &Case, folder: &Path) -> Result<Inventory, String> {
     if case.name.starts_with("tag-generate-service/") && inventory.webhooks.is_empty() {
         // The case is about the Service alone and leaves its revision out.
         let file = folder.join("tag/revision.yaml");
-        inventory.webhooks = yaml::documents(&read(&file)?).map_err(|error| error.to_string())?.into_iter().map(Object).collect();
+        inventory.webhooks = yaml::documents(&read(&file)?)
+            .map_err(|error| error.to_string())?
+            .into_iter()
+            .map(Object)
+            .collect();
     }
     Ok(inventory)
 }

@@ -15,7 +15,11 @@ pub fn differences(expected: &Value, made: &Value) -> Vec<String> {
 fn short(value: &Value) -> String {
     let text = value.to_string();
     let cut: String = text.chars().take(300).collect();
-    if cut.len() < text.len() { format!("{cut}…") } else { cut }
+    if cut.len() < text.len() {
+        format!("{cut}…")
+    } else {
+        cut
+    }
 }
 
 fn walk(path: &str, expected: &Value, made: &Value, list: &mut Vec<String>) {

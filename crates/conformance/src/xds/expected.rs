@@ -29,32 +29,47 @@ fn stored(folder: &Path) -> Result<Resources, String> {
     let mut resources = Resources::new();
     for kind in TYPES {
         let path = folder.join(format!("{kind}.json"));
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            continue;
+        };
         let list: Vec<Value> = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
         resources.insert(kind.to_owned(), list.into_iter().map(|r| (name_of(&r), r)).collect());
     }
     Ok(resources)
 }
 
-fn borrow(resources: &mut Resources, names: &BTreeMap<String, BTreeSet<String>>, from: &Resources) -> Result<(), String> {
+fn borrow(
+    resources: &mut Resources,
+    names: &BTreeMap<String, BTreeSet<String>>,
+    from: &Resources,
+) -> Result<(), String> {
     for (kind, names) in names {
         for name in names {
             let resource = from
                 .get(kind)
                 .and_then(|r| r.get(name))
                 .ok_or_else(|| format!("{kind} {name} is named but not stored where it is said to be"))?;
-            resources.entry(kind.clone()).or_default().insert(name.clone(), resource.clone());
+            resources
+                .entry(kind.clone())
+                .or_default()
+                .insert(name.clone(), resource.clone());
         }
     }
     Ok(())
 }
 
-/// Everything that is expected of a proxy.
+/// Everything that is expected of a proxy; `roles` are those of all proxies of the scenario.
 ///
 /// # Errors
 /// A file is missing or is no JSON.
-pub fn of_proxy(xds: &Path, scenario: &str, proxy: &str, role: &str) -> Result<Resources, String> {
+pub fn of_proxy(
+    xds: &Path,
+    scenario: &str,
+    proxy: &str,
+    roles: &BTreeMap<String, String>,
+) -> Result<Resources, String> {
     let folder = xds.join(scenario).join("expected").join(proxy);
+    let role = roles.get(proxy).map_or("sidecar", String::as_str);
     let mut resources = stored(&folder)?;
     let text = std::fs::read_to_string(folder.join("index.yaml")).unwrap_or_default();
     let index: Index = serde_saphyr::from_str(&text).map_err(|e| format!("{}: {e}", folder.display()))?;
@@ -66,7 +81,7 @@ pub fn of_proxy(xds: &Path, scenario: &str, proxy: &str, role: &str) -> Result<R
         for (other, names) in same {
             let names: BTreeMap<String, BTreeSet<String>> =
                 serde_json::from_value(names).map_err(|e| format!("same_as_proxy: {e}"))?;
-            borrow(&mut resources, &names, &of_proxy(xds, scenario, &other, role)?)?;
+            borrow(&mut resources, &names, &of_proxy(xds, scenario, &other, roles)?)?;
         }
     }
     Ok(resources)
@@ -75,8 +90,10 @@ pub fn of_proxy(xds: &Path, scenario: &str, proxy: &str, role: &str) -> Result<R
 /// Secrets that are asked for, and whether they are delivered.
 pub fn secrets(xds: &Path, scenario: &str, proxy: &str) -> BTreeMap<String, bool> {
     let path = xds.join(scenario).join("expected").join(proxy).join("secrets.json");
-    let list: Vec<Value> =
-        std::fs::read_to_string(path).ok().and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default();
+    let list: Vec<Value> = std::fs::read_to_string(path)
+        .ok()
+        .and_then(|t| serde_json::from_str(&t).ok())
+        .unwrap_or_default();
     list.iter().map(|s| (name_of(s), s["delivered"] == true)).collect()
 }
 

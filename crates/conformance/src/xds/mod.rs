@@ -31,7 +31,10 @@ pub fn run(data: &Path) -> Result<Vec<Case>, String> {
                 },
                 Err(error) => Outcome::Failed(error),
             };
-            Case { name: scenario.name.clone(), outcome }
+            Case {
+                name: scenario.name.clone(),
+                outcome,
+            }
         })
         .collect())
 }

@@ -72,16 +72,27 @@ impl Scenario {
         let mesh = testkit::mesh(&read(&folder.join("input.yaml"))?, &config).map_err(|e| e.to_string())?;
         let proxies: Proxies =
             serde_saphyr::from_str(&read(&folder.join("proxies.yaml"))?).map_err(|e| e.to_string())?;
+        let roles = proxies
+            .proxies
+            .iter()
+            .map(|p| (p.name.clone(), p.role.clone()))
+            .collect();
         let mut all = Vec::new();
         for spec in &proxies.proxies {
-            for difference in self.check_proxy(xds, &mesh, spec)? {
+            for difference in self.check_proxy(xds, &mesh, spec, &roles)? {
                 all.push(format!("{}: {difference}", spec.name));
             }
         }
         Ok(all)
     }
 
-    fn check_proxy(&self, xds: &Path, mesh: &Mesh, spec: &ProxySpec) -> Result<Vec<String>, String> {
+    fn check_proxy(
+        &self,
+        xds: &Path,
+        mesh: &Mesh,
+        spec: &ProxySpec,
+        roles: &BTreeMap<String, String>,
+    ) -> Result<Vec<String>, String> {
         let mut proxy = Proxy::of_node(&spec.node()).map_err(|e| e.to_string())?;
         proxy.secrets = Some(SecretReader::of_verified_namespace(&spec.namespace));
         let mut generator = Generator::new(mesh.snapshot());
@@ -90,8 +101,10 @@ impl Scenario {
         let clusters = set(ResourceType::Cluster);
         let listeners = set(ResourceType::Listener);
         let asked_routes = texts_under(listeners.values(), "routeConfigName");
-        let asked_endpoints: BTreeSet<String> =
-            clusters.values().filter_map(|c| c.pointer("/edsClusterConfig/serviceName")?.as_str().map(str::to_owned)).collect();
+        let asked_endpoints: BTreeSet<String> = clusters
+            .values()
+            .filter_map(|c| c.pointer("/edsClusterConfig/serviceName")?.as_str().map(str::to_owned))
+            .collect();
         let only = |all: BTreeMap<String, Value>, asked: &BTreeSet<String>| -> BTreeMap<String, Value> {
             all.into_iter().filter(|(name, _)| asked.contains(name)).collect()
         };
@@ -107,7 +120,7 @@ impl Scenario {
             ("endpoints".to_owned(), endpoints),
             ("extensions".to_owned(), set(ResourceType::Extension)),
         ]);
-        let wanted = expected::of_proxy(xds, &self.name, &spec.name, &spec.role)?;
+        let wanted = expected::of_proxy(xds, &self.name, &spec.name, roles)?;
         let mut list = Vec::new();
         for kind in expected::TYPES {
             let nothing = BTreeMap::new();
@@ -124,11 +137,17 @@ impl Scenario {
                     }
                 }
             }
-            list.extend(made.keys().filter(|n| !wanted.contains_key(*n)).map(|n| format!("{kind} {n}: unexpected")));
+            list.extend(
+                made.keys()
+                    .filter(|n| !wanted.contains_key(*n))
+                    .map(|n| format!("{kind} {n}: unexpected")),
+            );
         }
         let wanted_secrets = expected::secrets(xds, &self.name, &spec.name);
-        let made_secrets: BTreeMap<String, bool> =
-            asked.into_iter().map(|name| (name.clone(), delivered.contains(&name))).collect();
+        let made_secrets: BTreeMap<String, bool> = asked
+            .into_iter()
+            .map(|name| (name.clone(), delivered.contains(&name)))
+            .collect();
         if wanted_secrets != made_secrets {
             list.push(format!("secrets: expected {wanted_secrets:?}, made {made_secrets:?}"));
         }
@@ -167,7 +186,12 @@ impl Scenario {
             }
         }
         if let Ok(mesh) = std::fs::read_to_string(folder.join("mesh.yaml")) {
-            kinds.extend(MESH_FIELDS.iter().filter(|f| mesh.contains(*f)).map(|f| format!("mesh config {f}")));
+            kinds.extend(
+                MESH_FIELDS
+                    .iter()
+                    .filter(|f| mesh.contains(*f))
+                    .map(|f| format!("mesh config {f}")),
+            );
         }
         (!kinds.is_empty()).then(|| kinds.into_iter().collect::<Vec<_>>().join(", "))
     }

@@ -4,10 +4,21 @@ use serde_json::Value;
 use translate::contrib::ALPN_SUBSTITUTE;
 
 /// Filters that only Istio's Envoy has, and ours that stands in for one.
-const LEFT_OUT: [&str; 5] =
-    ["istio.metadata_exchange", "istio.alpn", "istio.stats", "envoy.filters.network.mysql_proxy", ALPN_SUBSTITUTE];
+const LEFT_OUT: [&str; 5] = [
+    "istio.metadata_exchange",
+    "istio.alpn",
+    "istio.stats",
+    "envoy.filters.network.mysql_proxy",
+    ALPN_SUBSTITUTE,
+];
 /// Lists whose order means nothing.
-const SETS: [&str; 5] = ["queryParameters", "dynamicMetadata", "lbEndpoints", "domains", "filterChains"];
+const SETS: [&str; 5] = [
+    "queryParameters",
+    "dynamicMetadata",
+    "lbEndpoints",
+    "domains",
+    "filterChains",
+];
 
 /// Brings a resource into the form.
 pub fn normalize(value: &mut Value) {
