@@ -21,7 +21,7 @@ pub fn run(dir: &DataDir) -> Result<()> {
         println!("There is no cluster in {}.", dir.path().display());
         return Ok(());
     }
-    machine::become_root()?;
+    machine::become_root(dir)?;
     stop(dir)?;
     println!(
         "The cluster in {} is down. Its objects stay; drydock up brings it back.",
@@ -47,7 +47,7 @@ pub fn reset(dir: &DataDir) -> Result<()> {
             );
         }
     }
-    machine::become_root()?;
+    machine::become_root(dir)?;
     stop(dir)?;
     match fs::remove_dir_all(dir.path()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

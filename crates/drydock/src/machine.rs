@@ -1,16 +1,20 @@
 //! What the machine must offer: Linux, root, a container runtime.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-/// Becomes root through `sudo` when it asks for no password, or says that root is needed.
+use crate::data_dir::DataDir;
+
+/// Becomes root through `sudo` when it asks for no password, or says that root is needed. `sudo` may drop the
+/// environment, so the data directory is handed over on the command line.
 ///
 /// # Errors
 /// Not root, and no way to become it.
-pub fn become_root() -> Result<()> {
+pub fn become_root(dir: &DataDir) -> Result<()> {
     if !cfg!(target_os = "linux") {
         bail!("containers need Linux");
     }
@@ -25,11 +29,16 @@ pub fn become_root() -> Result<()> {
     if !asks_nothing.is_ok_and(|status| status.success()) {
         bail!("root is needed to run containers: run this as root, or allow sudo without a password");
     }
-    let error = Command::new("sudo")
-        .args(["-n", "--preserve-env=DRYDOCK_DATA_DIR,RUST_LOG,HOME", "--"])
+    let mut command = Command::new("sudo");
+    command
+        .args(["-n", "--"])
         .arg(std::env::current_exe()?)
-        .args(std::env::args_os().skip(1))
-        .exec();
+        .args(std::env::args_os().skip(1));
+    let told = |argument: OsString| argument.as_encoded_bytes().starts_with(b"--data-dir");
+    if !std::env::args_os().any(told) {
+        command.arg("--data-dir").arg(dir.path());
+    }
+    let error = command.exec();
     bail!("cannot run sudo: {error}");
 }
 

@@ -64,8 +64,8 @@ fn run(command: Command) -> Result<ExitCode> {
             println!("{}", path.display());
         }
         Command::Load { which, images, name } => {
-            machine::become_root()?;
             let dir = DataDir::choose(which.data_dir)?;
+            machine::become_root(&dir)?;
             for image in images {
                 let image = image
                     .canonicalize()

@@ -62,7 +62,9 @@ pub async fn server(kubeconfig: &Path) -> Result<Config> {
 /// As [`server`].
 pub async fn server_as(kubeconfig: &Path, agent: &'static str) -> Result<Config> {
     let mut config = server(kubeconfig).await?;
-    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(agent)));
+    config
+        .headers
+        .push((http::header::USER_AGENT, http::HeaderValue::from_static(agent)));
     Ok(config)
 }
 
@@ -91,10 +93,10 @@ pub fn node_config(dir: &DataDir, cluster: &ClusterFile) -> NodeConfig {
 /// # Errors
 /// The machine cannot run pods, or the server cannot be reached.
 pub fn node(arguments: NodeArguments) -> Result<()> {
-    machine::become_root()?;
+    let dir = DataDir::choose(arguments.which.data_dir)?;
+    machine::become_root(&dir)?;
     machine::check_programs()?;
     log();
-    let dir = DataDir::choose(arguments.which.data_dir)?;
     std::fs::create_dir_all(dir.path()).with_context(|| format!("cannot create {}", dir.path().display()))?;
     // For `drydock down`, which ends what the node leaves running.
     let file = ClusterFile {

@@ -32,7 +32,7 @@ pub fn run(dir: &DataDir, daemon: bool) -> Result<()> {
         // Not to be taken along when the terminal of `up` is closed.
         nix::unistd::setsid().ok();
     } else {
-        machine::become_root()?;
+        machine::become_root(dir)?;
         machine::check_programs()?;
         fs::create_dir_all(dir.path()).with_context(|| format!("cannot create {}", dir.path().display()))?;
     }

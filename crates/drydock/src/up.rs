@@ -18,7 +18,7 @@ use crate::{images, logs, machine};
 /// # Errors
 /// The cluster does not come up; the message says why.
 pub fn run(dir: &DataDir, with_images: bool) -> Result<()> {
-    machine::become_root()?;
+    machine::become_root(dir)?;
     machine::check_programs()?;
     let began = Instant::now();
     fs::DirBuilder::new()
