@@ -9,6 +9,8 @@ use capture::apply::{self, Command, Runner};
 use capture::{Config, iptables, nftables, program};
 use clap::Args;
 
+use super::routes;
+
 /// Flags of `istio-iptables` (conformance data, `iptables/defaults.yaml`).
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
@@ -168,7 +170,7 @@ impl Flags {
     ///
     /// # Errors
     /// If a value is refused or a command fails.
-    pub fn run(&self) -> anyhow::Result<()> {
+    pub async fn run(&self) -> anyhow::Result<()> {
         let config = self.config()?;
         config.validate()?;
         let suffix = match self.force_iptables_binary.as_str() {
@@ -190,7 +192,7 @@ impl Flags {
             } else {
                 apply::with_iptables(&config, &mut system)?;
             }
-            routes(&config, &mut system)?;
+            routes::add(&config).await?;
             tracing::info!("traffic capture is set up");
         }
         Ok(())
@@ -254,33 +256,6 @@ impl Flags {
         }
         Ok(())
     }
-}
-
-/// What routes TPROXY and the IPv6 pass-through address need beside the rules.
-fn routes(config: &Config, system: &mut System) -> anyhow::Result<()> {
-    let mut ip = |line: &str| {
-        let args = line.split_whitespace().map(str::to_owned).collect();
-        match system.run(&Command {
-            program: "ip".to_owned(),
-            args,
-            input: None,
-        }) {
-            Err(error) if !error.contains("File exists") => Err(anyhow::anyhow!(error)),
-            _ => Ok(()),
-        }
-    };
-    if config.enable_ipv6 {
-        ip("-6 addr add ::6/128 dev lo")?;
-    }
-    if config.is_tproxy() {
-        let (mark, table) = (&config.inbound_tproxy_mark, &config.inbound_tproxy_route_table);
-        let families: &[&str] = if config.enable_ipv6 { &["-4", "-6"] } else { &["-4"] };
-        for family in families {
-            ip(&format!("{family} rule add fwmark {mark} lookup {table}"))?;
-            ip(&format!("{family} route add local default dev lo table {table}"))?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether the pod has an IPv6 address: the first one that is not local decides, unless both families are asked for.

@@ -3,3 +3,5 @@
 pub mod iptables;
 pub mod request;
 pub mod wait;
+
+mod routes;
