@@ -131,3 +131,39 @@ fn a_failing_command_says_what_is_needed() {
         "{error}"
     );
 }
+
+proptest::proptest! {
+    /// Rules are text that a privileged program reads: whatever a value holds, it makes no line of its own.
+    #[test]
+    fn no_value_smuggles_a_rule(
+        field in 0usize..8,
+        value in "[0-9a-z*,./ \n;-]{0,12}(\n-A INPUT -j DROP|; flush ruleset)?",
+        tproxy: bool,
+    ) {
+        let mut config = sidecar();
+        if tproxy {
+            config.inbound_interception_mode = "TPROXY".into();
+        }
+        let fields = [
+            &mut config.inbound_ports_include,
+            &mut config.inbound_ports_exclude,
+            &mut config.outbound_ports_include,
+            &mut config.outbound_ip_ranges_include,
+            &mut config.outbound_ip_ranges_exclude,
+            &mut config.exclude_interfaces,
+            &mut config.owner_groups_exclude,
+            &mut config.proxy_uid,
+        ];
+        *fields.into_iter().nth(field).unwrap() = value;
+        if let Ok(rules) = program::rules(&config) {
+            let restore = iptables::restore(&rules, iptables::Version::V4);
+            let known = |l: &str| ["* ", "-N ISTIO", "COMMIT", "-A ISTIO", "-I ISTIO", "-A PREROUTING", "-I PREROUTING", "-A OUTPUT"]
+                .iter()
+                .any(|start| l.starts_with(start));
+            proptest::prop_assert!(restore.lines().all(known), "{}", restore);
+            let nft = nftables::transaction(&rules);
+            let ours = |l: &str| l.split_whitespace().any(|w| w.starts_with("istio-proxy-")) && !l.contains("ruleset");
+            proptest::prop_assert!(nft.lines().all(ours), "{}", nft);
+        }
+    }
+}
