@@ -85,6 +85,7 @@ pub async fn run(client: kube::Client, config: NodeConfig) -> Result<()> {
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o711);
     std::fs::set_permissions(config.node_dir(), private).map_err(Error::io("change mode of", &config.node_dir()))?;
     net::host_up(&config).await?;
+    net::allow(&config).await;
     let (objects, feeds) = Objects::new(client.clone());
     let (events, event_task) = Events::new(client.clone(), config.name.clone());
     let node = Arc::new(Node {

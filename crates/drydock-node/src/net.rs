@@ -6,9 +6,11 @@
 //! service range (a `dummy` interface would do the same, but not every kernel has one).
 
 mod addresses;
+mod forwarding;
 mod link;
 mod namespace;
 
 pub(crate) use addresses::Addresses;
+pub(crate) use forwarding::{allow, forget};
 pub(crate) use link::{attach, detach, host_down, host_up};
 pub(crate) use namespace::{create, enter, remove};

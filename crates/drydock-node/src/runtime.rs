@@ -4,6 +4,7 @@
 //! of its own, which starts it through the OCI runtime, writes its log, and leaves its exit code in a file.
 
 mod bundle;
+pub(crate) mod cgroup;
 mod log;
 mod rootfs;
 mod runc;

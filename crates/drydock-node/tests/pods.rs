@@ -1,6 +1,7 @@
 //! Whole pods on a whole node: real containers, real networks, a small fake of the API server.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[allow(dead_code)]
 mod support;
 
 use serde_json::json;

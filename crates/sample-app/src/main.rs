@@ -1,8 +1,12 @@
 //! The server behind `samples/`: one small binary that answers like httpbin and like Istio's helloworld.
 //!
-//! The first argument (or `SAMPLE`) picks the application: `httpbin` or `helloworld`. `PORT` sets the port; without it
-//! httpbin listens on 8080 (as go-httpbin) and helloworld on 5000. `SERVICE_VERSION` names helloworld's version.
+//! The first argument (or `SAMPLE`) picks the application: `httpbin`, `helloworld`, or one of bookinfo's
+//! services (`productpage`, `details`, `reviews`, `ratings`). `PORT` sets the port; without it
+//! httpbin listens on 8080 (as go-httpbin) and helloworld on 5000. bookinfo on 9080.
+//! `SERVICE_VERSION` names the version of those that have several.
 
+mod bookinfo;
+mod client;
 mod helloworld;
 mod httpbin;
 
@@ -25,13 +29,18 @@ async fn serve() -> Result<(), String> {
         .nth(1)
         .or_else(|| std::env::var("SAMPLE").ok())
         .unwrap_or_else(|| "httpbin".into());
+    let version = std::env::var("SERVICE_VERSION").unwrap_or_else(|_| "v1".into());
     let (router, default_port) = match app.as_str() {
         "httpbin" => (httpbin::router(), 8080),
-        "helloworld" => {
-            let version = std::env::var("SERVICE_VERSION").unwrap_or_else(|_| "v1".into());
-            (helloworld::router(version, instance()), 5000)
-        }
-        other => return Err(format!("unknown application {other:?}: use httpbin or helloworld")),
+        "helloworld" => (helloworld::router(version, instance()), 5000),
+        other => match bookinfo::router(other, bookinfo::Peers::from_env(version, instance())) {
+            Some(router) => (router, 9080),
+            None => {
+                return Err(format!(
+                    "unknown application {other:?}: use httpbin, helloworld or a service of bookinfo"
+                ));
+            }
+        },
     };
     let port = match std::env::var("PORT") {
         Ok(text) => text.parse().map_err(|e| format!("PORT={text:?} is not a port: {e}"))?,

@@ -3,7 +3,7 @@
 use super::Node;
 use super::patience::Patience;
 use crate::pod::{self, Message, Sandbox, key};
-use crate::runtime::Rootfs;
+use crate::runtime::{Rootfs, cgroup};
 use crate::volumes::{self, Volumes};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -117,6 +117,7 @@ async fn remove_orphans(node: &Arc<Node>, listed: &BTreeSet<String>) {
                 Rootfs::new(&run).release();
             }
         }
+        cgroup::remove(&format!("/{}/{uid}", node.config.bridge()));
         Volumes::new(&dir, &Pod::default()).remove();
         if let Some(sandbox) = Sandbox::read(&dir) {
             sandbox.remove(node, &dir).await;

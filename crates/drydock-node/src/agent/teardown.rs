@@ -3,7 +3,7 @@
 use crate::config::NodeConfig;
 use crate::error::Result;
 use crate::net;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, cgroup};
 use crate::services;
 use nix::mount::{MntFlags, umount2};
 use std::path::PathBuf;
@@ -43,6 +43,8 @@ pub async fn teardown(config: &NodeConfig) -> Result<()> {
     }
     result = result.and(net::host_down(config).await);
     result = result.and(services::remove(config).await);
+    net::forget(config).await;
+    cgroup::remove(&format!("/{}", config.bridge()));
     let _ = std::fs::remove_dir_all(config.run_dir());
     let _ = std::fs::remove_dir_all(config.pods_dir());
     result

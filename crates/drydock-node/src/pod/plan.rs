@@ -265,6 +265,61 @@ mod tests {
         check("m:0 m:3", Policy::OnFailure, Some(1), &[], None);
     }
 
+    /// One step of a random life: whatever the plan starts or stops happens, and running containers end at random.
+    fn live(units: &mut [Unit], plan: &Plan, choice: u8, now: Instant) {
+        let exit = |code| Exit {
+            code,
+            out_of_memory: false,
+            at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        if let Some(index) = plan.start {
+            let attempt = units[index].next_attempt();
+            let run = Run {
+                attempt,
+                id: String::new(),
+                image_id: String::new(),
+                started_at: jiff::Timestamp::UNIX_EPOCH,
+                stop_signal: String::new(),
+            };
+            units[index].begin(run, choice % 3 == 0);
+        }
+        for index in &plan.stop {
+            units[*index].end(exit(143), None, now);
+        }
+        let chosen = usize::from(choice) % units.len();
+        match choice / 64 {
+            0 => units[chosen].hook_pending = false,
+            1 => units[chosen].startup_done = true,
+            2 => units[chosen].end(exit(0), None, now),
+            _ => units[chosen].end(exit(1), None, now),
+        }
+    }
+
+    proptest::proptest! {
+        /// In any life: mains only after initialisation, never a start of something that runs, an outcome only when
+        /// nothing runs, and with `Never` no second run of a main.
+        #[test]
+        fn any_life_is_orderly(choices in proptest::collection::vec(0u8..=255, 1..200), policy in 0u8..3) {
+            let policy = [Policy::Always, Policy::OnFailure, Policy::Never][usize::from(policy)];
+            let mut units = units("i:n s:n i:n m:n m:n");
+            let mut now = Instant::now();
+            for choice in choices {
+                now += std::time::Duration::from_secs(400);
+                let plan = next(&units, policy, now);
+                if let Some(index) = plan.start {
+                    assert!(units[index].running().is_none());
+                    assert!(units[index].role != Role::Main || initialized(&units));
+                    assert!(policy != Policy::Never || units[index].role != Role::Main || is_new(&units[index]));
+                }
+                if plan.outcome.is_some() {
+                    assert!(units.iter().all(|u| u.running().is_none()) && plan.start.is_none());
+                    return Ok(());
+                }
+                live(&mut units, &plan, choice, now);
+            }
+        }
+    }
+
     #[test]
     fn a_second_failure_waits() {
         let mut units = units("m:1");

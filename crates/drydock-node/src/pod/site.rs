@@ -32,14 +32,14 @@ impl Site {
         )
     }
 
+    /// The control group above those of the pod's containers.
+    pub(crate) fn pod_cgroup(&self) -> String {
+        format!("/{}/{}", self.node.config.bridge(), self.sandbox.uid)
+    }
+
     pub(crate) fn cgroup(&self, container: &str, attempt: u32) -> String {
         let place = self.place(container, attempt);
-        format!(
-            "/{}/{}/{}",
-            self.node.config.bridge(),
-            self.sandbox.uid,
-            &place.id[..16]
-        )
+        format!("{}/{}", self.pod_cgroup(), &place.id[..16])
     }
 
     pub(crate) fn addresses(&self) -> Addresses {

@@ -13,14 +13,6 @@ pub fn busybox() -> Option<PathBuf> {
         })
 }
 
-/// A certificate that stands in for the cluster's authority.
-pub fn certificate() -> String {
-    rcgen::generate_simple_self_signed(vec!["ca".into()])
-        .unwrap()
-        .cert
-        .pem()
-}
-
 /// Writes the layout with the name `docker.io/library/busybox:latest`.
 pub fn write(dir: &Path) {
     let mut tar = tar::Builder::new(Vec::new());

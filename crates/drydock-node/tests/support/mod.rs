@@ -2,11 +2,13 @@
 
 mod fake_api;
 mod image;
+pub mod pki;
 
 pub use fake_api::FakeApi;
 
 use drydock_node::NodeConfig;
 use drydock_node::image::ImageStore;
+use pki::{Authority, Identity};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 pub struct Lab {
     pub api: FakeApi,
     pub config: NodeConfig,
+    authority: Authority,
     node: Option<std::thread::JoinHandle<()>>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     _dir: tempfile::TempDir,
@@ -49,7 +52,8 @@ impl Lab {
             format!("10.232.{n}.0/24").parse().unwrap(),
         );
         config.shim_command = Some(vec![env!("CARGO_BIN_EXE_drydock-shim").into()]);
-        config.client_ca_pem = image::certificate().into_bytes();
+        let authority = Authority::new();
+        config.client_ca_pem = authority.pem().into_bytes();
         let layout = dir.path().join("layout");
         image::write(&layout);
         ImageStore::open(&config.image_dir())
@@ -59,6 +63,7 @@ impl Lab {
         let mut lab = Self {
             api: FakeApi::new(),
             config,
+            authority,
             node: None,
             stop: None,
             _dir: dir,
@@ -89,6 +94,25 @@ impl Lab {
         }));
     }
 
+    /// A client certificate that the cluster's authority has signed.
+    pub fn identity(&self, name: &str, group: Option<&str>) -> Identity {
+        self.authority.identity(name, group)
+    }
+
+    /// The port that the node has registered.
+    pub fn kubelet_port(&self) -> u16 {
+        let begun = Instant::now();
+        loop {
+            let node = self.api.get("nodes", "node");
+            let port = node.and_then(|n| n.pointer("/status/daemonEndpoints/kubeletEndpoint/Port")?.as_u64());
+            if let Some(port) = port {
+                return u16::try_from(port).unwrap();
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "the node does not register");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Ends the node as `kill -9` would: containers stay.
     pub fn node_killed(&mut self) {
         drop(self.stop.take());
@@ -109,6 +133,8 @@ impl Lab {
     /// Takes everything down and looks whether anything is left.
     pub fn end(mut self) {
         self.teardown();
+        let group = format!("/sys/fs/cgroup/memory/{}", self.config.bridge());
+        assert!(!Path::new(&group).exists(), "{group} is left");
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(
             !mounts.contains(&*self.config.data_dir.to_string_lossy()),

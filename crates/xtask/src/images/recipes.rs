@@ -205,6 +205,17 @@ fn samples(request: &Request) -> Recipe {
             "helloworld",
         )
     };
+    let book = |service: &'static str, version: &str| {
+        let name = format!("examples-bookinfo-{service}-{version}:1.20.3");
+        image(
+            &[
+                &format!("docker.io/istio/{name}"),
+                &format!("registry.istio.io/release/{name}"),
+            ],
+            vec![("SERVICE_VERSION", version.to_string())],
+            service,
+        )
+    };
     Recipe {
         name: "samples",
         images: vec![
@@ -231,6 +242,12 @@ fn samples(request: &Request) -> Recipe {
             ),
             hello("v1"),
             hello("v2"),
+            book("productpage", "v1"),
+            book("details", "v1"),
+            book("ratings", "v1"),
+            book("reviews", "v1"),
+            book("reviews", "v2"),
+            book("reviews", "v3"),
         ],
     }
 }

@@ -3,8 +3,8 @@
 use super::{RETRY, Worker, seconds};
 use crate::pod::plan::{self, Outcome};
 use crate::pod::{adopt, report};
-use crate::runtime::Rootfs;
 use crate::runtime::shim::read_exit;
+use crate::runtime::{Rootfs, cgroup};
 use std::time::{Duration, Instant};
 
 impl Worker {
@@ -59,6 +59,7 @@ impl Worker {
                 Rootfs::new(&place.dir).release();
             }
         }
+        cgroup::remove(&site.pod_cgroup());
         site.volumes.remove();
         site.sandbox.remove(&self.node, &self.dir).await;
         self.facts.sandbox_ready = false;
