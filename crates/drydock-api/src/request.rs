@@ -31,6 +31,8 @@ pub struct RequestInfo {
     pub name: String,
     /// Path segments after the subresource (proxy paths).
     pub rest: Vec<String>,
+    /// The one name a list or watch is narrowed to by `fieldSelector=metadata.name=…`; counts for permissions.
+    pub selected_name: String,
 }
 
 impl RequestInfo {
@@ -99,6 +101,7 @@ impl RequestInfo {
                 info.rest = tail.iter().map(|&part| part.to_owned()).collect();
             }
         }
+        info.selected_name = query.and_then(selected_name).unwrap_or_default();
         let options_watch = query.is_some_and(|query| {
             pairs(query).into_iter().any(|(key, value)| key == "watch" && parse_bool(&value).unwrap_or(true))
         });
@@ -116,6 +119,13 @@ impl RequestInfo {
         .to_owned();
         Ok(info)
     }
+}
+
+/// The name in a field selector that is exactly one name.
+fn selected_name(query: &str) -> Option<String> {
+    let (_, selector) = pairs(query).into_iter().find(|(key, _)| key == "fieldSelector")?;
+    let name = selector.split(',').find_map(|term| term.strip_prefix("metadata.name="))?;
+    Some(name.trim_start_matches('=').to_owned()).filter(|name| !name.is_empty())
 }
 
 /// How unknown and duplicate fields are treated.

@@ -134,8 +134,8 @@ fn is_empty(selector: &Value) -> bool {
 pub fn converted(from: &ResourceInfo, target: &ResourceInfo, object: &Value) -> Value {
     let mut out = object.clone();
     if from.version != target.version {
-        from.strategy.to_storage(from, &mut out);
-        target.strategy.from_storage(target, &mut out);
+        from.strategy.store_form(from, &mut out);
+        target.strategy.present(target, &mut out);
         out["apiVersion"] = Value::String(target.api_version());
     }
     out

@@ -10,6 +10,7 @@ use crate::{
     hooks::AdmissionRequest,
     objects::{Objects, text},
     resource::ResourceInfo,
+    schema,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::future::join_all;
@@ -298,10 +299,24 @@ fn apply_patch(
     }
     let mut patched = rules::converted(seen_as, request.resource, &patched);
     if request.subresource.is_none_or(|s| s == "status") {
+        decoded(request.resource, &mut patched)?;
         request.resource.strategy.default(&mut patched);
     }
     request.object = Some(patched);
     Ok(true)
+}
+
+/// Checks that the patched object still is one of its kind.
+fn decoded(resource: &ResourceInfo, object: &mut Value) -> Result<(), ApiError> {
+    if resource.custom {
+        return resource.strategy.decode(resource, object).map(|_| ());
+    }
+    match resource.strategy.schema() {
+        Some(fields) => {
+            schema::decode(fields, &resource.kind, object, &[]).map(|_| ()).map_err(ApiError::internal)
+        }
+        None => Ok(()),
+    }
 }
 
 /// Why a JSON patch does not fit, in the words of the real server.

@@ -7,7 +7,7 @@ use crate::{
     meta,
     objects::{Objects, text},
     resource::{Column, ResourceInfo, Strategy, UpdateContext},
-    schema::Schema,
+    schema::{self, Schema, builtin},
     table,
 };
 use serde_json::{Map, Value, json};
@@ -132,7 +132,7 @@ impl Strategy for CustomKind {
         Some(&self.structure)
     }
 
-    fn from_storage(&self, resource: &ResourceInfo, object: &mut Value) {
+    fn present(&self, resource: &ResourceInfo, object: &mut Value) {
         object["apiVersion"] = json!(resource.api_version());
         match &self.stored_schema {
             None => defaults::default(&self.schema, object),
@@ -143,22 +143,28 @@ impl Strategy for CustomKind {
         }
     }
 
-    fn to_storage(&self, resource: &ResourceInfo, object: &mut Value) {
+    fn store_form(&self, resource: &ResourceInfo, object: &mut Value) {
         let group = &resource.group;
         object["apiVersion"] = json!(format!("{group}/{}", resource.storage_version));
     }
 
-    fn decode(&self, _: &ResourceInfo, object: &mut Value) -> Result<Vec<String>, ApiError> {
-        let mut unknown = Vec::new();
-        if let Some(metadata) = object.get_mut("metadata") {
-            prune::prune_metadata(metadata, "metadata", &mut unknown);
-        }
-        unknown.extend(prune::prune(&self.schema, object));
+    fn decode(&self, resource: &ResourceInfo, object: &mut Value) -> Result<Vec<String>, ApiError> {
+        let mut unknown: Vec<String> = match (object.get_mut("metadata"), builtin("meta.v1.ObjectMeta")) {
+            (Some(metadata), Some(fields)) => {
+                let decoded = schema::decode(fields, "ObjectMeta", metadata, &[]).map_err(|problem| {
+                    let (kind, version) = (&resource.kind, &resource.version);
+                    ApiError::bad_request(format!(
+                        "{kind} in version {version:?} cannot be handled as a {kind}: {problem}"
+                    ))
+                })?;
+                decoded.strict.iter().map(|text| text.replacen("field \"", "field \"metadata.", 1)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let pruned = prune::prune(&self.schema, object);
+        unknown.extend(pruned.into_iter().map(|path| format!("unknown field {path:?}")));
         unknown.sort();
-        Ok(unknown
-            .into_iter()
-            .map(|path| format!("unknown field {path:?}"))
-            .collect())
+        Ok(unknown)
     }
 
     fn default(&self, object: &mut Value) {

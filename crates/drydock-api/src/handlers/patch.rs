@@ -149,6 +149,9 @@ impl Call {
         {
             return Err(ApiError::bad_request(format!("error decoding YAML: {notation}")));
         }
+        if self.subresource() == Some("scale") {
+            return self.apply_scale(&patch).await;
+        }
         self.check_applied(&mut patch)?;
         let name = self.name().to_owned();
         let force = self.options.force.unwrap_or(false);
@@ -176,6 +179,35 @@ impl Call {
             })
             .await?;
         self.object(200, updated)
+    }
+
+    /// Server-side apply of a Scale: the replicas of the object, owned through the subresource.
+    async fn apply_scale(&mut self, patch: &Value) -> Result<Response, ApiError> {
+        let text = |field: &str| patch[field].as_str().unwrap_or_default();
+        if (text("apiVersion"), text("kind")) != ("autoscaling/v1", "Scale") {
+            let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+            return Err(ApiError::bad_request(format!("invalid object type: {group}/{version}, Kind={}", text("kind"))));
+        }
+        let resource = self.resource.clone();
+        let mut wanted = serde_json::json!({
+            "apiVersion": resource.api_version(),
+            "kind": resource.kind,
+            "metadata": { "name": self.name() },
+        });
+        if let Some(replicas) = patch.pointer("/spec/replicas").and_then(Value::as_i64) {
+            resource.strategy.set_scale(&mut wanted, replicas);
+        }
+        let (manager, force) = (self.manager.clone(), self.options.force.unwrap_or(false));
+        let updated = self
+            .rewrite(|call, old| {
+                call.scale_of(old)?;
+                let fields = call.api.hooks.fields.clone();
+                let object = fields.apply(&resource, Some("scale"), Some(old), &wanted, &manager, force)?;
+                Ok(Change::Applied(object))
+            })
+            .await?;
+        let scale = self.scale_of(&updated)?;
+        self.object(200, scale)
     }
 
     fn check_applied(&mut self, patch: &mut Value) -> Result<(), ApiError> {
