@@ -15,7 +15,8 @@ deployment "sleep" successfully rolled out
 @ traffic start
 
 # istiod is killed with kill -9
-$ kill -9 $(pgrep -f 'pilot-discovery.*discovery|istiod discovery')
+$ for process in $(pgrep -x pilot-discovery); do \
+    grep -q "$DRYDOCK_DATA_DIR" /proc/$process/mountinfo && kill -9 $process; done; true
 
 @ until 60s
 $ kubectl get pods -n istio-system -l app=istiod
@@ -34,7 +35,7 @@ SYNCED SYNCED SYNCED SYNCED istiod-1-22-1-[..]
 $ kubectl create configmap -n test-ns kept --from-literal=a=b
 configmap/kept created
 
-$ kill -9 $(pgrep -f "drydock serve.*$DRYDOCK_DATA_DIR")
+$ kill -9 $(grep -o '"pid":[0-9]*' "$DRYDOCK_DATA_DIR/process.json" | cut -d: -f2)
 $ drydock up
 ...
 

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::data_dir::{self, DataDir};
 
+/// Longest time that a killed process takes to be gone.
+const DYING: Duration = Duration::from_millis(300);
+
 /// A process by its number and the time it started, in clock ticks since boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,6 +72,19 @@ impl Process {
 
     fn is_alive(self) -> bool {
         started(self.pid) == Some(self.started)
+    }
+
+    /// Whether it is still there after a moment: a process that was just killed takes one to go.
+    #[must_use]
+    pub fn stays(self) -> bool {
+        let until = Instant::now() + DYING;
+        while self.is_alive() {
+            if Instant::now() >= until {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
     }
 
     /// Asks it to end, and after `patience` ends it.

@@ -30,7 +30,7 @@ pub fn run(dir: &DataDir, with_images: bool) -> Result<()> {
     if with_images {
         load_images(dir)?;
     }
-    if let Some(process) = Process::of(dir) {
+    if let Some(process) = Process::of(dir).filter(|process| process.stays()) {
         println!(
             "The cluster in {} is up already (process {}).",
             dir.path().display(),

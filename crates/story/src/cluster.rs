@@ -99,8 +99,9 @@ impl Cluster {
         let Some(folder) = &self.local else {
             return Ok(Vec::new());
         };
+        let bridge = bridge(folder);
         self.drydock(programs, &["reset"])?;
-        let left = leftovers(folder)?;
+        let left = leftovers(folder, bridge.as_deref())?;
         std::fs::remove_dir_all(folder).ok();
         Ok(left)
     }
@@ -137,8 +138,29 @@ fn images(programs: &Path) -> Result<Vec<PathBuf>> {
     Ok(images)
 }
 
-/// Mounts and processes that still belong to the cluster's folder.
-fn leftovers(folder: &Path) -> Result<Vec<String>> {
+/// Name of the cluster's bridge, from which all its network names derive.
+fn bridge(folder: &Path) -> Option<String> {
+    let cluster = std::fs::read_to_string(folder.join("cluster.json")).ok()?;
+    let cluster: serde_json::Value = serde_json::from_str(&cluster).ok()?;
+    let gateway = cluster["podCidr"].as_str()?.replace(".0/", ".1/");
+    let addresses = run("ip", &["-o", "-4", "addr", "show"]);
+    let line = addresses
+        .lines()
+        .find(|line| line.split_whitespace().any(|word| word == gateway))?
+        .to_owned();
+    line.split_whitespace().nth(1).map(str::to_owned)
+}
+
+/// Output of a command, empty if it cannot be run.
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default()
+}
+
+/// Mounts, processes, interfaces, tables and network namespaces that still belong to the cluster.
+fn leftovers(folder: &Path, bridge: Option<&str>) -> Result<Vec<String>> {
     let name = folder.to_string_lossy();
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
     let mut left: Vec<String> = mounts
@@ -157,6 +179,16 @@ fn leftovers(folder: &Path) -> Result<Vec<String>> {
         let own = process.file_name().to_string_lossy() == std::process::id().to_string();
         if !own && command.contains(&*name) {
             left.push(format!("process {} {command}", process.file_name().to_string_lossy()));
+        }
+    }
+    if let Some(bridge) = bridge {
+        for (program, arguments) in [
+            ("ip", ["-o", "link"].as_slice()),
+            ("nft", &["list", "tables"]),
+            ("ip", &["netns"]),
+        ] {
+            let output = run(program, arguments);
+            left.extend(output.lines().filter(|line| line.contains(bridge)).map(str::to_owned));
         }
     }
     Ok(left)

@@ -121,8 +121,8 @@ pub fn parse(text: &str) -> Result<Story> {
                     command.push_str(next);
                 }
                 let mut expected = Vec::new();
-                while let Some((_, next)) =
-                    lines.next_if(|(_, next)| !next.trim().is_empty() && !next.starts_with("$ "))
+                while let Some((_, next)) = lines
+                    .next_if(|(_, next)| !next.trim().is_empty() && !next.starts_with("$ ") && !next.starts_with("@ "))
                 {
                     expected.push(next.trim_end().to_owned());
                 }

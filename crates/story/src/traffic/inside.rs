@@ -55,7 +55,7 @@ async fn batch(pods: &Api<Pod>, pod: &str) -> Option<String> {
         process.stdout()?.take(1 << 20).read_to_string(&mut output).await.ok()?;
         Some(output)
     };
-    timeout(PATIENCE * (BATCH as u32 + 1), run).await.ok().flatten()
+    timeout(PATIENCE * 3, run).await.ok().flatten()
 }
 
 /// Counts the responses of a batch; whether it went through to the end.
