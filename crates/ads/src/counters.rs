@@ -23,19 +23,31 @@ pub struct Histogram {
 
 impl Histogram {
     fn new(bounds: &'static [f64; 9]) -> Self {
-        Self { bounds, counts: Default::default(), sum_micros: AtomicU64::new(0) }
+        Self {
+            bounds,
+            counts: Default::default(),
+            sum_micros: AtomicU64::new(0),
+        }
     }
 
     /// Counts one observation.
     pub fn observe(&self, value: f64) {
-        let bucket = self.bounds.iter().position(|bound| value <= *bound).unwrap_or(self.bounds.len());
+        let bucket = self
+            .bounds
+            .iter()
+            .position(|bound| value <= *bound)
+            .unwrap_or(self.bounds.len());
         self.counts[bucket].fetch_add(1, Relaxed);
         self.sum_micros.fetch_add((value * 1e6) as u64, Relaxed);
     }
 
     /// Bounds, counts per bucket (the last is for what is over all bounds), sum of all observations.
     pub fn read(&self) -> (&[f64], Vec<u64>, f64) {
-        (self.bounds, self.counts.iter().map(|c| c.load(Relaxed)).collect(), self.sum_micros.load(Relaxed) as f64 / 1e6)
+        (
+            self.bounds,
+            self.counts.iter().map(|c| c.load(Relaxed)).collect(),
+            self.sum_micros.load(Relaxed) as f64 / 1e6,
+        )
     }
 }
 

@@ -44,10 +44,20 @@ impl Step {
 
     /// The step for a client that may hold either of two sets (it rejected the second).
     pub fn from_doubt(good: &ResourceSet, rejected: &ResourceSet, to: &ResourceSet) -> Self {
-        let holds = |set: &ResourceSet, resource: &Resource| set.get(&resource.name).is_some_and(|r| r.hash == resource.hash);
-        let changed = to.iter().filter(|r| !(holds(good, r) && holds(rejected, r))).cloned().collect();
-        let mut removed: Vec<Arc<str>> =
-            good.iter().chain(rejected.iter()).map(|r| &r.name).filter(|n| to.get(n).is_none()).cloned().collect();
+        let holds =
+            |set: &ResourceSet, resource: &Resource| set.get(&resource.name).is_some_and(|r| r.hash == resource.hash);
+        let changed = to
+            .iter()
+            .filter(|r| !(holds(good, r) && holds(rejected, r)))
+            .cloned()
+            .collect();
+        let mut removed: Vec<Arc<str>> = good
+            .iter()
+            .chain(rejected.iter())
+            .map(|r| &r.name)
+            .filter(|n| to.get(n).is_none())
+            .cloned()
+            .collect();
         removed.sort();
         removed.dedup();
         Self { changed, removed }

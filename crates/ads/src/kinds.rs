@@ -39,7 +39,10 @@ static URLS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| ORDERED.iter().map(|(_, 
 
 /// Position of a type in the order of sending; unknown types come last.
 pub fn rank(type_url: &str) -> usize {
-    ORDERED.iter().position(|(_, url, _)| *url == type_url).unwrap_or(ORDERED.len())
+    ORDERED
+        .iter()
+        .position(|(_, url, _)| *url == type_url)
+        .unwrap_or(ORDERED.len())
 }
 
 /// Number of distinct ranks, the one of unknown types included.
@@ -47,7 +50,10 @@ pub const RANKS: usize = ORDERED.len() + 1;
 
 /// Short name used in metrics and logs, `other` for unknown types.
 pub fn short_name(type_url: &str) -> &'static str {
-    ORDERED.iter().find(|(_, url, _)| *url == type_url).map_or("other", |(short, _, _)| short)
+    ORDERED
+        .iter()
+        .find(|(_, url, _)| *url == type_url)
+        .map_or("other", |(short, _, _)| short)
 }
 
 /// Short name of a rank, see [`rank`].
@@ -88,5 +94,8 @@ pub fn is_removable(type_url: &str) -> bool {
 
 /// A shared copy of a type URL, without allocation for known types.
 pub fn intern(type_url: &str) -> Arc<str> {
-    URLS.iter().find(|url| ***url == *type_url).cloned().unwrap_or_else(|| Arc::from(type_url))
+    URLS.iter()
+        .find(|url| ***url == *type_url)
+        .cloned()
+        .unwrap_or_else(|| Arc::from(type_url))
 }

@@ -86,7 +86,9 @@ impl Interner {
         if let Some(known) = table.sets.get(&key).and_then(Weak::upgrade) {
             return known;
         }
-        let set = Arc::new(NameSet { sorted: names.iter().map(|name| Box::from(*name)).collect() });
+        let set = Arc::new(NameSet {
+            sorted: names.iter().map(|name| Box::from(*name)).collect(),
+        });
         table.sets.insert(key, Arc::downgrade(&set));
         if table.sets.len() > table.sweep_at {
             table.sets.retain(|_, set| set.strong_count() > 0);

@@ -14,7 +14,12 @@ pub(crate) struct Recent<K, V> {
 
 impl<K: Hash + Eq, V: Clone> Recent<K, V> {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), weight: 0, limit }
+        Self {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            weight: 0,
+            limit,
+        }
     }
 
     pub(crate) fn get(&mut self, key: &K) -> Option<V> {

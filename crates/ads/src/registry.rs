@@ -46,8 +46,14 @@ impl Registry {
     pub(crate) fn add(&self, node: Node, info: ProxyInfo, peer: Peer, stream: Stream) -> Arc<Connection> {
         let number = self.next.fetch_add(1, Relaxed) + 1;
         let id = format!("{}-{number}", info.proxy_id);
-        let connection =
-            Arc::new(Connection { id: id.clone(), node, info, peer, since: SystemTime::now(), stream: Mutex::new(stream) });
+        let connection = Arc::new(Connection {
+            id: id.clone(),
+            node,
+            info,
+            peer,
+            since: SystemTime::now(),
+            stream: Mutex::new(stream),
+        });
         lock(&self.connections).insert(id, connection.clone());
         connection
     }

@@ -49,13 +49,17 @@ struct Inner<S> {
 
 impl<S> std::fmt::Debug for DiscoveryServer<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DiscoveryServer").field("limits", &self.inner.limits).finish_non_exhaustive()
+        f.debug_struct("DiscoveryServer")
+            .field("limits", &self.inner.limits)
+            .finish_non_exhaustive()
     }
 }
 
 impl<S> Clone for DiscoveryServer<S> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
+        Self {
+            inner: self.inner.clone(),
+        }
     }
 }
 
@@ -63,7 +67,15 @@ impl<S: Source> DiscoveryServer<S> {
     /// A server over a source.
     pub fn new(source: Arc<S>, limits: Limits, registry: Arc<Registry>, counters: Arc<Counters>) -> Self {
         let shared = Arc::new(Shared::new(&limits));
-        Self { inner: Arc::new(Inner { source, limits: Arc::new(limits), shared, registry, counters }) }
+        Self {
+            inner: Arc::new(Inner {
+                source,
+                limits: Arc::new(limits),
+                shared,
+                registry,
+                counters,
+            }),
+        }
     }
 
     fn open(&self, request: http::Request<Body>) -> Result<Body, Status> {
@@ -77,10 +89,13 @@ impl<S: Source> DiscoveryServer<S> {
                 Ok(self.body(decoder, request.into_body(), bound, peer))
             }
             Some("DeltaAggregatedResources") => {
-                let decoder = tonic_prost::ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default().decoder();
+                let decoder =
+                    tonic_prost::ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default().decoder();
                 Ok(self.body(decoder, request.into_body(), bound, peer))
             }
-            _ => Err(Status::unimplemented("no such method of the aggregated discovery service")),
+            _ => Err(Status::unimplemented(
+                "no such method of the aggregated discovery service",
+            )),
         }
     }
 
@@ -117,7 +132,10 @@ impl<S: Source> tower::Service<http::Request<Body>> for DiscoveryServer<S> {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let response = self.open(request).map_or_else(Status::into_http, |body| {
             let mut response = http::Response::new(body);
-            response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
+            response.headers_mut().insert(
+                http::header::CONTENT_TYPE,
+                http::HeaderValue::from_static("application/grpc"),
+            );
             response
         });
         ready(Ok(response))
@@ -223,13 +241,20 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
         }
         let Some(open) = &self.open else { return Ok(()) };
         let question = request.question().unwrap_or_default();
-        let question = Question { type_url: request.type_url(), names: question, peer: &self.peer };
+        let question = Question {
+            type_url: request.type_url(),
+            names: question,
+            peer: &self.peer,
+        };
         if let Some(answer) = self.inner.source.answer(&question) {
             if request.question().is_none() {
                 return Ok(());
             }
             let answer = answer?;
-            return if open.connection.with_stream(|stream| stream.answer(question.type_url, answer)) {
+            return if open
+                .connection
+                .with_stream(|stream| stream.answer(question.type_url, answer))
+            {
                 Ok(())
             } else {
                 Err(Status::resource_exhausted("too many questions at once"))
@@ -241,7 +266,12 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
         match outcome {
             Outcome::Rejected(error) => {
                 Counters::count(&counters.rejects, &type_url);
-                tracing::warn!(connection = id, kind = kinds::short_name(&type_url), error, "proxy rejected configuration");
+                tracing::warn!(
+                    connection = id,
+                    kind = kinds::short_name(&type_url),
+                    error,
+                    "proxy rejected configuration"
+                );
             }
             Outcome::Stale => Counters::count(&counters.expired_nonces, &type_url),
             Outcome::Subscribed => tracing::debug!(connection = id, kind = kinds::short_name(&type_url), "subscribed"),
@@ -253,14 +283,20 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
     fn accept(&self, node: Node) -> Result<Open, Status> {
         let inner = &self.inner;
         let refuse = |status: Status| {
-            inner.counters.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            inner
+                .counters
+                .refused
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             status
         };
         if node.id.is_empty() {
             return Err(refuse(Status::invalid_argument("the first request must carry node.id")));
         }
         if inner.registry.len() >= inner.limits.streams {
-            return Err(refuse(Status::unavailable(format!("{} streams are open, which is the limit", inner.limits.streams))));
+            return Err(refuse(Status::unavailable(format!(
+                "{} streams are open, which is the limit",
+                inner.limits.streams
+            ))));
         }
         let opened = inner.source.open(&node, &self.peer).map_err(|refusal| {
             tracing::warn!(node = node.id, peer = ?self.peer.address, %refusal, "stream refused");
@@ -270,7 +306,11 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
         let stream = Stream::new(R::PROTOCOL, view, inner.limits.clone(), inner.shared.clone());
         let connection = inner.registry.add(node, opened.info, self.peer.clone(), stream);
         tracing::info!(connection = connection.id, protocol = ?R::PROTOCOL, version = connection.info.istio_version, "stream opened");
-        Ok(Open { connection, registry: inner.registry.clone(), view: WatchStream::from_changes(opened.view) })
+        Ok(Open {
+            connection,
+            registry: inner.registry.clone(),
+            view: WatchStream::from_changes(opened.view),
+        })
     }
 
     /// Takes the newest view and makes the next response; `Ok(false)` if there is none to make.
@@ -281,7 +321,11 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
             match Pin::new(&mut open.view).poll_next(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(view)) => newest = Some(view),
-                Poll::Ready(None) => return Err(Status::unavailable("the control plane is shutting down; connect to another")),
+                Poll::Ready(None) => {
+                    return Err(Status::unavailable(
+                        "the control plane is shutting down; connect to another",
+                    ));
+                }
             }
         }
         let now = SystemTime::now();
@@ -295,7 +339,9 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
         });
         match response {
             Some(response) => {
-                let age = response.pushed_for.map(|since| now.duration_since(since).unwrap_or_default());
+                let age = response
+                    .pushed_for
+                    .map(|since| now.duration_since(since).unwrap_or_default());
                 self.inner.counters.sent(&response, age);
                 tracing::debug!(
                     connection = open.connection.id,
@@ -346,7 +392,10 @@ impl<S: Source, R: Request> http_body::Body for DiscoveryBody<S, R> {
                 Ok(true) => {}
                 Err(status) => return this.end(&status),
                 Ok(false) => {
-                    let due = this.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
+                    let due = this
+                        .timer
+                        .as_mut()
+                        .is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
                     if !due {
                         return Poll::Pending;
                     }

@@ -127,7 +127,11 @@ fn put_resource(name: &str, version: &str, any: &[u8], out: &mut BytesMut) {
 }
 
 fn field_len(tag: u32, len: usize) -> usize {
-    if len == 0 { 0 } else { key_len(tag) + encoded_len_varint(len as u64) + len }
+    if len == 0 {
+        0
+    } else {
+        key_len(tag) + encoded_len_varint(len as u64) + len
+    }
 }
 
 fn put_bytes(tag: u32, bytes: &[u8], out: &mut BytesMut) {
@@ -141,7 +145,9 @@ fn put_bytes(tag: u32, bytes: &[u8], out: &mut BytesMut) {
 
 /// FNV-1a of the name decides, so that the same resource ends a piece in every set.
 fn is_cut(name: &str) -> bool {
-    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
     hash.is_multiple_of(CUT_EVERY)
 }
 
@@ -156,14 +162,24 @@ mod tests {
     use crate::limits::Limits;
 
     fn resources(count: usize) -> Vec<Arc<Resource>> {
-        (0..count).map(|i| Arc::new(Resource::encode(format!("r{i:04}"), &StringValue { value: format!("v{i}") }))).collect()
+        (0..count)
+            .map(|i| {
+                Arc::new(Resource::encode(
+                    format!("r{i:04}"),
+                    &StringValue { value: format!("v{i}") },
+                ))
+            })
+            .collect()
     }
 
     fn message(protocol: Protocol, head: &Head<'_>, pieces: &[Bytes]) -> Vec<u8> {
         let size = pieces.iter().map(Bytes::len).sum();
         let mut bytes = head.encode(protocol, size).to_vec();
         pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
-        assert_eq!(u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize, bytes.len() - GRPC_HEAD);
+        assert_eq!(
+            u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize,
+            bytes.len() - GRPC_HEAD
+        );
         bytes.split_off(GRPC_HEAD)
     }
 
@@ -172,14 +188,26 @@ mod tests {
         let shared = Shared::new(&Limits::default());
         let resources = resources(100);
         let removed = [Arc::from("gone")];
-        let head = Head { version: "7", type_url: "t", nonce: "n", removed: &removed, control_plane: "" };
+        let head = Head {
+            version: "7",
+            type_url: "t",
+            nonce: "n",
+            removed: &removed,
+            control_plane: "",
+        };
         let bytes = message(Protocol::Delta, &head, &pieces(Protocol::Delta, &resources, &shared));
         let response = DeltaDiscoveryResponse::decode(&bytes[..]).unwrap();
-        assert_eq!((&*response.nonce, &*response.type_url, &*response.system_version_info), ("n", "t", "7"));
+        assert_eq!(
+            (&*response.nonce, &*response.type_url, &*response.system_version_info),
+            ("n", "t", "7")
+        );
         assert_eq!(response.removed_resources, ["gone"]);
         assert_eq!(response.resources.len(), 100);
         for (sent, made) in response.resources.iter().zip(&resources) {
-            assert_eq!((&*sent.name, sent.version.clone()), (&*made.name, made.hash.to_string()));
+            assert_eq!(
+                (&*sent.name, sent.version.clone()),
+                (&*made.name, made.hash.to_string())
+            );
             assert_eq!(sent.resource.as_ref().unwrap().encode_to_vec(), made.body);
         }
     }
@@ -187,7 +215,13 @@ mod tests {
     #[test]
     fn decodes_as_a_full_state_response() {
         let shared = Shared::new(&Limits::default());
-        let head = Head { version: "7", type_url: "t", nonce: "n", removed: &[], control_plane: "me" };
+        let head = Head {
+            version: "7",
+            type_url: "t",
+            nonce: "n",
+            removed: &[],
+            control_plane: "me",
+        };
         let bytes = message(Protocol::Sotw, &head, &pieces(Protocol::Sotw, &resources(3), &shared));
         let response = DiscoveryResponse::decode(&bytes[..]).unwrap();
         assert_eq!(response.resources.len(), 3);
@@ -201,7 +235,10 @@ mod tests {
         let before = pieces(Protocol::Delta, &resources, &shared);
         resources[500] = Arc::new(Resource::encode("r0500", &StringValue { value: "other".into() }));
         let after = pieces(Protocol::Delta, &resources, &shared);
-        let kept = after.iter().filter(|piece| before.iter().any(|old| old.as_ptr() == piece.as_ptr())).count();
+        let kept = after
+            .iter()
+            .filter(|piece| before.iter().any(|old| old.as_ptr() == piece.as_ptr()))
+            .count();
         assert!(before.len() > 10, "{} pieces", before.len());
         assert_eq!(kept, after.len() - 1);
     }

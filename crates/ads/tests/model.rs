@@ -78,7 +78,11 @@ impl World {
 
     /// Names and contents of a type.
     fn expected(&self, url: &str) -> BTreeMap<String, String> {
-        let numbered = |map: &BTreeMap<u8, u8>| map.iter().map(|(c, v)| (format!("c{c}"), format!("c{c} {v}"))).collect();
+        let numbered = |map: &BTreeMap<u8, u8>| {
+            map.iter()
+                .map(|(c, v)| (format!("c{c}"), format!("c{c} {v}")))
+                .collect()
+        };
         match url {
             kinds::CLUSTER => numbered(&self.clusters),
             kinds::ENDPOINT => numbered(&self.endpoints),
@@ -92,9 +96,15 @@ impl World {
     fn view(&self) -> Arc<View> {
         let set = |url: &str| {
             let resource = |(name, value): (String, String)| Arc::new(Resource::encode(name, &StringValue { value }));
-            (kinds::intern(url), Arc::new(ResourceSet::new(self.expected(url).into_iter().map(resource))))
+            (
+                kinds::intern(url),
+                Arc::new(ResourceSet::new(self.expected(url).into_iter().map(resource))),
+            )
         };
-        Arc::new(View::new([kinds::CLUSTER, kinds::ENDPOINT, kinds::LISTENER].map(set).into(), SystemTime::UNIX_EPOCH))
+        Arc::new(View::new(
+            [kinds::CLUSTER, kinds::ENDPOINT, kinds::LISTENER].map(set).into(),
+            SystemTime::UNIX_EPOCH,
+        ))
     }
 }
 
@@ -128,7 +138,10 @@ struct Received {
 }
 
 fn url_of(text: &str) -> &'static str {
-    [kinds::CLUSTER, kinds::ENDPOINT, kinds::LISTENER].into_iter().find(|u| *u == text).unwrap()
+    [kinds::CLUSTER, kinds::ENDPOINT, kinds::LISTENER]
+        .into_iter()
+        .find(|u| *u == text)
+        .unwrap()
 }
 
 fn text_of(any: &Any) -> String {
@@ -157,7 +170,13 @@ impl Proxy {
         for url in [kinds::CLUSTER, kinds::LISTENER] {
             self.request(url, &[], &[], "", false, true);
         }
-        let names: Vec<String> = self.held.get(kinds::CLUSTER).into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = self
+            .held
+            .get(kinds::CLUSTER)
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect();
         self.asked = names.iter().cloned().collect();
         if !names.is_empty() {
             self.request(kinds::ENDPOINT, &names, &[], "", false, true);
@@ -173,22 +192,41 @@ impl Proxy {
         self.connect();
     }
 
-    fn request(&mut self, url: &'static str, add: &[String], remove: &[String], nonce: &str, reject: bool, first: bool) {
-        let error_detail = reject.then(|| Status { message: "no".into(), ..Default::default() });
+    fn request(
+        &mut self,
+        url: &'static str,
+        add: &[String],
+        remove: &[String],
+        nonce: &str,
+        reject: bool,
+        first: bool,
+    ) {
+        let error_detail = reject.then(|| Status {
+            message: "no".into(),
+            ..Default::default()
+        });
         let held = self.held.get(url).cloned().unwrap_or_default();
         match self.protocol {
             Protocol::Delta => drop(self.stream.on_delta(DeltaDiscoveryRequest {
                 type_url: url.into(),
                 resource_names_subscribe: add.to_vec(),
                 resource_names_unsubscribe: remove.to_vec(),
-                initial_resource_versions: if first { held.into_iter().map(|(n, (v, _))| (n, v)).collect() } else { BTreeMap::new() },
+                initial_resource_versions: if first {
+                    held.into_iter().map(|(n, (v, _))| (n, v)).collect()
+                } else {
+                    BTreeMap::new()
+                },
                 response_nonce: nonce.into(),
                 error_detail,
                 ..Default::default()
             })),
             Protocol::Sotw => drop(self.stream.on_sotw(DiscoveryRequest {
                 type_url: url.into(),
-                resource_names: if url == kinds::ENDPOINT { self.asked.iter().cloned().collect() } else { Vec::new() },
+                resource_names: if url == kinds::ENDPOINT {
+                    self.asked.iter().cloned().collect()
+                } else {
+                    Vec::new()
+                },
                 response_nonce: nonce.into(),
                 version_info: self.versions.get(url).cloned().unwrap_or_default(),
                 error_detail,
@@ -209,7 +247,10 @@ impl Proxy {
     /// Nothing is repeated that the proxy has, unless it asked, its cluster was sent, or it rejected something.
     fn check_not_held(&mut self, received: &Received) {
         if received.url == kinds::CLUSTER {
-            received.resources.iter().for_each(|(name, ..)| *self.owed.entry(name.clone()).or_default() += 1);
+            received
+                .resources
+                .iter()
+                .for_each(|(name, ..)| *self.owed.entry(name.clone()).or_default() += 1);
         }
         if self.protocol == Protocol::Sotw || self.doubtful.contains(received.url) {
             return;
@@ -226,13 +267,17 @@ impl Proxy {
     }
 
     fn take_owed(&mut self, name: &str) -> bool {
-        let Some(left) = self.owed.get_mut(name).filter(|left| **left > 0) else { return false };
+        let Some(left) = self.owed.get_mut(name).filter(|left| **left > 0) else {
+            return false;
+        };
         *left -= 1;
         true
     }
 
     fn answer(&mut self, reject: bool) {
-        let Some(received) = self.unanswered.pop_front() else { return };
+        let Some(received) = self.unanswered.pop_front() else {
+            return;
+        };
         let url = received.url;
         if reject {
             self.doubtful.insert(url);
@@ -248,7 +293,10 @@ impl Proxy {
             self.follow_clusters();
         }
         // Endpoints that nobody wants any more fall on the floor.
-        self.held.entry(kinds::ENDPOINT).or_default().retain(|name, _| self.asked.contains(name));
+        self.held
+            .entry(kinds::ENDPOINT)
+            .or_default()
+            .retain(|name, _| self.asked.contains(name));
     }
 
     /// Asks for endpoints of new clusters, and drops those of clusters that are gone.
@@ -258,9 +306,19 @@ impl Proxy {
         let remove: Vec<String> = self.asked.difference(&clusters).cloned().collect();
         self.asked = clusters;
         if !add.is_empty() || !remove.is_empty() {
-            add.iter().for_each(|name| *self.owed.entry(name.clone()).or_default() += 1);
-            let nonce = self.stream.status().iter().find(|s| &*s.type_url == kinds::ENDPOINT).map(|s| s.nonce_sent.clone());
-            let nonce = if self.protocol == Protocol::Sotw { nonce.unwrap_or_default() } else { String::new() };
+            add.iter()
+                .for_each(|name| *self.owed.entry(name.clone()).or_default() += 1);
+            let nonce = self
+                .stream
+                .status()
+                .iter()
+                .find(|s| &*s.type_url == kinds::ENDPOINT)
+                .map(|s| s.nonce_sent.clone());
+            let nonce = if self.protocol == Protocol::Sotw {
+                nonce.unwrap_or_default()
+            } else {
+                String::new()
+            };
             self.request(kinds::ENDPOINT, &add, &remove, &nonce, false, false);
         }
     }
@@ -271,10 +329,17 @@ impl Proxy {
         if self.rejected_clusters || self.forgotten {
             return;
         }
-        let Some((_, listener)) = self.held.get(kinds::LISTENER).and_then(|held| held.get("l")) else { return };
-        let Some(clusters) = self.held.get(kinds::CLUSTER) else { return };
+        let Some((_, listener)) = self.held.get(kinds::LISTENER).and_then(|held| held.get("l")) else {
+            return;
+        };
+        let Some(clusters) = self.held.get(kinds::CLUSTER) else {
+            return;
+        };
         for cluster in listener.split(' ').skip(2).filter(|name| !name.is_empty()) {
-            assert!(clusters.contains_key(cluster), "the listener refers to {cluster}, which the proxy does not have");
+            assert!(
+                clusters.contains_key(cluster),
+                "the listener refers to {cluster}, which the proxy does not have"
+            );
         }
     }
 }
@@ -291,9 +356,16 @@ fn decode(protocol: Protocol, response: Response) -> Received {
     match protocol {
         Protocol::Delta => {
             let message = DeltaDiscoveryResponse::decode(&bytes[..]).unwrap();
-            let resource = |r: xds::envoy::service::discovery::v3::Resource| (r.name, r.version, text_of(&r.resource.unwrap()));
+            let resource =
+                |r: xds::envoy::service::discovery::v3::Resource| (r.name, r.version, text_of(&r.resource.unwrap()));
             let resources = message.resources.into_iter().map(resource).collect();
-            Received { url, nonce: message.nonce, version: message.system_version_info, resources, removed: message.removed_resources }
+            Received {
+                url,
+                nonce: message.nonce,
+                version: message.system_version_info,
+                resources,
+                removed: message.removed_resources,
+            }
         }
         Protocol::Sotw => {
             let message = DiscoveryResponse::decode(&bytes[..]).unwrap();
@@ -303,7 +375,13 @@ fn decode(protocol: Protocol, response: Response) -> Received {
                 (content.split(' ').next().unwrap().to_owned(), String::new(), content)
             };
             let resources = message.resources.iter().map(named).collect();
-            Received { url, nonce: message.nonce, version: message.version_info, resources, removed: Vec::new() }
+            Received {
+                url,
+                nonce: message.nonce,
+                version: message.version_info,
+                resources,
+                removed: Vec::new(),
+            }
         }
     }
 }
@@ -313,7 +391,12 @@ fn apply(protocol: Protocol, held: &mut BTreeMap<String, (String, String)>, rece
         held.clear();
     }
     received.removed.iter().for_each(|name| drop(held.remove(name)));
-    held.extend(received.resources.iter().map(|(n, v, c)| (n.clone(), (v.clone(), c.clone()))));
+    held.extend(
+        received
+            .resources
+            .iter()
+            .map(|(n, v, c)| (n.clone(), (v.clone(), c.clone()))),
+    );
 }
 
 fn live(protocol: Protocol, steps: &[Step]) {

@@ -21,9 +21,19 @@ use xds::google::rpc::Status;
 use xds::resource::{Resource, ResourceSet};
 
 fn view(clusters: &[(&str, &str)]) -> Arc<View> {
-    let resource = |(name, value): &(&str, &str)| Arc::new(Resource::encode(*name, &StringValue { value: (*value).to_owned() }));
+    let resource = |(name, value): &(&str, &str)| {
+        Arc::new(Resource::encode(
+            *name,
+            &StringValue {
+                value: (*value).to_owned(),
+            },
+        ))
+    };
     let set = Arc::new(ResourceSet::new(clusters.iter().map(resource)));
-    Arc::new(View::new(BTreeMap::from([(kinds::intern(kinds::CLUSTER), set)]), SystemTime::now()))
+    Arc::new(View::new(
+        BTreeMap::from([(kinds::intern(kinds::CLUSTER), set)]),
+        SystemTime::now(),
+    ))
 }
 
 struct World(watch::Sender<Arc<View>>);
@@ -33,13 +43,29 @@ impl Source for World {
         if node.id == "stranger" {
             return Err(Refusal::PermissionDenied("no strangers".to_owned()));
         }
-        let info = ProxyInfo { proxy_id: node.id.clone(), is_proxy: true, ..ProxyInfo::default() };
-        Ok(Opened { view: self.0.subscribe(), info })
+        let info = ProxyInfo {
+            proxy_id: node.id.clone(),
+            is_proxy: true,
+            ..ProxyInfo::default()
+        };
+        Ok(Opened {
+            view: self.0.subscribe(),
+            info,
+        })
     }
 
     fn answer(&self, question: &Question<'_>) -> Option<Result<Answer, Refusal>> {
-        let any = Resource::encode("", &StringValue { value: question.names.join("+") }).body;
-        let answer = Answer { resources: vec![any], control_plane: "me".to_owned() };
+        let any = Resource::encode(
+            "",
+            &StringValue {
+                value: question.names.join("+"),
+            },
+        )
+        .body;
+        let answer = Answer {
+            resources: vec![any],
+            control_plane: "me".to_owned(),
+        };
         question.type_url.starts_with(kinds::DEBUG_PREFIX).then_some(Ok(answer))
     }
 }
@@ -68,8 +94,17 @@ async fn serve(peer: Option<Peer>, limits: Limits) -> Setup {
         .add_service(service)
         .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
     tokio::spawn(server);
-    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-    Setup { source, registry, counters, channel }
+    let channel = Channel::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    Setup {
+        source,
+        registry,
+        counters,
+        channel,
+    }
 }
 
 struct Client {
@@ -81,27 +116,49 @@ impl Client {
     async fn connect(setup: &Setup) -> Result<Self, tonic::Status> {
         let (requests, stream) = mpsc::channel(16);
         let mut client = AggregatedDiscoveryServiceClient::new(setup.channel.clone());
-        let responses = client.delta_aggregated_resources(ReceiverStream::new(stream)).await?.into_inner();
+        let responses = client
+            .delta_aggregated_resources(ReceiverStream::new(stream))
+            .await?
+            .into_inner();
         Ok(Self { requests, responses })
     }
 
     async fn ask(&self, id: &str, type_url: &str, names: &[&str]) {
-        let node = Some(Node { id: id.to_owned(), ..Node::default() });
+        let node = Some(Node {
+            id: id.to_owned(),
+            ..Node::default()
+        });
         let resource_names_subscribe = names.iter().map(|name| (*name).to_owned()).collect();
-        let request =
-            DeltaDiscoveryRequest { node, type_url: type_url.to_owned(), resource_names_subscribe, ..Default::default() };
+        let request = DeltaDiscoveryRequest {
+            node,
+            type_url: type_url.to_owned(),
+            resource_names_subscribe,
+            ..Default::default()
+        };
         self.requests.send(request).await.unwrap();
     }
 
     async fn next(&mut self) -> Result<DeltaDiscoveryResponse, tonic::Status> {
         let next = tokio::time::timeout(Duration::from_secs(10), self.responses.message()).await;
-        next.expect("an answer in time").map(|response| response.expect("not the end"))
+        next.expect("an answer in time")
+            .map(|response| response.expect("not the end"))
     }
 
     async fn answer(&self, response: &DeltaDiscoveryResponse, error: Option<&str>) {
-        let error_detail = error.map(|message| Status { message: message.to_owned(), ..Default::default() });
+        let error_detail = error.map(|message| Status {
+            message: message.to_owned(),
+            ..Default::default()
+        });
         let (type_url, response_nonce) = (response.type_url.clone(), response.nonce.clone());
-        self.requests.send(DeltaDiscoveryRequest { type_url, response_nonce, error_detail, ..Default::default() }).await.unwrap();
+        self.requests
+            .send(DeltaDiscoveryRequest {
+                type_url,
+                response_nonce,
+                error_detail,
+                ..Default::default()
+            })
+            .await
+            .unwrap();
     }
 }
 
@@ -149,7 +206,10 @@ async fn who_is_not_let_in_is_told_why() {
     let mut stranger = Client::connect(&setup).await.unwrap();
     stranger.ask("stranger", kinds::CLUSTER, &[]).await;
     let error = stranger.next().await.unwrap_err();
-    assert_eq!((error.code(), error.message()), (tonic::Code::PermissionDenied, "no strangers"));
+    assert_eq!(
+        (error.code(), error.message()),
+        (tonic::Code::PermissionDenied, "no strangers")
+    );
     let mut nameless = Client::connect(&setup).await.unwrap();
     nameless.ask("", kinds::CLUSTER, &[]).await;
     assert_eq!(nameless.next().await.unwrap_err().code(), tonic::Code::InvalidArgument);
@@ -158,7 +218,12 @@ async fn who_is_not_let_in_is_told_why() {
 
 #[tokio::test]
 async fn bounds_end_only_the_stream_that_breaks_them() {
-    let limits = Limits { streams: 2, names: 3, request_bytes: 1000, ..Limits::default() };
+    let limits = Limits {
+        streams: 2,
+        names: 3,
+        request_bytes: 1000,
+        ..Limits::default()
+    };
     let setup = serve(Some(Peer::default()), limits).await;
     let mut good = Client::connect(&setup).await.unwrap();
     good.ask("good", kinds::CLUSTER, &[]).await;
@@ -191,7 +256,10 @@ async fn questions_are_answered_on_the_same_stream() {
     client.ask("tool", "istio.io/debug/syncz", &["x", "y"]).await;
     let answer = client.next().await.unwrap();
     assert_eq!(answer.control_plane.clone().unwrap().identifier, "me");
-    assert_eq!(answer.resources[0].resource.as_ref().unwrap().type_url, "type.googleapis.com/google.protobuf.StringValue");
+    assert_eq!(
+        answer.resources[0].resource.as_ref().unwrap().type_url,
+        "type.googleapis.com/google.protobuf.StringValue"
+    );
     // Acknowledging an answer asks nothing again.
     client.answer(&answer, None).await;
     client.ask("tool", kinds::CLUSTER, &[]).await;

@@ -28,7 +28,10 @@ impl std::fmt::Debug for Access {
 impl Access {
     /// Over a client that may create access reviews.
     pub fn new(client: Client) -> Self {
-        Self { client, answers: Mutex::default() }
+        Self {
+            client,
+            answers: Mutex::default(),
+        }
     }
 
     /// Whether the account may list secrets of its own namespace.
@@ -39,7 +42,10 @@ impl Access {
         let key = (namespace.to_owned(), account.to_owned());
         let remembered = {
             let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-            answers.get(&key).filter(|(at, _)| at.elapsed() < REMEMBER).map(|(_, allowed)| *allowed)
+            answers
+                .get(&key)
+                .filter(|(at, _)| at.elapsed() < REMEMBER)
+                .map(|(_, allowed)| *allowed)
         };
         if let Some(allowed) = remembered {
             return Ok(allowed);
@@ -65,7 +71,10 @@ impl Access {
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let answer = api.create(&PostParams::default(), &review).await?;
         let allowed = answer.status.is_some_and(|status| status.allowed);
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (Instant::now(), allowed));
+        self.answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, (Instant::now(), allowed));
         Ok(allowed)
     }
 }

@@ -56,7 +56,10 @@ pub struct Home {
 
 impl std::fmt::Debug for Home {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Home").field("namespace", &self.namespace).field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("Home")
+            .field("namespace", &self.namespace)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,7 +99,10 @@ impl Home {
     async fn try_load(&self) -> Result<Authority, LoadError> {
         let now = Timestamp::now();
         if let Some(files) = self.directory.as_deref().and_then(read_directory) {
-            let place = format!("directory {}", self.directory.as_deref().unwrap_or(Path::new("")).display());
+            let place = format!(
+                "directory {}",
+                self.directory.as_deref().unwrap_or(Path::new("")).display()
+            );
             return Authority::from_files(&files, now).map_err(|source| LoadError::Unusable { place, source });
         }
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -105,12 +111,22 @@ impl Home {
                 return self.read_secret(name, secret, now);
             }
         }
-        let made = Authority::self_signed(&self.trust_domain, now)
-            .map_err(|source| LoadError::Unusable { place: "a new self-signed root".to_owned(), source })?;
+        let made = Authority::self_signed(&self.trust_domain, now).map_err(|source| LoadError::Unusable {
+            place: "a new self-signed root".to_owned(),
+            source,
+        })?;
         let secret = Secret {
-            metadata: ObjectMeta { name: Some(SELF_SIGNED.to_owned()), ..Default::default() },
+            metadata: ObjectMeta {
+                name: Some(SELF_SIGNED.to_owned()),
+                ..Default::default()
+            },
             type_: Some("istio.io/ca-root".to_owned()),
-            data: Some(made.to_files().into_iter().map(|(name, content)| (name, ByteString(content))).collect()),
+            data: Some(
+                made.to_files()
+                    .into_iter()
+                    .map(|(name, content)| (name, ByteString(content)))
+                    .collect(),
+            ),
             ..Default::default()
         };
         match secrets.create(&PostParams::default(), &secret).await {
@@ -128,15 +144,19 @@ impl Home {
     }
 
     fn read_secret(&self, name: &str, secret: Secret, now: Timestamp) -> Result<Authority, LoadError> {
-        Authority::from_files(&files(secret), now)
-            .map_err(|source| LoadError::Unusable { place: format!("secret {}/{name}", self.namespace), source })
+        Authority::from_files(&files(secret), now).map_err(|source| LoadError::Unusable {
+            place: format!("secret {}/{name}", self.namespace),
+            source,
+        })
     }
 
     async fn refresh(&self, held: &Authority) -> Result<Option<Authority>, LoadError> {
         let stored = self.try_load().await?;
         let now = Timestamp::now();
-        let due = ca::rotation::rotate(&stored, now)
-            .map_err(|source| LoadError::Unusable { place: format!("renewal of {SELF_SIGNED}"), source })?;
+        let due = ca::rotation::rotate(&stored, now).map_err(|source| LoadError::Unusable {
+            place: format!("renewal of {SELF_SIGNED}"),
+            source,
+        })?;
         if let Some(renewed) = due {
             self.store(&stored, &renewed).await?;
             return Ok(Some(renewed));
@@ -151,7 +171,13 @@ impl Home {
         if files(secret.clone()).get("ca-cert.pem") != before.to_files().get("ca-cert.pem") {
             return Ok(());
         }
-        secret.data = Some(renewed.to_files().into_iter().map(|(name, content)| (name, ByteString(content))).collect());
+        secret.data = Some(
+            renewed
+                .to_files()
+                .into_iter()
+                .map(|(name, content)| (name, ByteString(content)))
+                .collect(),
+        );
         // The resource version read above makes this a compare-and-set.
         secrets.replace(SELF_SIGNED, &PostParams::default(), &secret).await?;
         Ok(())
@@ -159,14 +185,30 @@ impl Home {
 }
 
 fn files(secret: Secret) -> BTreeMap<String, Vec<u8>> {
-    secret.data.unwrap_or_default().into_iter().map(|(name, content)| (name, content.0)).collect()
+    secret
+        .data
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, content)| (name, content.0))
+        .collect()
 }
 
 /// The directory's files, if it holds a signing key.
 fn read_directory(directory: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
-    const NAMES: [&str; 7] =
-        ["ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem", "tls.crt", "tls.key", "ca.crt"];
-    let read = |name: &&str| std::fs::read(directory.join(name)).ok().map(|content| ((*name).to_owned(), content));
+    const NAMES: [&str; 7] = [
+        "ca-cert.pem",
+        "ca-key.pem",
+        "cert-chain.pem",
+        "root-cert.pem",
+        "tls.crt",
+        "tls.key",
+        "ca.crt",
+    ];
+    let read = |name: &&str| {
+        std::fs::read(directory.join(name))
+            .ok()
+            .map(|content| ((*name).to_owned(), content))
+    };
     let files: BTreeMap<String, Vec<u8>> = NAMES.iter().filter_map(read).collect();
     (files.contains_key("ca-key.pem") || files.contains_key("tls.key")).then_some(files)
 }
@@ -179,7 +221,12 @@ mod tests {
     const SECRET: &str = "/api/v1/namespaces/istio-system/secrets/istio-ca-secret";
 
     fn home(api: &fake::Api) -> Home {
-        Home { client: api.client(), namespace: "istio-system".into(), trust_domain: "cluster.local".into(), directory: None }
+        Home {
+            client: api.client(),
+            namespace: "istio-system".into(),
+            trust_domain: "cluster.local".into(),
+            directory: None,
+        }
     }
 
     #[tokio::test]
@@ -196,7 +243,8 @@ mod tests {
     #[tokio::test]
     async fn a_secret_that_cannot_be_used_is_left_alone() {
         let api = fake::Api::default();
-        let broken = serde_json::json!({ "metadata": { "name": SELF_SIGNED }, "data": { "ca-cert.pem": "bm9uc2Vuc2U=" } });
+        let broken =
+            serde_json::json!({ "metadata": { "name": SELF_SIGNED }, "data": { "ca-cert.pem": "bm9uc2Vuc2U=" } });
         api.put(SECRET, broken.clone());
         assert!(matches!(home(&api).load().await, Err(LoadError::Unusable { .. })));
         assert_eq!(api.get(SECRET), Some(broken));
@@ -209,9 +257,14 @@ mod tests {
         let Ok(held) = held else { panic!("a new root") };
         assert!(matches!(home(&api).refresh(&held).await, Ok(None)), "nothing changed");
         let other = fake::Api::default();
-        let Ok(replaced) = home(&other).load().await else { panic!("another root") };
+        let Ok(replaced) = home(&other).load().await else {
+            panic!("another root")
+        };
         api.put(SECRET, other.get(SECRET).unwrap_or_default());
         let refreshed = home(&api).refresh(&held).await;
-        assert_eq!(refreshed.ok().flatten().map(|a| a.roots_pem()), Some(replaced.roots_pem()));
+        assert_eq!(
+            refreshed.ok().flatten().map(|a| a.roots_pem()),
+            Some(replaced.roots_pem())
+        );
     }
 }

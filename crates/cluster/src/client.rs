@@ -34,9 +34,14 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
     let file = kubeconfig.filter(|path| std::fs::metadata(path).is_ok_and(|meta| meta.len() > 0));
     let mut config = match file {
         Some(path) => {
-            let wrong = |source| ConnectError::Kubeconfig { path: path.display().to_string(), source };
+            let wrong = |source| ConnectError::Kubeconfig {
+                path: path.display().to_string(),
+                source,
+            };
             let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(wrong)?
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .map_err(wrong)?
         }
         None => match kube::Config::incluster() {
             Ok(config) => config,

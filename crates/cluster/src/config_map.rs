@@ -26,7 +26,9 @@ pub fn follow(client: &Client, namespace: &str, name: &str, initial: Data) -> wa
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let name = name.to_owned();
     tokio::spawn(async move {
-        let mut objects = std::pin::pin!(kube::runtime::watcher::watch_object(api, &name).backoff(watcher::DefaultBackoff::default()));
+        let mut objects = std::pin::pin!(
+            kube::runtime::watcher::watch_object(api, &name).backoff(watcher::DefaultBackoff::default())
+        );
         loop {
             let next = tokio::select! {
                 next = objects.next() => next,

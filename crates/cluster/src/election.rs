@@ -62,8 +62,19 @@ pub fn decide(record: Option<&Record>, unchanged: Duration, me: &Candidate, defa
         return Step::Renew;
     }
     let expired = unchanged > Duration::from_secs(record.lease_duration_seconds.max(1));
-    let mine = may_steal(&Key { revision: me.revision.clone(), remote: false }, &Key::parse(&record.holder_key), default);
-    if record.holder_identity.is_empty() || expired || mine { Step::Acquire } else { Step::Wait }
+    let mine = may_steal(
+        &Key {
+            revision: me.revision.clone(),
+            remote: false,
+        },
+        &Key::parse(&record.holder_key),
+        default,
+    );
+    if record.holder_identity.is_empty() || expired || mine {
+        Step::Acquire
+    } else {
+        Step::Wait
+    }
 }
 
 /// How a look at the lock ended.
@@ -101,7 +112,15 @@ pub fn run(
 ) -> (watch::Receiver<bool>, tokio::task::JoinHandle<()>) {
     let (leads, receiver) = watch::channel(false);
     let maps = Api::namespaced(client.clone(), &me.namespace);
-    let election = Election { maps, name, me, default, leads, seen: None, renewed: Instant::now() };
+    let election = Election {
+        maps,
+        name,
+        me,
+        default,
+        leads,
+        seen: None,
+        renewed: Instant::now(),
+    };
     (receiver, tokio::spawn(election.run(ending)))
 }
 
@@ -147,9 +166,16 @@ impl Election {
     }
 
     fn tell(&self, leads: bool) {
-        let changed = self.leads.send_if_modified(|value| std::mem::replace(value, leads) != leads);
+        let changed = self
+            .leads
+            .send_if_modified(|value| std::mem::replace(value, leads) != leads);
         if changed {
-            tracing::info!(lock = self.name, revision = self.me.revision, leads, "leadership changed");
+            tracing::info!(
+                lock = self.name,
+                revision = self.me.revision,
+                leads,
+                "leadership changed"
+            );
         }
     }
 
@@ -195,7 +221,11 @@ impl Election {
             holder_identity: self.me.identity.clone(),
             holder_key: self.me.revision.clone(),
             lease_duration_seconds: DURATION.as_secs(),
-            acquire_time: if acquired { Some(now.clone()) } else { before.acquire_time },
+            acquire_time: if acquired {
+                Some(now.clone())
+            } else {
+                before.acquire_time
+            },
             renew_time: Some(now),
             leader_transitions: before.leader_transitions + u64::from(acquired),
         }
@@ -206,7 +236,10 @@ impl Election {
         let parameters = PostParams::default();
         match map {
             Some(mut map) => {
-                map.metadata.annotations.get_or_insert_default().insert(RECORD.to_owned(), text);
+                map.metadata
+                    .annotations
+                    .get_or_insert_default()
+                    .insert(RECORD.to_owned(), text);
                 self.maps.replace(self.name, &parameters, &map).await?;
             }
             None => {
@@ -215,7 +248,15 @@ impl Election {
                     annotations: Some(BTreeMap::from([(RECORD.to_owned(), text)])),
                     ..Default::default()
                 };
-                self.maps.create(&parameters, &ConfigMap { metadata, ..Default::default() }).await?;
+                self.maps
+                    .create(
+                        &parameters,
+                        &ConfigMap {
+                            metadata,
+                            ..Default::default()
+                        },
+                    )
+                    .await?;
             }
         }
         Ok(())
@@ -226,8 +267,13 @@ impl Election {
         if !*self.leads.borrow() {
             return;
         }
-        let Ok(Some(map)) = self.maps.get_opt(self.name).await else { return };
-        let record = Record { lease_duration_seconds: 1, ..Record::default() };
+        let Ok(Some(map)) = self.maps.get_opt(self.name).await else {
+            return;
+        };
+        let record = Record {
+            lease_duration_seconds: 1,
+            ..Record::default()
+        };
         if let Err(error) = self.write(Some(map), &record).await {
             tracing::debug!(lock = self.name, %error, "leader lock not given up; it will expire");
         }
@@ -240,10 +286,22 @@ mod tests {
     use crate::fake;
 
     fn candidate(api: &fake::Api, identity: &str, revision: &str, default: Option<&str>) -> Election {
-        let me = Candidate { identity: identity.into(), revision: revision.into(), namespace: "istio-system".into() };
+        let me = Candidate {
+            identity: identity.into(),
+            revision: revision.into(),
+            namespace: "istio-system".into(),
+        };
         let maps = Api::namespaced(api.client(), &me.namespace);
         let (leads, default) = (watch::Sender::new(false), watch::channel(default.map(str::to_owned)).1);
-        Election { maps, name: NAMESPACE_CONTROLLER, me, default, leads, seen: None, renewed: Instant::now() }
+        Election {
+            maps,
+            name: NAMESPACE_CONTROLLER,
+            me,
+            default,
+            leads,
+            seen: None,
+            renewed: Instant::now(),
+        }
     }
 
     #[tokio::test]
@@ -255,7 +313,11 @@ mod tests {
         let turn = async |election: &mut Election| election.turn().await.ok();
         assert_eq!(turn(&mut old).await, Some(Turn::Leads), "nobody has it");
         assert_eq!(turn(&mut second).await, Some(Turn::Follows), "held and fresh");
-        assert_eq!(turn(&mut new).await, Some(Turn::Leads), "the default revision may take it");
+        assert_eq!(
+            turn(&mut new).await,
+            Some(Turn::Leads),
+            "the default revision may take it"
+        );
         assert_eq!(turn(&mut old).await, Some(Turn::Follows), "it is gone");
         new.tell(true);
         new.give_up().await;
@@ -273,8 +335,15 @@ mod tests {
             lease_duration_seconds: 30,
             ..Record::default()
         });
-        let me = Candidate { identity: "me".into(), revision: "canary".into(), namespace: "istio-system".into() };
-        assert_eq!(decide(record.as_ref(), Duration::from_secs(unchanged), &me, default), expected);
+        let me = Candidate {
+            identity: "me".into(),
+            revision: "canary".into(),
+            namespace: "istio-system".into(),
+        };
+        assert_eq!(
+            decide(record.as_ref(), Duration::from_secs(unchanged), &me, default),
+            expected
+        );
     }
 
     #[test]

@@ -21,7 +21,11 @@ impl Api {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = body.collect_bytes().await.unwrap_or_default();
-                let (code, value) = api.handle(parts.method.as_str(), parts.uri.path(), serde_json::from_slice(&body).ok());
+                let (code, value) = api.handle(
+                    parts.method.as_str(),
+                    parts.uri.path(),
+                    serde_json::from_slice(&body).ok(),
+                );
                 let mut response = http::Response::new(Body::from(value.to_string().into_bytes()));
                 *response.status_mut() = code;
                 Ok::<_, std::convert::Infallible>(response)
@@ -31,17 +35,27 @@ impl Api {
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+        self.objects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(path)
+            .cloned()
     }
 
     pub(crate) fn put(&self, path: &str, value: Value) {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), value);
+        self.objects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path.to_owned(), value);
     }
 
     fn handle(&self, method: &str, path: &str, body: Option<Value>) -> (http::StatusCode, Value) {
         use http::StatusCode as Code;
         let status = |code: Code, reason: &str| {
-            (code, json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code.as_u16(), "message": reason }))
+            (
+                code,
+                json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code.as_u16(), "message": reason }),
+            )
         };
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         let mut body = body.unwrap_or(Value::Null);
@@ -56,7 +70,9 @@ impl Api {
                 (Code::CREATED, body)
             }
             "PUT" => {
-                let Some(held) = objects.get(path) else { return status(Code::NOT_FOUND, "NotFound") };
+                let Some(held) = objects.get(path) else {
+                    return status(Code::NOT_FOUND, "NotFound");
+                };
                 let version = |value: &Value| value["metadata"]["resourceVersion"].as_str().unwrap_or("0").to_owned();
                 if version(held) != version(&body) {
                     return status(Code::CONFLICT, "Conflict");

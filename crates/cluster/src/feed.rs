@@ -44,7 +44,16 @@ const WAITING: usize = 1024;
 pub fn start(client: &Client, kinds: Vec<Watched>) -> mpsc::Receiver<Change> {
     let (changes, receiver) = mpsc::channel(WAITING);
     for kind in kinds {
-        tokio::spawn(Feed { kind, client: client.clone(), changes: changes.clone(), known: BTreeSet::new(), synced: false }.run());
+        tokio::spawn(
+            Feed {
+                kind,
+                client: client.clone(),
+                changes: changes.clone(),
+                known: BTreeSet::new(),
+                synced: false,
+            }
+            .run(),
+        );
     }
     receiver
 }
@@ -79,7 +88,11 @@ impl Feed {
                     continue;
                 }
                 Err(Stop::Refused(error)) if self.kind.field_selector.is_some() => {
-                    tracing::warn!(kind = self.kind.resource.kind, error, "field selector refused; reading all objects");
+                    tracing::warn!(
+                        kind = self.kind.resource.kind,
+                        error,
+                        "field selector refused; reading all objects"
+                    );
                     self.kind.field_selector = None;
                     continue;
                 }
@@ -99,7 +112,10 @@ impl Feed {
 
     async fn watch(&mut self, streaming: bool, backoff: &mut Backoff) -> Result<(), Stop> {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &self.kind.resource);
-        let mut config = watcher::Config { timeout: Some(WATCH_SECONDS), ..watcher::Config::default() };
+        let mut config = watcher::Config {
+            timeout: Some(WATCH_SECONDS),
+            ..watcher::Config::default()
+        };
         config.field_selector = self.kind.field_selector.map(str::to_owned);
         config.label_selector = self.kind.label_selector.map(str::to_owned);
         if streaming {
@@ -160,7 +176,10 @@ impl Feed {
         object.metadata.managed_fields = None;
         let key = key(&object);
         let kind = &self.kind.resource;
-        object.types = Some(kube::core::TypeMeta { api_version: kind.api_version.clone(), kind: kind.kind.clone() });
+        object.types = Some(kube::core::TypeMeta {
+            api_version: kind.api_version.clone(),
+            kind: kind.kind.clone(),
+        });
         match serde_json::to_value(&object) {
             Ok(value) => {
                 self.known.insert(key);
@@ -189,7 +208,13 @@ impl Feed {
 
     async fn delete(&self, (namespace, name): Key) -> Result<(), Closed> {
         let (group, kind) = (self.kind.resource.group.clone(), self.kind.resource.kind.clone());
-        self.send(Change::Delete { group, kind, namespace, name }).await
+        self.send(Change::Delete {
+            group,
+            kind,
+            namespace,
+            name,
+        })
+        .await
     }
 
     async fn send(&self, change: Change) -> Result<(), Closed> {
@@ -211,7 +236,10 @@ impl From<Closed> for Stop {
 }
 
 fn key(object: &DynamicObject) -> Key {
-    (object.metadata.namespace.clone().unwrap_or_default(), object.metadata.name.clone().unwrap_or_default())
+    (
+        object.metadata.namespace.clone().unwrap_or_default(),
+        object.metadata.name.clone().unwrap_or_default(),
+    )
 }
 
 /// Longest life of one watch request, in seconds; then it is opened again where it ended.

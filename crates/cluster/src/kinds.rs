@@ -21,8 +21,20 @@ const CORE: &[(&str, &str, &str, &str, Option<&str>)] = &[
     ("", "v1", "Node", "nodes", None),
     ("", "v1", "Service", "services", None),
     // What has ended serves nothing.
-    ("", "v1", "Pod", "pods", Some("status.phase!=Failed,status.phase!=Succeeded")),
-    ("", "v1", "Secret", "secrets", Some("type!=kubernetes.io/service-account-token,type!=helm.sh/release.v1")),
+    (
+        "",
+        "v1",
+        "Pod",
+        "pods",
+        Some("status.phase!=Failed,status.phase!=Succeeded"),
+    ),
+    (
+        "",
+        "v1",
+        "Secret",
+        "secrets",
+        Some("type!=kubernetes.io/service-account-token,type!=helm.sh/release.v1"),
+    ),
     ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", None),
 ];
 
@@ -37,16 +49,19 @@ pub fn watched() -> Vec<Watched> {
         field_selector: *fields,
         label_selector: None,
     });
-    let istio = api::kind::KINDS.iter().filter(|k| !NOT_READ.contains(&k.kind)).map(|k| {
-        let api_version = k.api_version();
-        let version = api_version.rsplit('/').next().unwrap_or_default();
-        Watched {
-            resource: resource(k.group, version, k.kind, k.plural),
-            optional: true,
-            field_selector: None,
-            label_selector: None,
-        }
-    });
+    let istio = api::kind::KINDS
+        .iter()
+        .filter(|k| !NOT_READ.contains(&k.kind))
+        .map(|k| {
+            let api_version = k.api_version();
+            let version = api_version.rsplit('/').next().unwrap_or_default();
+            Watched {
+                resource: resource(k.group, version, k.kind, k.plural),
+                optional: true,
+                field_selector: None,
+                label_selector: None,
+            }
+        });
     core.chain(istio).collect()
 }
 
@@ -54,7 +69,11 @@ fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource
     ApiResource {
         group: group.to_owned(),
         version: version.to_owned(),
-        api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
+        api_version: if group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{group}/{version}")
+        },
         kind: kind.to_owned(),
         plural: plural.to_owned(),
     }
@@ -67,7 +86,11 @@ mod tests {
     #[test]
     fn core_kinds_are_required_and_custom_ones_are_not() {
         let all = watched();
-        let find = |kind: &str| all.iter().find(|w| w.resource.kind == kind).map(|w| (w.resource.api_version.as_str(), w.optional));
+        let find = |kind: &str| {
+            all.iter()
+                .find(|w| w.resource.kind == kind)
+                .map(|w| (w.resource.api_version.as_str(), w.optional))
+        };
         assert_eq!(find("Service"), Some(("v1", false)));
         assert_eq!(find("EndpointSlice"), Some(("discovery.k8s.io/v1", false)));
         assert_eq!(find("VirtualService"), Some(("networking.istio.io/v1", true)));

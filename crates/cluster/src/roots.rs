@@ -42,15 +42,27 @@ impl State {
             None => true,
             Some(held) => leads && held.as_deref() != Some(roots),
         };
-        self.namespaces.iter().filter(|ns| !EXCLUDED.contains(&ns.as_str())).filter(wrong).map(String::as_str).collect()
+        self.namespaces
+            .iter()
+            .filter(|ns| !EXCLUDED.contains(&ns.as_str()))
+            .filter(wrong)
+            .map(String::as_str)
+            .collect()
     }
 }
 
 /// Writes for ever: what is missing always, what differs while `leads` says so.
 pub async fn run(client: Client, authority: Current, mut leads: watch::Receiver<bool>) {
-    let config = watcher::Config { timeout: Some(WATCH_SECONDS), ..watcher::Config::default() };
+    let config = watcher::Config {
+        timeout: Some(WATCH_SECONDS),
+        ..watcher::Config::default()
+    };
     let namespaces = watcher(Api::<Namespace>::all(client.clone()), config.clone()).default_backoff();
-    let maps = watcher(Api::<ConfigMap>::all(client.clone()), config.fields(&format!("metadata.name={NAME}"))).default_backoff();
+    let maps = watcher(
+        Api::<ConfigMap>::all(client.clone()),
+        config.fields(&format!("metadata.name={NAME}")),
+    )
+    .default_backoff();
     let (mut namespaces, mut maps) = (std::pin::pin!(namespaces), std::pin::pin!(maps));
     let mut roots = authority.subscribe();
     let mut state = State::default();
@@ -104,7 +116,9 @@ fn on_namespace(state: &mut State, event: Result<watcher::Event<Namespace>, watc
             }
         }
         Ok(watcher::Event::Delete(namespace)) => {
-            state.namespaces.remove(namespace.metadata.name.as_deref().unwrap_or_default());
+            state
+                .namespaces
+                .remove(namespace.metadata.name.as_deref().unwrap_or_default());
         }
         Ok(watcher::Event::InitDone) => return true,
         Err(error) => tracing::warn!(%error, "watch of namespaces failed; trying again"),
@@ -139,14 +153,27 @@ async fn write(client: &Client, namespace: &str, roots: &str, leader: bool) -> R
             ..Default::default()
         };
         let data = Some(BTreeMap::from([(KEY.to_owned(), roots.to_owned())]));
-        api.create(&parameters, &ConfigMap { metadata, data, ..Default::default() }).await?;
+        api.create(
+            &parameters,
+            &ConfigMap {
+                metadata,
+                data,
+                ..Default::default()
+            },
+        )
+        .await?;
         return Ok(());
     };
     if !leader {
         return Ok(());
     }
-    map.metadata.labels.get_or_insert_default().insert(LABEL.0.to_owned(), LABEL.1.to_owned());
-    map.data.get_or_insert_default().insert(KEY.to_owned(), roots.to_owned());
+    map.metadata
+        .labels
+        .get_or_insert_default()
+        .insert(LABEL.0.to_owned(), LABEL.1.to_owned());
+    map.data
+        .get_or_insert_default()
+        .insert(KEY.to_owned(), roots.to_owned());
     api.replace(NAME, &parameters, &map).await?;
     Ok(())
 }
@@ -158,7 +185,9 @@ mod tests {
     #[test]
     fn missing_and_different_maps_are_stale() {
         let state = State {
-            namespaces: ["a", "b", "c", "d", "kube-public", "kube-system"].map(str::to_owned).into(),
+            namespaces: ["a", "b", "c", "d", "kube-public", "kube-system"]
+                .map(str::to_owned)
+                .into(),
             maps: [("a", Some("new")), ("b", Some("old")), ("c", None)]
                 .map(|(ns, held)| (ns.to_owned(), held.map(str::to_owned)))
                 .into(),

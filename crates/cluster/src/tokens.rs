@@ -33,12 +33,19 @@ impl std::fmt::Debug for Reviewer {
 impl Reviewer {
     /// A reviewer over a client that may create token reviews.
     pub fn new(client: Client) -> Self {
-        Self { client, recent: Mutex::default(), hasher: std::hash::RandomState::new() }
+        Self {
+            client,
+            recent: Mutex::default(),
+            hasher: std::hash::RandomState::new(),
+        }
     }
 
     fn remembered(&self, key: u64) -> Option<ServiceAccount> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.get(&key).filter(|(at, _)| at.elapsed() < REMEMBER).map(|(_, account)| account.clone())
+        recent
+            .get(&key)
+            .filter(|(at, _)| at.elapsed() < REMEMBER)
+            .map(|(_, account)| account.clone())
     }
 
     fn remember(&self, key: u64, account: &ServiceAccount) {
@@ -61,7 +68,10 @@ impl TokenReview for Reviewer {
             return Ok(account);
         }
         let review = authentication::TokenReview {
-            spec: authentication::TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(audiences.to_vec()) },
+            spec: authentication::TokenReviewSpec {
+                token: Some(token.to_owned()),
+                audiences: Some(audiences.to_vec()),
+            },
             ..Default::default()
         };
         let api: Api<authentication::TokenReview> = Api::all(self.client.clone());
@@ -86,10 +96,20 @@ fn account(status: &authentication::TokenReviewStatus, audiences: &[String]) -> 
     if !granted.iter().any(|audience| audiences.contains(audience)) {
         return refused("it is meant for another audience");
     }
-    let user = status.user.as_ref().and_then(|user| user.username.as_deref()).unwrap_or_default();
-    match user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+    let user = status
+        .user
+        .as_ref()
+        .and_then(|user| user.username.as_deref())
+        .unwrap_or_default();
+    match user
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|rest| rest.split_once(':'))
+    {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains(':') => {
-            Ok(ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned() })
+            Ok(ServiceAccount {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            })
         }
         _ => refused("it is not a service account's"),
     }
@@ -103,7 +123,10 @@ mod tests {
         let status = authentication::TokenReviewStatus {
             authenticated: Some(authenticated),
             audiences: Some(vec![audience.to_owned()]),
-            user: Some(authentication::UserInfo { username: Some(user.to_owned()), ..Default::default() }),
+            user: Some(authentication::UserInfo {
+                username: Some(user.to_owned()),
+                ..Default::default()
+            }),
             error: None,
         };
         let found = account(&status, &["istio-ca".to_owned()]);
@@ -120,6 +143,11 @@ mod tests {
         check(true, "system:serviceaccount:a:b", "other", Err("another audience"));
         check(false, "system:serviceaccount:a:b", "istio-ca", Err("does not know"));
         check(true, "admin", "istio-ca", Err("not a service account"));
-        check(true, "system:serviceaccount:a:b:c", "istio-ca", Err("not a service account"));
+        check(
+            true,
+            "system:serviceaccount:a:b:c",
+            "istio-ca",
+            Err("not a service account"),
+        );
     }
 }

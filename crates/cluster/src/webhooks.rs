@@ -2,8 +2,8 @@
 //! may start to refuse (revisions.md §2.7, §4.1, §4.5).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use ca::Current;
@@ -65,7 +65,9 @@ pub struct Keeper {
 
 impl std::fmt::Debug for Keeper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keeper").field("revision", &self.revision).finish_non_exhaustive()
+        f.debug_struct("Keeper")
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,10 +83,19 @@ impl Keeper {
     }
 
     async fn keep(self, standing: watch::Sender<Option<Standing>>) {
-        let config = watcher::Config { timeout: Some(WATCH_SECONDS), ..watcher::Config::default() };
-        let mutating = watcher(Api::<MutatingWebhookConfiguration>::all(self.client.clone()), config.clone());
+        let config = watcher::Config {
+            timeout: Some(WATCH_SECONDS),
+            ..watcher::Config::default()
+        };
+        let mutating = watcher(
+            Api::<MutatingWebhookConfiguration>::all(self.client.clone()),
+            config.clone(),
+        );
         let validating = watcher(Api::<ValidatingWebhookConfiguration>::all(self.client.clone()), config);
-        let (mut mutating, mut validating) = (std::pin::pin!(mutating.default_backoff()), std::pin::pin!(validating.default_backoff()));
+        let (mut mutating, mut validating) = (
+            std::pin::pin!(mutating.default_backoff()),
+            std::pin::pin!(validating.default_backoff()),
+        );
         let (mut injectors, mut validators) = (Mutating::new(), Validating::new());
         let (mut first, mut second, mut refuses) = (false, false, false);
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
@@ -123,14 +134,23 @@ impl Keeper {
 
     fn standing(&self, injectors: &Mutating, validators: &Validating) -> Standing {
         let label = |object: &MutatingWebhookConfiguration, key: &str| object.labels().get(key).cloned();
-        let tags: Vec<(String, String)> =
-            injectors.values().filter_map(|w| label(w, REVISION_KEY).zip(label(w, TAG_KEY))).collect();
+        let tags: Vec<(String, String)> = injectors
+            .values()
+            .filter_map(|w| label(w, REVISION_KEY).zip(label(w, TAG_KEY)))
+            .collect();
         let default_tag = injectors.get(DEFAULT_TAG);
-        let validator = validators.get(DEFAULT_VALIDATOR).and_then(|v| v.labels().get(REVISION_KEY));
+        let validator = validators
+            .get(DEFAULT_VALIDATOR)
+            .and_then(|v| v.labels().get(REVISION_KEY));
         let pairs = tags.iter().map(|(revision, tag)| (revision.as_str(), tag.as_str()));
         Standing {
             default: default_tag.and_then(|w| label(w, REVISION_KEY)),
-            names: Names::new(&self.revision, pairs, validator.map(String::as_str), default_tag.is_some()),
+            names: Names::new(
+                &self.revision,
+                pairs,
+                validator.map(String::as_str),
+                default_tag.is_some(),
+            ),
         }
     }
 
@@ -138,7 +158,10 @@ impl Keeper {
     async fn patch_injectors(&self, injectors: &mut Mutating, bundle: &[u8]) -> bool {
         let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let mut done = true;
-        let wanted: Vec<_> = injectors.values().filter_map(|held| with_bundle(held, &self.revision, bundle)).collect();
+        let wanted: Vec<_> = injectors
+            .values()
+            .filter_map(|held| with_bundle(held, &self.revision, bundle))
+            .collect();
         for next in wanted {
             let name = next.name_any();
             self.counters.attempts.fetch_add(1, Relaxed);
@@ -157,14 +180,18 @@ impl Keeper {
     }
 
     async fn patch_validators(&self, validators: &mut Validating, bundle: &[u8], refuses: &mut bool) -> bool {
-        let mine = validators.values().any(|held| held.labels().get(REVISION_KEY) == Some(&self.revision));
+        let mine = validators
+            .values()
+            .any(|held| held.labels().get(REVISION_KEY) == Some(&self.revision));
         if mine && !*refuses {
             *refuses = self.refuses_nonsense().await;
         }
         let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let mut done = *refuses || !mine;
-        let wanted: Vec<_> =
-            validators.values().filter_map(|held| with_policy(held, &self.revision, bundle, *refuses)).collect();
+        let wanted: Vec<_> = validators
+            .values()
+            .filter_map(|held| with_policy(held, &self.revision, bundle, *refuses))
+            .collect();
         for next in wanted {
             let name = next.name_any();
             match api.replace(&name, &self.writer(), &next).await {
@@ -188,7 +215,10 @@ impl Keeper {
     }
 
     fn writer(&self) -> PostParams {
-        PostParams { field_manager: Some(format!("istiod-{}", self.revision)), ..PostParams::default() }
+        PostParams {
+            field_manager: Some(format!("istiod-{}", self.revision)),
+            ..PostParams::default()
+        }
     }
 
     /// Whether our validator answers: it must refuse a Gateway that asks to be refused.
@@ -202,14 +232,26 @@ impl Keeper {
         };
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
         let mut probe = DynamicObject::new("invalid-gateway", &resource);
-        probe.labels_mut().insert(REVISION_KEY.to_owned(), self.revision.clone());
-        probe.annotations_mut().insert("internal.istio.io/webhook-always-reject".to_owned(), "true".to_owned());
+        probe
+            .labels_mut()
+            .insert(REVISION_KEY.to_owned(), self.revision.clone());
+        probe
+            .annotations_mut()
+            .insert("internal.istio.io/webhook-always-reject".to_owned(), "true".to_owned());
         probe.data = serde_json::json!({ "spec": {} });
-        let dry = PostParams { dry_run: true, ..self.writer() };
+        let dry = PostParams {
+            dry_run: true,
+            ..self.writer()
+        };
         let asked = tokio::time::timeout(Duration::from_secs(10), api.create(&dry, &probe)).await;
-        let Ok(Err(kube::Error::Api(status))) = asked else { return false };
-        const READY: [&str; 3] =
-            ["denied the request", "the server could not find the requested resource", "does not support dry run"];
+        let Ok(Err(kube::Error::Api(status))) = asked else {
+            return false;
+        };
+        const READY: [&str; 3] = [
+            "denied the request",
+            "the server could not find the requested resource",
+            "does not support dry run",
+        ];
         READY.iter().any(|part| status.message.contains(part))
     }
 }
@@ -231,12 +273,20 @@ fn track<K: ResourceExt>(objects: &mut BTreeMap<String, K>, event: Result<watche
 }
 
 /// The configuration with our bundle in its injector webhooks; `None` if it is not ours or holds it already.
-fn with_bundle(held: &MutatingWebhookConfiguration, revision: &str, bundle: &[u8]) -> Option<MutatingWebhookConfiguration> {
+fn with_bundle(
+    held: &MutatingWebhookConfiguration,
+    revision: &str,
+    bundle: &[u8],
+) -> Option<MutatingWebhookConfiguration> {
     if held.labels().get(REVISION_KEY).map(String::as_str) != Some(revision) {
         return None;
     }
     let mut next = held.clone();
-    let ours = next.webhooks.iter_mut().flatten().filter(|webhook| webhook.name.ends_with(WEBHOOK_SUFFIX));
+    let ours = next
+        .webhooks
+        .iter_mut()
+        .flatten()
+        .filter(|webhook| webhook.name.ends_with(WEBHOOK_SUFFIX));
     ours.for_each(|webhook| webhook.client_config.ca_bundle = Some(ByteString(bundle.to_vec())));
     (next != *held).then_some(next)
 }
@@ -281,10 +331,19 @@ mod tests {
     #[test]
     fn only_own_injector_webhooks_get_the_bundle_and_only_once() {
         let next = with_bundle(&injector("canary"), "canary", b"pem").unwrap();
-        let bundles: Vec<bool> = next.webhooks.iter().flatten().map(|w| w.client_config.ca_bundle.is_some()).collect();
+        let bundles: Vec<bool> = next
+            .webhooks
+            .iter()
+            .flatten()
+            .map(|w| w.client_config.ca_bundle.is_some())
+            .collect();
         assert_eq!(bundles, [true, false]);
         assert_eq!(with_bundle(&next, "canary", b"pem"), None, "nothing to do");
-        assert_eq!(with_bundle(&injector("stable"), "canary", b"pem"), None, "another revision's");
+        assert_eq!(
+            with_bundle(&injector("stable"), "canary", b"pem"),
+            None,
+            "another revision's"
+        );
     }
 
     #[test]

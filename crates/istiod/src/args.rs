@@ -9,7 +9,11 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Istio's control plane.
 #[derive(Debug, Parser)]
-#[command(name = "istiod", about = "The control plane of the mesh", disable_help_subcommand = true)]
+#[command(
+    name = "istiod",
+    about = "The control plane of the mesh",
+    disable_help_subcommand = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -86,8 +90,14 @@ fn address(text: &str) -> Result<std::option::Option<SocketAddr>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.replace("localhost:", "127.0.0.1:") };
-    full.parse().map(Some).map_err(|_| format!("{text:?} is not HOST:PORT or :PORT"))
+    let full = if text.starts_with(':') {
+        format!("0.0.0.0{text}")
+    } else {
+        text.replace("localhost:", "127.0.0.1:")
+    };
+    full.parse()
+        .map(Some)
+        .map_err(|_| format!("{text:?} is not HOST:PORT or :PORT"))
 }
 
 /// A duration as Go prints it: `30m`, `1h30m`, `10s`, `500ms`.
@@ -104,7 +114,9 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
 /// A known flag with a wrong value, or no command.
 pub fn parse(args: impl IntoIterator<Item = String>) -> Result<(Command, Vec<String>), clap::Error> {
     let (known, ignored) = without_unknown(args.into_iter().collect());
-    let cli = Cli::command().try_get_matches_from(known).and_then(|matches| Cli::from_arg_matches(&matches))?;
+    let cli = Cli::command()
+        .try_get_matches_from(known)
+        .and_then(|matches| Cli::from_arg_matches(&matches))?;
     Ok((cli.command, ignored))
 }
 
@@ -119,7 +131,10 @@ fn without_unknown(args: Vec<String>) -> (Vec<String>, Vec<String>) {
     let (mut known, mut ignored) = (Vec::new(), Vec::new());
     let mut words = args.into_iter().peekable();
     while let Some(word) = words.next() {
-        let name = word.strip_prefix("--").filter(|rest| !rest.is_empty()).map(|rest| rest.split('=').next().unwrap_or(rest));
+        let name = word
+            .strip_prefix("--")
+            .filter(|rest| !rest.is_empty())
+            .map(|rest| rest.split('=').next().unwrap_or(rest));
         match name {
             Some(name) if !is_known(name) => {
                 if !word.contains('=') && words.peek().is_some_and(|next| !next.starts_with('-')) {
@@ -154,7 +169,9 @@ pub fn log_filter(levels: &str) -> String {
         }
     }
     // The libraries below say at debug what each byte does.
-    let mut filter = format!("{base},h2=info,hyper=info,tower=info,rustls=info,kube=info,kube_client::client::builder=off,hyper_util=info");
+    let mut filter = format!(
+        "{base},h2=info,hyper=info,tower=info,rustls=info,kube=info,kube_client::client::builder=off,hyper_util=info"
+    );
     scopes.iter().for_each(|scope| filter += &format!(",{scope}"));
     filter
 }

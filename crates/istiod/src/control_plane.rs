@@ -55,11 +55,18 @@ impl ControlPlane {
     ///
     /// # Errors
     /// There is no API, or what it holds cannot be used.
-    pub async fn start(options: &Discovery, settings: &Settings, messages: mpsc::Sender<Message>) -> anyhow::Result<Self> {
+    pub async fn start(
+        options: &Discovery,
+        settings: &Settings,
+        messages: mpsc::Sender<Message>,
+    ) -> anyhow::Result<Self> {
         let client = cluster::client::connect(options.kubeconfig.as_deref()).await?;
         let namespace = options.namespace.as_str();
         let mesh_config = follow_mesh_config(&client, options, settings, messages.clone()).await?;
-        let trust_domain = mesh_config.borrow()["trustDomain"].as_str().unwrap_or(api::names::CLUSTER_DOMAIN).to_owned();
+        let trust_domain = mesh_config.borrow()["trustDomain"]
+            .as_str()
+            .unwrap_or(api::names::CLUSTER_DOMAIN)
+            .to_owned();
         let home = Home {
             client: client.clone(),
             namespace: namespace.to_owned(),
@@ -72,7 +79,12 @@ impl ControlPlane {
         let names = serving::names(&settings.revision, namespace, &settings.custom_hosts);
         let serving = Serving::new(&authority.load(), names)?;
         let injector_name = settings.revision.suffixed("istio-sidecar-injector");
-        let injector = config_map::follow(&client, namespace, &injector_name, read(&client, namespace, &injector_name).await);
+        let injector = config_map::follow(
+            &client,
+            namespace,
+            &injector_name,
+            read(&client, namespace, &injector_name).await,
+        );
         let webhook_counters = Arc::new(cluster::webhooks::Counters::default());
         let keeper = Keeper {
             client: client.clone(),
@@ -154,7 +166,12 @@ async fn follow_mesh_config(
     };
     let file = mesh_config_file(options)?;
     let merged = move |own: &Data, shared: &Data| -> anyhow::Result<Value> {
-        let text = |data: &Data| data.as_ref().and_then(|data| data.get("mesh")).map(|text| mesh_config_text(text)).transpose();
+        let text = |data: &Data| {
+            data.as_ref()
+                .and_then(|data| data.get("mesh"))
+                .map(|text| mesh_config_text(text))
+                .transpose()
+        };
         let mut config = text(shared)?.unwrap_or(Value::Null);
         overlay(&mut config, text(own)?.unwrap_or_else(|| file.clone()));
         Ok(config)

@@ -63,15 +63,21 @@ impl Debug {
         if !self.authenticate {
             return Ok(Asker::Everything);
         }
-        let namespaces: Vec<String> =
-            peer.identities.iter().filter_map(|id| id.parse::<SpiffeId>().ok()).map(|id| id.namespace().to_owned()).collect();
+        let namespaces: Vec<String> = peer
+            .identities
+            .iter()
+            .filter_map(|id| id.parse::<SpiffeId>().ok())
+            .map(|id| id.namespace().to_owned())
+            .collect();
         let trusted = |namespace: &String| *namespace == self.namespace || self.allowed.contains(namespace);
         if namespaces.iter().any(trusted) {
             return Ok(Asker::Everything);
         }
         match namespaces.into_iter().next() {
             Some(namespace) => Ok(Asker::Namespace(namespace)),
-            None => Err(Refusal::Unauthenticated("questions about the control plane need an identity; use the TLS port".to_owned())),
+            None => Err(Refusal::Unauthenticated(
+                "questions about the control plane need an identity; use the TLS port".to_owned(),
+            )),
         }
     }
 
@@ -79,21 +85,36 @@ impl Debug {
     ///
     /// # Errors
     /// The question is not known.
-    pub fn answer(&self, registry: &Registry, type_url: &str, names: &[String], asker: &Asker) -> Result<Answer, Refusal> {
+    pub fn answer(
+        &self,
+        registry: &Registry,
+        type_url: &str,
+        names: &[String],
+        asker: &Asker,
+    ) -> Result<Answer, Refusal> {
         let connections = registry.connections();
         let visible = connections.iter().filter(|c| c.info.is_proxy && asker.sees(c));
         let resources = match type_url {
             SYNCZ => visible.map(|c| encode(&syncz::client_config(c))).collect(),
             CONFIG_DUMP => {
                 let [name] = names else {
-                    return Err(Refusal::InvalidArgument(format!("{CONFIG_DUMP} needs one name, <pod>.<namespace>")));
+                    return Err(Refusal::InvalidArgument(format!(
+                        "{CONFIG_DUMP} needs one name, <pod>.<namespace>"
+                    )));
                 };
                 let newest = visible.filter(|c| c.info.proxy_id == *name).max_by_key(|c| c.since);
                 newest.map(|c| dump::config_dumps(c)).unwrap_or_default()
             }
-            other => return Err(Refusal::InvalidArgument(format!("{other} is not a question this control plane answers"))),
+            other => {
+                return Err(Refusal::InvalidArgument(format!(
+                    "{other} is not a question this control plane answers"
+                )));
+            }
         };
-        Ok(Answer { resources, control_plane: self.identifier() })
+        Ok(Answer {
+            resources,
+            control_plane: self.identifier(),
+        })
     }
 
     /// Who answers, in the form that tools parse.
@@ -104,7 +125,12 @@ impl Debug {
 
 /// A message as an encoded `Any`.
 fn encode<M: Message + prost::Name>(message: &M) -> Bytes {
-    xds::google::protobuf::Any { type_url: M::type_url(), value: message.encode_to_vec().into() }.encode_to_vec().into()
+    xds::google::protobuf::Any {
+        type_url: M::type_url(),
+        value: message.encode_to_vec().into(),
+    }
+    .encode_to_vec()
+    .into()
 }
 
 #[cfg(test)]
@@ -113,12 +139,22 @@ mod tests {
 
     #[test]
     fn who_asks_decides_what_is_seen() {
-        let debug =
-            Debug { authenticate: true, namespace: "istio-system".into(), allowed: vec!["ops".into()], pod: "istiod-x".into() };
-        let from = |ns: &str| Peer { identities: vec![format!("spiffe://cluster.local/ns/{ns}/sa/default")], ..Peer::default() };
+        let debug = Debug {
+            authenticate: true,
+            namespace: "istio-system".into(),
+            allowed: vec!["ops".into()],
+            pod: "istiod-x".into(),
+        };
+        let from = |ns: &str| Peer {
+            identities: vec![format!("spiffe://cluster.local/ns/{ns}/sa/default")],
+            ..Peer::default()
+        };
         assert_eq!(debug.asker(&from("istio-system")), Ok(Asker::Everything));
         assert_eq!(debug.asker(&from("ops")), Ok(Asker::Everything));
         assert_eq!(debug.asker(&from("a")), Ok(Asker::Namespace("a".into())));
-        assert!(matches!(debug.asker(&Peer::default()), Err(Refusal::Unauthenticated(_))));
+        assert!(matches!(
+            debug.asker(&Peer::default()),
+            Err(Refusal::Unauthenticated(_))
+        ));
     }
 }

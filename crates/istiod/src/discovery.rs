@@ -40,8 +40,14 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
     let mesh = Mesh::new(&options.cluster_id, &options.domain);
     let translation = Translation::new(mesh.snapshot());
     let engine = Engine::new(mesh, translation);
-    let with_cluster = options.registries.split(',').any(|registry| registry.trim() == "Kubernetes");
-    anyhow::ensure!(with_cluster || options.config_dir.is_some(), "without a registry, --configDir is needed");
+    let with_cluster = options
+        .registries
+        .split(',')
+        .any(|registry| registry.trim() == "Kubernetes");
+    anyhow::ensure!(
+        with_cluster || options.config_dir.is_some(),
+        "without a registry, --configDir is needed"
+    );
 
     let mut sources = 0;
     let control_plane = if with_cluster {
@@ -51,7 +57,11 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
     } else {
         let raw = mesh_config_file(&options)?;
         let config = api::mesh_config::MeshConfig::from_json(raw)?;
-        messages.send(Message::MeshConfig(Box::new(config))).await.ok().context("the engine is gone")?;
+        messages
+            .send(Message::MeshConfig(Box::new(config)))
+            .await
+            .ok()
+            .context("the engine is gone")?;
         None
     };
     if let Some(directory) = &options.config_dir {
@@ -63,7 +73,9 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
 
     let parts = Parts::new(&settings, &options, engine.clone(), control_plane.as_ref());
     parts.serve_pages(&options, &shutdown).await?;
-    parts.serve_streams(&options, &settings, control_plane.as_ref(), &shutdown).await?;
+    parts
+        .serve_streams(&options, &settings, control_plane.as_ref(), &shutdown)
+        .await?;
     let mut election = None;
     if let Some(control_plane) = control_plane {
         if let Some(listener) = bind("webhooks", options.https_addr).await? {
@@ -81,7 +93,11 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     if let Some(election) = election {
-        let _ = tokio::time::timeout_at(deadline.max(tokio::time::Instant::now() + Duration::from_secs(1)), election).await;
+        let _ = tokio::time::timeout_at(
+            deadline.max(tokio::time::Instant::now() + Duration::from_secs(1)),
+            election,
+        )
+        .await;
     }
     Ok(())
 }
@@ -97,7 +113,12 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(settings: &Settings, options: &Discovery, engine: Arc<Engine<Translation>>, cluster: Option<&ControlPlane>) -> Self {
+    fn new(
+        settings: &Settings,
+        options: &Discovery,
+        engine: Arc<Engine<Translation>>,
+        cluster: Option<&ControlPlane>,
+    ) -> Self {
         let registry = Arc::new(Registry::default());
         let counters = Arc::new(ads::counters::Counters::default());
         let debug = Debug {
@@ -120,17 +141,36 @@ impl Parts {
         let namespaces = engine.clone();
         let webhooks = Arc::new(Webhooks {
             injector: arc_swap::ArcSwapOption::empty(),
-            namespaces: Box::new(move |name| namespaces.snapshot().namespace(name).map(|ns| ns.meta.annotations.clone())),
+            namespaces: Box::new(move |name| {
+                namespaces
+                    .snapshot()
+                    .namespace(name)
+                    .map(|ns| ns.meta.annotations.clone())
+            }),
             validate: Box::new(validation::validate),
             metrics: injection,
         });
-        Self { engine, registry, counters, debug, pages, webhooks }
+        Self {
+            engine,
+            registry,
+            counters,
+            debug,
+            pages,
+            webhooks,
+        }
     }
 
     async fn serve_pages(&self, options: &Discovery, shutdown: &watch::Receiver<bool>) -> anyhow::Result<()> {
-        for (what, address) in [("readiness", options.http_addr), ("monitoring", options.monitoring_addr)] {
+        for (what, address) in [
+            ("readiness", options.http_addr),
+            ("monitoring", options.monitoring_addr),
+        ] {
             if let Some(listener) = bind(what, address).await? {
-                tokio::spawn(http::serve(listener, http::router(self.pages.clone()), shutdown.clone()));
+                tokio::spawn(http::serve(
+                    listener,
+                    http::router(self.pages.clone()),
+                    shutdown.clone(),
+                ));
             }
         }
         Ok(())
@@ -162,13 +202,20 @@ impl Parts {
         let Some(cluster) = cluster else { return Ok(()) };
         if let Some(listener) = bind("discovery with TLS", options.secure_grpc_addr).await? {
             if settings.sign {
-                let service = ca::service::CertificateService::new(cluster.authority.clone(), cluster.authenticator.clone());
+                let service =
+                    ca::service::CertificateService::new(cluster.authority.clone(), cluster.authenticator.clone());
                 server.routes = server.routes.add_service(service.into_server());
             }
             if settings.authenticate {
-                server.gate = Some(grpc::Gate::new(cluster.authenticator.clone(), Some(cluster.access.clone())));
+                server.gate = Some(grpc::Gate::new(
+                    cluster.authenticator.clone(),
+                    Some(cluster.access.clone()),
+                ));
             }
-            let tls = ca::tls::server_config(cluster.serving.certificate.clone(), Some(cluster.serving.clients.clone()));
+            let tls = ca::tls::server_config(
+                cluster.serving.certificate.clone(),
+                Some(cluster.serving.clients.clone()),
+            );
             tokio::spawn(server.tls(listener, tls));
         }
         Ok(())
@@ -200,7 +247,9 @@ impl Parts {
 
 async fn bind(what: &str, address: Address) -> anyhow::Result<Option<TcpListener>> {
     let Some(address) = address else { return Ok(None) };
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} for {what}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} for {what}"))?;
     tracing::info!(%address, what, "listening");
     Ok(Some(listener))
 }

@@ -144,7 +144,12 @@ impl<T: Translate> Engine<T> {
     pub fn new(mesh: Mesh, translate: T) -> Arc<Self> {
         let snapshot = mesh.snapshot();
         Arc::new(Self {
-            inner: Mutex::new(Inner { mesh, translate, views: BTreeMap::new(), followers: Vec::new() }),
+            inner: Mutex::new(Inner {
+                mesh,
+                translate,
+                views: BTreeMap::new(),
+                followers: Vec::new(),
+            }),
             snapshot: watch::Sender::new(snapshot),
             ready: AtomicBool::new(false),
             counters: Counters::default(),
@@ -167,7 +172,11 @@ impl<T: Translate> Engine<T> {
         let class = inner.translate.open(&proxy);
         let view = inner.view(class, SystemTime::now());
         let (sender, receiver) = watch::channel(view);
-        inner.followers.push(Follower { proxy, class, view: sender });
+        inner.followers.push(Follower {
+            proxy,
+            class,
+            view: sender,
+        });
         receiver
     }
 
@@ -184,7 +193,13 @@ impl<T: Translate> Engine<T> {
 
     /// Works on messages until there are no more senders, on a thread of its own. Nobody is served before `sources`
     /// times [`Change::Synced`] was told.
-    pub fn run(self: &Arc<Self>, mut messages: mpsc::Receiver<Message>, own: String, sources: usize, gather: Duration) -> std::io::Result<()> {
+    pub fn run(
+        self: &Arc<Self>,
+        mut messages: mpsc::Receiver<Message>,
+        own: String,
+        sources: usize,
+        gather: Duration,
+    ) -> std::io::Result<()> {
         let engine = self.clone();
         std::thread::Builder::new().name("mesh".to_owned()).spawn(move || {
             let mut unsynced = sources;
@@ -198,10 +213,20 @@ impl<T: Translate> Engine<T> {
                     let Ok(next) = messages.try_recv() else { break };
                     batch.push(next);
                 }
-                let synced = batch.iter().filter(|m| matches!(m, Message::Change(Change::Synced))).count();
+                let synced = batch
+                    .iter()
+                    .filter(|m| matches!(m, Message::Change(Change::Synced)))
+                    .count();
                 unsynced = unsynced.saturating_sub(synced);
-                let events = batch.into_iter().filter_map(|message| engine.event(message, &own)).collect();
-                engine.apply(events, started);
+                let events = batch
+                    .into_iter()
+                    .filter_map(|message| engine.event(message, &own))
+                    .collect();
+                // A mistake in a translation must not stop all later changes: its streams end and come back.
+                let work = std::panic::AssertUnwindSafe(|| engine.apply(events, started));
+                if std::panic::catch_unwind(work).is_err() {
+                    tracing::error!("a change could not be translated; this is a bug of the control plane");
+                }
                 if unsynced == 0 && !engine.ready.swap(true, Relaxed) {
                     tracing::info!("everything was read once; serving");
                 }
@@ -214,7 +239,12 @@ impl<T: Translate> Engine<T> {
         match message {
             Message::MeshConfig(config) => Some(Event::MeshConfig(Arc::new(*config))),
             Message::Change(Change::Synced) => None,
-            Message::Change(Change::Delete { group, kind, namespace, name }) => {
+            Message::Change(Change::Delete {
+                group,
+                kind,
+                namespace,
+                name,
+            }) => {
                 let kind = Kind::find(&group, &kind)?;
                 self.count(kind);
                 Some(Event::Delete(Key::new(kind, &namespace, &name)))
@@ -230,7 +260,9 @@ impl<T: Translate> Engine<T> {
         let kind = Kind::find(group, text("/kind"))?;
         let key = Key::new(kind, text("/metadata/namespace"), text("/metadata/name"));
         self.count(kind);
-        let foreign = value["metadata"]["labels"][REVISION_KEY].as_str().is_some_and(|revision| revision != own);
+        let foreign = value["metadata"]["labels"][REVISION_KEY]
+            .as_str()
+            .is_some_and(|revision| revision != own);
         if group.ends_with("istio.io") && foreign {
             return Some(Event::Delete(key));
         }
@@ -245,8 +277,11 @@ impl<T: Translate> Engine<T> {
     }
 
     fn count(&self, kind: Kind) {
-        let counter =
-            if kind.group().ends_with("istio.io") { &self.counters.config_events } else { &self.counters.registry_events };
+        let counter = if kind.group().ends_with("istio.io") {
+            &self.counters.config_events
+        } else {
+            &self.counters.registry_events
+        };
         counter.fetch_add(1, Relaxed);
     }
 
@@ -259,7 +294,9 @@ impl<T: Translate> Engine<T> {
         }
         let spent = SystemTime::now().duration_since(born).unwrap_or_default();
         self.counters.batches.fetch_add(1, Relaxed);
-        self.counters.busy_micros.fetch_add(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        self.counters
+            .busy_micros
+            .fetch_add(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX), Relaxed);
         tracing::debug!(changed = update.changed.len(), ?spent, "mesh changed");
     }
 
@@ -347,7 +384,13 @@ mod tests {
                 "metadata": { "name": "g", "namespace": "a", "labels": { "istio.io/rev": revision } }, "spec": {},
             })
         };
-        assert!(matches!(engine.apply_event(object("canary"), "canary"), Some(Event::Apply(_))));
-        assert!(matches!(engine.apply_event(object("other"), "canary"), Some(Event::Delete(_))));
+        assert!(matches!(
+            engine.apply_event(object("canary"), "canary"),
+            Some(Event::Apply(_))
+        ));
+        assert!(matches!(
+            engine.apply_event(object("other"), "canary"),
+            Some(Event::Delete(_))
+        ));
     }
 }

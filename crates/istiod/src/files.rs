@@ -37,10 +37,18 @@ pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Resu
     watcher
         .watch(directory, RecursiveMode::Recursive)
         .map_err(|error| anyhow::anyhow!("--configDir {}: {error}", directory.display()))?;
-    let mut tree = Tree { directory: directory.to_owned(), files: BTreeMap::new(), told: Objects::new() };
+    let mut tree = Tree {
+        directory: directory.to_owned(),
+        files: BTreeMap::new(),
+        told: Objects::new(),
+    };
     std::thread::Builder::new().name("files".to_owned()).spawn(move || {
         let _watcher = watcher;
-        let tell = |changes: Vec<Change>| changes.into_iter().all(|c| messages.blocking_send(Message::Change(c)).is_ok());
+        let tell = |changes: Vec<Change>| {
+            changes
+                .into_iter()
+                .all(|c| messages.blocking_send(Message::Change(c)).is_ok())
+        };
         if !tell(tree.read()) || !tell(vec![Change::Synced]) {
             return;
         }
@@ -93,23 +101,34 @@ impl Tree {
 }
 
 fn changes(before: &Objects, now: &Objects) -> Vec<Change> {
-    let gone = before.keys().filter(|id| !now.contains_key(*id)).map(|(group, kind, namespace, name)| Change::Delete {
-        group: group.clone(),
-        kind: kind.clone(),
-        namespace: namespace.clone(),
-        name: name.clone(),
-    });
-    let new = now.iter().filter(|(id, value)| before.get(*id) != Some(value)).map(|(_, value)| Change::Apply(value.clone()));
+    let gone = before
+        .keys()
+        .filter(|id| !now.contains_key(*id))
+        .map(|(group, kind, namespace, name)| Change::Delete {
+            group: group.clone(),
+            kind: kind.clone(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+        });
+    let new = now
+        .iter()
+        .filter(|(id, value)| before.get(*id) != Some(value))
+        .map(|(_, value)| Change::Apply(value.clone()));
     gone.chain(new).collect()
 }
 
 fn yaml_files(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let Ok(entries) = std::fs::read_dir(directory) else { return files };
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return files;
+    };
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.is_dir() {
             files.extend(yaml_files(&path));
-        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json") {
+        } else if path
+            .extension()
+            .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
+        {
             files.push(path);
         }
     }
@@ -157,14 +176,22 @@ fn documents(text: &str) -> impl Iterator<Item = &str> {
         rest = None;
         Some(text)
     });
-    split.filter(|text| text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')))
+    split.filter(|text| {
+        text.lines()
+            .any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
+    })
 }
 
 fn id(object: &Value) -> Option<Id> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let group = text("/apiVersion")?.split_once('/').map_or("", |(group, _)| group);
     let namespace = text("/metadata/namespace").unwrap_or_default();
-    Some((group.to_owned(), text("/kind")?.to_owned(), namespace.to_owned(), text("/metadata/name")?.to_owned()))
+    Some((
+        group.to_owned(),
+        text("/kind")?.to_owned(),
+        namespace.to_owned(),
+        text("/metadata/name")?.to_owned(),
+    ))
 }
 
 #[cfg(test)]
@@ -189,7 +216,10 @@ mod tests {
         let before = read_text(TWO).unwrap();
         let now = read_text(&TWO.replace("name: b, namespace", "name: c, namespace")).unwrap();
         let said = changes(&before, &now);
-        assert!(matches!(&said[..], [Change::Delete { name, .. }, Change::Apply(_)] if name == "b"), "{said:?}");
+        assert!(
+            matches!(&said[..], [Change::Delete { name, .. }, Change::Apply(_)] if name == "b"),
+            "{said:?}"
+        );
     }
 
     #[test]
@@ -198,7 +228,11 @@ mod tests {
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join("x.yaml");
         std::fs::write(&file, TWO).unwrap();
-        let mut tree = Tree { directory: directory.clone(), files: BTreeMap::new(), told: Objects::new() };
+        let mut tree = Tree {
+            directory: directory.clone(),
+            files: BTreeMap::new(),
+            told: Objects::new(),
+        };
         assert_eq!(tree.read().len(), 2);
         std::fs::write(&file, "kind: [").unwrap();
         assert_eq!(tree.read(), []);

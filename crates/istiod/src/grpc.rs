@@ -55,15 +55,26 @@ pub struct Gate {
 impl Gate {
     /// By certificates and tokens; `access` says who may read secrets.
     pub fn new(authenticator: Arc<Authenticator>, access: Option<Arc<Access>>) -> Self {
-        Self { authenticator, access, turns: Arc::new(Semaphore::new(REVIEWS)) }
+        Self {
+            authenticator,
+            access,
+            turns: Arc::new(Semaphore::new(REVIEWS)),
+        }
     }
 
     async fn admit(&self, address: Option<SocketAddr>, credentials: &Credentials) -> Result<Peer, Status> {
-        let turn = self.turns.acquire().await.map_err(|_| Status::unavailable("shutting down"))?;
+        let turn = self
+            .turns
+            .acquire()
+            .await
+            .map_err(|_| Status::unavailable("shutting down"))?;
         let caller = self.authenticator.authenticate(credentials).await?;
         let mut readable_secrets = None;
         if let (Some(access), Some(identity)) = (&self.access, caller.identities.first()) {
-            match access.may_read_secrets(identity.namespace(), identity.service_account()).await {
+            match access
+                .may_read_secrets(identity.namespace(), identity.service_account())
+                .await
+            {
                 Ok(true) => readable_secrets = Some(identity.namespace().to_owned()),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%identity, %error, "access to secrets not checked; none are given"),
@@ -71,7 +82,12 @@ impl Gate {
         }
         drop(turn);
         let identities = caller.identities.iter().map(ToString::to_string).collect();
-        Ok(Peer { address, identities, authenticated: true, readable_secrets })
+        Ok(Peer {
+            address,
+            identities,
+            authenticated: true,
+            readable_secrets,
+        })
     }
 }
 
@@ -125,8 +141,14 @@ impl Server {
         let (max_age, mut shutdown) = (self.max_age, self.shutdown.clone());
         let service = hyper::service::service_fn(move |request| self.clone().request(request, info.clone(), address));
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new()).keep_alive_interval(Some(PING)).keep_alive_timeout(PONG);
-        builder.max_concurrent_streams(REQUESTS).initial_stream_window_size(1 << 18).initial_connection_window_size(1 << 20);
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Some(PING))
+            .keep_alive_timeout(PONG);
+        builder
+            .max_concurrent_streams(REQUESTS)
+            .initial_stream_window_size(1 << 18)
+            .initial_connection_window_size(1 << 20);
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
         let age = async {
             match max_age {
@@ -156,9 +178,13 @@ impl Server {
         let peer = match &self.gate {
             Some(gate) => {
                 let metadata = MetadataMap::from_headers(parts.headers.clone());
-                gate.admit(address, &Credentials::new(info.certificates(), &metadata)).await
+                gate.admit(address, &Credentials::new(info.certificates(), &metadata))
+                    .await
             }
-            None => Ok(Peer { address, ..Peer::default() }),
+            None => Ok(Peer {
+                address,
+                ..Peer::default()
+            }),
         };
         match peer {
             Ok(peer) => parts.extensions.insert(peer),

@@ -42,7 +42,11 @@ pub struct Pages {
 
 /// All pages.
 pub fn router(pages: Arc<Pages>) -> Router {
-    let debug = if pages.debug_pages { debug::pages::router(pages.clone()) } else { Router::new() };
+    let debug = if pages.debug_pages {
+        debug::pages::router(pages.clone())
+    } else {
+        Router::new()
+    };
     Router::new()
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
@@ -68,13 +72,21 @@ pub fn readiness(pages: Arc<Pages>) -> Router {
 }
 
 /// Serves pages over TLS until shutdown.
-pub async fn serve_tls(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router: Router, mut shutdown: watch::Receiver<bool>) {
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    router: Router,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let Ok(address) = listener.local_addr() else { return };
     let connections = Box::pin(ca::accept::incoming(listener, tls, ca::accept::Limits::default()));
     let until = async move {
         let _ = shutdown.wait_for(|ending| *ending).await;
     };
-    if let Err(error) = axum::serve(Tls { connections, address }, router).with_graceful_shutdown(until).await {
+    if let Err(error) = axum::serve(Tls { connections, address }, router)
+        .with_graceful_shutdown(until)
+        .await
+    {
         tracing::error!(%error, "HTTPS server ended");
     }
 }
@@ -122,5 +134,9 @@ async fn ready(State(pages): State<Arc<Pages>>) -> Response {
 
 async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
     let text = pages.metrics.render(&pages.engine, &pages.registry);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response()
 }

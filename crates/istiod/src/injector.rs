@@ -23,7 +23,7 @@ pub async fn keep(
     loop {
         let data = templates.borrow_and_update().clone();
         let mesh_now = mesh.borrow_and_update().clone();
-        match data.as_ref().map(|data| parse(data)) {
+        match data.as_ref().map(parse) {
             Some(Ok(config)) => {
                 webhooks.injector.store(Some(Arc::new(Injector {
                     config,
@@ -35,9 +35,13 @@ pub async fn keep(
                 ready();
                 tracing::info!("injector configured");
             }
-            Some(Err(error)) => tracing::error!(error, "injector configuration not used; the one before stays in force"),
+            Some(Err(error)) => {
+                tracing::error!(error, "injector configuration not used; the one before stays in force")
+            }
             None => {
-                tracing::warn!("no ConfigMap with the injector's configuration; nothing is injected until there is one");
+                tracing::warn!(
+                    "no ConfigMap with the injector's configuration; nothing is injected until there is one"
+                );
                 ready();
             }
         }
@@ -49,6 +53,9 @@ pub async fn keep(
 }
 
 fn parse(data: &std::collections::BTreeMap<String, String>) -> Result<Config, String> {
-    let key = |name: &str| data.get(name).ok_or_else(|| format!("the ConfigMap has no key {name:?}"));
+    let key = |name: &str| {
+        data.get(name)
+            .ok_or_else(|| format!("the ConfigMap has no key {name:?}"))
+    };
     Config::parse(key("config")?, key("values")?).map_err(|error| error.to_string())
 }

@@ -46,7 +46,9 @@ fn main() -> ExitCode {
         println!("{}", version::number());
         return ExitCode::SUCCESS;
     }
-    let Command::Discovery(options) = command else { return ExitCode::SUCCESS };
+    let Command::Discovery(options) = command else {
+        return ExitCode::SUCCESS;
+    };
     start_logging(&options);
     for flag in ignored {
         tracing::warn!(flag, "flag not known and ignored");
@@ -70,6 +72,12 @@ fn main() -> ExitCode {
 fn start_logging(options: &args::Discovery) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(args::log_filter(&options.log_output_level)));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if options.log_as_json { log.json().init() } else { log.init() }
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if options.log_as_json {
+        log.json().init()
+    } else {
+        log.init()
+    }
 }

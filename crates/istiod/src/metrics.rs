@@ -29,7 +29,15 @@ impl Metrics {
     pub fn new(ads: Arc<Counters>, webhooks: Arc<cluster::webhooks::Counters>) -> (Self, InjectionMetrics) {
         let mut injection = prometheus_client::registry::Registry::default();
         let counters = InjectionMetrics::register(&mut injection);
-        (Self { started: Instant::now(), ads, webhooks, injection }, counters)
+        (
+            Self {
+                started: Instant::now(),
+                ads,
+                webhooks,
+                injection,
+            },
+            counters,
+        )
     }
 
     /// The page.
@@ -40,23 +48,74 @@ impl Metrics {
         page.sample("istio_build", &[("component", "pilot"), ("tag", &version)], 1.0);
         page.family("pilot_info", "gauge", "Version of this control plane");
         page.sample("pilot_info", &[("version", &version)], 1.0);
-        page.single("istiod_uptime_seconds", "gauge", "Time since start", self.started.elapsed().as_secs_f64());
+        page.single(
+            "istiod_uptime_seconds",
+            "gauge",
+            "Time since start",
+            self.started.elapsed().as_secs_f64(),
+        );
         self.streams(&mut page, registry);
         let snapshot = engine.snapshot();
-        page.single("pilot_services", "gauge", "Services known", snapshot.services().len() as f64);
-        page.single("pilot_virt_services", "gauge", "VirtualServices known", snapshot.virtual_services.iter().count() as f64);
-        page.single("pilot_proxy_classes", "gauge", "Classes of connected proxies", engine.classes() as f64);
+        page.single(
+            "pilot_services",
+            "gauge",
+            "Services known",
+            snapshot.services().len() as f64,
+        );
+        page.single(
+            "pilot_virt_services",
+            "gauge",
+            "VirtualServices known",
+            snapshot.virtual_services.iter().count() as f64,
+        );
+        page.single(
+            "pilot_proxy_classes",
+            "gauge",
+            "Classes of connected proxies",
+            engine.classes() as f64,
+        );
         let counters = &engine.counters;
         page.family("pilot_inbound_updates", "counter", "Changes of objects received");
-        page.sample("pilot_inbound_updates", &[("type", "config")], load(&counters.config_events));
-        page.sample("pilot_inbound_updates", &[("type", "svc")], load(&counters.registry_events));
-        page.single("pilot_push_batches", "counter", "Batches of changes worked on", load(&counters.batches));
-        page.single("pilot_unreadable_objects", "counter", "Objects left out because they cannot be read", load(&counters.unreadable));
-        page.single("pilot_push_busy_seconds", "counter", "Time spent on changes", load(&counters.busy_micros) / 1e6);
+        page.sample(
+            "pilot_inbound_updates",
+            &[("type", "config")],
+            load(&counters.config_events),
+        );
+        page.sample(
+            "pilot_inbound_updates",
+            &[("type", "svc")],
+            load(&counters.registry_events),
+        );
+        page.single(
+            "pilot_push_batches",
+            "counter",
+            "Batches of changes worked on",
+            load(&counters.batches),
+        );
+        page.single(
+            "pilot_unreadable_objects",
+            "counter",
+            "Objects left out because they cannot be read",
+            load(&counters.unreadable),
+        );
+        page.single(
+            "pilot_push_busy_seconds",
+            "counter",
+            "Time spent on changes",
+            load(&counters.busy_micros) / 1e6,
+        );
         let name = [("name", "sidecar-injector.istio.io")];
-        page.family("webhook_patch_attempts_total", "counter", "Attempts to write a webhook configuration");
+        page.family(
+            "webhook_patch_attempts_total",
+            "counter",
+            "Attempts to write a webhook configuration",
+        );
         page.sample("webhook_patch_attempts_total", &name, load(&self.webhooks.attempts));
-        page.family("webhook_patch_failures_total", "counter", "Failed attempts to write a webhook configuration");
+        page.family(
+            "webhook_patch_failures_total",
+            "counter",
+            "Failed attempts to write a webhook configuration",
+        );
         page.sample("webhook_patch_failures_total", &name, load(&self.webhooks.failures));
         page.text + &self.injection()
     }
@@ -71,10 +130,27 @@ impl Metrics {
             page.sample("pilot_xds", &[("version", version)], *count as f64);
         }
         page.per_kind("pilot_xds_pushes", "Responses sent", &self.ads.pushes);
-        page.per_kind("pilot_total_xds_rejects", "Responses rejected by proxies", &self.ads.rejects);
-        page.per_kind("pilot_xds_expired_nonce", "Answers to responses that were not the last", &self.ads.expired_nonces);
-        page.single("pilot_xds_refused", "counter", "Streams refused", load(&self.ads.refused));
-        page.histogram("pilot_proxy_convergence_time", "Seconds from a change to its sending", &self.ads.convergence);
+        page.per_kind(
+            "pilot_total_xds_rejects",
+            "Responses rejected by proxies",
+            &self.ads.rejects,
+        );
+        page.per_kind(
+            "pilot_xds_expired_nonce",
+            "Answers to responses that were not the last",
+            &self.ads.expired_nonces,
+        );
+        page.single(
+            "pilot_xds_refused",
+            "counter",
+            "Streams refused",
+            load(&self.ads.refused),
+        );
+        page.histogram(
+            "pilot_proxy_convergence_time",
+            "Seconds from a change to its sending",
+            &self.ads.convergence,
+        );
         page.histogram("pilot_xds_config_size_bytes", "Size of responses", &self.ads.sizes);
     }
 
@@ -104,8 +180,15 @@ impl Page {
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escape(value))).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}=\"{}\"", escape(value)))
+            .collect();
+        let labels = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("{{{}}}", labels.join(","))
+        };
         let _ = writeln!(self.text, "{name}{labels} {value}");
     }
 
@@ -145,6 +228,9 @@ mod tests {
         page.family("a", "gauge", "help");
         page.sample("a", &[("v", "x\"y")], 1.0);
         page.single("b", "counter", "help", 2.5);
-        assert_eq!(page.text, "# HELP a help\n# TYPE a gauge\na{v=\"x\\\"y\"} 1\n# HELP b help\n# TYPE b counter\nb 2.5\n");
+        assert_eq!(
+            page.text,
+            "# HELP a help\n# TYPE a gauge\na{v=\"x\\\"y\"} 1\n# HELP b help\n# TYPE b counter\nb 2.5\n"
+        );
     }
 }

@@ -14,8 +14,10 @@ const CHECK: Duration = Duration::from_secs(600);
 
 /// Names in the certificate.
 pub fn names(revision: &Revision, namespace: &str, custom: &[String]) -> Vec<String> {
-    let mut names: Vec<String> =
-        ["istiod", "istiod-remote", "istio-pilot"].iter().map(|name| format!("{name}.{namespace}.svc")).collect();
+    let mut names: Vec<String> = ["istiod", "istiod-remote", "istio-pilot"]
+        .iter()
+        .map(|name| format!("{name}.{namespace}.svc"))
+        .collect();
     if !revision.is_unnamed() {
         names.push(format!("{}.{namespace}.svc", revision.istiod()));
     }
@@ -96,6 +98,13 @@ mod tests {
     fn a_named_revision_answers_to_its_service_too() {
         let of = |revision: &str| names(&Revision::parse(revision).unwrap(), "istio-system", &[]);
         assert!(of("canary").contains(&"istiod-canary.istio-system.svc".to_owned()));
-        assert_eq!(of("default"), ["istio-pilot.istio-system.svc", "istiod-remote.istio-system.svc", "istiod.istio-system.svc"]);
+        assert_eq!(
+            of("default"),
+            [
+                "istio-pilot.istio-system.svc",
+                "istiod-remote.istio-system.svc",
+                "istiod.istio-system.svc"
+            ]
+        );
     }
 }

@@ -66,7 +66,11 @@ impl Settings {
         };
         let list = |name: &str| -> Vec<String> {
             let text = get(name).unwrap_or_default();
-            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+            text.split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect()
         };
         let present = |name: &str| get(name).is_none_or(|value| !value.is_empty());
         let revision = match get("REVISION").filter(|name| !name.is_empty()) {
@@ -76,7 +80,9 @@ impl Settings {
         let audiences = list("TOKEN_AUDIENCES");
         Ok(Self {
             revision,
-            pod_name: get("POD_NAME").filter(|name| !name.is_empty()).unwrap_or_else(|| format!("istiod-{}", std::process::id())),
+            pod_name: get("POD_NAME")
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| format!("istiod-{}", std::process::id())),
             leader_election: flag("ENABLE_LEADER_ELECTION", true),
             inject: flag("INJECT_ENABLED", true),
             patch_injector: present("INJECTION_WEBHOOK_CONFIG_NAME"),
@@ -91,7 +97,11 @@ impl Settings {
             debug_namespaces: list("DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES"),
             debug_pages: flag("ENABLE_DEBUG_ON_HTTP", true),
             shared_mesh_config: get("SHARED_MESH_CONFIG").filter(|name| !name.is_empty()),
-            audiences: if audiences.is_empty() { vec![api::names::TOKEN_AUDIENCE.to_owned()] } else { audiences },
+            audiences: if audiences.is_empty() {
+                vec![api::names::TOKEN_AUDIENCE.to_owned()]
+            } else {
+                audiences
+            },
             compliance_policy: get("COMPLIANCE_POLICY").unwrap_or_default(),
             gather: get("PILOT_DEBOUNCE_AFTER")
                 .and_then(|text| text.parse::<jiff::SignedDuration>().ok())
@@ -107,7 +117,10 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Settings {
-        let get = |name: &str| text.split(' ').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=').map(str::to_owned));
+        let get = |name: &str| {
+            text.split(' ')
+                .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+        };
         Settings::from(get).unwrap()
     }
 

@@ -50,10 +50,9 @@ impl Translate for Translation {
         update.changed.iter().any(|input| match input {
             Input::Kind(Kind::Node) | Input::Services | Input::Service(_) => true,
             Input::InNamespace(Kind::Pod, namespace) => own(namespace),
-            Input::Endpoints(key) => update
-                .snapshot
-                .service(key)
-                .is_none_or(|s| s.resolution == Resolution::Passthrough || (s.selector.is_empty() && own(&key.namespace))),
+            Input::Endpoints(key) => update.snapshot.service(key).is_none_or(|s| {
+                s.resolution == Resolution::Passthrough || (s.selector.is_empty() && own(&key.namespace))
+            }),
             _ => false,
         })
     }
@@ -63,7 +62,11 @@ impl Translate for Translation {
     }
 
     fn sets(&mut self, class: ClassId) -> BTreeMap<Arc<str>, Arc<ResourceSet>> {
-        self.0.sets(class).into_iter().map(|(kind, set)| (kinds::intern(kind.type_url()), set)).collect()
+        self.0
+            .sets(class)
+            .into_iter()
+            .map(|(kind, set)| (kinds::intern(kind.type_url()), set))
+            .collect()
     }
 }
 
@@ -85,13 +88,18 @@ impl ads::Source for Source {
             return Ok(self.asker(node));
         }
         if !self.engine.is_ready() {
-            return Err(Refusal::Unavailable("the control plane has not read everything yet; try again".to_owned()));
+            return Err(Refusal::Unavailable(
+                "the control plane has not read everything yet; try again".to_owned(),
+            ));
         }
         let mut proxy = Proxy::of_node(node).map_err(|error| Refusal::InvalidArgument(error.to_string()))?;
         if peer.authenticated && self.check_identity {
             check_identity(&proxy, peer)?;
         }
-        let readable = peer.readable_secrets.as_deref().filter(|namespace| *namespace == &*proxy.namespace);
+        let readable = peer
+            .readable_secrets
+            .as_deref()
+            .filter(|namespace| *namespace == &*proxy.namespace);
         proxy.secrets = readable.map(SecretReader::of_verified_namespace);
         let info = ProxyInfo {
             proxy_id: proxy.id.clone(),
@@ -101,7 +109,10 @@ impl ads::Source for Source {
             istio_version: proxy.version.clone(),
             is_proxy: true,
         };
-        Ok(Opened { view: self.engine.follow(proxy), info })
+        Ok(Opened {
+            view: self.engine.follow(proxy),
+            info,
+        })
     }
 
     fn answer(&self, question: &Question<'_>) -> Option<Result<Answer, Refusal>> {
@@ -109,7 +120,8 @@ impl ads::Source for Source {
             return None;
         }
         Some(self.debug.asker(question.peer).and_then(|asker: Asker| {
-            self.debug.answer(&self.registry, question.type_url, question.names, &asker)
+            self.debug
+                .answer(&self.registry, question.type_url, question.names, &asker)
         }))
     }
 }
@@ -139,9 +151,17 @@ impl Source {
 fn check_identity(proxy: &Proxy, peer: &Peer) -> Result<(), Refusal> {
     let fits = |id: &SpiffeId| {
         id.namespace() == &*proxy.namespace
-            && proxy.service_account.as_ref().is_none_or(|account| id.service_account() == &**account)
+            && proxy
+                .service_account
+                .as_ref()
+                .is_none_or(|account| id.service_account() == &**account)
     };
-    if peer.identities.iter().filter_map(|id| id.parse().ok()).any(|id| fits(&id)) {
+    if peer
+        .identities
+        .iter()
+        .filter_map(|id| id.parse().ok())
+        .any(|id| fits(&id))
+    {
         return Ok(());
     }
     Err(Refusal::PermissionDenied(format!(
@@ -154,7 +174,12 @@ fn check_identity(proxy: &Proxy, peer: &Peer) -> Result<(), Refusal> {
 }
 
 fn metadata(node: &Node, key: &str) -> String {
-    match node.metadata.as_ref().and_then(|m| m.fields.get(key)).and_then(|v| v.kind.as_ref()) {
+    match node
+        .metadata
+        .as_ref()
+        .and_then(|m| m.fields.get(key))
+        .and_then(|v| v.kind.as_ref())
+    {
         Some(value::Kind::StringValue(text)) => text.clone(),
         _ => String::new(),
     }
@@ -166,7 +191,9 @@ mod tests {
     use super::*;
 
     fn check(claimed: (&str, &str), proved: &str, allowed: bool) {
-        let text = |text: &str| xds::google::protobuf::Value { kind: Some(value::Kind::StringValue(text.to_owned())) };
+        let text = |text: &str| xds::google::protobuf::Value {
+            kind: Some(value::Kind::StringValue(text.to_owned())),
+        };
         let fields = BTreeMap::from([
             ("NAMESPACE".to_owned(), text(claimed.0)),
             ("SERVICE_ACCOUNT".to_owned(), text(claimed.1)),
@@ -176,7 +203,11 @@ mod tests {
             metadata: Some(xds::google::protobuf::Struct { fields }),
             ..Node::default()
         };
-        let peer = Peer { identities: vec![proved.to_owned()], authenticated: true, ..Peer::default() };
+        let peer = Peer {
+            identities: vec![proved.to_owned()],
+            authenticated: true,
+            ..Peer::default()
+        };
         assert_eq!(check_identity(&Proxy::of_node(&node).unwrap(), &peer).is_ok(), allowed);
     }
 

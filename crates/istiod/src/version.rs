@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 /// Version number: `TRYSAIL_VERSION` of the image, else that of the build.
 pub fn number() -> String {
-    std::env::var("TRYSAIL_VERSION").ok().filter(|v| !v.is_empty()).unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned())
+    std::env::var("TRYSAIL_VERSION")
+        .ok()
+        .filter(|v| !v.is_empty())
+        .unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned())
 }
 
 /// The line that `/version` answers: number, commit, state of the tree.

@@ -32,8 +32,8 @@ use crate::source::{Answer, View};
 use crate::wire::{self, Head};
 
 pub use request::Outcome;
-pub use watch::{Sync, TypeStatus};
 use watch::Watch;
+pub use watch::{Sync, TypeStatus};
 
 /// The two variants of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,15 @@ pub struct Stream {
 impl Stream {
     /// A stream that has asked for nothing yet.
     pub fn new(protocol: Protocol, view: Arc<View>, limits: Arc<Limits>, shared: Arc<Shared>) -> Self {
-        Self { protocol, limits, shared, view, watches: Vec::new(), answers: VecDeque::new(), last_nonce: 0 }
+        Self {
+            protocol,
+            limits,
+            shared,
+            view,
+            watches: Vec::new(),
+            answers: VecDeque::new(),
+            last_nonce: 0,
+        }
     }
 
     /// The newest configuration for this proxy.
@@ -108,9 +116,20 @@ impl Stream {
     /// When [`Stream::poll`] should be asked again although nothing happened: the time at which a missing
     /// acknowledgement stops holding back what waits for it.
     pub fn wake_at(&self) -> Option<SystemTime> {
-        let waiting = self.watches.iter().any(|w| w.sent().is_some_and(|sent| !same(sent, self.view.get(w.type_url()))));
+        let waiting = self
+            .watches
+            .iter()
+            .any(|w| w.sent().is_some_and(|sent| !same(sent, self.view.get(w.type_url()))));
         let patience = self.limits.patience;
-        waiting.then(|| self.watches.iter().filter_map(|w| w.unacknowledged_since()).map(|t| t + patience).min()).flatten()
+        waiting
+            .then(|| {
+                self.watches
+                    .iter()
+                    .filter_map(|w| w.unacknowledged_since())
+                    .map(|t| t + patience)
+                    .min()
+            })
+            .flatten()
     }
 
     /// How far each type got, in sending order.
@@ -120,8 +139,14 @@ impl Stream {
 
     /// What the proxy was sent of each type, restricted to what it subscribed to.
     pub fn sent(&self) -> Vec<(Arc<str>, Vec<Arc<xds::resource::Resource>>)> {
-        let held = |w: &Watch| w.sent().map(|set| set.iter().filter(|r| w.covers(&r.name)).cloned().collect());
-        self.watches.iter().map(|w| (w.type_url().clone(), held(w).unwrap_or_default())).collect()
+        let held = |w: &Watch| {
+            w.sent()
+                .map(|set| set.iter().filter(|r| w.covers(&r.name)).cloned().collect())
+        };
+        self.watches
+            .iter()
+            .map(|w| (w.type_url().clone(), held(w).unwrap_or_default()))
+            .collect()
     }
 
     fn watch(&self, type_url: &str) -> Option<&Watch> {
@@ -155,15 +180,26 @@ impl Stream {
             removed: &content.removed,
             control_plane: "",
         };
-        let response = response(self.protocol, watch.type_url().clone(), content.resources.len(), &head, pieces);
+        let response = response(
+            self.protocol,
+            watch.type_url().clone(),
+            content.resources.len(),
+            &head,
+            pieces,
+        );
         watch.sent_now(nonce, stage, content.settles, asked, now);
-        Some(Response { pushed_for: (!asked).then(|| self.view.born()), ..response })
+        Some(Response {
+            pushed_for: (!asked).then(|| self.view.born()),
+            ..response
+        })
     }
 
     /// The set to move to now: the view's, or the one in between while removals must wait. `None`: stay.
     fn stage(&self, watch: &Watch, asked: bool, now: SystemTime) -> Option<Arc<ResourceSet>> {
         let target = self.view.get(watch.type_url());
-        let Some(sent) = watch.sent() else { return Some(target.clone()) };
+        let Some(sent) = watch.sent() else {
+            return Some(target.clone());
+        };
         if same(sent, target) {
             return asked.then(|| target.clone());
         }
@@ -172,7 +208,10 @@ impl Stream {
         if !asked && (watch.is_waiting(now, patience) || kinds::prerequisites(watch.type_url()).iter().any(blocked)) {
             return None;
         }
-        let unsettled = |url: &&str| self.watch(url).is_some_and(|w| !w.is_settled(self.view.get(url), now, patience));
+        let unsettled = |url: &&str| {
+            self.watch(url)
+                .is_some_and(|w| !w.is_settled(self.view.get(url), now, patience))
+        };
         let stage = if kinds::referrers(watch.type_url()).iter().any(unsettled) {
             self.shared.union(sent, target)
         } else {
@@ -183,7 +222,9 @@ impl Stream {
 
     /// Envoy warms a changed cluster and waits for its endpoints without asking again (control-plane.md §1.13).
     fn rewarm(&mut self, clusters: &[Arc<xds::resource::Resource>]) {
-        let Some(endpoints) = self.watches.iter_mut().find(|w| &**w.type_url() == kinds::ENDPOINT) else { return };
+        let Some(endpoints) = self.watches.iter_mut().find(|w| &**w.type_url() == kinds::ENDPOINT) else {
+            return;
+        };
         for cluster in clusters {
             if self.view.get(kinds::ENDPOINT).get(&cluster.name).is_some() {
                 endpoints.send_again(&cluster.name);
@@ -214,5 +255,11 @@ fn response(protocol: Protocol, type_url: Arc<str>, resources: usize, head: &Hea
     let mut frames = VecDeque::from(pieces);
     frames.push_front(head.encode(protocol, frames.iter().map(Bytes::len).sum()));
     let bytes = frames.iter().map(Bytes::len).sum();
-    Response { type_url, resources, bytes, pushed_for: None, frames }
+    Response {
+        type_url,
+        resources,
+        bytes,
+        pushed_for: None,
+        frames,
+    }
 }

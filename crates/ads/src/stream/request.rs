@@ -66,8 +66,15 @@ impl Stream {
         } else {
             Vec::new()
         };
-        let added = subscribe.iter().map(String::as_str).filter(|name| *name != EVERYTHING).chain(held);
-        let names = self.shared.names.edit(watch.names(), added, unsubscribe.iter().map(String::as_str));
+        let added = subscribe
+            .iter()
+            .map(String::as_str)
+            .filter(|name| *name != EVERYTHING)
+            .chain(held);
+        let names = self
+            .shared
+            .names
+            .edit(watch.names(), added, unsubscribe.iter().map(String::as_str));
         watch.set_names(names);
         if first {
             watch.set_held(&request.initial_resource_versions, self.view.get(type_url));
@@ -77,14 +84,21 @@ impl Stream {
                 let all: Vec<Arc<str>> = self.view.get(type_url).iter().map(|r| r.name.clone()).collect();
                 all.iter().for_each(|name| watch.send_again(name));
             }
-            subscribe.iter().filter(|name| *name != EVERYTHING).for_each(|name| watch.send_again(name));
+            subscribe
+                .iter()
+                .filter(|name| *name != EVERYTHING)
+                .for_each(|name| watch.send_again(name));
             // Still wanted by the wildcard, although no longer by name: the proxy must be told again.
             let kept = |name: &&String| watch.is_wildcard() && self.view.get(type_url).get(name).is_some();
             let kept: Vec<&String> = unsubscribe.iter().filter(kept).collect();
             kept.into_iter().for_each(|name| watch.send_again(name));
         }
         self.check_subscription(at)?;
-        Ok(if outcome == Outcome::Ignored { Outcome::Subscribed } else { outcome })
+        Ok(if outcome == Outcome::Ignored {
+            Outcome::Subscribed
+        } else {
+            outcome
+        })
     }
 
     /// A request of the state-of-the-world variant.
@@ -105,7 +119,11 @@ impl Stream {
             }
             return Ok(Outcome::Ignored);
         }
-        let names = request.resource_names.iter().map(String::as_str).filter(|name| *name != EVERYTHING);
+        let names = request
+            .resource_names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| *name != EVERYTHING);
         let names = self.shared.names.edit(&NameSet::empty(), names, []);
         let wildcard = request.resource_names.is_empty() || request.resource_names.iter().any(|n| n == EVERYTHING);
         let Some(at) = existing.filter(|_| !nonce.is_empty()) else {
@@ -126,7 +144,10 @@ impl Stream {
         if widened || (kinds::is_wildcard(type_url) && !Arc::ptr_eq(&before, &names)) {
             watch.owe();
         }
-        names.iter().filter(|name| !before.contains(name)).for_each(|name| watch.send_again(name));
+        names
+            .iter()
+            .filter(|name| !before.contains(name))
+            .for_each(|name| watch.send_again(name));
         self.check_subscription(at)?;
         Ok(Outcome::Accepted)
     }
@@ -153,11 +174,17 @@ impl Stream {
 
     fn on_answer(&mut self, type_url: &str, nonce: &str, error: Option<&Status>) -> Outcome {
         let bound = self.limits.error_bytes;
-        let Some(watch) = self.watches.iter_mut().find(|w| **w.type_url() == *type_url) else { return Outcome::Ignored };
+        let Some(watch) = self.watches.iter_mut().find(|w| **w.type_url() == *type_url) else {
+            return Outcome::Ignored;
+        };
         match error {
             Some(status) => {
                 let text = truncate(&status.message, bound);
-                if watch.reject(nonce, text.clone()) { Outcome::Rejected(text) } else { Outcome::Stale }
+                if watch.reject(nonce, text.clone()) {
+                    Outcome::Rejected(text)
+                } else {
+                    Outcome::Stale
+                }
             }
             None if nonce.is_empty() => Outcome::Ignored,
             None if watch.accept(nonce) => Outcome::Accepted,
@@ -167,7 +194,10 @@ impl Stream {
 
     fn add_watch(&mut self, type_url: &str) -> Result<usize, Refusal> {
         if self.watches.len() >= self.limits.types {
-            return Err(Refusal::ResourceExhausted(format!("more than {} resource types on one stream", self.limits.types)));
+            return Err(Refusal::ResourceExhausted(format!(
+                "more than {} resource types on one stream",
+                self.limits.types
+            )));
         }
         let rank = kinds::rank(type_url);
         let at = self.watches.partition_point(|w| kinds::rank(w.type_url()) <= rank);
@@ -191,12 +221,19 @@ impl Stream {
         if count <= self.limits.names {
             return Ok(());
         }
-        Err(Refusal::ResourceExhausted(format!("a subscription to {count} names; at most {} are accepted", self.limits.names)))
+        Err(Refusal::ResourceExhausted(format!(
+            "a subscription to {count} names; at most {} are accepted",
+            self.limits.names
+        )))
     }
 }
 
 fn check_type(type_url: &str) -> Result<&str, Refusal> {
-    if type_url.is_empty() { Err(Refusal::InvalidArgument("a request without type_url".to_owned())) } else { Ok(type_url) }
+    if type_url.is_empty() {
+        Err(Refusal::InvalidArgument("a request without type_url".to_owned()))
+    } else {
+        Ok(type_url)
+    }
 }
 
 fn truncate(text: &str, bound: usize) -> String {

@@ -29,7 +29,12 @@ pub(super) fn view(text: &str) -> Arc<View> {
         let url = url(words.next().unwrap());
         let resource = |word: &str| {
             let (name, value) = word.split_once('=').unwrap();
-            Arc::new(Resource::encode(name, &StringValue { value: value.to_owned() }))
+            Arc::new(Resource::encode(
+                name,
+                &StringValue {
+                    value: value.to_owned(),
+                },
+            ))
         };
         sets.insert(kinds::intern(url), Arc::new(ResourceSet::new(words.map(resource))));
     }
@@ -56,7 +61,10 @@ impl Story {
     fn new(protocol: Protocol, text: &str) -> Self {
         let limits = Arc::new(Limits::default());
         let shared = Arc::new(Shared::new(&limits));
-        Self { stream: Stream::new(protocol, view(text), limits, shared), now: SystemTime::UNIX_EPOCH }
+        Self {
+            stream: Stream::new(protocol, view(text), limits, shared),
+            now: SystemTime::UNIX_EPOCH,
+        }
     }
 
     fn view(&mut self, text: &str) -> &mut Self {
@@ -67,13 +75,23 @@ impl Story {
     /// Subscribes: `"cds"`, `"eds a b"`, `"eds -a"`, with versions held as `a@1`.
     fn ask(&mut self, text: &str) -> &mut Self {
         let mut words = text.split(' ');
-        let mut request = DeltaDiscoveryRequest { type_url: url(words.next().unwrap()).into(), ..Default::default() };
+        let mut request = DeltaDiscoveryRequest {
+            type_url: url(words.next().unwrap()).into(),
+            ..Default::default()
+        };
         for word in words {
             if let Some(name) = word.strip_prefix('-') {
                 request.resource_names_unsubscribe.push(name.into());
             } else if let Some((name, value)) = word.split_once('@') {
-                let held = Resource::encode(name, &StringValue { value: value.to_owned() });
-                request.initial_resource_versions.insert(name.into(), held.hash.to_string());
+                let held = Resource::encode(
+                    name,
+                    &StringValue {
+                        value: value.to_owned(),
+                    },
+                );
+                request
+                    .initial_resource_versions
+                    .insert(name.into(), held.hash.to_string());
             } else {
                 request.resource_names_subscribe.push(word.into());
             }
@@ -83,7 +101,10 @@ impl Story {
     }
 
     fn answer(&mut self, short: &str, nonce: &str, error: Option<&str>) -> Outcome {
-        let error_detail = error.map(|message| Status { message: message.into(), ..Default::default() });
+        let error_detail = error.map(|message| Status {
+            message: message.into(),
+            ..Default::default()
+        });
         match self.stream.protocol {
             Protocol::Delta => self.stream.on_delta(DeltaDiscoveryRequest {
                 type_url: url(short).into(),
@@ -141,8 +162,14 @@ fn render(protocol: Protocol, response: Response) -> String {
     match protocol {
         Protocol::Delta => {
             let response = DeltaDiscoveryResponse::decode(&bytes[..]).unwrap();
-            response.resources.iter().for_each(|r| add(&r.name, r.resource.as_ref().unwrap()));
-            response.removed_resources.iter().for_each(|name| out += &format!(" -{name}"));
+            response
+                .resources
+                .iter()
+                .for_each(|r| add(&r.name, r.resource.as_ref().unwrap()));
+            response
+                .removed_resources
+                .iter()
+                .for_each(|name| out += &format!(" -{name}"));
         }
         Protocol::Sotw => {
             let response = DiscoveryResponse::decode(&bytes[..]).unwrap();
@@ -183,17 +210,33 @@ fn names_get_only_themselves_and_hear_what_is_absent() {
 
 #[test]
 fn asking_again_is_answered_again() {
-    delta("eds a=1 b=1").ask("eds a").sends(&["eds a=1"]).ack("eds").ask("eds a b").sends(&["eds a=1 b=1"]);
+    delta("eds a=1 b=1")
+        .ask("eds a")
+        .sends(&["eds a=1"])
+        .ack("eds")
+        .ask("eds a b")
+        .sends(&["eds a=1 b=1"]);
 }
 
 #[test]
 fn unsubscribed_names_are_not_sent() {
-    delta("eds a=1 b=1").ask("eds a b").sends(&["eds a=1 b=1"]).ack("eds").ask("eds -a").view("eds a=2 b=2").sends(&["eds b=2"]);
+    delta("eds a=1 b=1")
+        .ask("eds a b")
+        .sends(&["eds a=1 b=1"])
+        .ack("eds")
+        .ask("eds -a")
+        .view("eds a=2 b=2")
+        .sends(&["eds b=2"]);
 }
 
 #[test]
 fn subscribing_and_unsubscribing_everything_means_nothing_yet() {
-    delta("cds a=1").ask("cds * -*").sends(&["cds"]).ack("cds").ask("cds a").sends(&["cds a=1"]);
+    delta("cds a=1")
+        .ask("cds * -*")
+        .sends(&["cds"])
+        .ack("cds")
+        .ask("cds a")
+        .sends(&["cds a=1"]);
 }
 
 #[test]
@@ -203,8 +246,14 @@ fn an_empty_world_is_still_an_answer() {
 
 #[test]
 fn a_reconnect_gets_only_what_it_lacks() {
-    delta("cds a=1 b=2 c=1").ask("cds a@1 b@1 z@1").sends(&["cds b=2 c=1 -z"]);
-    delta("cds a=1 b=2").ask("cds a@1 b@2").sends(&[]).view("cds a=1 b=3").sends(&["cds b=3"]);
+    delta("cds a=1 b=2 c=1")
+        .ask("cds a@1 b@1 z@1")
+        .sends(&["cds b=2 c=1 -z"]);
+    delta("cds a=1 b=2")
+        .ask("cds a@1 b@2")
+        .sends(&[])
+        .view("cds a=1 b=3")
+        .sends(&["cds b=3"]);
     delta("eds a=1 b=2").ask("eds a b a@1 b@1").sends(&["eds b=2"]);
 }
 
@@ -221,14 +270,28 @@ fn clusters_then_endpoints_then_listeners_then_routes() {
 #[test]
 fn what_names_new_clusters_waits_until_they_are_accepted() {
     let mut story = delta("cds a=1; lds l=1; rds r=1");
-    story.ask("cds").ask("lds").ask("rds r").sends(&["cds a=1", "lds l=1", "rds r=1"]).acks_all();
-    story.view("cds a=1 b=1; lds l=1; rds r=2").sends(&["cds b=1"]).ack("cds").sends(&["rds r=2"]);
+    story
+        .ask("cds")
+        .ask("lds")
+        .ask("rds r")
+        .sends(&["cds a=1", "lds l=1", "rds r=1"])
+        .acks_all();
+    story
+        .view("cds a=1 b=1; lds l=1; rds r=2")
+        .sends(&["cds b=1"])
+        .ack("cds")
+        .sends(&["rds r=2"]);
 }
 
 #[test]
 fn a_cluster_goes_after_what_refers_to_it() {
     let mut story = delta("cds a=1 b=1; lds l=1; rds r=1");
-    story.ask("cds").ask("lds").ask("rds r").sends(&["cds a=1 b=1", "lds l=1", "rds r=1"]).acks_all();
+    story
+        .ask("cds")
+        .ask("lds")
+        .ask("rds r")
+        .sends(&["cds a=1 b=1", "lds l=1", "rds r=1"])
+        .acks_all();
     story
         .view("cds a=1 c=1; lds l=2; rds r=2")
         .sends(&["cds c=1"])
@@ -243,25 +306,50 @@ fn a_cluster_goes_after_what_refers_to_it() {
 #[test]
 fn a_rejected_listener_keeps_the_clusters_it_used() {
     let mut story = delta("cds a=1 b=1; lds l=1");
-    story.ask("cds").ask("lds").sends(&["cds a=1 b=1", "lds l=1"]).acks_all();
-    story.view("cds a=1; lds l=bad").sends(&["lds l=bad"]).nack("lds", "no").sends(&[]);
-    story.view("cds a=1; lds l=3").sends(&["lds l=3"]).ack("lds").sends(&["cds -b"]);
+    story
+        .ask("cds")
+        .ask("lds")
+        .sends(&["cds a=1 b=1", "lds l=1"])
+        .acks_all();
+    story
+        .view("cds a=1; lds l=bad")
+        .sends(&["lds l=bad"])
+        .nack("lds", "no")
+        .sends(&[]);
+    story
+        .view("cds a=1; lds l=3")
+        .sends(&["lds l=3"])
+        .ack("lds")
+        .sends(&["cds -b"]);
 }
 
 #[test]
 fn endpoints_follow_a_changed_cluster() {
     let mut story = delta("cds a=1 b=1; eds a=1 b=1");
-    story.ask("cds").sends(&["cds a=1 b=1"]).ask("eds a b").sends(&["eds a=1 b=1"]).acks_all();
+    story
+        .ask("cds")
+        .sends(&["cds a=1 b=1"])
+        .ask("eds a b")
+        .sends(&["eds a=1 b=1"])
+        .acks_all();
     story.view("cds a=2 b=1; eds a=1 b=1").sends(&["cds a=2", "eds a=1"]);
 }
 
 #[test]
 fn a_rejection_is_kept_shown_and_not_repeated() {
     let mut story = delta("lds l=1 m=1");
-    story.ask("lds").sends(&["lds l=1 m=1"]).ack("lds").view("lds l=bad m=2").sends(&["lds l=bad m=2"]);
+    story
+        .ask("lds")
+        .sends(&["lds l=1 m=1"])
+        .ack("lds")
+        .view("lds l=bad m=2")
+        .sends(&["lds l=bad m=2"]);
     story.nack("lds", "bad listener").sends(&[]);
     let status = &story.stream.status()[0];
-    assert_eq!((status.sync, status.error.as_deref()), (Sync::Error, Some("bad listener")));
+    assert_eq!(
+        (status.sync, status.error.as_deref()),
+        (Sync::Error, Some("bad listener"))
+    );
     // `m` may or may not have been applied, so it comes again with the repair.
     story.view("lds l=3 m=2").sends(&["lds l=3 m=2"]).ack("lds");
     assert_eq!(story.stream.status()[0].sync, Sync::Synced);
@@ -270,13 +358,24 @@ fn a_rejection_is_kept_shown_and_not_repeated() {
 #[test]
 fn what_a_rejected_first_answer_held_comes_again() {
     let mut story = delta("eds a=bad b=1");
-    story.ask("eds a b").sends(&["eds a=bad b=1"]).nack("eds", "no").view("eds a=2 b=1").sends(&["eds a=2 b=1"]);
+    story
+        .ask("eds a b")
+        .sends(&["eds a=bad b=1"])
+        .nack("eds", "no")
+        .view("eds a=2 b=1")
+        .sends(&["eds a=2 b=1"]);
 }
 
 #[test]
 fn a_rejected_name_that_goes_away_is_removed() {
     let mut story = delta("cds a=1");
-    story.ask("cds").sends(&["cds a=1"]).ack("cds").view("cds a=1 b=bad").sends(&["cds b=bad"]).nack("cds", "no");
+    story
+        .ask("cds")
+        .sends(&["cds a=1"])
+        .ack("cds")
+        .view("cds a=1 b=bad")
+        .sends(&["cds b=bad"])
+        .nack("cds", "no");
     story.view("cds a=1").sends(&["cds -b"]);
 }
 
@@ -284,7 +383,13 @@ fn a_rejected_name_that_goes_away_is_removed() {
 fn a_slow_proxy_goes_straight_to_the_newest() {
     let mut story = delta("cds a=1");
     story.ask("cds").sends(&["cds a=1"]);
-    story.view("cds a=2").sends(&[]).view("cds a=3").sends(&[]).ack("cds").sends(&["cds a=3"]);
+    story
+        .view("cds a=2")
+        .sends(&[])
+        .view("cds a=3")
+        .sends(&[])
+        .ack("cds")
+        .sends(&["cds a=3"]);
 }
 
 #[test]
@@ -307,13 +412,22 @@ fn stale_answers_are_ignored() {
 
 #[test]
 fn going_back_before_anything_was_sent_sends_nothing() {
-    delta("cds a=1").ask("cds").sends(&["cds a=1"]).view("cds a=2").view("cds a=1").ack("cds").sends(&[]);
+    delta("cds a=1")
+        .ask("cds")
+        .sends(&["cds a=1"])
+        .view("cds a=2")
+        .view("cds a=1")
+        .ack("cds")
+        .sends(&[]);
 }
 
 #[test]
 fn unknown_types_get_an_empty_answer() {
     let mut story = delta("cds a=1");
-    let request = DeltaDiscoveryRequest { type_url: "type.googleapis.com/x.Y".into(), ..Default::default() };
+    let request = DeltaDiscoveryRequest {
+        type_url: "type.googleapis.com/x.Y".into(),
+        ..Default::default()
+    };
     story.stream.on_delta(request).unwrap();
     story.sends(&["other"]).sends(&[]);
 }
@@ -326,10 +440,19 @@ fn bounds_are_kept() {
         resource_names_subscribe: vec!["x".repeat(2000)],
         ..Default::default()
     };
-    assert!(matches!(story.stream.on_delta(long), Err(Refusal::ResourceExhausted(_))));
-    assert!(matches!(story.stream.on_delta(DeltaDiscoveryRequest::default()), Err(Refusal::InvalidArgument(_))));
+    assert!(matches!(
+        story.stream.on_delta(long),
+        Err(Refusal::ResourceExhausted(_))
+    ));
+    assert!(matches!(
+        story.stream.on_delta(DeltaDiscoveryRequest::default()),
+        Err(Refusal::InvalidArgument(_))
+    ));
     for i in 0..40 {
-        let request = DeltaDiscoveryRequest { type_url: format!("t{i}"), ..Default::default() };
+        let request = DeltaDiscoveryRequest {
+            type_url: format!("t{i}"),
+            ..Default::default()
+        };
         assert_eq!(story.stream.on_delta(request).is_ok(), i < 32);
     }
 }
@@ -352,7 +475,10 @@ fn state_of_the_world_sends_all_clusters_and_only_changed_endpoints() {
     story.sends(&["cds 1 1"]).ack("cds");
     sotw_ask(&mut story, "eds", &["a", "b"], "", "");
     story.sends(&["eds 1 1"]);
-    assert_eq!(sotw_ask(&mut story, "eds", &["a", "b"], "00000002", ""), Outcome::Accepted);
+    assert_eq!(
+        sotw_ask(&mut story, "eds", &["a", "b"], "00000002", ""),
+        Outcome::Accepted
+    );
     story.view("cds a=1 b=1; eds a=2 b=1").sends(&["eds 2"]);
 }
 
@@ -373,7 +499,11 @@ fn state_of_the_world_keeps_clusters_until_listeners_moved() {
     sotw_ask(&mut story, "cds", &[], "", "");
     sotw_ask(&mut story, "lds", &[], "", "");
     story.sends(&["cds 1 2", "lds 1"]).ack("cds").ack("lds");
-    story.view("cds a=1; lds l=2").sends(&["lds 2"]).ack("lds").sends(&["cds 1"]);
+    story
+        .view("cds a=1; lds l=2")
+        .sends(&["lds 2"])
+        .ack("lds")
+        .sends(&["cds 1"]);
 }
 
 #[test]

@@ -143,11 +143,20 @@ impl Watch {
             let hash = ContentHash::parse(version).unwrap_or_else(|| ContentHash::of(version.as_bytes()));
             match target.get(name) {
                 Some(resource) if resource.hash == hash => resource.clone(),
-                _ => Arc::new(Resource { name: Arc::from(name.as_str()), hash, body: Bytes::new() }),
+                _ => Arc::new(Resource {
+                    name: Arc::from(name.as_str()),
+                    hash,
+                    body: Bytes::new(),
+                }),
             }
         });
         self.assume(Arc::new(ResourceSet::new(held)));
-        let fresh: Vec<Box<str>> = self.names.iter().filter(|name| !versions.contains_key(*name)).map(Box::from).collect();
+        let fresh: Vec<Box<str>> = self
+            .names
+            .iter()
+            .filter(|name| !versions.contains_key(*name))
+            .map(Box::from)
+            .collect();
         self.again.extend(fresh);
     }
 
@@ -184,7 +193,11 @@ impl Watch {
     }
 
     pub fn unacknowledged_since(&self) -> Option<SystemTime> {
-        if self.in_flight.is_empty() { None } else { self.last_sent }
+        if self.in_flight.is_empty() {
+            None
+        } else {
+            self.last_sent
+        }
     }
 
     /// Whether an acknowledgement is missing, and not for so long that nobody should wait for it.
@@ -205,9 +218,16 @@ impl Watch {
         if protocol == Protocol::Sotw && kinds::is_wildcard(&self.type_url) {
             let resources = self.restrict(stage.iter());
             let changed = self.sent.as_ref().is_none_or(|sent| !same(sent, stage));
-            return Content { resources, must_answer: owed || changed, settles: changed, ..Content::default() };
+            return Content {
+                resources,
+                must_answer: owed || changed,
+                settles: changed,
+                ..Content::default()
+            };
         }
-        let Some(sent) = &self.sent else { return self.first_content(protocol, stage) };
+        let Some(sent) = &self.sent else {
+            return self.first_content(protocol, stage);
+        };
         let step = match &self.doubt {
             _ if same(sent, stage) => Arc::default(),
             Some(good) => Arc::new(Step::from_doubt(good, sent, stage)),
@@ -229,20 +249,38 @@ impl Watch {
             removed.clear();
         }
         let must_answer = owed || (protocol == Protocol::Sotw && !again.is_empty());
-        Content { resources, removed, must_answer, settles: self.doubt.is_some() && !same(sent, stage) }
+        Content {
+            resources,
+            removed,
+            must_answer,
+            settles: self.doubt.is_some() && !same(sent, stage),
+        }
     }
 
     fn first_content(&self, protocol: Protocol, stage: &ResourceSet) -> Content {
         let mut removed: Vec<Arc<str>> = Vec::new();
         if protocol == Protocol::Delta && kinds::is_removable(&self.type_url) {
-            removed = self.names.iter().filter(|name| stage.get(name).is_none()).map(Arc::from).collect();
+            removed = self
+                .names
+                .iter()
+                .filter(|name| stage.get(name).is_none())
+                .map(Arc::from)
+                .collect();
         }
-        Content { resources: self.restrict(stage.iter()), removed, must_answer: true, settles: false }
+        Content {
+            resources: self.restrict(stage.iter()),
+            removed,
+            must_answer: true,
+            settles: false,
+        }
     }
 
     /// What is subscribed to; names that only stand for what the proxy brought along have no body to send.
     fn restrict<'a>(&self, resources: impl Iterator<Item = &'a Arc<Resource>>) -> Vec<Arc<Resource>> {
-        resources.filter(|r| !r.body.is_empty() && self.covers(&r.name)).cloned().collect()
+        resources
+            .filter(|r| !r.body.is_empty() && self.covers(&r.name))
+            .cloned()
+            .collect()
     }
 
     /// The set changed only in what is not subscribed to.
@@ -259,12 +297,19 @@ impl Watch {
         self.nonce_sent.clone_from(&nonce);
         self.sent = Some(set.clone());
         self.last_sent = Some(now);
-        self.in_flight.push_back(InFlight { nonce, set, settles, asked });
+        self.in_flight.push_back(InFlight {
+            nonce,
+            set,
+            settles,
+            asked,
+        });
     }
 
     /// `false`: the nonce is not one that waits for an answer.
     pub fn accept(&mut self, nonce: &str) -> bool {
-        let Some(done) = self.take_in_flight(nonce).pop() else { return false };
+        let Some(done) = self.take_in_flight(nonce).pop() else {
+            return false;
+        };
         nonce.clone_into(&mut self.nonce_acked);
         if self.doubt.is_none() || done.settles {
             self.doubt = None;
@@ -281,7 +326,11 @@ impl Watch {
             return false;
         }
         let unknown = dropped.iter().any(|response| response.asked);
-        let good = if unknown { None } else { self.doubt.take().or_else(|| self.acked.clone()) };
+        let good = if unknown {
+            None
+        } else {
+            self.doubt.take().or_else(|| self.acked.clone())
+        };
         self.doubt = Some(good.unwrap_or_default());
         self.error = Some(error);
         true

@@ -52,11 +52,22 @@ async fn admit(State(pages): State<Arc<Pages>>, mut request: Request, next: Next
         _ => {
             let metadata = tonic::metadata::MetadataMap::from_headers(request.headers().clone());
             let caller = match &pages.authenticator {
-                Some(authenticator) => authenticator.authenticate(&Credentials::new(None, &metadata)).await.ok(),
+                Some(authenticator) => authenticator
+                    .authenticate(&Credentials::new(None, &metadata))
+                    .await
+                    .ok(),
                 None => None,
             };
-            let identities = caller.iter().flat_map(|c| &c.identities).map(ToString::to_string).collect();
-            pages.debug.asker(&Peer { address, identities, ..Peer::default() })
+            let identities = caller
+                .iter()
+                .flat_map(|c| &c.identities)
+                .map(ToString::to_string)
+                .collect();
+            pages.debug.asker(&Peer {
+                address,
+                identities,
+                ..Peer::default()
+            })
         }
     };
     match asker {
@@ -69,12 +80,24 @@ async fn admit(State(pages): State<Arc<Pages>>, mut request: Request, next: Next
 }
 
 async fn index() -> Response {
-    let rows: String = INDEX.iter().map(|(name, help)| format!("<tr><td><a href=\"/debug/{name}\">{name}</a></td><td>{help}</td></tr>")).collect();
-    axum::response::Html(format!("<!DOCTYPE html><title>istiod</title><h1>istiod</h1><table>{rows}</table>")).into_response()
+    let rows: String = INDEX
+        .iter()
+        .map(|(name, help)| format!("<tr><td><a href=\"/debug/{name}\">{name}</a></td><td>{help}</td></tr>"))
+        .collect();
+    axum::response::Html(format!(
+        "<!DOCTYPE html><title>istiod</title><h1>istiod</h1><table>{rows}</table>"
+    ))
+    .into_response()
 }
 
 async fn list() -> Response {
-    axum::Json(INDEX.iter().map(|(name, _)| format!("/debug/{name}")).collect::<Vec<_>>()).into_response()
+    axum::Json(
+        INDEX
+            .iter()
+            .map(|(name, _)| format!("/debug/{name}"))
+            .collect::<Vec<_>>(),
+    )
+    .into_response()
 }
 
 async fn page(
@@ -86,15 +109,21 @@ async fn page(
     match name.as_str() {
         "syncz" | "connections" | "adsz" | "config_dump" | "edsz" => streams(&pages, &name, &parameters, &asker),
         // Everything below is about the whole mesh.
-        _ if asker != Asker::Everything => {
-            (StatusCode::FORBIDDEN, format!("/debug/{name} is for callers of the system namespace")).into_response()
-        }
+        _ if asker != Asker::Everything => (
+            StatusCode::FORBIDDEN,
+            format!("/debug/{name} is for callers of the system namespace"),
+        )
+            .into_response(),
         "registryz" => axum::Json(services(&pages.engine.snapshot())).into_response(),
         "endpointz" | "endpointShardz" => axum::Json(endpoints(&pages.engine.snapshot())).into_response(),
         "mesh" => axum::Json(&*pages.engine.snapshot().mesh).into_response(),
         "configz" => axum::Json(configuration(&pages.engine.snapshot())).into_response(),
         "resourcesz" => axum::Json(counts(&pages.engine.snapshot())).into_response(),
-        _ => (StatusCode::NOT_FOUND, format!("there is no page /debug/{name}; see /debug")).into_response(),
+        _ => (
+            StatusCode::NOT_FOUND,
+            format!("there is no page /debug/{name}; see /debug"),
+        )
+            .into_response(),
     }
 }
 
@@ -102,7 +131,9 @@ fn streams(pages: &Pages, name: &str, parameters: &Parameters, asker: &Asker) ->
     let namespace = parameters.get("namespace").filter(|namespace| !namespace.is_empty());
     let mut connections = pages.registry.connections();
     connections.retain(|c| asker.sees(c) && namespace.is_none_or(|namespace| c.info.namespace == *namespace));
-    let all = |show: fn(&Connection) -> Value| axum::Json(connections.iter().map(|c| show(c)).collect::<Vec<_>>()).into_response();
+    let all = |show: fn(&Connection) -> Value| {
+        axum::Json(connections.iter().map(|c| show(c)).collect::<Vec<_>>()).into_response()
+    };
     match name {
         "syncz" => all(syncz::entry),
         "connections" => axum::Json(json!({
@@ -122,12 +153,23 @@ fn streams(pages: &Pages, name: &str, parameters: &Parameters, asker: &Asker) ->
         .into_response(),
         _ => {
             let Some(proxy) = parameters.get("proxyID") else {
-                return (StatusCode::BAD_REQUEST, "You must provide a proxyID in the query string").into_response();
+                return (
+                    StatusCode::BAD_REQUEST,
+                    "You must provide a proxyID in the query string",
+                )
+                    .into_response();
             };
-            let found = connections.iter().filter(|c| c.info.proxy_id == *proxy || c.id == *proxy).max_by_key(|c| c.since);
+            let found = connections
+                .iter()
+                .filter(|c| c.info.proxy_id == *proxy || c.id == *proxy)
+                .max_by_key(|c| c.since);
             match found {
                 Some(found) => axum::Json(dump::config_dump(found)).into_response(),
-                None => (StatusCode::NOT_FOUND, format!("{proxy} is not connected to this instance")).into_response(),
+                None => (
+                    StatusCode::NOT_FOUND,
+                    format!("{proxy} is not connected to this instance"),
+                )
+                    .into_response(),
             }
         }
     }
@@ -157,7 +199,11 @@ fn services(snapshot: &Snapshot) -> Value {
 fn endpoints(snapshot: &Snapshot) -> Value {
     let show = |s: &Arc<mesh::Service>| {
         let list = snapshot.endpoints(&s.key);
-        let endpoints: Vec<String> = list.list.iter().map(|e| format!("{:?}:{} {:?}", e.address, e.port, e.health)).collect();
+        let endpoints: Vec<String> = list
+            .list
+            .iter()
+            .map(|e| format!("{:?}:{} {:?}", e.address, e.port, e.health))
+            .collect();
         json!({ "svc": &*s.key.host, "namespace": &*s.key.namespace, "endpoints": endpoints })
     };
     snapshot.services().iter().map(show).collect()
@@ -166,7 +212,10 @@ fn endpoints(snapshot: &Snapshot) -> Value {
 /// Names of the configuration objects, by kind.
 fn configuration(snapshot: &Snapshot) -> Value {
     fn names<S>(shelf: &mesh::Shelf<mesh::Config<S>>) -> Value {
-        shelf.iter().map(|c| json!({ "namespace": &*c.meta.namespace, "name": &*c.meta.name, "generation": c.meta.generation })).collect()
+        shelf
+            .iter()
+            .map(|c| json!({ "namespace": &*c.meta.namespace, "name": &*c.meta.name, "generation": c.meta.generation }))
+            .collect()
     }
     json!({
         "VirtualService": names(&snapshot.virtual_services),

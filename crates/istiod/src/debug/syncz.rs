@@ -14,7 +14,9 @@ use xds::google::protobuf::{Struct, Timestamp, Value as ProtoValue, value};
 
 /// Status of a connection as `proxy-status` reads it over discovery.
 pub fn client_config(connection: &Connection) -> ClientConfig {
-    let text = |text: &str| ProtoValue { kind: Some(value::Kind::StringValue(text.to_owned())) };
+    let text = |text: &str| ProtoValue {
+        kind: Some(value::Kind::StringValue(text.to_owned())),
+    };
     let info = &connection.info;
     let fields = BTreeMap::from([
         ("CLUSTER_ID".to_owned(), text(&info.cluster_id)),
@@ -23,8 +25,16 @@ pub fn client_config(connection: &Connection) -> ClientConfig {
         ("PROXY_TYPE".to_owned(), text(&info.proxy_type)),
     ]);
     ClientConfig {
-        node: Some(Node { id: info.proxy_id.clone(), metadata: Some(Struct { fields }), ..Node::default() }),
-        generic_xds_configs: connection.with_stream(|stream| stream.status()).iter().map(generic).collect(),
+        node: Some(Node {
+            id: info.proxy_id.clone(),
+            metadata: Some(Struct { fields }),
+            ..Node::default()
+        }),
+        generic_xds_configs: connection
+            .with_stream(|stream| stream.status())
+            .iter()
+            .map(generic)
+            .collect(),
         client_scope: connection.id.clone(),
         ..ClientConfig::default()
     }

@@ -1,0 +1,218 @@
+//! The program itself, fed from files: what a proxy, a browser and Prometheus see.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use xds::envoy::config::core::v3::Node;
+use xds::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use xds::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+
+const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+
+fn service(name: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
+         spec: {{clusterIP: 10.0.0.1, ports: [{{name: http, port: 80}}]}}\n"
+    )
+}
+
+/// A running istiod; ended when the test does.
+struct Istiod {
+    process: Child,
+    directory: PathBuf,
+    http: u16,
+    grpc: u16,
+}
+
+impl Drop for Istiod {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Istiod {
+    fn start(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("istiod-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("a.yaml"), service("a")).unwrap();
+        let (http, grpc) = (free_port(), free_port());
+        let process = Command::new(env!("CARGO_BIN_EXE_istiod"))
+            .args([
+                "discovery",
+                "--registries=",
+                "--monitoringAddr=",
+                "--secureGRPCAddr=",
+                "--httpsAddr=",
+                "--no-such-flag",
+            ])
+            .arg(format!("--configDir={}", directory.display()))
+            .arg(format!("--httpAddr=127.0.0.1:{http}"))
+            .arg(format!("--grpcAddr=127.0.0.1:{grpc}"))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let istiod = Self {
+            process,
+            directory,
+            http,
+            grpc,
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while istiod.get("/ready").is_none_or(|(code, _)| code != 200) {
+            assert!(Instant::now() < deadline, "never ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        istiod
+    }
+
+    /// Status and body of a page.
+    fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let code = text.split(' ').nth(1)?.parse().ok()?;
+        Some((code, text.split_once("\r\n\r\n")?.1.to_owned()))
+    }
+
+    fn page(&self, path: &str) -> String {
+        let (code, body) = self.get(path).unwrap();
+        assert_eq!(code, 200, "{path}: {body}");
+        body
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.directory.join(file), text).unwrap();
+    }
+
+    async fn proxy(&self) -> Proxy {
+        let address = format!("http://127.0.0.1:{}", self.grpc);
+        let mut client = AggregatedDiscoveryServiceClient::connect(address).await.unwrap();
+        let (requests, stream) = mpsc::channel(16);
+        let node = Node {
+            id: "sidecar~10.0.0.9~p.default~default.svc.cluster.local".into(),
+            ..Node::default()
+        };
+        let first = DeltaDiscoveryRequest {
+            node: Some(node),
+            type_url: CLUSTER.into(),
+            ..Default::default()
+        };
+        requests.send(first).await.unwrap();
+        let responses = client
+            .delta_aggregated_resources(ReceiverStream::new(stream))
+            .await
+            .unwrap()
+            .into_inner();
+        Proxy { requests, responses }
+    }
+}
+
+struct Proxy {
+    requests: mpsc::Sender<DeltaDiscoveryRequest>,
+    responses: tonic::Streaming<DeltaDiscoveryResponse>,
+}
+
+impl Proxy {
+    /// Takes and accepts the next response.
+    async fn next(&mut self) -> DeltaDiscoveryResponse {
+        let next = tokio::time::timeout(Duration::from_secs(20), self.responses.message());
+        let response = next.await.expect("a response in time").unwrap().unwrap();
+        let (type_url, response_nonce) = (response.type_url.clone(), response.nonce.clone());
+        self.requests
+            .send(DeltaDiscoveryRequest {
+                type_url,
+                response_nonce,
+                ..Default::default()
+            })
+            .await
+            .unwrap();
+        response
+    }
+}
+
+fn names(response: &DeltaDiscoveryResponse) -> Vec<&str> {
+    response
+        .resources
+        .iter()
+        .map(|r| r.name.as_str())
+        .filter(|name| name.starts_with("outbound|"))
+        .collect()
+}
+
+#[tokio::test]
+async fn files_reach_proxies_and_changes_follow() {
+    let istiod = Istiod::start("changes");
+    let mut proxy = istiod.proxy().await;
+    assert_eq!(names(&proxy.next().await), ["outbound|80||a.default.svc.cluster.local"]);
+    istiod.write("b.yaml", &service("b"));
+    let change = proxy.next().await;
+    assert_eq!(names(&change), ["outbound|80||b.default.svc.cluster.local"]);
+    assert_eq!(change.removed_resources, Vec::<String>::new());
+    std::fs::remove_file(istiod.directory.join("a.yaml")).unwrap();
+    let change = proxy.next().await;
+    assert_eq!(
+        (names(&change), change.removed_resources.as_slice()),
+        (vec![], &["outbound|80||a.default.svc.cluster.local".to_owned()][..])
+    );
+}
+
+#[tokio::test]
+async fn broken_files_take_nothing_away() {
+    let istiod = Istiod::start("broken");
+    let mut proxy = istiod.proxy().await;
+    proxy.next().await;
+    istiod.write("a.yaml", "kind: [");
+    istiod.write(
+        "c.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: c, namespace: default}\nspec: {ports: yes}\n",
+    );
+    istiod.write("b.yaml", &service("b"));
+    let change = proxy.next().await;
+    assert_eq!(names(&change), ["outbound|80||b.default.svc.cluster.local"]);
+    assert!(change.removed_resources.is_empty());
+}
+
+// The pages are asked for by blocking means, so the proxy needs a thread of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_tell_what_is_going_on() {
+    let istiod = Istiod::start("pages");
+    let mut proxy = istiod.proxy().await;
+    proxy.next().await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !istiod.page("/debug/syncz").contains(r#""status":"SYNCED""#) {
+        assert!(Instant::now() < deadline, "{}", istiod.page("/debug/syncz"));
+    }
+    let syncz: serde_json::Value = serde_json::from_str(&istiod.page("/debug/syncz")).unwrap();
+    assert_eq!(syncz[0]["proxy"], "p.default");
+    assert_eq!(syncz[0]["cluster_sent"], syncz[0]["cluster_acked"]);
+    let dump = istiod.page("/debug/config_dump?proxyID=p.default");
+    assert!(dump.contains("outbound|80||a.default.svc.cluster.local"), "{dump}");
+    assert!(istiod.page("/metrics").contains("\npilot_xds_pushes{type=\"cds\"} 1\n"));
+    assert!(istiod.page("/debug/registryz").contains("a.default.svc.cluster.local"));
+    assert_eq!(istiod.get("/debug/config_dump?proxyID=nobody.default").unwrap().0, 404);
+    assert_eq!(istiod.get("/debug/nothing").unwrap().0, 404);
+}
+
+#[test]
+fn wrong_use_is_told_and_fails() {
+    let run = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_istiod")).args(args).output().unwrap();
+    let output = run(&["discovery", "--registries="]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--configDir is needed"));
+    let output = run(&["discovery", "--httpAddr=nonsense"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not HOST:PORT"));
+    assert!(run(&["version"]).status.success());
+}
