@@ -79,8 +79,8 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
     let tags: BTreeSet<&str> = inventory
         .webhooks
         .iter()
-        .chain(&inventory.services)
-        .filter(|object| object.label(label::REVISION) == revision)
+        .filter(|webhook| webhook.label(label::REVISION) == revision && leads_to(webhook, namespace))
+        .chain(inventory.services.iter().filter(|service| service.label(label::REVISION) == revision))
         .map(|object| object.label(label::TAG))
         .filter(|tag| !tag.is_empty())
         .collect();
@@ -99,6 +99,12 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
     }
     in_order(&mut plan.remove);
     plan
+}
+
+/// Does a webhook configuration call a control plane of this namespace? (The same revision may exist in another.)
+fn leads_to(webhook: &Object, namespace: &str) -> bool {
+    let of = webhook.text("/webhooks/0/clientConfig/service/namespace");
+    of.is_empty() || of == namespace
 }
 
 fn purge(owned: &[Object], inventory: &Inventory) -> Plan {

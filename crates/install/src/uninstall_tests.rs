@@ -146,3 +146,13 @@ fn purge_takes_everything() {
     let plan = plan(&Scope::Purge, "istio-system", &owned, &inventory);
     assert_eq!(plan.remove.len(), owned.len() + 3);
 }
+
+#[test]
+fn a_revision_of_another_namespace_is_left_alone() {
+    let (owned, mut inventory) = cluster();
+    for webhook in &mut inventory.webhooks {
+        webhook.0["webhooks"] = json!([{"clientConfig": {"service": {"namespace": "istio-system"}}}]);
+    }
+    let plan = plan(&Scope::Revision("old".into()), "elsewhere", &owned, &inventory);
+    assert_eq!((plan.remove, plan.tags), (vec![], Vec::<String>::new()));
+}

@@ -55,7 +55,7 @@ pub struct Flags {
 
 /// Removes.
 pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
-    let (scope, namespace) = scope(&flags)?;
+    let (scope, namespace) = scope(global, &flags)?;
     let cluster = Cluster::connect(global).await?;
     if flags.purge && (flags.revision.is_some() || flags.filename.is_some()) {
         anstream::println!(
@@ -117,7 +117,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
 }
 
 /// What to remove, and the namespace it is in.
-fn scope(flags: &Flags) -> Result<(Scope, String), Failure> {
+fn scope(global: &Global, flags: &Flags) -> Result<(Scope, String), Failure> {
     let by_set = flags
         .set
         .iter()
@@ -127,9 +127,12 @@ fn scope(flags: &Flags) -> Result<(Scope, String), Failure> {
             "at least one of the --revision (or --set revision=<revision>), --filename or --purge flags must be set",
         ));
     }
+    // --istioNamespace is weaker than what the settings say.
+    let mut set = vec![format!("values.global.istioNamespace={}", global.istio_namespace)];
+    set.extend(flags.set.clone());
     let wanted = Wanted {
         filename: flags.filename.iter().cloned().collect(),
-        set: flags.set.clone(),
+        set,
         revision: flags.revision.clone(),
         manifests: flags.manifests.clone(),
         force: flags.force,
