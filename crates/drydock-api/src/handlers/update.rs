@@ -4,11 +4,7 @@ use drydock_store::{Error as StoreError, Expect};
 use serde_json::Value;
 
 use super::{Call, Response, create::store_error, options};
-use crate::{
-    error::ApiError,
-    hooks::Operation,
-    meta,
-};
+use crate::{error::ApiError, hooks::Operation, meta};
 
 /// Attempts of a read-modify-write loop when somebody else keeps writing.
 const ATTEMPTS: usize = 50;
@@ -97,10 +93,17 @@ impl Call {
             meta::set(&mut object, "resourceVersion", Value::Null);
         }
         let pinned = self.check_preconditions(revision, old, &object)?;
+        if self.attributes.info.verb == "patch" {
+            // Admission sees what was patched: the object as it was read, its version included.
+            meta::set(&mut object, "resourceVersion", revision.to_string());
+        }
         self.complete(&mut object);
         if !applied {
             // The client owns what it sent; what admission and the server add later is nobody's.
-            self.api.hooks.fields.update(&resource, self.subresource(), Some(old), &mut object, &self.manager);
+            self.api
+                .hooks
+                .fields
+                .update(&resource, self.subresource(), Some(old), &mut object, &self.manager);
         }
         if !admitted {
             object = self.mutate(Operation::Update, object, Some(old)).await?;
@@ -135,7 +138,7 @@ impl Call {
     async fn write(&mut self, revision: u64, mut object: Value, pinned: bool) -> Result<Option<Value>, ApiError> {
         let key = self.resource.key(self.namespace(), self.name());
         let expect = Expect::Revision(revision);
-        let stored = self.to_storage(&object);
+        let stored = self.store_form(&object);
         let written = if self.resource.strategy.is_gone(&object) {
             let removed = self.api.core.store.remove(&key, expect).await;
             if removed.is_ok() {
@@ -202,12 +205,16 @@ fn same(new: &Value, old: &Value) -> bool {
     }
     let strip = |object: &Value| {
         let mut object = object.clone();
-        if let Some(entries) = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut) {
+        if let Some(entries) = object
+            .pointer_mut("/metadata/managedFields")
+            .and_then(Value::as_array_mut)
+        {
             for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
                 entry.shift_remove("time");
             }
         }
-        meta::of(&mut object).retain(|_, value| !value.is_null() && value.as_object().is_none_or(|map| !map.is_empty()));
+        meta::of(&mut object)
+            .retain(|_, value| !value.is_null() && value.as_object().is_none_or(|map| !map.is_empty()));
         object
     };
     strip(new) == strip(old)
