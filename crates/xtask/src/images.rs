@@ -27,7 +27,13 @@ pub struct Request {
 impl Request {
     fn binary(&self, name: &str) -> PathBuf {
         let folder = if self.profile == "dev" { "debug" } else { &self.profile };
-        Path::new("target").join(folder).join(name)
+        let built = Path::new("target").join(folder).join(name);
+        // A release has no target folder, only programs.
+        if built.exists() {
+            built
+        } else {
+            Path::new("bin").join(name)
+        }
     }
 }
 

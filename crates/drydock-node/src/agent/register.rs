@@ -79,8 +79,19 @@ async fn write_node(node: &Node, port: u16) -> Result<(), kube::Error> {
         }
         Err(error) => return Err(error),
     }
-    let patch = Patch::Merge(json!({ "status": status(node, port) }));
+    let mut addresses = vec![json!({"type": "InternalIP", "address": node.config.node_ip()})];
+    if resolves(name).await {
+        addresses.push(json!({"type": "Hostname", "address": name}));
+    }
+    let patch = Patch::Merge(json!({ "status": status(node, port, &addresses) }));
     api.patch_status(name, &PatchParams::default(), &patch).await.map(drop)
+}
+
+/// An API server dials a node by host name first unless told otherwise: a name that leads nowhere is better not given.
+async fn resolves(name: &str) -> bool {
+    let lookup = tokio::net::lookup_host((name, 0));
+    let found = tokio::time::timeout(Duration::from_secs(1), lookup).await;
+    found.is_ok_and(|answer| answer.is_ok_and(|mut addresses| addresses.next().is_some()))
 }
 
 fn arch() -> &'static str {
@@ -102,7 +113,7 @@ fn labels(name: &str) -> Value {
     })
 }
 
-fn status(node: &Node, port: u16) -> Value {
+fn status(node: &Node, port: u16, addresses: &[Value]) -> Value {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let condition = |kind: &str, value: &str, reason: &str, message: &str| json!({"type": kind, "status": value, "reason": reason, "message": message, "lastHeartbeatTime": now, "lastTransitionTime": now});
     let (cpus, memory) = node.capacity;
@@ -114,7 +125,7 @@ fn status(node: &Node, port: u16) -> Value {
         .unwrap_or_else(|| "Linux".into());
     let images = node.images.list().unwrap_or_default();
     json!({
-        "addresses": [{"type": "InternalIP", "address": node.config.node_ip()}, {"type": "Hostname", "address": node.config.name}],
+        "addresses": addresses,
         "capacity": amount(1),
         "allocatable": amount(OVERCOMMIT),
         "conditions": [

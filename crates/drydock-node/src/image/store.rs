@@ -94,7 +94,7 @@ impl ImageStore {
         for found in archive::read(dir)? {
             self.add(&mut index, found, name, dir, &mut loaded)?;
         }
-        self.write(&index)?;
+        self.prune(&mut index)?;
         Ok(loaded)
     }
 
@@ -176,29 +176,22 @@ impl ImageStore {
         Ok(self.index()?.references)
     }
 
-    /// Digests of images that no reference names any more are dropped with the layers that only they used.
-    ///
-    /// # Errors
-    /// If the store cannot be read or written.
-    pub fn prune(&self) -> Result<()> {
-        let _lock = self.lock()?;
-        let mut index = self.index()?;
+    /// Forgets images that no reference names any more, and removes layers that neither an image nor a running container
+    /// uses.
+    fn prune(&self, index: &mut Index) -> Result<()> {
         let named: BTreeSet<String> = index.references.values().cloned().collect();
         index.images.retain(|digest, _| named.contains(digest));
-        self.write(&index)?;
-        let used: BTreeSet<PathBuf> = index
-            .images
-            .values()
-            .flat_map(|e| &e.diff_ids)
-            .map(|id| self.layer_dir(id))
-            .collect();
+        self.write(index)?;
+        let ids = index.images.values().flat_map(|e| &e.diff_ids);
+        let used: BTreeSet<PathBuf> = ids.map(|id| self.layer_dir(id)).collect();
+        // A container's root names its layers in its mount options.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let layers = self.dir.join("layers");
-        for entry in std::fs::read_dir(&layers)
-            .map_err(Error::io("list", &layers))?
-            .flatten()
-        {
-            if !used.contains(&entry.path()) {
-                let _ = std::fs::remove_dir_all(entry.path());
+        let entries = std::fs::read_dir(&layers).map_err(Error::io("list", &layers))?;
+        for path in entries.flatten().map(|e| e.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if !used.contains(&path) && !mounts.contains(name.as_ref()) {
+                let _ = std::fs::remove_dir_all(&path);
             }
         }
         Ok(())
@@ -334,8 +327,11 @@ mod tests {
             )
         );
         assert!(store.find(&Reference::parse("a/b:2").unwrap()).unwrap().is_none());
-        store.prune().unwrap();
-        assert!(image.layers[0].is_dir());
+        // The same name for other content: the old layer goes with the old image.
+        layout(&source, Some("docker.io/a/b:1"), &[("etc/hi", "again")]);
+        store.load(&source, None).unwrap();
+        let newer = store.find(&Reference::parse("a/b:1").unwrap()).unwrap().unwrap();
+        assert!(newer.layers[0].is_dir() && !image.layers[0].exists());
     }
 
     #[test]

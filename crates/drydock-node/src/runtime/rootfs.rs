@@ -42,16 +42,16 @@ impl Rootfs {
         for dir in [&upper, &work] {
             std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
         }
-        let mut lower: Vec<String> = layers.iter().rev().map(|l| l.display().to_string()).collect();
+        let mut lower: Vec<String> = layers.iter().rev().map(|l| option(l)).collect();
         if lower.is_empty() {
             std::fs::create_dir_all(&empty).map_err(Error::io("create", &empty))?;
-            lower.push(empty.display().to_string());
+            lower.push(option(&empty));
         }
         let options = format!(
             "lowerdir={},upperdir={},workdir={}",
             lower.join(":"),
-            upper.display(),
-            work.display()
+            option(&upper),
+            option(&work)
         );
         if options.len() > MAX_OPTIONS {
             return Err(Error::Pod(format!(
@@ -75,5 +75,24 @@ impl Rootfs {
         let _ = umount2(&self.path(), MntFlags::MNT_DETACH);
         let _ = umount2(&self.dir.join("rw"), MntFlags::MNT_DETACH);
         let _ = std::fs::remove_dir_all(self.dir.join("rw"));
+    }
+}
+
+/// A path as overlayfs reads it in its options: colons part layers, commas part options.
+fn option(path: &Path) -> String {
+    path.display()
+        .to_string()
+        .replace('\\', "\\\\")
+        .replace(':', "\\:")
+        .replace(',', "\\,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_with_separators() {
+        assert_eq!(option(Path::new("/a:b,c/d")), "/a\\:b\\,c/d");
     }
 }
