@@ -169,11 +169,13 @@ impl Issuer {
         mut roots: watch::Receiver<Option<Vec<u8>>>,
     ) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        let mut last_problem = String::new();
         loop {
             let current = publish.borrow().clone();
             let wait = match self.request(current.as_deref()).await {
                 Ok(workload) => {
                     backoff.reset();
+                    last_problem.clear();
                     let lifetime = Duration::try_from(workload.not_after.duration_since(Timestamp::now()));
                     let jitter = self.grace_jitter * (2.0 * random_fraction() - 1.0);
                     let wait = renew_after(lifetime.unwrap_or_default(), self.grace_ratio, jitter);
@@ -185,7 +187,13 @@ impl Issuer {
                 }
                 Err(error) => {
                     let wait = backoff.pause();
-                    tracing::warn!(%error, retry_in = ?wait, "no workload certificate");
+                    let problem = error.to_string();
+                    if problem == last_problem {
+                        tracing::debug!(%problem, retry_in = ?wait, "still no workload certificate");
+                    } else {
+                        tracing::warn!(%problem, retry_in = ?wait, "no workload certificate; trying again");
+                        last_problem = problem;
+                    }
                     wait
                 }
             };

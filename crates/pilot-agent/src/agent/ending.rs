@@ -52,6 +52,8 @@ impl Running<'_> {
         let mut drained = false;
         loop {
             tokio::select! {
+                // An order that was answered before the signal came counts.
+                biased;
                 status = self.envoy.ended() => {
                     let status = status.context("cannot wait for Envoy")?;
                     self.ending.send_replace(true);

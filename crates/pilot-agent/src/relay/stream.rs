@@ -36,6 +36,23 @@ pub struct Health {
     pub connections: u64,
 }
 
+impl Shared {
+    /// Notes that istiod is not connected. The same problem again is not worth a line in the log.
+    fn lost(&self, problem: String) {
+        let news = self.health.send_if_modified(|health| {
+            let news = health.connected || health.problem != problem;
+            health.connected = false;
+            health.problem.clone_from(&problem);
+            news
+        });
+        if news {
+            tracing::warn!(%problem, "istiod is not connected; trying again");
+        } else {
+            tracing::debug!(%problem, "istiod is still not connected");
+        }
+    }
+}
+
 /// How a stream towards istiod ended.
 enum End {
     /// Envoy is gone or has a newer stream: nothing more to do.
@@ -66,12 +83,7 @@ pub(super) async fn carry(
             () = to_envoy.closed() => End::Envoy,
         };
         let End::Istiod(status) = end else { break };
-        let problem = format!("{:?}: {}", status.code(), status.message());
-        tracing::warn!(%problem, "the stream to istiod ended");
-        shared.health.send_modify(|h| {
-            h.connected = false;
-            h.problem = problem;
-        });
+        shared.lost(format!("{:?}: {}", status.code(), status.message()));
         if stream.answered {
             tokio::select! {
                 () = until_back(&shared, &mut from_envoy) => {}
@@ -268,7 +280,7 @@ async fn until_back(shared: &Shared, from_envoy: &mut Streaming<Bytes>) {
             let workload = shared.workload.borrow().clone();
             match shared.istiod.connect(workload.as_deref()).await {
                 Ok(_) => return,
-                Err(error) => shared.health.send_modify(|h| h.problem = error.to_string()),
+                Err(error) => shared.lost(error.to_string()),
             }
         }
     };

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use prost::{Message, Name};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use xds::envoy::config::cluster::v3::Cluster;
@@ -39,7 +38,14 @@ pub struct Istiod {
     ttl: Duration,
     body: watch::Sender<String>,
     issued: Arc<std::sync::Mutex<Issued>>,
-    running: Option<JoinHandle<()>>,
+    /// A runtime of its own: shutting it down drops every connection, as a killed process does.
+    running: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Istiod {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 /// Whom certificates were signed for.
@@ -96,21 +102,43 @@ impl Istiod {
             body: self.body.subscribe(),
             listener: self.listener,
         };
-        let ca = ca::service::CertificateService::new(self.authority.clone(), authenticator).into_server();
+        let service = ca::service::CertificateService::new(self.authority.clone(), authenticator).into_server();
         let tls = ca::tls::server_config(certificate, Some(clients));
-        let listener = tokio::net::TcpListener::bind(self.address).await.unwrap();
-        let serving = tonic::transport::Server::builder()
-            .add_service(ca)
-            .add_service(AggregatedDiscoveryServiceServer::new(discovery))
-            .serve_with_incoming(ca::accept::incoming(listener, tls, ca::accept::Limits::default()));
-        self.running = Some(tokio::spawn(async move { drop(serving.await) }));
+        let listener = loop {
+            // The former life may still be giving up the port.
+            match std::net::TcpListener::bind(self.address) {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        listener.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let serving = tonic::transport::Server::builder()
+                .add_service(service)
+                .add_service(AggregatedDiscoveryServiceServer::new(discovery))
+                .serve_with_incoming(ca::accept::incoming(listener, tls, ca::accept::Limits::default()));
+            drop(serving.await);
+        });
+        self.running = Some(runtime);
     }
 
     /// Drops every connection and the port.
-    pub async fn stop(&mut self) {
-        let running = self.running.take().unwrap();
-        running.abort();
-        let _ = running.await;
+    pub fn stop(&mut self) {
+        if let Some(runtime) = self.running.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Signs with a root of its own from now on.
+    pub fn replace_root(&self) {
+        self.authority
+            .replace(Authority::self_signed("cluster.local", Timestamp::now()).unwrap());
     }
 
     /// What the listener answers from now on.

@@ -29,7 +29,7 @@ async fn becomes_ready_renews_survives_istiod_and_drains() {
 
     // istiod dies: the proxy goes on; it comes back with something new: the proxy gets it, in the same life of Envoy.
     let life = pod.envoy_uptime().await;
-    istiod.stop().await;
+    istiod.stop();
     assert!(
         pod.is_ready().await && pod.served(&istiod).await.is_some(),
         "goes on without istiod"
@@ -60,7 +60,7 @@ async fn becomes_ready_renews_survives_istiod_and_drains() {
 async fn waits_for_istiod_and_says_why_it_is_not_ready() {
     let Some(envoy) = pod::envoy() else { return };
     let mut istiod = Istiod::start(Duration::from_secs(3600)).await;
-    istiod.stop().await;
+    istiod.stop();
     let mut pod = Pod::start(&envoy, &istiod, &[]);
     let why = pod.until_some("an answer", || pod.why_not_ready()).await;
     assert!(
@@ -165,5 +165,31 @@ async fn names_of_the_mesh_are_answered_in_the_pod() {
         "{}",
         pod.name_table().await
     );
+    pod.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_root_of_the_mesh_is_taken_up_while_running() {
+    let Some(envoy) = pod::envoy() else { return };
+    let mut istiod = Istiod::start(Duration::from_secs(3600)).await;
+    let mut pod = Pod::start(&envoy, &istiod, &[]);
+    pod.until("ready", || pod.is_ready()).await;
+    let life = pod.envoy_uptime().await;
+    // istiod has another root. The agent does not trust it until the ConfigMap says so.
+    istiod.stop();
+    let old = istiod.authority.load().roots_pem();
+    istiod.replace_root();
+    istiod.restart().await;
+    pod.until("distrust", async || pod.log().contains("istiod is not connected"))
+        .await;
+    pod.write(
+        "var/run/secrets/istio/root-cert.pem",
+        &(old + &istiod.authority.load().roots_pem()),
+    );
+    let served = pod
+        .until_some("certificate under the new root", || pod.served(&istiod))
+        .await;
+    assert_eq!(served.identity, "spiffe://cluster.local/ns/test-ns/sa/sleep");
+    assert!(pod.envoy_uptime().await >= life, "Envoy was not restarted");
     pod.kill().await;
 }

@@ -67,11 +67,7 @@ impl Pod {
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
-        let write = |path: &str, content: &str| {
-            let path = directory.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, content).unwrap();
-        };
+        let write = |path: &str, content: &str| put(directory.path(), path, content);
         if !token.is_empty() {
             write("var/run/secrets/tokens/istio-token", token);
         }
@@ -121,6 +117,11 @@ impl Pod {
 
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Replaces a file of the pod.
+    pub fn write(&self, path: &str, content: &str) {
+        put(self.directory(), path, content);
     }
 
     /// Opens a connection to the listener and keeps it.
@@ -290,6 +291,12 @@ impl Pod {
         self.terminate();
         self.ended().await;
     }
+}
+
+fn put(directory: &Path, path: &str, content: &str) {
+    let path = directory.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, content).unwrap();
 }
 
 impl Drop for Pod {
