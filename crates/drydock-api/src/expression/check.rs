@@ -38,6 +38,21 @@ const TYPES: [&str; 14] = [
     "optional",
 ];
 
+/// Functions of CEL and of Kubernetes' libraries, by bare name.
+const FUNCTIONS: &str = " size contains startsWith endsWith matches has all exists exists_one map filter \
+    getFullYear getMonth getDate getDayOfMonth getDayOfWeek getDayOfYear getHours getMinutes getSeconds getMilliseconds \
+    isSorted sum min max indexOf lastIndexOf slice flatten distinct reverse sort sortBy first last \
+    find findAll url isURL getScheme getHost getHostname getPort getEscapedPath getQuery \
+    quantity isQuantity sign isInteger asInteger asApproximateFloat isGreaterThan isLessThan compareTo add sub \
+    ip isIP isCanonical family isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast \
+    cidr isCIDR containsIP containsCIDR masked prefixLength named validate \
+    charAt join lowerAscii upperAscii replace split substring trim quote format \
+    greatest least ceil floor round trunc abs sqrt isInf isNaN isFinite bitAnd bitOr bitXor bitNot bitShiftLeft bitShiftRight \
+    equivalent intersects of ofNonZeroValue none orValue or hasValue value optMap optFlatMap \
+    semver isSemver major minor patch encode decode escapeKey bind transformList transformMap \
+    group serviceAccount resource subresource namespace name fieldSelector labelSelector path check allowed reason errored error \
+    bool bytes double duration dyn int list string timestamp type uint ";
+
 /// The first problem, with line, column and the line itself; `None` if there is none.
 #[must_use]
 pub fn problem(expression: &Expression, variables: &BTreeMap<String, Known<'_>>) -> Option<String> {
@@ -94,6 +109,7 @@ impl<'a> Checker<'_, 'a> {
                 for argument in &call.args {
                     parts.push(self.infer(argument));
                 }
+                self.function(&call.func_name);
                 self.call(&call.func_name, &parts)
             }
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
@@ -151,6 +167,17 @@ impl<'a> Checker<'_, 'a> {
             Type::Map => target.items.as_deref().map_or(Known::Any, known),
             _ => Known::Any,
         }
+    }
+
+    /// Reports a function that does not exist, at its opening parenthesis.
+    fn function(&mut self, name: &str) {
+        let bare = name.rsplit('.').next().unwrap_or(name);
+        let operator = !name.starts_with(|c: char| c.is_alphabetic());
+        if operator || FUNCTIONS.contains(&format!(" {bare} ")) {
+            return;
+        }
+        let at = self.source.find(&format!("{bare}(")).map(|at| at + bare.len());
+        self.report(at, &format!("undeclared reference to '{bare}' (in container '')"));
     }
 
     fn call(&mut self, name: &str, parts: &[Known<'a>]) -> Known<'a> {
@@ -337,6 +364,14 @@ mod tests {
             "nope > 1",
             Some("ERROR: <input>:1:1: undeclared reference to 'nope' (in container '')\n | nope > 1\n | ^"),
         );
+        check(
+            "object.metadata.name.shout() == 'X'",
+            Some(
+                "ERROR: <input>:1:27: undeclared reference to 'shout' (in container '')\n | object.metadata.name.shout() == 'X'\n | ..........................^",
+            ),
+        );
+        check("url(object.metadata.name).getHost() == 'a' && quantity('1') < quantity('2')", None);
+        check("'a,b'.split(',').exists_one(x, x == 'a') && cidr('10.0.0.0/8').containsIP('10.0.0.1')", None);
         check(
             "object.metadata.name == 1",
             Some(
