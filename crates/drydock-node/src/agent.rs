@@ -19,8 +19,8 @@ use crate::runtime::Runtime;
 use crate::server;
 use events::Events;
 use objects::Objects;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Everything that the node's parts share.
 pub(crate) struct Node {
@@ -34,33 +34,37 @@ pub(crate) struct Node {
     pub(crate) events: Events,
     /// CPUs and memory (bytes).
     pub(crate) capacity: (i128, i128),
-    /// Workers by pod uid.
-    pods: Mutex<BTreeMap<String, Arc<Handle>>>,
+    pods: Mutex<Pods>,
+}
+
+/// The node's pods by uid.
+#[derive(Default)]
+struct Pods {
+    workers: BTreeMap<String, Arc<Handle>>,
+    /// Nothing of these is left here, but somebody's finalizer keeps the object.
+    done: BTreeSet<String>,
 }
 
 impl Node {
+    fn pods(&self) -> MutexGuard<'_, Pods> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The worker of a pod by uid.
     fn worker(&self, uid: &str) -> Option<Arc<Handle>> {
-        self.pods
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(uid)
-            .cloned()
+        self.pods().workers.get(uid).cloned()
     }
 
     /// All workers.
     pub(crate) fn workers(&self) -> Vec<Arc<Handle>> {
-        self.pods
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .cloned()
-            .collect()
+        self.pods().workers.values().cloned().collect()
     }
 
-    /// A worker is done.
+    /// A worker is done: nothing of its pod is left on this node.
     pub(crate) fn forget(&self, uid: &str) {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        let mut pods = self.pods();
+        pods.workers.remove(uid);
+        pods.done.insert(uid.to_string());
     }
 }
 

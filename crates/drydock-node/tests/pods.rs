@@ -155,6 +155,40 @@ fn containers_survive_the_node() {
 }
 
 #[test]
+fn a_finalizer_keeps_the_object_and_nothing_else() {
+    if !able() {
+        return;
+    }
+    let lab = Lab::start();
+    lab.pod(
+        "kept",
+        json!({"containers": [{"name": "c", "command": ["sleep", "1000"]}]}),
+    );
+    lab.wait("kept", "/status/containerStatuses/0/started", json!(true));
+    lab.api.patch(
+        "pods",
+        "kept",
+        &json!({"metadata": {"finalizers": ["example.com/mine"]}}),
+    );
+    lab.api.delete_pod("kept", 1);
+    lab.wait("kept", "/metadata/deletionGracePeriodSeconds", json!(0));
+    let settled = lab.api.get("pods", "kept").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(
+        lab.api.get("pods", "kept").unwrap(),
+        settled,
+        "the node goes on writing"
+    );
+    assert_eq!(
+        std::fs::read_dir(lab.config.data_dir.join("node/pods"))
+            .unwrap()
+            .count(),
+        0
+    );
+    lab.end();
+}
+
+#[test]
 fn services_and_names_between_pods() {
     if !able() {
         return;

@@ -12,7 +12,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_api};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// Addresses of pods that an earlier process left, before any new pod can get one.
 pub(super) fn reserve_addresses(node: &Node) {
@@ -45,8 +45,10 @@ pub(super) async fn watch(node: Arc<Node>) {
             }
             Ok(Event::Apply(pod)) => accept(&node, pod),
             Ok(Event::Delete(pod)) => {
-                if let Some(handle) = node.worker(key(&pod).2) {
-                    handle.pod.send_replace(None);
+                let uid = key(&pod).2;
+                match node.worker(uid) {
+                    Some(handle) => drop(handle.pod.send_replace(None)),
+                    None => drop(node.pods().done.remove(uid)),
                 }
             }
             Err(error) => tracing::debug!(%error, "pod watch interrupted"),
@@ -58,19 +60,21 @@ pub(super) async fn watch(node: Arc<Node>) {
 fn accept(node: &Arc<Node>, pod: Pod) {
     let uid = key(&pod).2.to_string();
     let pod = Arc::new(pod);
-    let mut pods = node.pods.lock().unwrap_or_else(PoisonError::into_inner);
-    match pods.get(&uid) {
+    let mut pods = node.pods();
+    match pods.workers.get(&uid) {
         Some(handle) => drop(handle.pod.send_replace(Some(pod))),
-        None => drop(pods.insert(uid, Arc::new(pod::spawn(node.clone(), pod)))),
+        None if pods.done.contains(&uid) => {}
+        None => drop(pods.workers.insert(uid, Arc::new(pod::spawn(node.clone(), pod)))),
     }
 }
 
 /// Pods that were removed while the watch was away.
 fn drop_missing(node: &Node, listed: &BTreeSet<String>) {
-    let pods = node.pods.lock().unwrap_or_else(PoisonError::into_inner);
-    for (_, handle) in pods.iter().filter(|(uid, _)| !listed.contains(*uid)) {
+    let mut pods = node.pods();
+    for (_, handle) in pods.workers.iter().filter(|(uid, _)| !listed.contains(*uid)) {
         handle.pod.send_replace(None);
     }
+    pods.done.retain(|uid| listed.contains(uid));
 }
 
 /// An object changed: workers whose pods show it look again.

@@ -174,7 +174,13 @@ impl FakeApi {
             ),
             (&Method::POST, _, _) => Some(self.create(resource, body)),
             (&Method::PATCH, Some(name), _) => self.patch(resource, name, &body),
-            (&Method::DELETE, Some(name), _) => self.remove(resource, name),
+            (&Method::DELETE, Some(name), _) => match self.get(resource, name) {
+                // What a finalizer holds is only marked.
+                Some(object) if object["metadata"].get("finalizers").is_some() => {
+                    self.patch(resource, name, &json!({"metadata": {"deletionGracePeriodSeconds": 0}}))
+                }
+                _ => self.remove(resource, name),
+            },
             _ => None,
         };
         let (code, value) = match answer {
