@@ -13,7 +13,10 @@ async fn main() -> anyhow::Result<()> {
     let data = PathBuf::from(arguments.next().ok_or_else(|| anyhow::anyhow!(usage))?);
     let filters: Vec<String> = arguments.collect();
     let target = kube_api::Target::from_kubeconfig(&fs::read_to_string(kubeconfig)?)?;
-    let results = kube_api::run_kube_api(&target, &data, &filters).await?;
+    let results = kube_api::run_kube_api(&target, &data, |name| {
+        filters.is_empty() || filters.iter().any(|filter| name.starts_with(filter.as_str()))
+    })
+    .await?;
     let mut areas: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for result in &results {
         let area = result.name.split('/').next().unwrap_or_default().to_owned();

@@ -1,6 +1,10 @@
 //! Shared state of the server: configuration, store, resources.
 
-use std::{net::{Ipv4Addr, SocketAddr}, path::PathBuf, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use drydock_store::Store;
@@ -67,18 +71,32 @@ impl Core {
         for service in store.list("/services/").items {
             ranges.adopt(&service.value);
         }
-        Ok(Self { config, store, registry, ranges })
+        Ok(Self {
+            config,
+            store,
+            registry,
+            ranges,
+        })
     }
 }
 
 impl Objects for Core {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let resource = self.registry.any_version(group, resource)?;
-        self.store.get(&resource.key(namespace, name)).map(|stored| stored.value)
+        self.store
+            .get(&resource.key(namespace, name))
+            .map(|stored| stored.value)
     }
 
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
-        let Some(resource) = self.registry.any_version(group, resource) else { return Vec::new() };
-        self.store.list(&resource.prefix(namespace)).items.into_iter().map(|stored| stored.value).collect()
+        let Some(resource) = self.registry.any_version(group, resource) else {
+            return Vec::new();
+        };
+        self.store
+            .list(&resource.prefix(namespace))
+            .items
+            .into_iter()
+            .map(|stored| stored.value)
+            .collect()
     }
 }

@@ -26,9 +26,13 @@ struct Group {
 
 /// Rank of a version: `v2` before `v1`, stable before beta before alpha.
 fn rank(version: &str) -> (u8, u32, u32) {
-    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
+    let Some(rest) = version.strip_prefix('v') else {
+        return (0, 0, 0);
+    };
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    let Ok(major) = rest[..digits].parse() else { return (0, 0, 0) };
+    let Ok(major) = rest[..digits].parse() else {
+        return (0, 0, 0);
+    };
     match &rest[digits..] {
         "" => (3, major, 0),
         tail => {
@@ -48,7 +52,10 @@ fn groups(registry: &Registry) -> Vec<Group> {
         match groups.iter_mut().find(|group| group.name == resource.group) {
             Some(group) if group.versions.contains(&resource.version) => {}
             Some(group) => group.versions.push(resource.version.clone()),
-            None => groups.push(Group { name: resource.group.clone(), versions: vec![resource.version.clone()] }),
+            None => groups.push(Group {
+                name: resource.group.clone(),
+                versions: vec![resource.version.clone()],
+            }),
         }
     }
     for group in &mut groups {
@@ -60,14 +67,31 @@ fn groups(registry: &Registry) -> Vec<Group> {
 /// Every path with an answer, as `/` lists them.
 fn paths(registry: &Registry) -> BTreeSet<String> {
     let mut paths: BTreeSet<String> = [
-        "/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/", "/healthz", "/livez", "/metrics",
-        "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/readyz", "/version",
+        "/.well-known/openid-configuration",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openapi/v3/",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
     ]
     .map(str::to_owned)
     .into();
     for group in groups(registry).iter().filter(|group| !group.name.is_empty()) {
         paths.insert(format!("/apis/{}", group.name));
-        paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
+        paths.extend(
+            group
+                .versions
+                .iter()
+                .map(|version| format!("/apis/{}/{version}", group.name)),
+        );
     }
     paths
 }
@@ -90,11 +114,17 @@ pub fn answer(
 ) -> Result<Response, ApiError> {
     if path == "/version" || path == "/version/" {
         return match Accept::negotiate(accept, false, false) {
-            Some(Accept { format: crate::codec::Format::Json, .. }) => Ok(json_response(200, &version())),
+            Some(Accept {
+                format: crate::codec::Format::Json,
+                ..
+            }) => Ok(json_response(200, &version())),
             _ => Err(not_acceptable("application/json")),
         };
     }
-    if HEALTH.iter().any(|health| path == *health || path.starts_with(&format!("{health}/"))) {
+    if HEALTH
+        .iter()
+        .any(|health| path == *health || path.starts_with(&format!("{health}/")))
+    {
         return Ok(plain_response(200, "ok"));
     }
     if path == "/metrics" {
@@ -125,7 +155,11 @@ pub fn answer(
         }),
         (["apis"], _) => {
             let groups = groups(registry);
-            let list: Vec<Value> = groups.iter().filter(|group| !group.name.is_empty()).map(group_value).collect();
+            let list: Vec<Value> = groups
+                .iter()
+                .filter(|group| !group.name.is_empty())
+                .map(group_value)
+                .collect();
             json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list })
         }
         (["apis", name], _) => match groups(registry).iter().find(|group| group.name == *name) {
@@ -146,8 +180,11 @@ pub fn answer(
 }
 
 fn not_acceptable(types: &str) -> ApiError {
-    let mut error =
-        ApiError::new(406, "NotAcceptable", format!("406: Not Acceptable\n\nAvailable representations: {types}"));
+    let mut error = ApiError::new(
+        406,
+        "NotAcceptable",
+        format!("406: Not Acceptable\n\nAvailable representations: {types}"),
+    );
     error.details = Some(serde_json::Map::new());
     error
 }
@@ -178,7 +215,11 @@ fn group_value(group: &Group) -> Value {
 
 fn resource_list(registry: &Registry, group: &str, version: &str) -> Result<Value, ApiError> {
     let mut resources = Vec::new();
-    for resource in registry.all().iter().filter(|one| one.group == group && one.version == version) {
+    for resource in registry
+        .all()
+        .iter()
+        .filter(|one| one.group == group && one.version == version)
+    {
         let mut entry = json!({
             "name": resource.plural,
             "singularName": resource.singular,
@@ -288,7 +329,11 @@ fn aggregated_resource(resource: &ResourceInfo) -> Value {
             .subresources
             .iter()
             .map(|sub| {
-                let (group, version) = if sub.version.is_empty() { (group, version) } else { (sub.group.as_str(), sub.version.as_str()) };
+                let (group, version) = if sub.version.is_empty() {
+                    (group, version)
+                } else {
+                    (sub.group.as_str(), sub.version.as_str())
+                };
                 json!({
                     "subresource": sub.name,
                     "responseKind": { "group": group, "version": version, "kind": sub.kind },

@@ -35,7 +35,11 @@ pub struct Subject<'a> {
 
 impl Subject<'_> {
     fn qualified(&self) -> String {
-        if self.group.is_empty() { self.resource.to_owned() } else { format!("{}.{}", self.resource, self.group) }
+        if self.group.is_empty() {
+            self.resource.to_owned()
+        } else {
+            format!("{}.{}", self.resource, self.group)
+        }
     }
 
     fn details(&self) -> Map<String, Value> {
@@ -56,13 +60,23 @@ impl Subject<'_> {
 impl ApiError {
     /// An error of any code and reason without details.
     pub fn new(code: u16, reason: &str, message: impl Into<String>) -> Self {
-        Self { code, reason: reason.to_owned(), message: message.into(), details: None, retry_after: None, plain: None }
+        Self {
+            code,
+            reason: reason.to_owned(),
+            message: message.into(),
+            details: None,
+            retry_after: None,
+            plain: None,
+        }
     }
 
     /// A plain-text answer with the given code.
     pub fn plain(code: u16, text: impl Into<String>) -> Self {
         let text = text.into();
-        Self { plain: Some(text.clone()), ..Self::new(code, "", text) }
+        Self {
+            plain: Some(text.clone()),
+            ..Self::new(code, "", text)
+        }
     }
 
     /// The same error with details of `subject`.
@@ -115,15 +129,21 @@ impl ApiError {
 
     /// 409 of a write that lost; `cause` is the text after the colon.
     pub fn conflict(subject: Subject<'_>, cause: &str) -> Self {
-        let message =
-            format!("Operation cannot be fulfilled on {} {:?}: {cause}", subject.qualified(), subject.name);
+        let message = format!(
+            "Operation cannot be fulfilled on {} {:?}: {cause}",
+            subject.qualified(),
+            subject.name
+        );
         Self::new(409, "Conflict", message).about(subject)
     }
 
     /// 405 of a verb the resource does not have.
     pub fn method_not_allowed() -> Self {
-        let mut error =
-            Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+        let mut error = Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        );
         error.details = Some(Map::new());
         error
     }
@@ -184,7 +204,9 @@ impl ApiError {
         }
         let mut details = self.details.clone();
         if let Some(seconds) = self.retry_after {
-            details.get_or_insert_default().insert("retryAfterSeconds".into(), seconds.into());
+            details
+                .get_or_insert_default()
+                .insert("retryAfterSeconds".into(), seconds.into());
         }
         if let Some(details) = details {
             status.insert("details".into(), details.into());

@@ -17,7 +17,11 @@ pub struct Descriptions {
 static ALL: LazyLock<BTreeMap<String, Descriptions>> = LazyLock::new(|| {
     let mut generator = SchemaGenerator::new(SchemaSettings::openapi3());
     roots(&mut generator);
-    generator.take_definitions(true).into_iter().map(|(name, schema)| (name, read(&schema))).collect()
+    generator
+        .take_definitions(true)
+        .into_iter()
+        .map(|(name, schema)| (name, read(&schema)))
+        .collect()
 });
 
 /// What is known about a struct, by its full name (`io.k8s.api.core.v1.Pod`).
@@ -28,7 +32,10 @@ pub fn descriptions(name: &str) -> Descriptions {
 fn read(schema: &Value) -> Descriptions {
     let text = |value: &Value| value["description"].as_str().unwrap_or_default().to_owned();
     let fields = schema["properties"].as_object().into_iter().flatten();
-    Descriptions { own: text(schema), fields: fields.map(|(name, field)| (name.clone(), text(field))).collect() }
+    Descriptions {
+        own: text(schema),
+        fields: fields.map(|(name, field)| (name.clone(), text(field))).collect(),
+    }
 }
 
 /// Every kind worth explaining brings the structs it is made of.

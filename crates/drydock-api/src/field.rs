@@ -86,34 +86,72 @@ pub fn printed(value: &Value) -> String {
 impl FieldError {
     /// `Required value: detail`.
     pub fn required(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { cause: Cause::Required, field: field.into(), value: None, detail: detail.into() }
+        Self {
+            cause: Cause::Required,
+            field: field.into(),
+            value: None,
+            detail: detail.into(),
+        }
     }
 
     /// `Invalid value: VALUE: detail`.
     pub fn invalid(field: impl Into<String>, value: &Value, detail: impl Into<String>) -> Self {
-        Self { cause: Cause::Invalid, field: field.into(), value: Some(printed(value)), detail: detail.into() }
+        Self {
+            cause: Cause::Invalid,
+            field: field.into(),
+            value: Some(printed(value)),
+            detail: detail.into(),
+        }
     }
 
     /// `Forbidden: detail`.
     pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { cause: Cause::Forbidden, field: field.into(), value: None, detail: detail.into() }
+        Self {
+            cause: Cause::Forbidden,
+            field: field.into(),
+            value: None,
+            detail: detail.into(),
+        }
     }
 
     /// `Duplicate value: VALUE`.
     pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
-        Self { cause: Cause::Duplicate, field: field.into(), value: Some(printed(value)), detail: String::new() }
+        Self {
+            cause: Cause::Duplicate,
+            field: field.into(),
+            value: Some(printed(value)),
+            detail: String::new(),
+        }
     }
 
     /// `Not found: VALUE`.
     pub fn not_found(field: impl Into<String>, value: &Value) -> Self {
-        Self { cause: Cause::NotFound, field: field.into(), value: Some(printed(value)), detail: String::new() }
+        Self {
+            cause: Cause::NotFound,
+            field: field.into(),
+            value: Some(printed(value)),
+            detail: String::new(),
+        }
     }
 
     /// `Unsupported value: VALUE: supported values: "A", "B"` (the caller gives them in order).
     pub fn not_supported(field: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
-        let list = supported.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(", ");
-        let detail = if supported.is_empty() { String::new() } else { format!("supported values: {list}") };
-        Self { cause: Cause::NotSupported, field: field.into(), value: Some(printed(value)), detail }
+        let list = supported
+            .iter()
+            .map(|one| format!("{one:?}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let detail = if supported.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {list}")
+        };
+        Self {
+            cause: Cause::NotSupported,
+            field: field.into(),
+            value: Some(printed(value)),
+            detail,
+        }
     }
 
     /// `Too long: may not be more than N bytes`.

@@ -16,7 +16,6 @@ use crate::{
     resource::ResourceInfo,
 };
 
-
 /// Certificates the client presented in the TLS handshake, leaf first. A request extension.
 #[derive(Debug, Clone, Default)]
 pub struct PeerCertificates(pub Arc<Vec<CertificateDer<'static>>>);
@@ -182,7 +181,9 @@ pub struct Hooks {
 
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hooks").field("virtuals", &self.virtuals.keys()).finish_non_exhaustive()
+        f.debug_struct("Hooks")
+            .field("virtuals", &self.virtuals.keys())
+            .finish_non_exhaustive()
     }
 }
 
@@ -245,7 +246,11 @@ impl FieldManager for AllowAll {
         _: &str,
         _: bool,
     ) -> Result<Value, ApiError> {
-        Err(ApiError::new(415, "UnsupportedMediaType", "server-side apply needs a field manager"))
+        Err(ApiError::new(
+            415,
+            "UnsupportedMediaType",
+            "server-side apply needs a field manager",
+        ))
     }
 }
 

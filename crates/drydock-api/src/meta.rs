@@ -2,19 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{
-    field::FieldError,
-    kinds::names,
-    resource::ResourceInfo,
-    schema::time,
-};
+use crate::{field::FieldError, kinds::names, resource::ResourceInfo, schema::time};
 
 /// Annotations' total size limit, bytes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 /// A text in `metadata`, empty if absent.
 pub fn text<'a>(object: &'a Value, field: &str) -> &'a str {
-    object.get("metadata").and_then(|meta| meta.get(field)).and_then(Value::as_str).unwrap_or_default()
+    object
+        .get("metadata")
+        .and_then(|meta| meta.get(field))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// `metadata.name`.
@@ -37,12 +36,16 @@ pub fn of(object: &mut Value) -> &mut Map<String, Value> {
     if !object.is_object() {
         *object = Value::Object(Map::new());
     }
-    let Value::Object(map) = object else { unreachable!("made an object above") };
+    let Value::Object(map) = object else {
+        unreachable!("made an object above")
+    };
     let meta = map.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
     if !meta.is_object() {
         *meta = Value::Object(Map::new());
     }
-    let Value::Object(meta) = meta else { unreachable!("made an object above") };
+    let Value::Object(meta) = meta else {
+        unreachable!("made an object above")
+    };
     meta
 }
 
@@ -67,12 +70,19 @@ pub fn is_deleting(object: &Value) -> bool {
 /// `metadata.finalizers`.
 pub fn finalizers(object: &Value) -> Vec<String> {
     let list = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    list.into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// `metadata.generation`, 0 if absent.
 pub fn generation(object: &Value) -> i64 {
-    object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0)
+    object
+        .pointer("/metadata/generation")
+        .and_then(Value::as_i64)
+        .unwrap_or(0)
 }
 
 /// Gives a new object its identity: uid, creation time, generated name; drops what clients may not set.
@@ -88,7 +98,11 @@ pub fn fill_new(object: &mut Value, namespaced: bool, namespace: &str) {
     } else {
         meta.shift_remove("namespace");
     }
-    let generate = meta.get("generateName").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let generate = meta
+        .get("generateName")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
     let unnamed = meta.get("name").and_then(Value::as_str).unwrap_or_default().is_empty();
     if unnamed && !generate.is_empty() {
         meta.insert("name".into(), names::generate(&generate).into());
@@ -101,7 +115,10 @@ pub fn carry_over(object: &mut Value, old: &Value) {
     let meta = of(object);
     for field in ["creationTimestamp", "uid"] {
         let given = meta.get(field).is_some_and(|value| !value.is_null());
-        if let Some(value) = old_meta.and_then(|old| old.get(field)).filter(|_| !given || field == "uid") {
+        if let Some(value) = old_meta
+            .and_then(|old| old.get(field))
+            .filter(|_| !given || field == "uid")
+        {
             meta.insert(field.into(), value.clone());
         }
     }
@@ -123,13 +140,22 @@ pub fn validate(resource: &ResourceInfo, object: &Value, root: &str) -> Vec<Fiel
     let meta = &object["metadata"];
     let generate = text(object, "generateName");
     if !generate.is_empty() {
-        let trimmed = generate.strip_suffix('-').map_or(generate.to_owned(), |base| format!("{base}a"));
+        let trimmed = generate
+            .strip_suffix('-')
+            .map_or(generate.to_owned(), |base| format!("{base}a"));
         if let Some(problem) = resource.strategy.name_problem(&trimmed, true) {
-            errors.push(FieldError::invalid(format!("{root}.generateName"), &meta["generateName"], problem));
+            errors.push(FieldError::invalid(
+                format!("{root}.generateName"),
+                &meta["generateName"],
+                problem,
+            ));
         }
     }
     if name(object).is_empty() {
-        errors.push(FieldError::required(format!("{root}.name"), "name or generateName is required"));
+        errors.push(FieldError::required(
+            format!("{root}.name"),
+            "name or generateName is required",
+        ));
     } else if let Some(problem) = resource.strategy.name_problem(name(object), false) {
         errors.push(FieldError::invalid(format!("{root}.name"), &meta["name"], problem));
     }
@@ -155,7 +181,11 @@ pub fn validate_body(object: &Value, root: &str) -> Vec<FieldError> {
         let field = format!("{root}.finalizers[{index}]");
         let text = finalizer.as_str().unwrap_or_default();
         let problems = names::qualified_name(text);
-        errors.extend(problems.iter().map(|problem| FieldError::invalid(field.clone(), finalizer, problem.clone())));
+        errors.extend(
+            problems
+                .iter()
+                .map(|problem| FieldError::invalid(field.clone(), finalizer, problem.clone())),
+        );
         let standard = matches!(text, "kubernetes" | "orphan" | "foregroundDeletion");
         if problems.is_empty() && !text.contains('/') && !standard {
             errors.push(FieldError::invalid(
@@ -173,7 +203,9 @@ pub fn labels(labels: &Value, root: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (key, value) in labels.as_object().into_iter().flatten() {
         errors.extend(
-            names::qualified_name(key).into_iter().map(|problem| FieldError::invalid(root, &json!(key), problem)),
+            names::qualified_name(key)
+                .into_iter()
+                .map(|problem| FieldError::invalid(root, &json!(key), problem)),
         );
         if let Some(problem) = names::label_value(value.as_str().unwrap_or_default()) {
             errors.push(FieldError::invalid(root, value, problem));
@@ -188,7 +220,11 @@ fn annotations(annotations: &Value, root: &str) -> Vec<FieldError> {
     for (key, value) in annotations.as_object().into_iter().flatten() {
         size += key.len() + value.as_str().map_or(0, str::len);
         let problems = names::qualified_name(&key.to_ascii_lowercase());
-        errors.extend(problems.into_iter().map(|problem| FieldError::invalid(root, &json!(key), problem)));
+        errors.extend(
+            problems
+                .into_iter()
+                .map(|problem| FieldError::invalid(root, &json!(key), problem)),
+        );
     }
     if size > MAX_ANNOTATIONS {
         errors.push(FieldError::too_long(root, MAX_ANNOTATIONS));
@@ -202,16 +238,28 @@ fn owners(owners: &Value, root: &str) -> Vec<FieldError> {
     for owner in owners.as_array().into_iter().flatten() {
         let version = owner["apiVersion"].as_str().unwrap_or_default();
         if version.rsplit('/').next().unwrap_or_default().is_empty() {
-            errors.push(FieldError::invalid(format!("{root}.apiVersion"), &json!(version), "version must not be empty"));
+            errors.push(FieldError::invalid(
+                format!("{root}.apiVersion"),
+                &json!(version),
+                "version must not be empty",
+            ));
         }
         for field in ["kind", "name", "uid"] {
             let value = owner[field].as_str().unwrap_or_default();
             if value.is_empty() {
-                errors.push(FieldError::invalid(format!("{root}.{field}"), &json!(""), "must not be empty"));
+                errors.push(FieldError::invalid(
+                    format!("{root}.{field}"),
+                    &json!(""),
+                    "must not be empty",
+                ));
             }
         }
         if owner["controller"] == true {
-            let this = format!("{}/{}", owner["kind"].as_str().unwrap_or_default(), owner["name"].as_str().unwrap_or_default());
+            let this = format!(
+                "{}/{}",
+                owner["kind"].as_str().unwrap_or_default(),
+                owner["name"].as_str().unwrap_or_default()
+            );
             match &controller {
                 Some(first) => errors.push(FieldError::invalid(
                     root,
@@ -231,7 +279,9 @@ fn owners(owners: &Value, root: &str) -> Vec<FieldError> {
 fn ordered_owners(owners: &Value) -> Value {
     let order = ["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
     let list = owners.as_array().into_iter().flatten().map(|owner| {
-        let fields = order.iter().filter_map(|key| Some(((*key).to_owned(), owner.get(*key)?.clone())));
+        let fields = order
+            .iter()
+            .filter_map(|key| Some(((*key).to_owned(), owner.get(*key)?.clone())));
         Value::Object(fields.collect())
     });
     Value::Array(list.collect())
@@ -249,11 +299,17 @@ pub fn validate_update(object: &Value, old: &Value, root: &str) -> Vec<FieldErro
     }
     if is_deleting(old) {
         let before = finalizers(old);
-        let mut added: Vec<String> =
-            finalizers(object).into_iter().filter(|one| !before.contains(one)).collect();
+        let mut added: Vec<String> = finalizers(object)
+            .into_iter()
+            .filter(|one| !before.contains(one))
+            .collect();
         added.sort();
         if !added.is_empty() {
-            let list = added.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(", ");
+            let list = added
+                .iter()
+                .map(|one| format!("{one:?}"))
+                .collect::<Vec<_>>()
+                .join(", ");
             errors.push(FieldError::forbidden(
                 format!("{root}.finalizers"),
                 format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"),

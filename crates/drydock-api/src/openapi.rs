@@ -18,17 +18,18 @@ const MAX_STRUCTS: usize = 2000;
 pub fn answer(registry: &Registry, path: &str, accept: Option<&str>) -> Option<Response> {
     match path {
         "/openapi/v2" => {
-            let acceptable = accept.is_none_or(|accept| {
-                accept.contains("json") || accept.contains("protobuf") || accept.contains("*/*")
-            });
+            let acceptable = accept
+                .is_none_or(|accept| accept.contains("json") || accept.contains("protobuf") || accept.contains("*/*"));
             if acceptable {
                 return Some(plain_response(404, "404 page not found\n"));
             }
             Some(crate::handlers::empty_response(406))
         }
-        "/openapi/v3" | "/openapi/v3/" => {
-            Some(typed_response(200, "text/plain; charset=utf-8", index(registry).to_string()))
-        }
+        "/openapi/v3" | "/openapi/v3/" => Some(typed_response(
+            200,
+            "text/plain; charset=utf-8",
+            index(registry).to_string(),
+        )),
         _ => {
             let name = path.strip_prefix("/openapi/v3/")?;
             let (group, version) = match name.split('/').collect::<Vec<_>>().as_slice() {
@@ -50,14 +51,21 @@ pub fn answer(registry: &Registry, path: &str, accept: Option<&str>) -> Option<R
 }
 
 fn path_of(group: &str, version: &str) -> String {
-    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+    if group.is_empty() {
+        format!("api/{version}")
+    } else {
+        format!("apis/{group}/{version}")
+    }
 }
 
 /// Paths of the documents, each with a hash that changes with its content.
 fn index(registry: &Registry) -> Value {
     let mut groups: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for resource in registry.all() {
-        groups.entry(path_of(&resource.group, &resource.version)).or_default().push(resource);
+        groups
+            .entry(path_of(&resource.group, &resource.version))
+            .or_default()
+            .push(resource);
     }
     let paths: Map<String, Value> = groups
         .into_iter()
@@ -152,11 +160,17 @@ impl Components {
                 json!({ "allOf": [reference(name)] })
             }
             (None, Type::List) => {
-                let items = schema.items.as_deref().map_or_else(|| json!({}), |items| self.property(items));
+                let items = schema
+                    .items
+                    .as_deref()
+                    .map_or_else(|| json!({}), |items| self.property(items));
                 json!({ "type": "array", "items": items })
             }
             (None, Type::Map) => {
-                let items = schema.items.as_deref().map_or_else(|| json!({}), |items| self.property(items));
+                let items = schema
+                    .items
+                    .as_deref()
+                    .map_or_else(|| json!({}), |items| self.property(items));
                 json!({ "type": "object", "additionalProperties": items })
             }
             (None, ty) => scalar(ty),
@@ -218,7 +232,12 @@ fn scalar(ty: Type) -> Value {
 fn document(resources: &[std::sync::Arc<ResourceInfo>]) -> Value {
     let mut components = Components::default();
     let mut paths = Map::new();
-    for name in ["meta.v1.DeleteOptions", "meta.v1.Status", "meta.v1.ObjectMeta", "meta.v1.ListMeta"] {
+    for name in [
+        "meta.v1.DeleteOptions",
+        "meta.v1.Status",
+        "meta.v1.ObjectMeta",
+        "meta.v1.ListMeta",
+    ] {
         components.want(name);
     }
     components.add_all();
@@ -277,39 +296,65 @@ fn custom(resource: &ResourceInfo, extra: &mut BTreeMap<String, Value>) -> Strin
     let mut parts: Vec<&str> = resource.group.split('.').collect();
     parts.reverse();
     let name = format!("{}.{}.{}", parts.join("."), resource.version, resource.kind);
-    let mut schema = resource.strategy.open_api().unwrap_or_else(|| json!({ "type": "object" }));
+    let mut schema = resource
+        .strategy
+        .open_api()
+        .unwrap_or_else(|| json!({ "type": "object" }));
     if !schema["properties"].is_object() {
         schema["properties"] = json!({});
     }
     for (field, text) in [
-        ("apiVersion", "APIVersion defines the versioned schema of this representation of an object."),
-        ("kind", "Kind is a string value representing the REST resource this object represents."),
+        (
+            "apiVersion",
+            "APIVersion defines the versioned schema of this representation of an object.",
+        ),
+        (
+            "kind",
+            "Kind is a string value representing the REST resource this object represents.",
+        ),
     ] {
         schema["properties"][field] = json!({ "type": "string", "description": text });
     }
-    schema["properties"]["metadata"] = json!({ "description": "Standard object's metadata.", "allOf": [reference("meta.v1.ObjectMeta")] });
+    schema["properties"]["metadata"] =
+        json!({ "description": "Standard object's metadata.", "allOf": [reference("meta.v1.ObjectMeta")] });
     extra.insert(name.clone(), schema);
     name
 }
 
 /// Parameters that tell clients what a write understands.
 fn write_parameters() -> Value {
-    let parameter = |name: &str, text: &str| {
-        json!({ "name": name, "in": "query", "description": text, "schema": { "type": "string", "uniqueItems": true } })
-    };
+    let parameter = |name: &str, text: &str| json!({ "name": name, "in": "query", "description": text, "schema": { "type": "string", "uniqueItems": true } });
     json!([
-        parameter("dryRun", "When present, indicates that modifications should not be persisted."),
-        parameter("fieldManager", "A name associated with the actor or entity that is making these changes."),
-        parameter("fieldValidation", "What the server does with unknown or duplicate fields: Ignore, Warn or Strict."),
+        parameter(
+            "dryRun",
+            "When present, indicates that modifications should not be persisted."
+        ),
+        parameter(
+            "fieldManager",
+            "A name associated with the actor or entity that is making these changes."
+        ),
+        parameter(
+            "fieldValidation",
+            "What the server does with unknown or duplicate fields: Ignore, Warn or Strict."
+        ),
     ])
 }
 
 fn operations(resource: &ResourceInfo, name: &str, list: &str, paths: &mut Map<String, Value>) {
     let root = if resource.group.is_empty() { "/api" } else { "/apis" };
-    let place = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
-    let collection = format!("{root}/{}{place}/{}", api_version(&resource.group, &resource.version), resource.plural);
+    let place = if resource.namespaced {
+        "/namespaces/{namespace}"
+    } else {
+        ""
+    };
+    let collection = format!(
+        "{root}/{}{place}/{}",
+        api_version(&resource.group, &resource.version),
+        resource.plural
+    );
     let kind = gvk(&resource.group, &resource.version, &resource.kind);
-    let content = |name: &str| json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{name}") } } });
+    let content =
+        |name: &str| json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{name}") } } });
     let operation = |action: &str, answer: &str, body: bool| {
         let mut operation = json!({
             "responses": { "200": { "description": "OK", "content": content(answer) } },

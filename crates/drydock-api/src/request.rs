@@ -45,7 +45,11 @@ impl RequestInfo {
             return Err(ApiError::bad_request("the path is too long"));
         }
         let path = percent_decode(raw_path, false).ok_or_else(|| ApiError::bad_request("the path is not UTF-8"))?;
-        let mut info = Self { path: path.clone(), verb: method.to_ascii_lowercase(), ..Self::default() };
+        let mut info = Self {
+            path: path.clone(),
+            verb: method.to_ascii_lowercase(),
+            ..Self::default()
+        };
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let mut rest: &[&str] = match parts.as_slice() {
             ["api", version, rest @ ..] => {
@@ -103,7 +107,9 @@ impl RequestInfo {
         }
         info.selected_name = query.and_then(selected_name).unwrap_or_default();
         let options_watch = query.is_some_and(|query| {
-            pairs(query).into_iter().any(|(key, value)| key == "watch" && parse_bool(&value).unwrap_or(true))
+            pairs(query)
+                .into_iter()
+                .any(|(key, value)| key == "watch" && parse_bool(&value).unwrap_or(true))
         });
         info.verb = match (method, info.name.is_empty()) {
             ("POST", _) => "create",
@@ -124,7 +130,9 @@ impl RequestInfo {
 /// The name in a field selector that is exactly one name.
 fn selected_name(query: &str) -> Option<String> {
     let (_, selector) = pairs(query).into_iter().find(|(key, _)| key == "fieldSelector")?;
-    let name = selector.split(',').find_map(|term| term.strip_prefix("metadata.name="))?;
+    let name = selector
+        .split(',')
+        .find_map(|term| term.strip_prefix("metadata.name="))?;
     Some(name.trim_start_matches('=').to_owned()).filter(|name| !name.is_empty())
 }
 
@@ -223,7 +231,10 @@ impl Options {
 
     /// The first value of a parameter that has no field of its own.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.raw.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.raw
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Whether this is a dry run.
@@ -242,9 +253,8 @@ impl Options {
 }
 
 fn number(text: &str) -> Result<i64, ApiError> {
-    text.parse().map_err(|_| {
-        ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-    })
+    text.parse()
+        .map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
 }
 
 fn parse_bool(text: &str) -> Option<bool> {
@@ -300,12 +310,42 @@ mod tests {
     #[test]
     fn paths_name_resources() {
         check("GET", "/api/v1/pods", "", "list g= v=v1 ns= r=pods s= n=");
-        check("GET", "/api/v1/namespaces/a", "", "get g= v=v1 ns=a r=namespaces s= n=a");
-        check("PUT", "/api/v1/namespaces/a/finalize", "", "update g= v=v1 ns=a r=namespaces s=finalize n=a");
-        check("GET", "/api/v1/namespaces/a/pods", "watch=1", "watch g= v=v1 ns=a r=pods s= n=");
-        check("GET", "/apis/apps/v1/watch/namespaces/a/deployments/b", "", "watch g=apps v=v1 ns=a r=deployments s= n=b");
-        check("PATCH", "/apis/apps/v1/namespaces/a/deployments/b/scale", "", "patch g=apps v=v1 ns=a r=deployments s=scale n=b");
-        check("DELETE", "/api/v1/namespaces/a/pods", "", "deletecollection g= v=v1 ns=a r=pods s= n=");
+        check(
+            "GET",
+            "/api/v1/namespaces/a",
+            "",
+            "get g= v=v1 ns=a r=namespaces s= n=a",
+        );
+        check(
+            "PUT",
+            "/api/v1/namespaces/a/finalize",
+            "",
+            "update g= v=v1 ns=a r=namespaces s=finalize n=a",
+        );
+        check(
+            "GET",
+            "/api/v1/namespaces/a/pods",
+            "watch=1",
+            "watch g= v=v1 ns=a r=pods s= n=",
+        );
+        check(
+            "GET",
+            "/apis/apps/v1/watch/namespaces/a/deployments/b",
+            "",
+            "watch g=apps v=v1 ns=a r=deployments s= n=b",
+        );
+        check(
+            "PATCH",
+            "/apis/apps/v1/namespaces/a/deployments/b/scale",
+            "",
+            "patch g=apps v=v1 ns=a r=deployments s=scale n=b",
+        );
+        check(
+            "DELETE",
+            "/api/v1/namespaces/a/pods",
+            "",
+            "deletecollection g= v=v1 ns=a r=pods s= n=",
+        );
         check("GET", "/healthz", "", "get g= v= ns= r= s= n=");
     }
 

@@ -38,8 +38,7 @@ use crate::{
     crd,
     handlers::Api,
     hooks::{Hooks, PeerCertificates, VirtualResource},
-    kinds,
-    stream,
+    kinds, stream,
 };
 
 /// How long a client may take for its TLS handshake or its request head.
@@ -122,7 +121,13 @@ impl Handle {
     /// When no certificate can be made.
     pub fn kubeconfig_for(&self, user: &str, group: &str) -> Result<String, PkiError> {
         let identity = self.ca.client(user, group)?;
-        Ok(pki::kubeconfig("drydock", &self.url(), self.ca.cert_pem(), user, &identity))
+        Ok(pki::kubeconfig(
+            "drydock",
+            &self.url(),
+            self.ca.cert_pem(),
+            user,
+            &identity,
+        ))
     }
 
     /// Stops listening and ends all connections.
@@ -143,9 +148,12 @@ impl Server {
     /// See [`StartError`].
     pub async fn start(config: Config) -> Result<Handle, StartError> {
         let bind = config.bind;
-        let listener =
-            TcpListener::bind(bind).await.map_err(|error| StartError::Bind { address: bind, error })?;
-        let address = listener.local_addr().map_err(|error| StartError::Bind { address: bind, error })?;
+        let listener = TcpListener::bind(bind)
+            .await
+            .map_err(|error| StartError::Bind { address: bind, error })?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| StartError::Bind { address: bind, error })?;
         let pki_dir = config.data_dir.join("pki");
         let ca = Arc::new(ClusterCa::load_or_create(&pki_dir)?);
         let tokens = Arc::new(TokenKey::load_or_create(&pki_dir)?);
@@ -156,7 +164,10 @@ impl Server {
         kinds::bootstrap(&core, advertise, address.port()).await?;
         roles(&core).await?;
         let client = ca.client("kube-apiserver-kubelet-client", "system:masters")?;
-        let auth = Auth { core: core.clone(), tokens: tokens.clone() };
+        let auth = Auth {
+            core: core.clone(),
+            tokens: tokens.clone(),
+        };
         let api = Arc::new(Api {
             core: core.clone(),
             hooks: hooks(&core, auth, stream::tunnel::Tls::new(ca.cert_pem(), &client)?),
@@ -171,7 +182,13 @@ impl Server {
             tokio::spawn(admission::type_check::run(core.clone())),
             tokio::spawn(accept(listener, tls, api, stopped)),
         ];
-        Ok(Handle { address, ca, core, stop, tasks })
+        Ok(Handle {
+            address,
+            ca,
+            core,
+            stop,
+            tasks,
+        })
     }
 }
 
@@ -195,7 +212,10 @@ fn hooks(core: &Arc<Core>, auth: Auth, tls: stream::tunnel::Tls) -> Hooks {
         authorizer: Arc::new(auth),
         admission: Arc::new(admission::Chain { core: core.clone() }),
         fields: Arc::new(apply::Ownership),
-        connector: Arc::new(stream::connector::NodeConnector { core: core.clone(), tls }),
+        connector: Arc::new(stream::connector::NodeConnector {
+            core: core.clone(),
+            tls,
+        }),
         virtuals,
     }
 }
@@ -203,7 +223,10 @@ fn hooks(core: &Arc<Core>, auth: Auth, tls: stream::tunnel::Tls) -> Hooks {
 /// Plain JSON documents by path: what verifiers of service account tokens ask for.
 fn documents(tokens: &TokenKey) -> std::collections::BTreeMap<String, Value> {
     let mut documents = std::collections::BTreeMap::new();
-    documents.insert("/.well-known/openid-configuration".to_owned(), token::openid_configuration(token::ISSUER));
+    documents.insert(
+        "/.well-known/openid-configuration".to_owned(),
+        token::openid_configuration(token::ISSUER),
+    );
     if let Ok(keys) = tokens.jwks() {
         documents.insert("/openid/v1/jwks".to_owned(), keys);
     }
@@ -232,8 +255,13 @@ fn advertised(config: &Config, address: SocketAddr) -> Ipv4Addr {
 fn serving_names(config: &Config, address: SocketAddr) -> Vec<String> {
     let first = Ipv4Addr::from(u32::from(config.service_cidr.network()) + 1);
     let mut names: Vec<String> = [
-        "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
-        "kubernetes.default.svc.cluster.local", "127.0.0.1", "::1",
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "127.0.0.1",
+        "::1",
     ]
     .map(str::to_owned)
     .into();
@@ -300,7 +328,12 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, api: Arc<Api>, mut
         Err(_) => return,
     };
     let (_, session) = stream.get_ref();
-    let chain = session.peer_certificates().unwrap_or_default().iter().map(|one| one.clone().into_owned()).collect();
+    let chain = session
+        .peer_certificates()
+        .unwrap_or_default()
+        .iter()
+        .map(|one| one.clone().into_owned())
+        .collect();
     let peer = PeerCertificates(Arc::new(chain));
     let service = service_fn(move |mut request: Request<Incoming>| {
         let api = api.clone();

@@ -15,7 +15,11 @@ pub(crate) struct History {
 
 impl History {
     pub fn new(capacity: usize, revision: u64) -> Self {
-        Self { events: VecDeque::new(), capacity, complete_after: revision }
+        Self {
+            events: VecDeque::new(),
+            capacity,
+            complete_after: revision,
+        }
     }
 
     pub fn push(&mut self, event: Arc<Event>) {
@@ -30,7 +34,10 @@ impl History {
     /// Events later than `revision`, oldest first.
     pub fn after(&self, revision: u64) -> Result<impl DoubleEndedIterator<Item = &Arc<Event>>, Error> {
         if revision < self.complete_after {
-            return Err(Error::Compacted { wanted: revision, oldest: self.complete_after });
+            return Err(Error::Compacted {
+                wanted: revision,
+                oldest: self.complete_after,
+            });
         }
         let start = self.events.partition_point(|event| event.revision <= revision);
         Ok(self.events.range(start..))

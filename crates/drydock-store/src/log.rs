@@ -38,7 +38,9 @@ impl Log {
         let read = database.begin_read().map_err(Error::disk)?;
         let revision = {
             let meta = read.open_table(META).map_err(Error::disk)?;
-            meta.get(REVISION).map_err(Error::disk)?.map_or(0, |value| value.value())
+            meta.get(REVISION)
+                .map_err(Error::disk)?
+                .map_or(0, |value| value.value())
         };
         let mut loaded = Vec::new();
         let objects = read.open_table(OBJECTS).map_err(Error::disk)?;
@@ -60,7 +62,9 @@ impl Log {
             for record in records {
                 match &record.json {
                     Some(json) => {
-                        objects.insert(record.key, (record.revision, json.as_slice())).map_err(Error::disk)?;
+                        objects
+                            .insert(record.key, (record.revision, json.as_slice()))
+                            .map_err(Error::disk)?;
                     }
                     None => {
                         objects.remove(record.key).map_err(Error::disk)?;

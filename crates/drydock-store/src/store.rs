@@ -86,7 +86,9 @@ pub struct Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("revision", &self.revision()).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("revision", &self.revision())
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,8 +122,15 @@ impl Store {
             watchers: Vec::new(),
         }));
         let (requests, inbox) = mpsc::channel(4096);
-        let writer = Writer { state: state.clone(), log, inbox };
-        thread::Builder::new().name("store-writer".into()).spawn(move || writer.run()).map_err(Error::disk)?;
+        let writer = Writer {
+            state: state.clone(),
+            log,
+            inbox,
+        };
+        thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run())
+            .map_err(Error::disk)?;
         Ok(Self { state, requests })
     }
 
@@ -134,13 +143,20 @@ impl Store {
     pub fn get(&self, key: &str) -> Option<Stored> {
         let state = read(&self.state);
         let (revision, value) = state.objects.get(key)?;
-        Some(Stored { key: key.to_owned(), revision: *revision, value: value.clone() })
+        Some(Stored {
+            key: key.to_owned(),
+            revision: *revision,
+            value: value.clone(),
+        })
     }
 
     /// All objects whose key begins with `prefix`, now.
     pub fn list(&self, prefix: &str) -> Listing {
         let state = read(&self.state);
-        Listing { items: state.range(prefix), revision: state.revision }
+        Listing {
+            items: state.range(prefix),
+            revision: state.revision,
+        }
     }
 
     /// All objects whose key begins with `prefix`, as they were at `revision`.
@@ -149,9 +165,17 @@ impl Store {
     /// [`Error::Compacted`] if the history does not go back that far.
     pub fn list_at(&self, prefix: &str, revision: u64) -> Result<Listing, Error> {
         let state = read(&self.state);
-        let mut items: BTreeMap<String, Stored> =
-            state.range(prefix).into_iter().map(|stored| (stored.key.clone(), stored)).collect();
-        for event in state.history.after(revision)?.rev().filter(|event| event.key.starts_with(prefix)) {
+        let mut items: BTreeMap<String, Stored> = state
+            .range(prefix)
+            .into_iter()
+            .map(|stored| (stored.key.clone(), stored))
+            .collect();
+        for event in state
+            .history
+            .after(revision)?
+            .rev()
+            .filter(|event| event.key.starts_with(prefix))
+        {
             match &event.previous {
                 Some(previous) => {
                     let stored = Stored {
@@ -166,7 +190,10 @@ impl Store {
                 }
             }
         }
-        Ok(Listing { items: items.into_values().collect(), revision })
+        Ok(Listing {
+            items: items.into_values().collect(),
+            revision,
+        })
     }
 
     /// Writes an object; sets its `metadata.resourceVersion`.
@@ -187,7 +214,12 @@ impl Store {
 
     async fn request(&self, key: &str, expect: Expect, value: Option<Value>) -> Result<Written, Error> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { key: key.to_owned(), expect, value, reply };
+        let request = Request {
+            key: key.to_owned(),
+            expect,
+            value,
+            reply,
+        };
         self.requests.send(request).await.map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
     }
@@ -205,7 +237,10 @@ impl Store {
     /// A list and a watch that begins exactly after it.
     pub fn list_and_watch(&self, prefix: &str) -> (Listing, Watch) {
         let mut state = write(&self.state);
-        let listing = Listing { items: state.range(prefix), revision: state.revision };
+        let listing = Listing {
+            items: state.range(prefix),
+            revision: state.revision,
+        };
         (listing, state.subscribe(prefix, Vec::new()))
     }
 }
@@ -215,19 +250,37 @@ impl State {
         self.objects
             .range(prefix.to_owned()..)
             .take_while(|(key, _)| key.starts_with(prefix))
-            .map(|(key, (revision, value))| Stored { key: key.clone(), revision: *revision, value: value.clone() })
+            .map(|(key, (revision, value))| Stored {
+                key: key.clone(),
+                revision: *revision,
+                value: value.clone(),
+            })
             .collect()
     }
 
     fn backlog(&self, prefix: &str, revision: Option<u64>) -> Result<Vec<Arc<Event>>, Error> {
-        let Some(revision) = revision else { return Ok(Vec::new()) };
-        Ok(self.history.after(revision)?.filter(|event| event.key.starts_with(prefix)).cloned().collect())
+        let Some(revision) = revision else {
+            return Ok(Vec::new());
+        };
+        Ok(self
+            .history
+            .after(revision)?
+            .filter(|event| event.key.starts_with(prefix))
+            .cloned()
+            .collect())
     }
 
     fn subscribe(&mut self, prefix: &str, backlog: Vec<Arc<Event>>) -> Watch {
         let (sender, live) = mpsc::channel(QUEUE);
-        self.watchers.push(Watcher { prefix: prefix.to_owned(), sender });
-        Watch { backlog: backlog.into_iter(), live, revision: self.revision }
+        self.watchers.push(Watcher {
+            prefix: prefix.to_owned(),
+            sender,
+        });
+        Watch {
+            backlog: backlog.into_iter(),
+            live,
+            revision: self.revision,
+        }
     }
 }
 
@@ -280,9 +333,15 @@ impl Writer {
                 Expect::Revision(revision) => current.as_ref().is_some_and(|(is, _)| *is == revision),
             };
             if !holds {
-                let current = current
-                    .map(|(revision, value)| Stored { key: request.key.clone(), revision, value });
-                let _ = request.reply.send(Err(Error::Conflict { key: request.key, current }));
+                let current = current.map(|(revision, value)| Stored {
+                    key: request.key.clone(),
+                    revision,
+                    value,
+                });
+                let _ = request.reply.send(Err(Error::Conflict {
+                    key: request.key,
+                    current,
+                }));
                 continue;
             }
             let change = match (&current, &request.value) {
@@ -290,11 +349,15 @@ impl Writer {
                 (None, Some(_)) => Change::Added,
                 (Some(_), Some(_)) => Change::Modified,
             };
-            let Some(mut value) =
-                request.value.or_else(|| current.as_ref().map(|(_, value)| Value::clone(value)))
+            let Some(mut value) = request
+                .value
+                .or_else(|| current.as_ref().map(|(_, value)| Value::clone(value)))
             else {
                 // Removing what must be absent: there is nothing to do or to tell.
-                let _ = request.reply.send(Err(Error::Conflict { key: request.key, current: None }));
+                let _ = request.reply.send(Err(Error::Conflict {
+                    key: request.key,
+                    current: None,
+                }));
                 continue;
             };
             revision += 1;
@@ -308,8 +371,18 @@ impl Writer {
                 Some((revision, value)) => (revision, Some(value)),
                 None => (0, None),
             };
-            let event = Event { revision, key: request.key, change, value, previous, previous_revision };
-            planned.push(Planned { event, reply: request.reply });
+            let event = Event {
+                revision,
+                key: request.key,
+                change,
+                value,
+                previous,
+                previous_revision,
+            };
+            planned.push(Planned {
+                event,
+                reply: request.reply,
+            });
         }
         planned
     }
@@ -322,7 +395,11 @@ impl Writer {
                 Change::Deleted => None,
                 Change::Added | Change::Modified => Some(serde_json::to_vec(&*event.value).map_err(Error::disk)?),
             };
-            records.push(Record { key: &event.key, revision: event.revision, json });
+            records.push(Record {
+                key: &event.key,
+                revision: event.revision,
+                json,
+            });
             last = event.revision;
         }
         self.log.commit(&records, last)
@@ -334,13 +411,21 @@ impl Writer {
         let mut state = write(&self.state);
         for Planned { event, reply } in planned {
             state.revision = event.revision;
-            replies.push((reply, Written { revision: event.revision, value: event.value.clone() }));
+            replies.push((
+                reply,
+                Written {
+                    revision: event.revision,
+                    value: event.value.clone(),
+                },
+            ));
             match event.change {
                 Change::Deleted => {
                     state.objects.remove(&event.key);
                 }
                 Change::Added | Change::Modified => {
-                    state.objects.insert(event.key.clone(), (event.revision, event.value.clone()));
+                    state
+                        .objects
+                        .insert(event.key.clone(), (event.revision, event.value.clone()));
                 }
             }
             let event = Arc::new(event);

@@ -40,8 +40,14 @@ async fn a_write_is_there_after_reopening() {
 async fn expectations_are_checked() {
     let store = Store::open(&directory("expect")).unwrap();
     let first = store.put("x/a", Expect::Absent, object("1")).await.unwrap();
-    assert!(matches!(store.put("x/a", Expect::Absent, object("2")).await, Err(Error::Conflict { .. })));
-    let second = store.put("x/a", Expect::Revision(first.revision), object("2")).await.unwrap();
+    assert!(matches!(
+        store.put("x/a", Expect::Absent, object("2")).await,
+        Err(Error::Conflict { .. })
+    ));
+    let second = store
+        .put("x/a", Expect::Revision(first.revision), object("2"))
+        .await
+        .unwrap();
     assert!(matches!(
         store.remove("x/a", Expect::Revision(first.revision)).await,
         Err(Error::Conflict { current: Some(current), .. }) if current.revision == second.revision
@@ -55,13 +61,22 @@ async fn a_watch_resumes_and_goes_on() {
     let store = Store::open(&directory("watch")).unwrap();
     let first = store.put("x/a", Expect::Absent, object("1")).await.unwrap();
     store.put("y/b", Expect::Absent, object("other")).await.unwrap();
-    let second = store.put("x/a", Expect::Revision(first.revision), object("2")).await.unwrap();
+    let second = store
+        .put("x/a", Expect::Revision(first.revision), object("2"))
+        .await
+        .unwrap();
     let mut watch = store.watch("x/", Some(first.revision)).unwrap();
     store.remove("x/a", Expect::Revision(second.revision)).await.unwrap();
     let event = watch.next().await.unwrap();
-    assert_eq!((event.change, event.value["data"].as_str()), (Change::Modified, Some("2")));
+    assert_eq!(
+        (event.change, event.value["data"].as_str()),
+        (Change::Modified, Some("2"))
+    );
     let event = watch.next().await.unwrap();
-    assert_eq!((event.change, event.value["data"].as_str()), (Change::Deleted, Some("2")));
+    assert_eq!(
+        (event.change, event.value["data"].as_str()),
+        (Change::Deleted, Some("2"))
+    );
 }
 
 proptest! {

@@ -23,8 +23,14 @@ pub struct Answer {
 }
 
 /// Sends a request and reads the whole answer.
-pub async fn send(address: &str, tls: Arc<ClientConfig>, request: http::Request<Full<Bytes>>) -> anyhow::Result<Answer> {
-    tokio::time::timeout(TIMEOUT, exchange(address, tls, request)).await.context("no answer within a minute")?
+pub async fn send(
+    address: &str,
+    tls: Arc<ClientConfig>,
+    request: http::Request<Full<Bytes>>,
+) -> anyhow::Result<Answer> {
+    tokio::time::timeout(TIMEOUT, exchange(address, tls, request))
+        .await
+        .context("no answer within a minute")?
 }
 
 async fn exchange(
@@ -34,7 +40,9 @@ async fn exchange(
 ) -> anyhow::Result<Answer> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).to_owned();
     let stream = TcpStream::connect(address).await?;
-    let stream = TlsConnector::from(tls).connect(ServerName::try_from(host)?, stream).await?;
+    let stream = TlsConnector::from(tls)
+        .connect(ServerName::try_from(host)?, stream)
+        .await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request).await?;
@@ -44,7 +52,16 @@ async fn exchange(
     let headers = parts
         .headers
         .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .map(|(name, value)| {
+            (
+                name.as_str().to_owned(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
         .collect();
-    Ok(Answer { status: parts.status.as_u16(), headers, body })
+    Ok(Answer {
+        status: parts.status.as_u16(),
+        headers,
+        body,
+    })
 }

@@ -15,7 +15,11 @@ pub fn same(expected: &Value, actual: &Value) -> Vec<String> {
 
 fn short(value: &Value) -> String {
     let text = value.to_string();
-    if text.len() <= 700 { text } else { format!("{}…", text.chars().take(700).collect::<String>()) }
+    if text.len() <= 700 {
+        text
+    } else {
+        format!("{}…", text.chars().take(700).collect::<String>())
+    }
 }
 
 fn exact(path: &str, expected: &Value, actual: &Value, found: &mut Vec<String>) {
@@ -70,8 +74,14 @@ fn part(path: &str, expected: &Value, actual: &Value, found: &mut Vec<String>) {
             for (index, value) in a.iter().enumerate() {
                 let hit = rest.any(|other| contains(value, other).is_empty());
                 if !hit {
-                    let closest = b.get(index).map(|other| contains(value, other).join("; ")).unwrap_or_default();
-                    found.push(format!("{path}[{index}] is not there, wanted {}; closest: {closest}", short(value)));
+                    let closest = b
+                        .get(index)
+                        .map(|other| contains(value, other).join("; "))
+                        .unwrap_or_default();
+                    found.push(format!(
+                        "{path}[{index}] is not there, wanted {}; closest: {closest}",
+                        short(value)
+                    ));
                     return;
                 }
             }

@@ -39,12 +39,17 @@ impl CaseResult {
     }
 }
 
-/// Plays all stories below `data` (the folder `kube-api`) whose name begins with one of `filters` (all if empty).
+/// Plays the stories below `data` (the folder `kube-api`) whose name is `wanted`.
 ///
 /// # Errors
 /// When the stories cannot be read or the test webhook cannot be started.
-pub async fn run_kube_api(target: &Target, data: &Path, filters: &[String]) -> anyhow::Result<Vec<CaseResult>> {
-    let stories = story::load(&data.join("cases"), filters)?;
+pub async fn run_kube_api(
+    target: &Target,
+    data: &Path,
+    wanted: impl Fn(&str) -> bool,
+) -> anyhow::Result<Vec<CaseResult>> {
+    let mut stories = story::load(&data.join("cases"))?;
+    stories.retain(|story| wanted(&story.name));
     let hooks = webhook::Hooks::start().await?;
     let runner = runner::Runner::new(target.clone(), hooks, data.to_owned()).await?;
     let mut results: Vec<CaseResult> = futures::stream::iter(stories)

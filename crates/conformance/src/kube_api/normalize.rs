@@ -27,7 +27,10 @@ macro_rules! pattern {
 
 pattern!(UUID, r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}");
 pattern!(JWT, r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+");
-pattern!(TIME, r"20(?:2[6-9]|[3-9][0-9])-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]+)?(?:Z|[+-][0-9:]{5})");
+pattern!(
+    TIME,
+    r"20(?:2[6-9]|[3-9][0-9])-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]+)?(?:Z|[+-][0-9:]{5})"
+);
 pattern!(IP, r"\b10\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\b");
 pattern!(PORT, r":3[0-9]{4}/");
 pattern!(TOKEN_VOLUME, r"kube-api-access-[a-z0-9]{5}");
@@ -50,14 +53,22 @@ pub fn text(text: &str, names: &Names) -> String {
     out = UUID.replace_all(&out, "<uid>").into_owned();
     out = JWT.replace_all(&out, "<jwt>").into_owned();
     out = TIME
-        .replace_all(&out, |found: &Captures<'_>| if found.get(1).is_some() { "<microtime>" } else { "<time>" })
+        .replace_all(&out, |found: &Captures<'_>| {
+            if found.get(1).is_some() {
+                "<microtime>"
+            } else {
+                "<time>"
+            }
+        })
         .into_owned();
     out = IP.replace_all(&out, "<ip>").into_owned();
     out = PORT.replace_all(&out, ":<port>/").into_owned();
     out = TOKEN_VOLUME.replace_all(&out, "kube-api-access-<5>").into_owned();
     out = META_VERSION.replace_all(&out, "in object meta: <rv>").into_owned();
     out = RECORD.replace_all(&out, "in record (<rv>)").into_owned();
-    out = TOO_OLD.replace_all(&out, "too old resource version: <rv> (<rv>)").into_owned();
+    out = TOO_OLD
+        .replace_all(&out, "too old resource version: <rv> (<rv>)")
+        .into_owned();
     out = TOO_LARGE.replace_all(&out, "${1}<rv>").into_owned();
     out = OBJECT.replace_all(&out, "Invalid value: \"<object>\"").into_owned();
     HASH.replace_all(&out, "-<hash>").into_owned()
@@ -119,12 +130,16 @@ fn object(map: &mut Map<String, Value>, names: &Names) {
 }
 
 fn digits(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| text != "0" && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+    value
+        .as_str()
+        .is_some_and(|text| text != "0" && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// `metadata.name` made from `generateName`.
 fn generated_name(map: &mut Map<String, Value>) {
-    let Some(generate) = map.get("generateName").and_then(Value::as_str).map(str::to_owned) else { return };
+    let Some(generate) = map.get("generateName").and_then(Value::as_str).map(str::to_owned) else {
+        return;
+    };
     if let Some(Value::String(name)) = map.get_mut("name")
         && name.strip_prefix(&generate).is_some_and(|rest| rest.len() == 5)
     {
@@ -143,22 +158,41 @@ fn managed(entries: &mut Value, names: &Names) {
 fn sort_by(list: &mut Value, fields: &[&str]) {
     if let Value::Array(list) = list {
         list.sort_by_key(|entry| {
-            fields.iter().map(|field| entry[*field].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+            fields
+                .iter()
+                .map(|field| entry[*field].as_str().unwrap_or_default().to_owned())
+                .collect::<Vec<_>>()
         });
     }
 }
 
 fn sort_field(map: &mut Map<String, Value>, field: &str, pointer: &str) {
     if let Some(Value::Array(list)) = map.get_mut(field) {
-        list.sort_by_key(|entry| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned());
+        list.sort_by_key(|entry| {
+            entry
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        });
     }
 }
 
 /// The bracketed list in a message, in the order of the causes.
 fn sort_message(map: &mut Map<String, Value>) {
-    let Some(causes) = map.get("details").and_then(|details| details["causes"].as_array()).cloned() else { return };
-    let Some(Value::String(message)) = map.get_mut("message") else { return };
-    let Some((head, rest)) = message.split_once(": [") else { return };
+    let Some(causes) = map
+        .get("details")
+        .and_then(|details| details["causes"].as_array())
+        .cloned()
+    else {
+        return;
+    };
+    let Some(Value::String(message)) = map.get_mut("message") else {
+        return;
+    };
+    let Some((head, rest)) = message.split_once(": [") else {
+        return;
+    };
     let mut parts: Vec<String> = Vec::new();
     for cause in &causes {
         let part = format!(
@@ -178,7 +212,10 @@ fn sort_message(map: &mut Map<String, Value>) {
 
 fn columns(columns: &mut Value) {
     for column in columns.as_array_mut().into_iter().flatten() {
-        if column["description"].as_str().is_some_and(|text| text.chars().count() > 40) {
+        if column["description"]
+            .as_str()
+            .is_some_and(|text| text.chars().count() > 40)
+        {
             column["description"] = "<text>".into();
         }
     }

@@ -28,7 +28,14 @@ const UNTIL: Duration = Duration::from_secs(40);
 /// How long a namespace may take to get what every namespace has.
 const SETTLE: Duration = Duration::from_secs(5);
 /// Headers that count.
-const HEADERS: [&str; 6] = ["content-type", "warning", "location", "allow", "www-authenticate", "retry-after"];
+const HEADERS: [&str; 6] = [
+    "content-type",
+    "warning",
+    "location",
+    "allow",
+    "www-authenticate",
+    "retry-after",
+];
 
 /// Plays stories against one server.
 #[derive(Debug)]
@@ -65,10 +72,20 @@ impl Runner {
             istio: OnceCell::new(),
         };
         let review = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
-        let answer =
-            runner.admin("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", Some(&review)).await?;
+        let answer = runner
+            .admin(
+                "POST",
+                "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+                Some(&review),
+            )
+            .await?;
         let user: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let text = |field: &str| user["status"]["userInfo"][field].as_str().unwrap_or_default().to_owned();
+        let text = |field: &str| {
+            user["status"]["userInfo"][field]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
         (runner.admin_user, runner.admin_uid) = (text("username"), text("uid"));
         Ok(runner)
     }
@@ -91,7 +108,11 @@ impl Runner {
             Ok(failures) => failures,
             Err(error) => vec![format!("{error:#}")],
         };
-        CaseResult { name: story.name.clone(), steps: story.steps.len(), failures }
+        CaseResult {
+            name: story.name.clone(),
+            steps: story.steps.len(),
+            failures,
+        }
     }
 
     async fn try_play(&self, story: &Story) -> anyhow::Result<Vec<String>> {
@@ -103,13 +124,22 @@ impl Runner {
             self.make_namespace(&namespace).await?;
         }
         self.hooks.register(&namespace, story.webhook.clone());
-        let mut play = Play { story, namespace: namespace.clone(), captured: BTreeMap::new() };
+        let mut play = Play {
+            story,
+            namespace: namespace.clone(),
+            captured: BTreeMap::new(),
+        };
         let mut failures = Vec::new();
         for (index, step) in story.steps.iter().enumerate() {
             tokio::time::sleep(Duration::from_secs_f64(step.pause_seconds)).await;
             match self.step(&mut play, step).await {
                 Ok(found) => failures.extend(found.into_iter().map(|one| {
-                    format!("step {} {} {}: {one}", index + 1, step.request.method, step.request.path)
+                    format!(
+                        "step {} {} {}: {one}",
+                        index + 1,
+                        step.request.method,
+                        step.request.path
+                    )
                 })),
                 Err(error) => failures.push(format!("step {}: {error:#}", index + 1)),
             }
@@ -141,20 +171,30 @@ impl Runner {
         }
         // A server without controllers: make what they would.
         let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" } });
-        self.admin("POST", &format!("/api/v1/namespaces/{name}/serviceaccounts"), Some(&account)).await?;
+        self.admin(
+            "POST",
+            &format!("/api/v1/namespaces/{name}/serviceaccounts"),
+            Some(&account),
+        )
+        .await?;
         let roots = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": { "name": "kube-root-ca.crt" },
             "data": { "ca.crt": "" },
         });
-        self.admin("POST", &format!("/api/v1/namespaces/{name}/configmaps"), Some(&roots)).await?;
+        self.admin("POST", &format!("/api/v1/namespaces/{name}/configmaps"), Some(&roots))
+            .await?;
         Ok(())
     }
 
     /// Whether somebody has given the namespace `default` its account.
     async fn has_controllers(&self) -> anyhow::Result<bool> {
-        Ok(self.admin("GET", "/api/v1/namespaces/default/serviceaccounts/default", None).await?.status == 200)
+        Ok(self
+            .admin("GET", "/api/v1/namespaces/default/serviceaccounts/default", None)
+            .await?
+            .status
+            == 200)
     }
 
     async fn install_istio(&self) -> anyhow::Result<()> {
@@ -162,7 +202,12 @@ impl Runner {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let definitions: Vec<Value> = serde_saphyr::from_multiple(&text)?;
         for definition in definitions.iter().filter(|definition| definition.is_object()) {
-            self.admin("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", Some(definition)).await?;
+            self.admin(
+                "POST",
+                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+                Some(definition),
+            )
+            .await?;
         }
         let deadline = Instant::now() + UNTIL;
         loop {
@@ -186,7 +231,8 @@ impl Runner {
             }
         }
         if !play.story.no_namespace {
-            self.admin("DELETE", &format!("/api/v1/namespaces/{namespace}"), None).await?;
+            self.admin("DELETE", &format!("/api/v1/namespaces/{namespace}"), None)
+                .await?;
         }
         Ok(())
     }
@@ -209,7 +255,10 @@ impl Runner {
         }
         replace.retain(|(text, _)| !text.is_empty());
         replace.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
-        Names { replace, managed_fields: play.story.managed_fields }
+        Names {
+            replace,
+            managed_fields: play.story.managed_fields,
+        }
     }
 
     /// Puts the names of this run into a text.
@@ -261,8 +310,14 @@ impl Runner {
         let mut body = body.clone();
         normalize::value(&mut body, &self.names(play));
         until.status.is_none_or(|wanted| wanted == status)
-            && until.contains.as_ref().is_none_or(|wanted| compare::contains(wanted, &body).is_empty())
-            && until.absent.as_ref().is_none_or(|path| compare::at(&body, path).is_none_or(Value::is_null))
+            && until
+                .contains
+                .as_ref()
+                .is_none_or(|wanted| compare::contains(wanted, &body).is_empty())
+            && until
+                .absent
+                .as_ref()
+                .is_none_or(|path| compare::at(&body, path).is_none_or(Value::is_null))
     }
 
     async fn request(&self, play: &Play<'_>, step: &Step) -> anyhow::Result<Answer> {
@@ -277,11 +332,15 @@ impl Runner {
             (Some(value), None) => self.fill(play, &value.to_string()).into_bytes(),
             (None, None) => Vec::new(),
         };
-        let mut builder =
-            http::Request::builder().method(request.method.as_str()).uri(uri).header("host", &self.target.address);
+        let mut builder = http::Request::builder()
+            .method(request.method.as_str())
+            .uri(uri)
+            .header("host", &self.target.address);
         let mut agent = "conformance/1.0".to_owned();
         for (name, value) in &request.headers {
-            let values: Vec<&Value> = value.as_array().map_or_else(|| vec![value], |list| list.iter().collect());
+            let values: Vec<&Value> = value
+                .as_array()
+                .map_or_else(|| vec![value], |list| list.iter().collect());
             for value in values {
                 let text = self.fill(play, value.as_str().unwrap_or_default());
                 if name.eq_ignore_ascii_case("user-agent") {
@@ -316,11 +375,19 @@ impl Runner {
             found.push(format!("status {}, wanted {}", answer.status, expected["status"]));
         }
         found.extend(headers(&expected["headers"], answer, &names));
-        found.extend(bodies(expected, answer, body, &names).into_iter().map(|one| format!("body{one}")));
+        found.extend(
+            bodies(expected, answer, body, &names)
+                .into_iter()
+                .map(|one| format!("body{one}")),
+        );
         if let Some(path) = &step.jwt {
             let token = compare::at(body, path).and_then(Value::as_str).unwrap_or_default();
             let actual = token_parts(token, &names);
-            found.extend(compare::same(&expected["jwt"], &actual).into_iter().map(|one| format!("jwt{one}")));
+            found.extend(
+                compare::same(&expected["jwt"], &actual)
+                    .into_iter()
+                    .map(|one| format!("jwt{one}")),
+            );
         }
         if let Some(wanted) = expected["admission"].as_array() {
             let reviews: Vec<Value> = calls.iter().filter_map(|call| review(call, &names)).collect();
@@ -332,7 +399,9 @@ impl Runner {
 }
 
 fn review(call: &Call, names: &Names) -> Option<Value> {
-    let user = call.review["request"]["userInfo"]["username"].as_str().unwrap_or_default();
+    let user = call.review["request"]["userInfo"]["username"]
+        .as_str()
+        .unwrap_or_default();
     if user.starts_with("system:kube-controller-manager") || user.starts_with("system:serviceaccount:kube-system:") {
         return None;
     }
@@ -361,7 +430,10 @@ fn headers(expected: &Value, answer: &Answer, names: &Names) -> Vec<String> {
     for (name, value) in expected.as_object().into_iter().flatten() {
         wanted.insert(name.to_ascii_lowercase(), value.clone());
     }
-    compare::same(&Value::Object(wanted), &Value::Object(actual)).into_iter().map(|one| format!("header{one}")).collect()
+    compare::same(&Value::Object(wanted), &Value::Object(actual))
+        .into_iter()
+        .map(|one| format!("header{one}"))
+        .collect()
 }
 
 fn bodies(expected: &Value, answer: &Answer, body: &Value, names: &Names) -> Vec<String> {
@@ -378,12 +450,19 @@ fn bodies(expected: &Value, answer: &Answer, body: &Value, names: &Names) -> Vec
             .collect();
         return compare::same(events, &Value::Array(actual));
     }
-    let is_json = answer.headers.iter().any(|(name, value)| name == "content-type" && value.contains("json"));
+    let is_json = answer
+        .headers
+        .iter()
+        .any(|(name, value)| name == "content-type" && value.contains("json"));
     let actual = if is_json {
         let mut body = body.clone();
         normalize::value(&mut body, names);
         body
-    } else if answer.headers.iter().any(|(name, value)| name == "content-type" && value.contains("protobuf")) {
+    } else if answer
+        .headers
+        .iter()
+        .any(|(name, value)| name == "content-type" && value.contains("protobuf"))
+    {
         let hex: String = answer.body.iter().map(|byte| format!("{byte:02x}")).collect();
         json!({ "protobuf": hex })
     } else {
@@ -434,8 +513,15 @@ fn token_parts(token: &str, names: &Names) -> Value {
 }
 
 fn unhex(text: &str) -> anyhow::Result<Vec<u8>> {
-    let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16)).collect::<Option<_>>().context("no hex")?;
-    Ok(digits.chunks(2).map(|pair| pair.iter().fold(0u32, |sum, digit| sum * 16 + digit) as u8).collect())
+    let digits: Vec<u32> = text
+        .chars()
+        .map(|c| c.to_digit(16))
+        .collect::<Option<_>>()
+        .context("no hex")?;
+    Ok(digits
+        .chunks(2)
+        .map(|pair| pair.iter().fold(0u32, |sum, digit| sum * 16 + digit) as u8)
+        .collect())
 }
 
 /// Six random lower case letters.

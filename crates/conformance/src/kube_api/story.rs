@@ -59,8 +59,8 @@ pub struct Until {
     pub absent: Option<String>,
 }
 
-/// Reads all stories whose name begins with one of `filters`.
-pub fn load(folder: &Path, filters: &[String]) -> anyhow::Result<Vec<Story>> {
+/// Reads all stories.
+pub fn load(folder: &Path) -> anyhow::Result<Vec<Story>> {
     let mut stories = Vec::new();
     let mut areas: Vec<_> = fs::read_dir(folder)
         .with_context(|| format!("{} cannot be read", folder.display()))?
@@ -75,9 +75,7 @@ pub fn load(folder: &Path, filters: &[String]) -> anyhow::Result<Vec<Story>> {
             let options = serde_saphyr::options! { strict_booleans: true };
             let story: Story = serde_saphyr::from_str_with_options(&text, options)
                 .with_context(|| format!("{} is no story", file.path().display()))?;
-            if filters.is_empty() || filters.iter().any(|filter| story.name.starts_with(filter.as_str())) {
-                stories.push(story);
-            }
+            stories.push(story);
         }
     }
     Ok(stories)

@@ -27,10 +27,16 @@ impl Target {
     pub fn from_kubeconfig(text: &str) -> anyhow::Result<Self> {
         let config: Value = serde_saphyr::from_str(text).context("the kubeconfig is no YAML")?;
         let data = |pointer: &str| -> anyhow::Result<Vec<u8>> {
-            let text = config.pointer(pointer).and_then(Value::as_str).with_context(|| format!("no {pointer}"))?;
+            let text = config
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .with_context(|| format!("no {pointer}"))?;
             Ok(STANDARD.decode(text)?)
         };
-        let server = config.pointer("/clusters/0/cluster/server").and_then(Value::as_str).context("no server")?;
+        let server = config
+            .pointer("/clusters/0/cluster/server")
+            .and_then(Value::as_str)
+            .context("no server")?;
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&data("/clusters/0/cluster/certificate-authority-data")?) {
             roots.add(certificate?)?;

@@ -77,25 +77,38 @@ impl Hooks {
 
     /// Sets the answers of a story.
     pub fn register(&self, story: &str, answers: Map<String, Value>) {
-        self.stories().insert(story.to_owned(), Story { answers, calls: Vec::new() });
+        self.stories().insert(
+            story.to_owned(),
+            Story {
+                answers,
+                calls: Vec::new(),
+            },
+        );
     }
 
     /// Takes the calls of a story so far.
     pub fn take_calls(&self, story: &str) -> Vec<Call> {
-        self.stories().get_mut(story).map(|story| std::mem::take(&mut story.calls)).unwrap_or_default()
+        self.stories()
+            .get_mut(story)
+            .map(|story| std::mem::take(&mut story.calls))
+            .unwrap_or_default()
     }
 
     async fn serve(self, listener: TcpListener, acceptor: TlsAcceptor) {
         while let Ok((stream, _)) = listener.accept().await {
             let (hooks, acceptor) = (self.clone(), acceptor.clone());
             tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    return;
+                };
                 let service = service_fn(move |request| {
                     let hooks = hooks.clone();
                     async move { Ok::<_, std::convert::Infallible>(hooks.answer(request).await) }
                 });
                 // The server under test may hang up when it likes.
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             });
         }
     }
@@ -103,22 +116,44 @@ impl Hooks {
     async fn answer(&self, request: Request<Incoming>) -> http::Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         let mut parts = path.splitn(3, '/').skip(1);
-        let (story, rest) = (parts.next().unwrap_or_default().to_owned(), parts.next().unwrap_or_default());
+        let (story, rest) = (
+            parts.next().unwrap_or_default().to_owned(),
+            parts.next().unwrap_or_default(),
+        );
         let hook = format!("/{rest}");
-        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let query = request
+            .uri()
+            .query()
+            .map(|query| format!("?{query}"))
+            .unwrap_or_default();
+        let body = request
+            .into_body()
+            .collect()
+            .await
+            .map(|body| body.to_bytes())
+            .unwrap_or_default();
         let review: Value = serde_json::from_slice(&body).unwrap_or_default();
         let canned = {
             let mut stories = self.stories();
-            let Some(story) = stories.get_mut(&story) else { return text(404, "no such hook") };
-            story.calls.push(Call { path: format!("{hook}{query}"), review: review.clone() });
+            let Some(story) = stories.get_mut(&story) else {
+                return text(404, "no such hook");
+            };
+            story.calls.push(Call {
+                path: format!("{hook}{query}"),
+                review: review.clone(),
+            });
             story.answers.get(&hook).cloned()
         };
-        let Some(canned) = canned else { return text(404, "no such hook") };
+        let Some(canned) = canned else {
+            return text(404, "no such hook");
+        };
         if let Some(seconds) = canned["delaySeconds"].as_f64() {
             tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
         }
-        let status = canned["status"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
+        let status = canned["status"]
+            .as_u64()
+            .and_then(|status| u16::try_from(status).ok())
+            .unwrap_or(200);
         if let Some(raw) = canned["raw"].as_str() {
             return text(status, raw);
         }
@@ -132,7 +167,9 @@ impl Hooks {
         let answer = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response });
         let mut response = http::Response::new(Full::new(Bytes::from(answer.to_string())));
         *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
-        response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert("content-type", http::HeaderValue::from_static("application/json"));
         response
     }
 }

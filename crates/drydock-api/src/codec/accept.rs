@@ -58,8 +58,13 @@ impl Accept {
     /// `transforms` says whether Table and PartialObjectMetadata are possible here, `discovery` whether
     /// aggregated discovery is.
     pub fn negotiate(header: Option<&str>, transforms: bool, discovery: bool) -> Option<Self> {
-        let Some(header) = header.filter(|header| !header.trim().is_empty()) else { return Some(Self::default()) };
-        header.split(',').take(MAX_ENTRIES).find_map(|entry| Self::entry(entry, transforms, discovery))
+        let Some(header) = header.filter(|header| !header.trim().is_empty()) else {
+            return Some(Self::default());
+        };
+        header
+            .split(',')
+            .take(MAX_ENTRIES)
+            .find_map(|entry| Self::entry(entry, transforms, discovery))
     }
 
     fn entry(entry: &str, transforms: bool, discovery: bool) -> Option<Self> {
@@ -166,7 +171,10 @@ fn write_scalar(out: &mut String, value: &Value, indent: usize) {
 }
 
 fn write_text(out: &mut String, text: &str, indent: usize, key: bool) {
-    if !key && text.contains('\n') && text.chars().all(|c| c == '\n' || !c.is_control()) && !text.starts_with([' ', '\n'])
+    if !key
+        && text.contains('\n')
+        && text.chars().all(|c| c == '\n' || !c.is_control())
+        && !text.starts_with([' ', '\n'])
     {
         let kept = text.trim_end_matches('\n');
         out.push('|');
@@ -205,7 +213,9 @@ fn could_be_other(text: &str) -> bool {
     ) || text.parse::<f64>().is_ok()
         || text.starts_with("0x")
         || text.starts_with("0o")
-        || (text.len() >= 8 && text.starts_with(|c: char| c.is_ascii_digit()) && text.parse::<jiff::Timestamp>().is_ok())
+        || (text.len() >= 8
+            && text.starts_with(|c: char| c.is_ascii_digit())
+            && text.parse::<jiff::Timestamp>().is_ok())
         || (text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok())
 }
 
@@ -237,6 +247,9 @@ mod tests {
     #[test]
     fn yaml_is_written_sorted() {
         let value = serde_json::json!({"b": ["x", {"c": 1, "a": "true"}], "a": {}, "t": "x\ny\n", "e": ""});
-        assert_eq!(to_yaml(&value), "a: {}\nb:\n- x\n- a: \"true\"\n  c: 1\ne: \"\"\nt: |\n  x\n  y\n");
+        assert_eq!(
+            to_yaml(&value),
+            "a: {}\nb:\n- x\n- a: \"true\"\n  c: 1\ne: \"\"\nt: |\n  x\n  y\n"
+        );
     }
 }

@@ -24,10 +24,19 @@ impl Document {
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let mut duplicates = Vec::new();
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let seed = Seed { path: String::new(), duplicates: &mut duplicates };
-        let value = seed.deserialize(&mut deserializer).map_err(|error| syntax_error(bytes, &error))?;
+        let seed = Seed {
+            path: String::new(),
+            duplicates: &mut duplicates,
+        };
+        let value = seed
+            .deserialize(&mut deserializer)
+            .map_err(|error| syntax_error(bytes, &error))?;
         deserializer.end().map_err(|error| syntax_error(bytes, &error))?;
-        Ok(Self { value, duplicates, notation: None })
+        Ok(Self {
+            value,
+            duplicates,
+            notation: None,
+        })
     }
 
     /// Parses one YAML 1.1 document (JSON is one too).
@@ -43,7 +52,10 @@ impl Document {
         let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
         let strict = serde_saphyr::options! { legacy_octal_numbers: true };
         match serde_saphyr::from_str_with_options::<Value>(text, strict) {
-            Ok(value) => Ok(Self { value, ..Self::default() }),
+            Ok(value) => Ok(Self {
+                value,
+                ..Self::default()
+            }),
             Err(first) => {
                 let lenient = serde_saphyr::options! {
                     legacy_octal_numbers: true,
@@ -54,7 +66,11 @@ impl Document {
                 let key = duplicate_key(&first.to_string());
                 let line = first.location().map_or(0, |location| location.line());
                 let notation = format!("yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map");
-                Ok(Self { value, duplicates: Vec::new(), notation: Some(notation) })
+                Ok(Self {
+                    value,
+                    duplicates: Vec::new(),
+                    notation: Some(notation),
+                })
             }
         }
     }
@@ -88,7 +104,10 @@ fn syntax_error(bytes: &[u8], error: &serde_json::Error) -> String {
     // The reference parser names the character it stumbled over.
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let line = lines.nth(error.line().saturating_sub(1)).unwrap_or_default();
-    let found = line.get(error.column().saturating_sub(1)).copied().map_or('?', char::from);
+    let found = line
+        .get(error.column().saturating_sub(1))
+        .copied()
+        .map_or('?', char::from);
     let text = error.to_string();
     if text.starts_with("expected ident")
         && let Some(message) = broken_literal(line, error.column().saturating_sub(1))
@@ -113,17 +132,24 @@ fn syntax_error(bytes: &[u8], error: &serde_json::Error) -> String {
 
 /// A misspelt `null`, `true` or `false`, the wrong character at or just before `at`.
 fn broken_literal(line: &[u8], at: usize) -> Option<String> {
-    let start = (0..=at).rev().find(|start| matches!(line.get(*start), Some(b'n' | b't' | b'f')))?;
+    let start = (0..=at)
+        .rev()
+        .find(|start| matches!(line.get(*start), Some(b'n' | b't' | b'f')))?;
     let literal: &[u8] = match line.get(start)? {
         b'n' => b"null",
         b't' => b"true",
         _ => b"false",
     };
-    let (wrong, wanted) =
-        (start..).zip(literal).find(|(place, wanted)| line.get(*place) != Some(wanted)).map(|(place, wanted)| (place, *wanted))?;
+    let (wrong, wanted) = (start..)
+        .zip(literal)
+        .find(|(place, wanted)| line.get(*place) != Some(wanted))
+        .map(|(place, wanted)| (place, *wanted))?;
     let found = line.get(wrong).copied().map_or('?', char::from);
     let literal = String::from_utf8_lossy(literal);
-    Some(format!("invalid character {found:?} in literal {literal} (expecting {:?})", char::from(wanted)))
+    Some(format!(
+        "invalid character {found:?} in literal {literal} (expecting {:?})",
+        char::from(wanted)
+    ))
 }
 
 struct Seed<'a> {
@@ -163,7 +189,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("number out of range"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -178,7 +206,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let mut list = Vec::new();
         loop {
             let path = format!("{}[{}]", self.path, list.len());
-            let seed = Seed { path, duplicates: &mut *self.duplicates };
+            let seed = Seed {
+                path,
+                duplicates: &mut *self.duplicates,
+            };
             match access.next_element_seed(seed)? {
                 Some(value) => list.push(value),
                 None => return Ok(Value::Array(list)),
@@ -189,7 +220,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = access.next_key::<String>()? {
-            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
+            let path = if self.path.is_empty() {
+                key.clone()
+            } else {
+                format!("{}.{key}", self.path)
+            };
             if map.contains_key(&key) {
                 if self.duplicates.len() >= 1000 {
                     return Err(A::Error::custom("too many duplicate fields"));
@@ -198,7 +233,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
                     self.duplicates.push(path.clone());
                 }
             }
-            let value = access.next_value_seed(Seed { path, duplicates: &mut *self.duplicates })?;
+            let value = access.next_value_seed(Seed {
+                path,
+                duplicates: &mut *self.duplicates,
+            })?;
             map.insert(key, value);
         }
         Ok(Value::Object(map))

@@ -30,7 +30,9 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// A description of what is wrong with it.
     pub fn open(body: &'a [u8]) -> Result<Self, String> {
-        let rest = body.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")?;
+        let rest = body
+            .strip_prefix(MAGIC)
+            .ok_or("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")?;
         let mut envelope = Self::default();
         for field in Fields(rest) {
             match field? {
@@ -163,17 +165,27 @@ fn message(
     Ok(())
 }
 
-fn add(field: &Schema, name: &str, wire: Wire<'_>, object: &mut Map<String, Value>, depth: usize) -> Result<(), String> {
+fn add(
+    field: &Schema,
+    name: &str,
+    wire: Wire<'_>,
+    object: &mut Map<String, Value>,
+    depth: usize,
+) -> Result<(), String> {
     match (field.ty, wire) {
         (Type::List, wire) => {
-            let Some(items) = field.items.as_deref() else { return Ok(()) };
+            let Some(items) = field.items.as_deref() else {
+                return Ok(());
+            };
             let item = single(items, wire, depth + 1)?;
             if let Value::Array(list) = object.entry(name).or_insert_with(|| Value::Array(Vec::new())) {
                 list.push(item);
             }
         }
         (Type::Map, Wire::Bytes(entry)) => {
-            let Some(items) = field.items.as_deref() else { return Ok(()) };
+            let Some(items) = field.items.as_deref() else {
+                return Ok(());
+            };
             let mut key = String::new();
             let mut value = None;
             for field in Fields(entry) {
@@ -218,7 +230,9 @@ fn single(schema: &Schema, wire: Wire<'_>, depth: usize) -> Result<Value, String
         }
         // A named list such as `ExtraValue`: a message with the items as its first field.
         (Type::List, Wire::Bytes(bytes)) => {
-            let Some(items) = node.items.as_deref() else { return Ok(Value::Null) };
+            let Some(items) = node.items.as_deref() else {
+                return Ok(Value::Null);
+            };
             let mut list = Vec::new();
             for field in Fields(bytes) {
                 if let (1, wire) = field? {
@@ -272,7 +286,11 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, String> {
             _ => {}
         }
     }
-    Ok(if is_text { text_field(bytes, 3)?.into() } else { number.into() })
+    Ok(if is_text {
+        text_field(bytes, 3)?.into()
+    } else {
+        number.into()
+    })
 }
 
 /// `RawExtension`, `JSON`, `FieldsV1`: bytes of JSON in the first field.

@@ -45,7 +45,9 @@ fn number(out: &mut Vec<u8>, field: u64, value: i64) {
 fn message(schema: &Schema, object: &Map<String, Value>, out: &mut Vec<u8>) {
     let mut fields: Vec<(u64, &str, &Schema, &Value)> = Vec::new();
     for (name, value) in object {
-        let Some(field) = schema.resolve().fields.get(name) else { continue };
+        let Some(field) = schema.resolve().fields.get(name) else {
+            continue;
+        };
         let (first, rest) = field.number.split_once('.').unwrap_or((&field.number, ""));
         if let Ok(first) = first.parse() {
             fields.push((first, rest, field, value));

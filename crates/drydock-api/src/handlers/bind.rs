@@ -25,18 +25,36 @@ impl Call {
         options::check_write(&self.options, "CreateOptions", false)?;
         let mut binding = self.input_of("", "v1", "Binding")?;
         meta::set(&mut binding, "namespace", self.namespace());
-        let node = binding.pointer("/target/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let kind = binding.pointer("/target/kind").and_then(Value::as_str).unwrap_or_default();
+        let node = binding
+            .pointer("/target/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let kind = binding
+            .pointer("/target/kind")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let mut errors = Vec::new();
         if !matches!(kind, "" | "Node") {
-            errors.push(FieldError::not_supported("target.kind", &kind.into(), &["Node", "<empty>"]));
+            errors.push(FieldError::not_supported(
+                "target.kind",
+                &kind.into(),
+                &["Node", "<empty>"],
+            ));
         }
         if node.is_empty() {
             errors.push(FieldError::required("target.name", ""));
         }
         let name = meta::name(&binding).to_owned();
         if !errors.is_empty() {
-            return Err(ApiError::invalid(Subject { group: "", resource: "Binding", name: &name }, &errors));
+            return Err(ApiError::invalid(
+                Subject {
+                    group: "",
+                    resource: "Binding",
+                    name: &name,
+                },
+                &errors,
+            ));
         }
         if self.name().is_empty() {
             self.attributes.info.name = name;
@@ -47,18 +65,32 @@ impl Call {
         self.rewrite(|call, old| {
             let conflict = |cause: String| {
                 Err(ApiError::conflict(
-                    Subject { group: "", resource: "pods/binding", name: call.name() },
+                    Subject {
+                        group: "",
+                        resource: "pods/binding",
+                        name: call.name(),
+                    },
                     &cause,
                 ))
             };
             if meta::is_deleting(old) {
-                return conflict(format!("pod {} is being deleted, cannot be assigned to a host", call.name()));
+                return conflict(format!(
+                    "pod {} is being deleted, cannot be assigned to a host",
+                    call.name()
+                ));
             }
-            let current = old.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default();
+            let current = old
+                .pointer("/spec/nodeName")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             if !current.is_empty() {
                 return conflict(format!("pod {} is already assigned to node {current:?}", call.name()));
             }
-            if old.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty()) {
+            if old
+                .pointer("/spec/schedulingGates")
+                .and_then(Value::as_array)
+                .is_some_and(|gates| !gates.is_empty())
+            {
                 return conflict(format!("pod {} has non-empty .spec.schedulingGates", call.name()));
             }
             let mut pod = old.clone();

@@ -47,7 +47,11 @@ impl Call {
 
     /// Namespace of the path.
     pub fn namespace(&self) -> &str {
-        if self.resource.namespaced { &self.attributes.info.namespace } else { "" }
+        if self.resource.namespaced {
+            &self.attributes.info.namespace
+        } else {
+            ""
+        }
     }
 
     /// Name of the path.
@@ -57,14 +61,26 @@ impl Call {
 
     /// The named object by resource, for errors.
     pub fn subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
-        Subject { group: &self.resource.group, resource: &self.resource.plural, name }
+        Subject {
+            group: &self.resource.group,
+            resource: &self.resource.plural,
+            name,
+        }
     }
 
     /// The named object by kind, for validation errors.
     pub fn kind_subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
         // Events of either group are checked as the core kind.
-        let group = if self.resource.kind == "Event" { "" } else { self.resource.group.as_str() };
-        Subject { group, resource: &self.resource.kind, name }
+        let group = if self.resource.kind == "Event" {
+            ""
+        } else {
+            self.resource.group.as_str()
+        };
+        Subject {
+            group,
+            resource: &self.resource.kind,
+            name,
+        }
     }
 
     /// What strategies may look at.
@@ -84,7 +100,12 @@ impl Call {
     /// 404.
     pub fn stored(&self, name: &str) -> Result<(u64, Value), ApiError> {
         let key = self.resource.key(self.namespace(), name);
-        let stored = self.api.core.store.get(&key).ok_or_else(|| ApiError::not_found(self.subject(name)))?;
+        let stored = self
+            .api
+            .core
+            .store
+            .get(&key)
+            .ok_or_else(|| ApiError::not_found(self.subject(name)))?;
         Ok((stored.revision, self.present(&stored)))
     }
 
@@ -94,9 +115,9 @@ impl Call {
     }
 
     /// An object of the request's version as it is stored.
-    pub fn to_storage(&self, object: &Value) -> Value {
+    pub fn store_form(&self, object: &Value) -> Value {
         let mut stored = object.clone();
-        self.resource.strategy.to_storage(&self.resource, &mut stored);
+        self.resource.strategy.store_form(&self.resource, &mut stored);
         stored
     }
 
@@ -165,7 +186,11 @@ impl Call {
         old: Option<&Value>,
     ) -> Result<Value, ApiError> {
         let mut warnings = Vec::new();
-        let name = if self.name().is_empty() { meta::name(&object).to_owned() } else { self.name().to_owned() };
+        let name = if self.name().is_empty() {
+            meta::name(&object).to_owned()
+        } else {
+            self.name().to_owned()
+        };
         let mut review = self.review(operation, &name, Some(object), old);
         let result = self.api.hooks.admission.mutate(&mut review, &mut warnings).await;
         let object = review.object.take();
@@ -200,7 +225,7 @@ impl Call {
 /// A stored object in a resource's version.
 pub fn present(resource: &ResourceInfo, stored: &Value) -> Value {
     let mut object = stored.clone();
-    resource.strategy.from_storage(resource, &mut object);
+    resource.strategy.present(resource, &mut object);
     if let Some(map) = object.as_object_mut() {
         map.insert("apiVersion".into(), resource.api_version().into());
         map.insert("kind".into(), resource.kind.clone().into());

@@ -4,11 +4,7 @@ use drydock_store::{Error as StoreError, Expect};
 use serde_json::Value;
 
 use super::{Call, Response, options};
-use crate::{
-    error::ApiError,
-    hooks::Operation,
-    meta,
-};
+use crate::{error::ApiError, hooks::Operation, meta};
 
 /// Attempts at finding a free generated name.
 const NAME_ATTEMPTS: usize = 8;
@@ -53,12 +49,17 @@ impl Call {
         let resource = self.resource.clone();
         if !applied {
             // The client owns what it sent; what admission and the server add later is nobody's.
-            self.api.hooks.fields.update(&resource, self.subresource(), None, &mut object, &self.manager);
+            self.api
+                .hooks
+                .fields
+                .update(&resource, self.subresource(), None, &mut object, &self.manager);
         }
         let mut object = self.mutate(Operation::Create, object, None).await?;
         self.recheck(&mut object)?;
         if !meta::resource_version(&object).is_empty() {
-            return Err(ApiError::unclassified("resourceVersion should not be set on objects to be created"));
+            return Err(ApiError::unclassified(
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         self.complete(&mut object);
         meta::fill_new(&mut object, resource.namespaced, &self.attributes.info.namespace);
@@ -80,7 +81,7 @@ impl Call {
         for attempt in 1.. {
             let name = meta::name(&object).to_owned();
             let key = self.resource.key(self.namespace(), &name);
-            let stored = self.to_storage(&object);
+            let stored = self.store_form(&object);
             if self.options.is_dry_run() {
                 return match self.api.core.store.get(&key) {
                     Some(current) => Err(self.exists(&name, &current.value)),
@@ -145,9 +146,7 @@ impl Call {
 /// A store failure as an answer.
 pub fn store_error(error: &StoreError) -> ApiError {
     match error {
-        StoreError::Compacted { .. } => {
-            ApiError::expired("The resourceVersion for the provided list is too old.")
-        }
+        StoreError::Compacted { .. } => ApiError::expired("The resourceVersion for the provided list is too old."),
         other => ApiError::internal(other.to_string()),
     }
 }

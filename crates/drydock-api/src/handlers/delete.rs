@@ -90,8 +90,13 @@ impl Call {
                 },
                 Plan::Mark(marked) if dry_run => return Ok(Deleted::Pending(marked)),
                 Plan::Mark(marked) => {
-                    let stored = self.to_storage(&marked);
-                    self.api.core.store.put(&key, expect, stored).await.map(|written| (written, marked))
+                    let stored = self.store_form(&marked);
+                    self.api
+                        .core
+                        .store
+                        .put(&key, expect, stored)
+                        .await
+                        .map(|written| (written, marked))
                 }
             };
             match written {
@@ -121,7 +126,11 @@ impl Call {
     }
 
     fn check_delete(&self, name: &str, object: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
-        let subject = Subject { group: &self.resource.group, resource: &self.resource.kind, name };
+        let subject = Subject {
+            group: &self.resource.group,
+            resource: &self.resource.kind,
+            name,
+        };
         if let Some(uid) = &options.uid {
             let record = meta::text(object, "uid");
             if uid != record {
@@ -177,7 +186,9 @@ impl Call {
         };
         let deleting = meta::is_deleting(object);
         if grace > 0 {
-            let current = object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64);
+            let current = object
+                .pointer("/metadata/deletionGracePeriodSeconds")
+                .and_then(Value::as_i64);
             if deleting && current.is_some_and(|current| grace >= current) {
                 return Plan::Nothing;
             }
@@ -196,12 +207,22 @@ impl Call {
     fn marked(&self, object: &Value, finalizers: &[String], grace: Option<i64>) -> Value {
         let mut marked = object.clone();
         let list = Value::from(finalizers.to_vec());
-        meta::set(&mut marked, "finalizers", if finalizers.is_empty() { Value::Null } else { list });
+        meta::set(
+            &mut marked,
+            "finalizers",
+            if finalizers.is_empty() { Value::Null } else { list },
+        );
         let was_deleting = meta::is_deleting(object);
         let shortened = grace.is_some_and(|grace| grace > 0) && was_deleting;
         if !was_deleting || shortened {
-            let start = if shortened { original_deletion(object) } else { Timestamp::now() };
-            let end = start.checked_add(SignedDuration::from_secs(grace.unwrap_or(0))).unwrap_or(start);
+            let start = if shortened {
+                original_deletion(object)
+            } else {
+                Timestamp::now()
+            };
+            let end = start
+                .checked_add(SignedDuration::from_secs(grace.unwrap_or(0)))
+                .unwrap_or(start);
             meta::set(&mut marked, "deletionTimestamp", time::seconds(end));
         }
         if let Some(grace) = grace {
@@ -241,8 +262,13 @@ impl Call {
 
 /// When a deletion under way began.
 fn original_deletion(object: &Value) -> Timestamp {
-    let end = meta::text(object, "deletionTimestamp").parse().unwrap_or_else(|_| Timestamp::now());
-    let grace = object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
+    let end = meta::text(object, "deletionTimestamp")
+        .parse()
+        .unwrap_or_else(|_| Timestamp::now());
+    let grace = object
+        .pointer("/metadata/deletionGracePeriodSeconds")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
     end.checked_sub(SignedDuration::from_secs(grace)).unwrap_or(end)
 }
 

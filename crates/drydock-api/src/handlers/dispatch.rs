@@ -29,7 +29,11 @@ const MAX_BODY: usize = 3 * 1024 * 1024;
 const STREAMS: [&str; 5] = ["log", "exec", "attach", "portforward", "proxy"];
 
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
-    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    let values: Vec<&str> = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
     (!values.is_empty()).then(|| values.join(","))
 }
 
@@ -165,7 +169,10 @@ impl Api {
             self.hooks.admission.mutate(&mut review, &mut warnings).await?;
             self.hooks.admission.validate(&review, &mut warnings).await?;
         }
-        self.hooks.connector.connect(&attributes, Request::from_parts(parts, body)).await
+        self.hooks
+            .connector
+            .connect(&attributes, Request::from_parts(parts, body))
+            .await
     }
 }
 
@@ -180,7 +187,12 @@ fn connect_options(info: &RequestInfo, query: &Options) -> serde_json::Value {
     if let Some(container) = query.get("container") {
         object["container"] = container.into();
     }
-    let command: Vec<&str> = query.raw.iter().filter(|(key, _)| key == "command").map(|(_, value)| value.as_str()).collect();
+    let command: Vec<&str> = query
+        .raw
+        .iter()
+        .filter(|(key, _)| key == "command")
+        .map(|(_, value)| value.as_str())
+        .collect();
     if !command.is_empty() {
         object["command"] = command.into();
     }
@@ -209,8 +221,16 @@ fn check_verb(resource: &ResourceInfo, info: &RequestInfo, parts: &Parts) -> Res
         &resource.verbs
     } else {
         let unknown = || {
-            let subject = Subject { group: &resource.group, resource: &resource.plural, name: &info.name };
-            if resource.custom { ApiError::not_found(subject) } else { ApiError::no_such_resource() }
+            let subject = Subject {
+                group: &resource.group,
+                resource: &resource.plural,
+                name: &info.name,
+            };
+            if resource.custom {
+                ApiError::not_found(subject)
+            } else {
+                ApiError::no_such_resource()
+            }
         };
         &resource.subresource(&info.subresource).ok_or_else(unknown)?.verbs
     };
@@ -246,17 +266,28 @@ fn manager(options: &Options, headers: &HeaderMap) -> String {
     let agent = header_text(headers, header::USER_AGENT).unwrap_or_default();
     let first = agent.split('/').next().unwrap_or_default();
     let printable: String = first.chars().filter(|c| !c.is_control()).take(128).collect();
-    if printable.is_empty() { "unknown".into() } else { printable }
+    if printable.is_empty() {
+        "unknown".into()
+    } else {
+        printable
+    }
 }
 
 fn not_acceptable(accept: Option<&str>) -> ApiError {
     let types = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
     let asked = accept.unwrap_or_default();
     let mut error = if Accept::negotiate(Some(&plain_types(asked)), false, false).is_some() {
-        ApiError::new(406, "NotAcceptable", format!("only the following media types are accepted: {types}"))
+        ApiError::new(
+            406,
+            "NotAcceptable",
+            format!("only the following media types are accepted: {types}"),
+        )
     } else {
-        let mut error =
-            ApiError::new(406, "NotAcceptable", format!("406: Not Acceptable\n\nAvailable representations: {types}"));
+        let mut error = ApiError::new(
+            406,
+            "NotAcceptable",
+            format!("406: Not Acceptable\n\nAvailable representations: {types}"),
+        );
         error.details = Some(serde_json::Map::new());
         error
     };
@@ -266,7 +297,11 @@ fn not_acceptable(accept: Option<&str>) -> ApiError {
 
 /// The media types of an `Accept` header without their parameters.
 fn plain_types(accept: &str) -> String {
-    accept.split(',').map(|entry| entry.split(';').next().unwrap_or_default().trim()).collect::<Vec<_>>().join(",")
+    accept
+        .split(',')
+        .map(|entry| entry.split(';').next().unwrap_or_default().trim())
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 impl Call {
@@ -287,7 +322,11 @@ impl Call {
             let kind = resource.subresource(&subresource);
             let (group, version, kind) = match kind {
                 Some(sub) if !sub.version.is_empty() => (sub.group.as_str(), sub.version.as_str(), sub.kind.as_str()),
-                _ => (resource.group.as_str(), resource.version.as_str(), resource.kind.as_str()),
+                _ => (
+                    resource.group.as_str(),
+                    resource.version.as_str(),
+                    resource.kind.as_str(),
+                ),
             };
             let object = self.input_of(group, version, kind)?;
             self.check_namespace(&object)?;

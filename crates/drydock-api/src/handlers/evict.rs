@@ -3,13 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Call, Response, bind::created_status, delete::Deleted, options, respond::encoded};
-use crate::{
-    error::ApiError,
-    hooks::Operation,
-    label_selector,
-    meta,
-    objects::Objects,
-};
+use crate::{error::ApiError, hooks::Operation, label_selector, meta, objects::Objects};
 
 impl Call {
     /// Evicts the pod of the path.
@@ -31,8 +25,14 @@ impl Call {
         let delete = &eviction["deleteOptions"];
         let options = options::DeleteOptions {
             grace_period: delete["gracePeriodSeconds"].as_i64(),
-            uid: delete.pointer("/preconditions/uid").and_then(Value::as_str).map(str::to_owned),
-            resource_version: delete.pointer("/preconditions/resourceVersion").and_then(Value::as_str).map(str::to_owned),
+            uid: delete
+                .pointer("/preconditions/uid")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+            resource_version: delete
+                .pointer("/preconditions/resourceVersion")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
             dry_run: self.options.is_dry_run() || delete["dryRun"].as_array().is_some_and(|list| !list.is_empty()),
             raw: json!({ "kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1" }),
             admitted: true,
@@ -48,7 +48,9 @@ impl Call {
         let budgets = self.api.core.list("policy", "poddisruptionbudgets", self.namespace());
         let covering: Vec<_> = budgets
             .iter()
-            .filter(|budget| budget["spec"]["selector"].is_object() && label_selector::matches(&budget["spec"]["selector"], labels))
+            .filter(|budget| {
+                budget["spec"]["selector"].is_object() && label_selector::matches(&budget["spec"]["selector"], labels)
+            })
             .collect();
         let budget = match covering.as_slice() {
             [] => return Ok(()),
@@ -59,7 +61,10 @@ impl Call {
                 ));
             }
         };
-        let allowed = budget.pointer("/status/disruptionsAllowed").and_then(Value::as_i64).unwrap_or(0);
+        let allowed = budget
+            .pointer("/status/disruptionsAllowed")
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
         if allowed > 0 {
             return Ok(());
         }

@@ -47,7 +47,12 @@ impl Call {
     pub fn input_of(&mut self, group: &str, version: &str, kind: &str) -> Result<Value, ApiError> {
         let api_version = crate::resource::api_version(group, version);
         let schema = schema::builtin(&schema::names(group, version, kind));
-        self.input_as(Wanted { api_version: &api_version, kind, schema, resource: None })
+        self.input_as(Wanted {
+            api_version: &api_version,
+            kind,
+            schema,
+            resource: None,
+        })
     }
 
     fn input_as(&mut self, wanted: Wanted<'_>) -> Result<Value, ApiError> {
@@ -117,7 +122,10 @@ fn summary(body: &[u8]) -> String {
     match body.first() {
         None => "<empty>".into(),
         Some(b'{') => format!("{}{more}", String::from_utf8_lossy(shown)),
-        Some(_) => format!("{}{more}", shown.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        Some(_) => format!(
+            "{}{more}",
+            shown.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        ),
     }
 }
 
@@ -164,7 +172,12 @@ pub fn check(
     let mut strict: Vec<String> = document.notation.into_iter().collect();
     match wanted.resource {
         Some(resource) if resource.custom => {
-            strict.extend(document.duplicates.iter().map(|path| format!("duplicate field {path:?}")));
+            strict.extend(
+                document
+                    .duplicates
+                    .iter()
+                    .map(|path| format!("duplicate field {path:?}")),
+            );
             strict.extend(resource.strategy.decode(resource, &mut object)?);
         }
         _ => {

@@ -7,7 +7,13 @@ use base64::{
 use drydock_store::{Listing, Stored};
 use serde_json::{Value, json};
 
-use super::{Call, Response, create::store_error, options, read::parse_version, respond::{encoded, partial}};
+use super::{
+    Call, Response,
+    create::store_error,
+    options,
+    read::parse_version,
+    respond::{encoded, partial},
+};
 use crate::{
     codec::View,
     error::ApiError,
@@ -72,8 +78,13 @@ impl Call {
         let selection = self.selection()?;
         let listing = self.api.core.store.list(&self.resource.prefix(self.namespace()));
         let items = listing.items.iter().map(|stored| self.present(stored));
-        let items = items.filter(|object| selection.matches(&self.resource, object)).collect();
-        Ok(Matching { items, revision: listing.revision })
+        let items = items
+            .filter(|object| selection.matches(&self.resource, object))
+            .collect();
+        Ok(Matching {
+            items,
+            revision: listing.revision,
+        })
     }
 
     /// Answers the collection of the path.
@@ -93,7 +104,9 @@ impl Call {
         let limit = usize::try_from(self.options.limit).unwrap_or(0);
         let mut items = Vec::new();
         let mut rest = listing.items.iter().filter(|stored| {
-            resume.as_ref().is_none_or(|token| stored.key.strip_prefix(&prefix).unwrap_or(&stored.key) > token.start.as_str())
+            resume
+                .as_ref()
+                .is_none_or(|token| stored.key.strip_prefix(&prefix).unwrap_or(&stored.key) > token.start.as_str())
         });
         let mut next = None;
         let mut last: Option<&Stored> = None;
@@ -111,7 +124,12 @@ impl Call {
         }
         let mut list_meta = json!({ "resourceVersion": listing.revision.to_string() });
         if let Some(start) = next {
-            list_meta["continue"] = Token { revision: listing.revision, start }.text().into();
+            list_meta["continue"] = Token {
+                revision: listing.revision,
+                start,
+            }
+            .text()
+            .into();
             if selection.labels.is_empty() && selection.fields.is_empty() {
                 list_meta["remainingItemCount"] = json!(rest.count() + 1);
             }
@@ -217,16 +235,23 @@ impl Token {
     }
 
     fn parse(text: &str) -> Result<Self, ApiError> {
-        let invalid = |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+        let invalid =
+            |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let bytes = TOKENS
             .decode(text.trim_end_matches('='))
             .map_err(|error| invalid(format!("illegal base64 data: {error}")))?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|_| {
             let first = bytes.first().copied().unwrap_or(0);
-            invalid(format!("invalid character {} looking for beginning of value", go_quoted(first)))
+            invalid(format!(
+                "invalid character {} looking for beginning of value",
+                go_quoted(first)
+            ))
         })?;
         match (value["rv"].as_u64(), value["start"].as_str()) {
-            (Some(revision), Some(start)) => Ok(Self { revision, start: start.to_owned() }),
+            (Some(revision), Some(start)) => Ok(Self {
+                revision,
+                start: start.to_owned(),
+            }),
             _ => Err(invalid("revision or start key is missing".into())),
         }
     }
@@ -234,5 +259,9 @@ impl Token {
 
 /// A byte as Go's JSON parser quotes it.
 fn go_quoted(byte: u8) -> String {
-    if byte.is_ascii_graphic() || byte == b' ' { format!("'{}'", char::from(byte)) } else { format!("'\\u{:04x}'", byte) }
+    if byte.is_ascii_graphic() || byte == b' ' {
+        format!("'{}'", char::from(byte))
+    } else {
+        format!("'\\u{:04x}'", byte)
+    }
 }

@@ -22,8 +22,8 @@ use crate::{Core, hooks::Hooks};
 
 pub use call::Call;
 pub use respond::{
-    Response, empty_response, encoded as encoded_response, error_response, full, json_response, partial as partial_object,
-    plain_response, response as typed_response,
+    Response, empty_response, encoded as encoded_response, error_response, full, json_response,
+    partial as partial_object, plain_response, response as typed_response,
 };
 
 /// The server without its listener.

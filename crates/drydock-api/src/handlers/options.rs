@@ -12,7 +12,14 @@ use crate::{
 };
 
 fn invalid(kind: &str, errors: &[FieldError]) -> ApiError {
-    ApiError::invalid(Subject { group: "meta.k8s.io", resource: kind, name: "" }, errors)
+    ApiError::invalid(
+        Subject {
+            group: "meta.k8s.io",
+            resource: kind,
+            name: "",
+        },
+        errors,
+    )
 }
 
 /// Checks the options of a create, update or patch.
@@ -26,7 +33,10 @@ pub fn check_write(options: &Options, kind: &str, apply: bool) -> Result<(), Api
             errors.push(FieldError::required("fieldManager", "is required for apply patch"));
         }
         if !apply && options.force.is_some() {
-            errors.push(FieldError::forbidden("force", "may not be specified for non-apply patch"));
+            errors.push(FieldError::forbidden(
+                "force",
+                "may not be specified for non-apply patch",
+            ));
         }
     }
     if options.field_manager.len() > 128 {
@@ -45,14 +55,24 @@ pub fn check_write(options: &Options, kind: &str, apply: bool) -> Result<(), Api
             &["", "Ignore", "Strict", "Warn"],
         ));
     }
-    if errors.is_empty() { Ok(()) } else { Err(invalid(kind, &errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(invalid(kind, &errors))
+    }
 }
 
 /// A text in quotes, control characters as Go escapes them.
 fn go_quoted(text: &str) -> String {
     let escaped: String = text
         .chars()
-        .map(|c| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.escape_debug().to_string() })
+        .map(|c| {
+            if c.is_control() {
+                format!("\\x{:02x}", u32::from(c))
+            } else {
+                c.escape_debug().to_string()
+            }
+        })
         .collect();
     format!("\"{escaped}\"")
 }
@@ -78,7 +98,10 @@ pub fn check_list(options: &Options, watch: bool) -> Result<(), ApiError> {
     let matching = options.resource_version_match.as_str();
     let field = "resourceVersionMatch";
     if options.send_initial_events.is_some() && !watch {
-        errors.push(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+        errors.push(FieldError::forbidden(
+            "sendInitialEvents",
+            "sendInitialEvents is forbidden for list",
+        ));
     }
     if watch {
         if options.send_initial_events.is_some() {
@@ -105,10 +128,17 @@ pub fn check_list(options: &Options, watch: bool) -> Result<(), ApiError> {
             ));
         }
         if !options.continue_token.is_empty() {
-            errors.push(FieldError::forbidden(field, "resourceVersionMatch is forbidden when continue is provided"));
+            errors.push(FieldError::forbidden(
+                field,
+                "resourceVersionMatch is forbidden when continue is provided",
+            ));
         }
         if matching != "Exact" && matching != "NotOlderThan" {
-            errors.push(FieldError::not_supported(field, &matching.into(), &["Exact", "NotOlderThan", ""]));
+            errors.push(FieldError::not_supported(
+                field,
+                &matching.into(),
+                &["Exact", "NotOlderThan", ""],
+            ));
         }
         if matching == "Exact" && options.resource_version == "0" {
             errors.push(FieldError::forbidden(
@@ -117,7 +147,11 @@ pub fn check_list(options: &Options, watch: bool) -> Result<(), ApiError> {
             ));
         }
     }
-    if errors.is_empty() { Ok(()) } else { Err(invalid("ListOptions", &errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(invalid("ListOptions", &errors))
+    }
 }
 
 /// How to delete.
@@ -146,7 +180,11 @@ pub struct DeleteOptions {
 /// # Errors
 /// 400 for a body that is none, 422 for invalid ones.
 pub fn delete_options(call: &Call) -> Result<DeleteOptions, ApiError> {
-    let raw = if call.body.is_empty() { from_query(&call.options) } else { from_body(call)? };
+    let raw = if call.body.is_empty() {
+        from_query(&call.options)
+    } else {
+        from_body(call)?
+    };
     let text = |pointer: &str| raw.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let dry_run: Vec<String> = match raw["dryRun"].as_array() {
         Some(list) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
@@ -170,7 +208,10 @@ pub fn delete_options(call: &Call) -> Result<DeleteOptions, ApiError> {
             "orphanDependents and deletionPropagation cannot be both set",
         ));
     }
-    if !matches!(options.propagation.as_str(), "" | "Foreground" | "Background" | "Orphan") {
+    if !matches!(
+        options.propagation.as_str(),
+        "" | "Foreground" | "Background" | "Orphan"
+    ) {
         errors.push(FieldError::not_supported(
             "propagationPolicy",
             &options.propagation.clone().into(),
@@ -181,7 +222,11 @@ pub fn delete_options(call: &Call) -> Result<DeleteOptions, ApiError> {
     if errors.is_empty() {
         return Ok(options);
     }
-    let subject = Subject { group: "", resource: "DeleteOptions", name: "" };
+    let subject = Subject {
+        group: "",
+        resource: "DeleteOptions",
+        name: "",
+    };
     Err(ApiError::invalid(subject, &errors))
 }
 
@@ -220,7 +265,9 @@ fn from_body(call: &Call) -> Result<Value, ApiError> {
     }
     let kind = value["kind"].as_str().unwrap_or_default();
     if !kind.is_empty() && kind != "DeleteOptions" {
-        return Err(ApiError::bad_request(format!("decoded object cannot be converted to DeleteOptions, it is a {kind}")));
+        return Err(ApiError::bad_request(format!(
+            "decoded object cannot be converted to DeleteOptions, it is a {kind}"
+        )));
     }
     if value["apiVersion"] != "meta.k8s.io/v1"
         && let Some(map) = value.as_object_mut()

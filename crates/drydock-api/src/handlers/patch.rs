@@ -44,7 +44,12 @@ impl Call {
             let scale = self
                 .rescale(|call, current| {
                     let patched = call.apply_patch(&patch, current, schema)?;
-                    let wanted = Wanted { api_version: "autoscaling/v1", kind: "Scale", schema, resource: None };
+                    let wanted = Wanted {
+                        api_version: "autoscaling/v1",
+                        kind: "Scale",
+                        schema,
+                        resource: None,
+                    };
                     call.checked(wanted, patched, &patch)
                 })
                 .await?;
@@ -83,7 +88,9 @@ impl Call {
         match media_type {
             "application/json-patch+json" => Ok(Patch::Json(document()?.value)),
             "application/merge-patch+json" => Ok(Patch::Merge(document()?)),
-            "application/strategic-merge-patch+json" if self.resource.strategy.schema().is_some() && !self.resource.custom => {
+            "application/strategic-merge-patch+json"
+                if self.resource.strategy.schema().is_some() && !self.resource.custom =>
+            {
                 Ok(Patch::Strategic(document()?))
             }
             _ => {
@@ -123,7 +130,11 @@ impl Call {
             Patch::Merge(document) | Patch::Strategic(document) => document.duplicates.clone(),
             Patch::Json(_) => Vec::new(),
         };
-        let document = Document { value: patched, duplicates, notation: None };
+        let document = Document {
+            value: patched,
+            duplicates,
+            notation: None,
+        };
         let validation = self.options.validation();
         let (object, warnings) = check(wanted, document, validation).map_err(|error| {
             let prefix = format!("cannot be handled as a {}: ", wanted.kind);
@@ -165,7 +176,11 @@ impl Call {
                 );
                 return Err(ApiError::conflict(self.subject(&name), &cause));
             }
-            let mut object = self.api.hooks.fields.apply(&resource, None, None, &patch, &manager, force)?;
+            let mut object = self
+                .api
+                .hooks
+                .fields
+                .apply(&resource, None, None, &patch, &manager, force)?;
             meta::set(&mut object, "resourceVersion", Value::Null);
             self.attributes.info.verb = "patch".into();
             let created = self.create_applied(object).await?;
@@ -186,7 +201,10 @@ impl Call {
         let text = |field: &str| patch[field].as_str().unwrap_or_default();
         if (text("apiVersion"), text("kind")) != ("autoscaling/v1", "Scale") {
             let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
-            return Err(ApiError::bad_request(format!("invalid object type: {group}/{version}, Kind={}", text("kind"))));
+            return Err(ApiError::bad_request(format!(
+                "invalid object type: {group}/{version}, Kind={}",
+                text("kind")
+            )));
         }
         let resource = self.resource.clone();
         let mut wanted = serde_json::json!({
@@ -237,5 +255,12 @@ impl Call {
 
 fn invalid_patch(text: &str, problem: &str) -> ApiError {
     let shown = FieldError::invalid("patch", &Value::from(text), problem);
-    ApiError::invalid(Subject { group: "", resource: "", name: "" }, &[shown])
+    ApiError::invalid(
+        Subject {
+            group: "",
+            resource: "",
+            name: "",
+        },
+        &[shown],
+    )
 }

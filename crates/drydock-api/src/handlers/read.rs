@@ -40,7 +40,9 @@ impl Call {
         if store.revision() >= revision {
             return Ok(());
         }
-        let mut watch = store.watch("", None).map_err(|error| super::create::store_error(&error))?;
+        let mut watch = store
+            .watch("", None)
+            .map_err(|error| super::create::store_error(&error))?;
         let reached = tokio::time::timeout(FUTURE_WAIT, async {
             while store.revision() < revision {
                 if watch.next().await.is_none() {

@@ -11,7 +11,10 @@ impl Call {
     /// # Errors
     /// 404 if the kind has none.
     pub fn scale_of(&self, object: &Value) -> Result<Value, ApiError> {
-        self.resource.strategy.scale(object).ok_or_else(ApiError::no_such_resource)
+        self.resource
+            .strategy
+            .scale(object)
+            .ok_or_else(ApiError::no_such_resource)
     }
 
     /// Replaces the Scale with the body.
@@ -51,12 +54,13 @@ impl Call {
                     return Err(ApiError::invalid(call.kind_subject(meta::name(old)), &[error]));
                 }
                 if replicas < 0 {
-                    let error = FieldError::invalid(
-                        "spec.replicas",
-                        &replicas.into(),
-                        "must be greater than or equal to 0",
-                    );
-                    let subject = crate::error::Subject { group: "autoscaling", resource: "Scale", name: meta::name(old) };
+                    let error =
+                        FieldError::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
+                    let subject = crate::error::Subject {
+                        group: "autoscaling",
+                        resource: "Scale",
+                        name: meta::name(old),
+                    };
                     return Err(ApiError::invalid(subject, &[error]));
                 }
                 let mut object = old.clone();

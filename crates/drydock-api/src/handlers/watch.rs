@@ -24,12 +24,7 @@ use super::{
     read::parse_version,
     respond::{partial, response},
 };
-use crate::{
-    codec::View,
-    error::ApiError,
-    resource::ResourceInfo,
-    table,
-};
+use crate::{codec::View, error::ApiError, resource::ResourceInfo, table};
 
 /// Longest watch when the client does not say, and how often a quiet one gets a bookmark.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60 + 17 * 60);
@@ -93,13 +88,19 @@ impl Call {
         let (lines, received) = mpsc::channel::<Bytes>(64);
         match opened {
             Ok((start, watch)) => {
-                let plan = Plan { encoder, bookmarks: self.options.bookmarks, end: Instant::now() + timeout };
+                let plan = Plan {
+                    encoder,
+                    bookmarks: self.options.bookmarks,
+                    end: Instant::now() + timeout,
+                };
                 tokio::spawn(plan.run(start, watch, lines));
             }
             Err(StoreError::Compacted { wanted, oldest }) => {
                 let message = format!("too old resource version: {wanted} ({oldest})");
                 let event = json!({ "type": "ERROR", "object": expired(&message) });
-                lines.try_send(line(&event)).map_err(|error| ApiError::internal(error.to_string()))?;
+                lines
+                    .try_send(line(&event))
+                    .map_err(|error| ApiError::internal(error.to_string()))?;
             }
             Err(error) => return Err(store_error(&error)),
         }
@@ -120,7 +121,9 @@ impl http_body::Body for Lines {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        self.0.poll_recv(context).map(|line| line.map(|line| Ok(Frame::data(line))))
+        self.0
+            .poll_recv(context)
+            .map(|line| line.map(|line| Ok(Frame::data(line))))
     }
 }
 
@@ -217,7 +220,10 @@ impl Encoder {
     fn encode(&mut self, event: &Event) -> Option<Value> {
         let object = present(&self.resource, &event.value);
         let before = event.previous.as_ref().is_some_and(|previous| {
-            self.selection.is_empty() || self.selection.matches(&self.resource, &present(&self.resource, previous))
+            self.selection.is_empty()
+                || self
+                    .selection
+                    .matches(&self.resource, &present(&self.resource, previous))
         });
         let now = event.change != Change::Deleted && self.selection.matches(&self.resource, &object);
         match (before, now) {

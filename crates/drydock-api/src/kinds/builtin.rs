@@ -17,7 +17,9 @@ use crate::{
 
 /// Registers all built-in resources.
 pub fn register(registry: &Registry) {
-    resource::register(registry, |group, version, kind| Arc::new(Builtin::new(group, version, kind)));
+    resource::register(registry, |group, version, kind| {
+        Arc::new(Builtin::new(group, version, kind))
+    });
 }
 
 /// One built-in kind.
@@ -33,7 +35,12 @@ impl Builtin {
     /// The strategy of a kind.
     pub fn new(group: &str, version: &str, kind: &str) -> Self {
         let schema = schema::builtin(&schema::names(group, version, kind));
-        Self { group: group.into(), version: version.into(), kind: kind.into(), schema }
+        Self {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+            schema,
+        }
     }
 
     /// Group and kind, to match on.
@@ -90,7 +97,7 @@ impl Strategy for Builtin {
         self.schema
     }
 
-    fn from_storage(&self, _: &ResourceInfo, object: &mut Value) {
+    fn present(&self, _: &ResourceInfo, object: &mut Value) {
         match (self.group.as_str(), self.version.as_str(), self.kind.as_str()) {
             ("events.k8s.io", ..) => config::event_from_core(object),
             ("autoscaling", "v1", _) => config::autoscaler_to_v1(object),
@@ -98,7 +105,7 @@ impl Strategy for Builtin {
         }
     }
 
-    fn to_storage(&self, _: &ResourceInfo, object: &mut Value) {
+    fn store_form(&self, _: &ResourceInfo, object: &mut Value) {
         match (self.group.as_str(), self.version.as_str(), self.kind.as_str()) {
             ("events.k8s.io", ..) => config::event_to_core(object),
             ("autoscaling", "v1", _) => config::autoscaler_from_v1(object),
@@ -218,7 +225,9 @@ impl Strategy for Builtin {
         match self.id() {
             ("", "Pod") => pods::validate(object),
             ("", "Service") => services::validate(object, None),
-            ("apps" | "batch", _) | ("", "ReplicationController" | "PodTemplate") => workloads::validate(&self.kind, object, None),
+            ("apps" | "batch", _) | ("", "ReplicationController" | "PodTemplate") => {
+                workloads::validate(&self.kind, object, None)
+            }
             _ => config::validate(&self.group, &self.kind, object, None),
         }
     }
@@ -233,7 +242,9 @@ impl Strategy for Builtin {
             (Some(sub), _) if sub != "scale" => Vec::new(),
             (_, ("", "Pod")) => pods::validate_update(object, old),
             (_, ("", "Service")) => services::validate(object, Some(old)),
-            (_, ("apps" | "batch", _) | ("", "ReplicationController" | "PodTemplate")) => workloads::validate(&self.kind, object, Some(old)),
+            (_, ("apps" | "batch", _) | ("", "ReplicationController" | "PodTemplate")) => {
+                workloads::validate(&self.kind, object, Some(old))
+            }
             _ => config::validate(&self.group, &self.kind, object, Some(old)),
         }
     }
@@ -262,8 +273,10 @@ impl Strategy for Builtin {
     fn unconditional_update(&self) -> bool {
         !matches!(
             self.id(),
-            ("coordination.k8s.io" | "apiextensions.k8s.io" | "apiregistration.k8s.io", _)
-                | ("admissionregistration.k8s.io", _)
+            (
+                "coordination.k8s.io" | "apiextensions.k8s.io" | "apiregistration.k8s.io",
+                _
+            ) | ("admissionregistration.k8s.io", _)
                 | ("policy", _)
                 | ("node.k8s.io", _)
                 | ("networking.k8s.io", "IngressClass")
@@ -273,9 +286,19 @@ impl Strategy for Builtin {
     fn returns_deleted(&self) -> bool {
         matches!(
             self.id(),
-            ("", "Pod" | "Service" | "ServiceAccount" | "PersistentVolume" | "PersistentVolumeClaim" | "PodTemplate" | "ResourceQuota")
-                | ("storage.k8s.io", "StorageClass" | "VolumeAttachment" | "CSINode" | "CSIDriver")
-                | ("apiextensions.k8s.io", _)
+            (
+                "",
+                "Pod"
+                    | "Service"
+                    | "ServiceAccount"
+                    | "PersistentVolume"
+                    | "PersistentVolumeClaim"
+                    | "PodTemplate"
+                    | "ResourceQuota"
+            ) | (
+                "storage.k8s.io",
+                "StorageClass" | "VolumeAttachment" | "CSINode" | "CSIDriver"
+            ) | ("apiextensions.k8s.io", _)
         )
     }
 
@@ -315,7 +338,11 @@ impl Strategy for Builtin {
             && match self.id() {
                 ("", "Namespace") => super::list(object, "/spec/finalizers").is_empty(),
                 _ => {
-                    object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0) == 0
+                    object
+                        .pointer("/metadata/deletionGracePeriodSeconds")
+                        .and_then(Value::as_i64)
+                        .unwrap_or(0)
+                        == 0
                 }
             }
     }
@@ -330,9 +357,7 @@ impl Strategy for Builtin {
     fn scale(&self, object: &Value) -> Option<Value> {
         let labels = match self.id() {
             ("apps", "Deployment" | "ReplicaSet" | "StatefulSet") => selector_text(&object["spec"]["selector"]),
-            ("", "ReplicationController") => {
-                selector_text(&json!({ "matchLabels": object["spec"]["selector"] }))
-            }
+            ("", "ReplicationController") => selector_text(&json!({ "matchLabels": object["spec"]["selector"] })),
             _ => return None,
         };
         let replicas = object.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
@@ -370,16 +395,22 @@ impl Strategy for Builtin {
                 "" => text(object, "/reportingComponent").to_owned(),
                 component => component.to_owned(),
             },
-            (("", "Pod"), "spec.hostNetwork") | (("", "Node"), "spec.unschedulable") => {
-                object.pointer(&pointer).and_then(Value::as_bool).unwrap_or(false).to_string()
-            }
+            (("", "Pod"), "spec.hostNetwork") | (("", "Node"), "spec.unschedulable") => object
+                .pointer(&pointer)
+                .and_then(Value::as_bool)
+                .unwrap_or(false)
+                .to_string(),
             (("", "Pod"), "spec.serviceAccountName") => text(object, &pointer).to_owned(),
-            (("batch", "Job"), "status.successful") => {
-                object.pointer("/status/succeeded").and_then(Value::as_i64).unwrap_or(0).to_string()
-            }
-            (("", "ReplicationController") | ("apps", "ReplicaSet"), "status.replicas") => {
-                object.pointer(&pointer).and_then(Value::as_i64).unwrap_or(0).to_string()
-            }
+            (("batch", "Job"), "status.successful") => object
+                .pointer("/status/succeeded")
+                .and_then(Value::as_i64)
+                .unwrap_or(0)
+                .to_string(),
+            (("", "ReplicationController") | ("apps", "ReplicaSet"), "status.replicas") => object
+                .pointer(&pointer)
+                .and_then(Value::as_i64)
+                .unwrap_or(0)
+                .to_string(),
             _ => text(object, &pointer).to_owned(),
         })
     }
@@ -387,8 +418,15 @@ impl Strategy for Builtin {
     fn field_labels(&self) -> Vec<String> {
         let labels: &[&str] = match self.id() {
             ("", "Pod") => &[
-                "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
-                "spec.hostNetwork", "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
+                "spec.nodeName",
+                "spec.restartPolicy",
+                "spec.schedulerName",
+                "spec.serviceAccountName",
+                "spec.hostNetwork",
+                "status.phase",
+                "status.podIP",
+                "status.podIPs",
+                "status.nominatedNodeName",
             ],
             ("", "Secret") => &["type"],
             ("", "Namespace") => &["status.phase"],
@@ -398,13 +436,29 @@ impl Strategy for Builtin {
             ("batch", "Job") => &["status.successful"],
             ("certificates.k8s.io", _) => &["spec.signerName"],
             ("", "Event") => &[
-                "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-                "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-                "reportingComponent", "source", "type",
+                "involvedObject.kind",
+                "involvedObject.namespace",
+                "involvedObject.name",
+                "involvedObject.uid",
+                "involvedObject.apiVersion",
+                "involvedObject.resourceVersion",
+                "involvedObject.fieldPath",
+                "reason",
+                "reportingComponent",
+                "source",
+                "type",
             ],
             ("events.k8s.io", _) => &[
-                "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion",
-                "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type",
+                "regarding.kind",
+                "regarding.namespace",
+                "regarding.name",
+                "regarding.uid",
+                "regarding.apiVersion",
+                "regarding.resourceVersion",
+                "regarding.fieldPath",
+                "reason",
+                "reportingController",
+                "type",
             ],
             _ => &[],
         };
@@ -431,7 +485,11 @@ impl Strategy for Builtin {
                 names::path_segment(name)
             }
             ("apps", "StatefulSet") => names::dns_label(name).map(|problem| {
-                if name.len() > 63 { problem } else { names::dns_subdomain(name).unwrap_or(problem) }
+                if name.len() > 63 {
+                    problem
+                } else {
+                    names::dns_subdomain(name).unwrap_or(problem)
+                }
             }),
             _ => names::dns_subdomain(name),
         }

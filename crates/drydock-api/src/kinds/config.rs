@@ -4,11 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{list, names, text, workloads::selector_problems};
-use crate::{
-    auth::user::User,
-    field::FieldError,
-    meta,
-};
+use crate::{auth::user::User, field::FieldError, meta};
 
 /// Largest ConfigMap or Secret, bytes.
 const MAX_DATA: usize = 1024 * 1024;
@@ -27,7 +23,9 @@ pub fn prepare_namespace(object: &mut Value) {
 /// Puts `stringData` into `data`.
 pub fn merge_string_data(object: &mut Value) {
     let Some(map) = object.as_object_mut() else { return };
-    let Some(Value::Object(plain)) = map.shift_remove("stringData") else { return };
+    let Some(Value::Object(plain)) = map.shift_remove("stringData") else {
+        return;
+    };
     let data = map.entry("data").or_insert_with(|| json!({}));
     for (key, value) in plain {
         data[key] = STANDARD.encode(value.as_str().unwrap_or_default()).into();
@@ -50,7 +48,10 @@ pub fn prepare_request(user: &User, object: &mut Value) {
 /// Leaves of an `approval` request nothing but the conditions.
 pub fn only_conditions(object: &mut Value, old: &Value) {
     let conditions = object.pointer("/status/conditions").cloned();
-    let managed = object.pointer("/metadata/managedFields").cloned().unwrap_or(Value::Null);
+    let managed = object
+        .pointer("/metadata/managedFields")
+        .cloned()
+        .unwrap_or(Value::Null);
     *object = old.clone();
     meta::set(object, "managedFields", managed);
     if let Some(mut conditions) = conditions {
@@ -105,9 +106,19 @@ pub fn event_to_core(object: &mut Value) {
 /// A stored autoscaler in its first version.
 pub fn autoscaler_to_v1(object: &mut Value) {
     let cpu = |metric: &&Value| text(metric, "/resource/name") == "cpu";
-    let target = list(object, "/spec/metrics").iter().find(cpu).and_then(|metric| metric.pointer("/resource/target/averageUtilization").cloned());
-    let current = list(object, "/status/currentMetrics").iter().find(cpu).and_then(|metric| metric.pointer("/resource/current/averageUtilization").cloned());
-    let other: Vec<Value> = list(object, "/spec/metrics").iter().filter(|metric| !cpu(metric)).cloned().collect();
+    let target = list(object, "/spec/metrics")
+        .iter()
+        .find(cpu)
+        .and_then(|metric| metric.pointer("/resource/target/averageUtilization").cloned());
+    let current = list(object, "/status/currentMetrics")
+        .iter()
+        .find(cpu)
+        .and_then(|metric| metric.pointer("/resource/current/averageUtilization").cloned());
+    let other: Vec<Value> = list(object, "/spec/metrics")
+        .iter()
+        .filter(|metric| !cpu(metric))
+        .cloned()
+        .collect();
     let conditions = object.pointer("/status/conditions").cloned();
     if let Some(spec) = object["spec"].as_object_mut() {
         spec.shift_remove("metrics");
@@ -140,9 +151,14 @@ pub fn autoscaler_to_v1(object: &mut Value) {
 
 /// An autoscaler of the first version as it is stored.
 pub fn autoscaler_from_v1(object: &mut Value) {
-    let target = object["spec"].as_object_mut().and_then(|spec| spec.shift_remove("targetCPUUtilizationPercentage"));
+    let target = object["spec"]
+        .as_object_mut()
+        .and_then(|spec| spec.shift_remove("targetCPUUtilizationPercentage"));
     let mut metrics: Vec<Value> = Vec::new();
-    if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+    if let Some(annotations) = object
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+    {
         annotations.shift_remove("autoscaling.alpha.kubernetes.io/conditions");
         if let Some(Value::String(other)) = annotations.shift_remove("autoscaling.alpha.kubernetes.io/metrics")
             && let Ok(Value::Array(other)) = serde_json::from_str(&other)
@@ -151,10 +167,13 @@ pub fn autoscaler_from_v1(object: &mut Value) {
         }
     }
     if let Some(target) = target {
-        metrics.insert(0, json!({
-            "type": "Resource",
-            "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": target } },
-        }));
+        metrics.insert(
+            0,
+            json!({
+                "type": "Resource",
+                "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": target } },
+            }),
+        );
     }
     object["spec"]["metrics"] = Value::Array(metrics);
     object["apiVersion"] = "autoscaling/v2".into();
@@ -194,13 +213,30 @@ pub fn validate(group: &str, kind: &str, object: &Value, old: Option<&Value>) ->
             let once = meta::validate_body(object, "metadata");
             [once.clone(), once].concat()
         }
-        ("", "LimitRange" | "ResourceQuota" | "Endpoints" | "Event" | "Node" | "PersistentVolumeClaim" | "PersistentVolume")
+        (
+            "",
+            "LimitRange"
+            | "ResourceQuota"
+            | "Endpoints"
+            | "Event"
+            | "Node"
+            | "PersistentVolumeClaim"
+            | "PersistentVolume",
+        )
         | ("coordination.k8s.io" | "discovery.k8s.io" | "events.k8s.io", _) => {
             super::small::validate(group, kind, object, old)
         }
-        ("policy" | "autoscaling" | "networking.k8s.io" | "scheduling.k8s.io" | "rbac.authorization.k8s.io" | "storage.k8s.io" | "node.k8s.io" | "certificates.k8s.io", _) => {
-            super::policies::validate(group, kind, object, old)
-        }
+        (
+            "policy"
+            | "autoscaling"
+            | "networking.k8s.io"
+            | "scheduling.k8s.io"
+            | "rbac.authorization.k8s.io"
+            | "storage.k8s.io"
+            | "node.k8s.io"
+            | "certificates.k8s.io",
+            _,
+        ) => super::policies::validate(group, kind, object, old),
         ("admissionregistration.k8s.io", _) => crate::admission::configuration::problems(object),
         ("apiextensions.k8s.io", _) => crate::crd::definition::problems(object, old),
         _ => Vec::new(),
@@ -300,7 +336,10 @@ fn secret(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         "kubernetes.io/service-account-token" => {
             let account = object.pointer("/metadata/annotations/kubernetes.io~1service-account.name");
             if account.and_then(Value::as_str).is_none_or(str::is_empty) {
-                errors.push(FieldError::required("metadata.annotations[kubernetes.io/service-account.name]", ""));
+                errors.push(FieldError::required(
+                    "metadata.annotations[kubernetes.io/service-account.name]",
+                    "",
+                ));
             }
         }
         "kubernetes.io/basic-auth" => {
@@ -320,7 +359,11 @@ pub fn secret_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
     if text(object, "/type") != "kubernetes.io/tls" || old.is_some_and(|old| old["data"] == object["data"]) {
         return Vec::new();
     }
-    let decoded = |key: &str| STANDARD.decode(text(&object["data"], &format!("/{key}"))).unwrap_or_default();
+    let decoded = |key: &str| {
+        STANDARD
+            .decode(text(&object["data"], &format!("/{key}")))
+            .unwrap_or_default()
+    };
     let found = |bytes: &[u8], label: &str| String::from_utf8_lossy(bytes).contains(label);
     if !found(&decoded("tls.crt"), "-----BEGIN CERTIFICATE-----") {
         return vec!["tls: failed to find any PEM data in certificate input".into()];
@@ -333,5 +376,9 @@ pub fn secret_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
 
 /// Problems of a selector that may be absent.
 pub fn optional_selector(selector: &Value, root: &str) -> Vec<FieldError> {
-    if selector.is_object() { selector_problems(selector, root) } else { Vec::new() }
+    if selector.is_object() {
+        selector_problems(selector, root)
+    } else {
+        Vec::new()
+    }
 }

@@ -42,10 +42,8 @@ pub fn apply(group: &str, version: &str, kind: &str, object: &mut Value) {
         ("batch", "CronJob") => cron_job(object),
         ("discovery.k8s.io", _) => endpoint_slice(object),
         ("networking.k8s.io", "NetworkPolicy") => network_policy(object),
-        ("networking.k8s.io", "IngressClass") => {
-            if object.pointer("/spec/parameters").is_some_and(Value::is_object) {
-                default(&mut object["spec"]["parameters"], "scope", "Cluster");
-            }
+        ("networking.k8s.io", "IngressClass") if object.pointer("/spec/parameters").is_some_and(Value::is_object) => {
+            default(&mut object["spec"]["parameters"], "scope", "Cluster");
         }
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => role_binding(object),
         // An empty list comes back from the real store as none.
@@ -80,9 +78,15 @@ fn namespace(object: &mut Value) {
 }
 
 fn replication_controller(object: &mut Value) {
-    let labels = object.pointer("/spec/template/metadata/labels").cloned().unwrap_or(Value::Null);
+    let labels = object
+        .pointer("/spec/template/metadata/labels")
+        .cloned()
+        .unwrap_or(Value::Null);
     if labels.is_object() {
-        if object.pointer("/spec/selector").is_none_or(|selector| selector.as_object().is_none_or(serde_json::Map::is_empty)) {
+        if object
+            .pointer("/spec/selector")
+            .is_none_or(|selector| selector.as_object().is_none_or(serde_json::Map::is_empty))
+        {
             object["spec"]["selector"] = labels.clone();
         }
         if object.pointer("/metadata/labels").is_none_or(Value::is_null) {
@@ -112,8 +116,14 @@ fn limit_range(object: &mut Value) {
         if limit["type"] != "Container" {
             continue;
         }
-        for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")] {
-            let Some(source) = limit.get(from).and_then(Value::as_object).cloned() else { continue };
+        for (from, to) in [
+            ("max", "default"),
+            ("default", "defaultRequest"),
+            ("min", "defaultRequest"),
+        ] {
+            let Some(source) = limit.get(from).and_then(Value::as_object).cloned() else {
+                continue;
+            };
             default(limit, to, json!({}));
             for (name, value) in source {
                 default(&mut limit[to], &name, value);
@@ -147,8 +157,16 @@ fn stateful_set(object: &mut Value) {
         default(&mut spec["updateStrategy"]["rollingUpdate"], "partition", 0);
     }
     default(spec, "persistentVolumeClaimRetentionPolicy", json!({}));
-    default_zero(&mut spec["persistentVolumeClaimRetentionPolicy"], "whenDeleted", "Retain");
-    default_zero(&mut spec["persistentVolumeClaimRetentionPolicy"], "whenScaled", "Retain");
+    default_zero(
+        &mut spec["persistentVolumeClaimRetentionPolicy"],
+        "whenDeleted",
+        "Retain",
+    );
+    default_zero(
+        &mut spec["persistentVolumeClaimRetentionPolicy"],
+        "whenScaled",
+        "Retain",
+    );
     default(spec, "replicas", 1);
     default(spec, "revisionHistoryLimit", 10);
     pod_defaults::pod_spec(&mut spec["template"]["spec"]);
@@ -185,11 +203,19 @@ fn job(spec: &mut Value) {
     }
     default(spec, "parallelism", 1);
     let indexed_limit = !unset(spec, "backoffLimitPerIndex");
-    default(spec, "backoffLimit", if indexed_limit { i64::from(i32::MAX) } else { 6 });
+    default(
+        spec,
+        "backoffLimit",
+        if indexed_limit { i64::from(i32::MAX) } else { 6 },
+    );
     default(spec, "completionMode", "NonIndexed");
     default(spec, "suspend", false);
     default(spec, "manualSelector", false);
-    let policy = if unset(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
+    let policy = if unset(spec, "podFailurePolicy") {
+        "TerminatingOrFailed"
+    } else {
+        "Failed"
+    };
     default(spec, "podReplacementPolicy", policy);
     for rule in list_mut(spec, "/podFailurePolicy/rules") {
         for pattern in list_mut(rule, "/onPodConditions") {
@@ -312,7 +338,10 @@ fn admission(kind: &str, object: &mut Value) {
                 if kind.starts_with("Mutating") {
                     default(webhook, "reinvocationPolicy", "Never");
                 }
-                if let Some(service) = webhook.pointer_mut("/clientConfig/service").filter(|service| service.is_object()) {
+                if let Some(service) = webhook
+                    .pointer_mut("/clientConfig/service")
+                    .filter(|service| service.is_object())
+                {
                     default(service, "port", 443);
                 }
                 for rule in list_mut(webhook, "/rules") {

@@ -13,7 +13,9 @@ fn lower_alphanumeric(byte: u8) -> bool {
 /// Non-empty, ends are alphanumeric by `edge`, the middle may also hold `extra`.
 fn shaped(text: &str, edge: fn(u8) -> bool, extra: &[u8]) -> bool {
     let bytes = text.as_bytes();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
     edge(*first) && edge(*last) && bytes.iter().all(|byte| edge(*byte) || extra.contains(byte))
 }
 

@@ -9,8 +9,16 @@ use crate::{Core, meta, objects::Objects, resource::ResourceInfo};
 
 /// Priority classes of the system.
 const PRIORITIES: [(&str, i64, &str); 2] = [
-    ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
-    ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
 ];
 
 /// Makes what is missing: namespaces, the `kubernetes` Service, priority classes, API services.
@@ -57,7 +65,9 @@ pub async fn bootstrap(core: &Core, advertise: Ipv4Addr, port: u16) -> Result<()
 /// # Errors
 /// When the store cannot be written.
 pub async fn ensure(core: &Core, group: &str, plural: &str, mut object: Value) -> Result<(), StoreError> {
-    let Some(resource) = core.registry.any_version(group, plural) else { return Ok(()) };
+    let Some(resource) = core.registry.any_version(group, plural) else {
+        return Ok(());
+    };
     let namespace = meta::namespace(&object).to_owned();
     let key = resource.key(&namespace, meta::name(&object));
     if core.store.get(&key).is_some() {
@@ -126,7 +136,9 @@ async fn replace(core: &Core, group: &str, plural: &str, object: Value, part: &s
     let Some(current) = core.get(group, plural, &namespace, &name) else {
         return ensure(core, group, plural, object).await;
     };
-    let (Some(wanted), Some(is)) = (object.pointer(part), current.pointer(part)) else { return Ok(()) };
+    let (Some(wanted), Some(is)) = (object.pointer(part), current.pointer(part)) else {
+        return Ok(());
+    };
     if wanted == is {
         return Ok(());
     }
@@ -134,9 +146,13 @@ async fn replace(core: &Core, group: &str, plural: &str, object: Value, part: &s
     if let Some(slot) = changed.pointer_mut(part) {
         *slot = wanted.clone();
     }
-    let Some(resource) = core.registry.any_version(group, plural) else { return Ok(()) };
+    let Some(resource) = core.registry.any_version(group, plural) else {
+        return Ok(());
+    };
     let key = resource.key(&namespace, &name);
-    let Some(stored) = core.store.get(&key) else { return Ok(()) };
+    let Some(stored) = core.store.get(&key) else {
+        return Ok(());
+    };
     match core.store.put(&key, Expect::Revision(stored.revision), changed).await {
         Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
         Err(error) => Err(error),
@@ -146,17 +162,36 @@ async fn replace(core: &Core, group: &str, plural: &str, object: Value, part: &s
 /// Rank of a group among all groups, as the real server has it.
 fn group_priority(resource: &ResourceInfo) -> i64 {
     const ORDER: [&str; 20] = [
-        "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "batch",
-        "certificates.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "storage.k8s.io",
-        "apiextensions.k8s.io", "admissionregistration.k8s.io", "scheduling.k8s.io", "coordination.k8s.io",
-        "node.k8s.io", "discovery.k8s.io", "resource.k8s.io", "flowcontrol.apiserver.k8s.io",
-        "internal.apiserver.k8s.io", "storagemigration.k8s.io",
+        "events.k8s.io",
+        "authentication.k8s.io",
+        "authorization.k8s.io",
+        "autoscaling",
+        "batch",
+        "certificates.k8s.io",
+        "networking.k8s.io",
+        "policy",
+        "rbac.authorization.k8s.io",
+        "storage.k8s.io",
+        "apiextensions.k8s.io",
+        "admissionregistration.k8s.io",
+        "scheduling.k8s.io",
+        "coordination.k8s.io",
+        "node.k8s.io",
+        "discovery.k8s.io",
+        "resource.k8s.io",
+        "flowcontrol.apiserver.k8s.io",
+        "internal.apiserver.k8s.io",
+        "storagemigration.k8s.io",
     ];
     match resource.group.as_str() {
         _ if resource.custom => 1000,
         "" | "apiregistration.k8s.io" => 18000,
         "apps" => 17800,
-        group => ORDER.iter().zip(0..).find(|(name, _)| **name == group).map_or(15000, |(_, at)| 17750 - 100 * at),
+        group => ORDER
+            .iter()
+            .zip(0..)
+            .find(|(name, _)| **name == group)
+            .map_or(15000, |(_, at)| 17750 - 100 * at),
     }
 }
 
@@ -194,7 +229,13 @@ pub fn api_service(resource: &ResourceInfo, automanaged: &str) -> Value {
 
 async fn api_services(core: &Core) -> Result<(), StoreError> {
     for resource in core.registry.all().iter().filter(|resource| !resource.custom) {
-        ensure(core, "apiregistration.k8s.io", "apiservices", api_service(resource, "onstart")).await?;
+        ensure(
+            core,
+            "apiregistration.k8s.io",
+            "apiservices",
+            api_service(resource, "onstart"),
+        )
+        .await?;
     }
     Ok(())
 }

@@ -15,7 +15,10 @@ pub fn pod_spec(spec: &mut Value) {
     default(spec, "terminationGracePeriodSeconds", 30);
     default(spec, "securityContext", json!({}));
     // The older name of the service account follows the newer one, and the other way round.
-    let (account, deprecated) = (text(spec, "/serviceAccountName").to_owned(), text(spec, "/serviceAccount").to_owned());
+    let (account, deprecated) = (
+        text(spec, "/serviceAccountName").to_owned(),
+        text(spec, "/serviceAccount").to_owned(),
+    );
     if !account.is_empty() {
         spec["serviceAccount"] = account.into();
     } else if !deprecated.is_empty() {
@@ -44,7 +47,11 @@ pub fn pod(pod: &mut Value) {
     default(&mut pod["spec"], "enableServiceLinks", true);
     for field in ["/spec/initContainers", "/spec/containers"] {
         for container in list_mut(pod, field) {
-            let Some(limits) = container.pointer("/resources/limits").and_then(Value::as_object).cloned() else {
+            let Some(limits) = container
+                .pointer("/resources/limits")
+                .and_then(Value::as_object)
+                .cloned()
+            else {
                 continue;
             };
             let resources = &mut container["resources"];
@@ -119,7 +126,11 @@ fn handler(handler: &mut Value) {
 }
 
 fn volume_source(volume: &mut Value) {
-    let sources = volume.as_object().map_or(0, |map| map.iter().filter(|(key, value)| *key != "name" && !value.is_null()).count());
+    let sources = volume.as_object().map_or(0, |map| {
+        map.iter()
+            .filter(|(key, value)| *key != "name" && !value.is_null())
+            .count()
+    });
     if sources == 0 {
         volume["emptyDir"] = json!({});
     }
@@ -155,7 +166,10 @@ fn downward_item(item: &mut Value) {
     if let Some(reference) = item.get_mut("fieldRef").filter(|reference| reference.is_object()) {
         default_zero(reference, "apiVersion", "v1");
     }
-    if let Some(reference) = item.get_mut("resourceFieldRef").filter(|reference| reference.is_object()) {
+    if let Some(reference) = item
+        .get_mut("resourceFieldRef")
+        .filter(|reference| reference.is_object())
+    {
         default(reference, "divisor", "0");
     }
 }

@@ -12,7 +12,11 @@ pub fn internal(name: &str, object: &Value) -> Value {
 fn convert(schema: &Schema, value: &Value) -> Value {
     let node = schema.resolve();
     // Shared machinery types have no internal form: they print as JSON.
-    if schema.reference.as_deref().is_some_and(|name| name.starts_with("meta.")) {
+    if schema
+        .reference
+        .as_deref()
+        .is_some_and(|name| name.starts_with("meta."))
+    {
         return value.clone();
     }
     match (node.ty, value) {
@@ -32,9 +36,11 @@ fn convert(schema: &Schema, value: &Value) -> Value {
             }
             Value::Object(converted)
         }
-        (Type::List, Value::Array(list)) => {
-            Value::Array(list.iter().map(|item| node.items.as_deref().map_or(Value::Null, |items| convert(items, item))).collect())
-        }
+        (Type::List, Value::Array(list)) => Value::Array(
+            list.iter()
+                .map(|item| node.items.as_deref().map_or(Value::Null, |items| convert(items, item)))
+                .collect(),
+        ),
         _ => value.clone(),
     }
 }
@@ -42,10 +48,16 @@ fn convert(schema: &Schema, value: &Value) -> Value {
 /// What the internal pod specification has elsewhere: host namespaces belong to the security context.
 fn regroup(spec: &mut Map<String, Value>) {
     spec.shift_remove("ServiceAccount");
-    let moved: Map<String, Value> = ["HostNetwork", "HostPID", "HostIPC", "ShareProcessNamespace", "HostUsers"]
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), spec.shift_remove(*name)?)))
-        .collect();
+    let moved: Map<String, Value> = [
+        "HostNetwork",
+        "HostPID",
+        "HostIPC",
+        "ShareProcessNamespace",
+        "HostUsers",
+    ]
+    .iter()
+    .filter_map(|name| Some(((*name).to_owned(), spec.shift_remove(*name)?)))
+    .collect();
     if let Some(Value::Object(context)) = spec.get_mut("SecurityContext") {
         let own = std::mem::replace(context, moved);
         context.extend(own);
@@ -84,8 +96,15 @@ fn absent(field: &Schema) -> Value {
 /// The Go name of a JSON field: `allowPrivilegeEscalation` → `AllowPrivilegeEscalation`, `dnsPolicy` → `DNSPolicy`.
 fn go_name(name: &str) -> String {
     const INITIALS: [(&str, &str); 9] = [
-        ("dns", "DNS"), ("tty", "TTY"), ("http", "HTTP"), ("tcp", "TCP"), ("grpc", "GRPC"), ("seLinux", "SELinux"), ("uid", "UID"),
-        ("fsGroup", "FSGroup"), ("api", "API"),
+        ("dns", "DNS"),
+        ("tty", "TTY"),
+        ("http", "HTTP"),
+        ("tcp", "TCP"),
+        ("grpc", "GRPC"),
+        ("seLinux", "SELinux"),
+        ("uid", "UID"),
+        ("fsGroup", "FSGroup"),
+        ("api", "API"),
     ];
     if name == "os" {
         return "OS".into();
@@ -96,7 +115,9 @@ fn go_name(name: &str) -> String {
         }
     }
     let mut chars = name.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    chars
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// The unified diff of two specifications (`spec` of a built-in struct) in internal form.
@@ -118,7 +139,10 @@ fn indented(value: &Value, depth: usize) -> String {
             format!("{{\n{}\n{close}}}", lines.join(",\n"))
         }
         Value::Array(list) if !list.is_empty() => {
-            let lines: Vec<String> = list.iter().map(|value| format!("{pad}{}", indented(value, depth + 1))).collect();
+            let lines: Vec<String> = list
+                .iter()
+                .map(|value| format!("{pad}{}", indented(value, depth + 1)))
+                .collect();
             format!("[\n{}\n{close}]", lines.join(",\n"))
         }
         other => other.to_string(),
@@ -132,7 +156,12 @@ const CONTEXT: usize = 3;
 fn unified(old: &str, new: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
-    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
+    let tail = old[head..]
+        .iter()
+        .rev()
+        .zip(new[head..].iter().rev())
+        .take_while(|(a, b)| a == b)
+        .count();
     let start = head.saturating_sub(CONTEXT);
     let (old_end, new_end) = (old.len() - tail, new.len() - tail);
     let after = tail.min(CONTEXT);

@@ -8,7 +8,11 @@ use crate::field::FieldError;
 /// Problems of `affinity` and `topologySpreadConstraints`.
 pub fn validate(spec: &Value, root: &str, errors: &mut Vec<FieldError>) {
     let affinity = format!("{root}.affinity");
-    node_affinity(&spec["affinity"]["nodeAffinity"], &format!("{affinity}.nodeAffinity"), errors);
+    node_affinity(
+        &spec["affinity"]["nodeAffinity"],
+        &format!("{affinity}.nodeAffinity"),
+        errors,
+    );
     for kind in ["podAffinity", "podAntiAffinity"] {
         pod_affinity(&spec["affinity"][kind], &format!("{affinity}.{kind}"), errors);
     }
@@ -24,7 +28,10 @@ pub fn validate(spec: &Value, root: &str, errors: &mut Vec<FieldError>) {
         if text(constraint, "/topologyKey").is_empty() {
             errors.push(FieldError::required(format!("{path}.topologyKey"), "can not be empty"));
         }
-        if !matches!(text(constraint, "/whenUnsatisfiable"), "DoNotSchedule" | "ScheduleAnyway") {
+        if !matches!(
+            text(constraint, "/whenUnsatisfiable"),
+            "DoNotSchedule" | "ScheduleAnyway"
+        ) {
             errors.push(FieldError::not_supported(
                 format!("{path}.whenUnsatisfiable"),
                 &constraint["whenUnsatisfiable"],
@@ -49,7 +56,10 @@ fn node_affinity(affinity: &Value, path: &str, errors: &mut Vec<FieldError>) {
             node_term(term, &format!("{field}.nodeSelectorTerms[{index}]"), errors);
         }
     }
-    for (index, preferred) in list(affinity, "/preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
+    for (index, preferred) in list(affinity, "/preferredDuringSchedulingIgnoredDuringExecution")
+        .iter()
+        .enumerate()
+    {
         let field = format!("{path}.preferredDuringSchedulingIgnoredDuringExecution[{index}]");
         weight(preferred, &field, errors);
         node_term(&preferred["preference"], &format!("{field}.preference"), errors);
@@ -59,7 +69,11 @@ fn node_affinity(affinity: &Value, path: &str, errors: &mut Vec<FieldError>) {
 fn weight(preferred: &Value, field: &str, errors: &mut Vec<FieldError>) {
     let weight = preferred["weight"].as_i64().unwrap_or(0);
     if !(1..=100).contains(&weight) {
-        errors.push(FieldError::invalid(format!("{field}.weight"), &json!(weight), "must be in the range 1-100"));
+        errors.push(FieldError::invalid(
+            format!("{field}.weight"),
+            &json!(weight),
+            "must be in the range 1-100",
+        ));
     }
 }
 
@@ -96,13 +110,27 @@ fn node_term(term: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 fn pod_affinity(affinity: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    for (index, term) in list(affinity, "/requiredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
-        pod_term(term, &format!("{path}.requiredDuringSchedulingIgnoredDuringExecution[{index}]"), errors);
+    for (index, term) in list(affinity, "/requiredDuringSchedulingIgnoredDuringExecution")
+        .iter()
+        .enumerate()
+    {
+        pod_term(
+            term,
+            &format!("{path}.requiredDuringSchedulingIgnoredDuringExecution[{index}]"),
+            errors,
+        );
     }
-    for (index, preferred) in list(affinity, "/preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
+    for (index, preferred) in list(affinity, "/preferredDuringSchedulingIgnoredDuringExecution")
+        .iter()
+        .enumerate()
+    {
         let field = format!("{path}.preferredDuringSchedulingIgnoredDuringExecution[{index}]");
         weight(preferred, &field, errors);
-        pod_term(&preferred["podAffinityTerm"], &format!("{field}.podAffinityTerm"), errors);
+        pod_term(
+            &preferred["podAffinityTerm"],
+            &format!("{field}.podAffinityTerm"),
+            errors,
+        );
     }
 }
 

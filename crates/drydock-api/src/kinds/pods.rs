@@ -37,7 +37,10 @@ pub fn prepare_create(_ctx: &UpdateContext<'_>, pod: &mut Value) -> Result<(), A
 pub fn qos_class(pod: &Value) -> &'static str {
     let amount = |value: &Value| value.as_str().and_then(Quantity::parse).map_or(0, Quantity::nanos);
     let (mut any, mut guaranteed) = (false, true);
-    for container in list(pod, "/spec/initContainers").iter().chain(list(pod, "/spec/containers")) {
+    for container in list(pod, "/spec/initContainers")
+        .iter()
+        .chain(list(pod, "/spec/containers"))
+    {
         let resources = &container["resources"];
         for name in ["cpu", "memory"] {
             let (request, limit) = (amount(&resources["requests"][name]), amount(&resources["limits"][name]));
@@ -56,7 +59,10 @@ pub fn qos_class(pod: &Value) -> &'static str {
 pub fn validate(pod: &Value) -> Vec<FieldError> {
     let mut errors = pod_validation::pod_spec(&pod["spec"], "spec");
     if !list(pod, "/spec/ephemeralContainers").is_empty() {
-        errors.push(FieldError::forbidden("spec.ephemeralContainers", "cannot be set on create"));
+        errors.push(FieldError::forbidden(
+            "spec.ephemeralContainers",
+            "cannot be set on create",
+        ));
     }
     errors
 }
@@ -78,7 +84,9 @@ pub fn prepare_update(pod: &mut Value, old: &Value) {
 /// The new specification with every field that an update may change put back to what it was: it must equal the old one.
 fn fixed_part(pod: &Value, old: &Value) -> Value {
     let (mut spec, before) = (pod["spec"].clone(), &old["spec"]);
-    let negative = before["terminationGracePeriodSeconds"].as_i64().is_some_and(|grace| grace < 0);
+    let negative = before["terminationGracePeriodSeconds"]
+        .as_i64()
+        .is_some_and(|grace| grace < 0);
     if negative && spec["terminationGracePeriodSeconds"] == 1 {
         spec["terminationGracePeriodSeconds"] = before["terminationGracePeriodSeconds"].clone();
     }
@@ -106,10 +114,16 @@ fn fixed_part(pod: &Value, old: &Value) -> Value {
 /// Problems of a changed pod.
 pub fn validate_update(pod: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    for (field, pointer) in [("containers", "/spec/containers"), ("initContainers", "/spec/initContainers")] {
+    for (field, pointer) in [
+        ("containers", "/spec/containers"),
+        ("initContainers", "/spec/initContainers"),
+    ] {
         let (new, before) = (list(pod, pointer), list(old, pointer));
         if new.len() != before.len() {
-            errors.push(FieldError::forbidden(format!("spec.{field}"), "pod updates may not add or remove containers"));
+            errors.push(FieldError::forbidden(
+                format!("spec.{field}"),
+                "pod updates may not add or remove containers",
+            ));
             return errors;
         }
         for (index, container) in new.iter().enumerate() {
@@ -124,17 +138,28 @@ pub fn validate_update(pod: &Value, old: &Value) -> Vec<FieldError> {
         if !list(old, "/spec/schedulingGates").contains(gate) {
             errors.push(FieldError::forbidden(
                 format!("spec.schedulingGates[{index}].name"),
-                format!("only deletion is allowed, but found new scheduling gate '{}'", text(gate, "/name")),
+                format!(
+                    "only deletion is allowed, but found new scheduling gate '{}'",
+                    text(gate, "/name")
+                ),
             ));
         }
     }
     let kept = list(old, "/spec/tolerations");
-    if kept.iter().any(|toleration| !list(pod, "/spec/tolerations").contains(toleration)) {
-        errors.push(FieldError::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"));
+    if kept
+        .iter()
+        .any(|toleration| !list(pod, "/spec/tolerations").contains(toleration))
+    {
+        errors.push(FieldError::forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        ));
     }
     let mut fixed = fixed_part(pod, old);
     let newly_bound = text(old, "/spec/nodeName").is_empty()
-        && list(pod, "/status/conditions").iter().any(|one| one["type"] == "PodScheduled" && one["status"] == "True");
+        && list(pod, "/status/conditions")
+            .iter()
+            .any(|one| one["type"] == "PodScheduled" && one["status"] == "True");
     if newly_bound && let Some(map) = fixed.as_object_mut() {
         map.shift_remove("nodeName");
     }
@@ -146,16 +171,31 @@ pub fn validate_update(pod: &Value, old: &Value) -> Vec<FieldError> {
 }
 
 fn deadline(pod: &Value, old: &Value) -> Vec<FieldError> {
-    let (new, before) = (&pod["spec"]["activeDeadlineSeconds"], &old["spec"]["activeDeadlineSeconds"]);
+    let (new, before) = (
+        &pod["spec"]["activeDeadlineSeconds"],
+        &old["spec"]["activeDeadlineSeconds"],
+    );
     let field = "spec.activeDeadlineSeconds";
     match (new.as_i64(), before.as_i64()) {
         (Some(new_value), _) if !(0..=i64::from(i32::MAX)).contains(&new_value) => {
-            vec![FieldError::invalid(field, new, "must be between 0 and 2147483647, inclusive")]
+            vec![FieldError::invalid(
+                field,
+                new,
+                "must be between 0 and 2147483647, inclusive",
+            )]
         }
         (Some(new_value), Some(before)) if new_value > before => {
-            vec![FieldError::invalid(field, new, "must be less than or equal to previous value")]
+            vec![FieldError::invalid(
+                field,
+                new,
+                "must be less than or equal to previous value",
+            )]
         }
-        (None, Some(_)) => vec![FieldError::invalid(field, &Value::Null, "must not update from a positive integer to nil value")],
+        (None, Some(_)) => vec![FieldError::invalid(
+            field,
+            &Value::Null,
+            "must not update from a positive integer to nil value",
+        )],
         _ => Vec::new(),
     }
 }
@@ -200,7 +240,10 @@ fn with_ownership(old: &Value, new: &Value) -> Value {
 /// Problems of changed ephemeral containers.
 pub fn validate_ephemeral(pod: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let (new, before) = (list(pod, "/spec/ephemeralContainers"), list(old, "/spec/ephemeralContainers"));
+    let (new, before) = (
+        list(pod, "/spec/ephemeralContainers"),
+        list(old, "/spec/ephemeralContainers"),
+    );
     for existing in before {
         let name = text(existing, "/name");
         match new.iter().find(|one| one["name"] == existing["name"]) {
@@ -221,9 +264,13 @@ pub fn validate_ephemeral(pod: &Value, old: &Value) -> Vec<FieldError> {
 
 /// Problems of changed resources.
 pub fn validate_resize(pod: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = pod_validation::resources_of(&pod["spec"], "spec");
+    let mut errors = super::containers::resources_of(&pod["spec"], "spec");
     if qos_class(pod) != text(old, "/status/qosClass") {
-        errors.push(FieldError::invalid("spec", &json!(qos_class(pod)), "Pod QOS Class may not change as a result of resizing"));
+        errors.push(FieldError::invalid(
+            "spec",
+            &json!(qos_class(pod)),
+            "Pod QOS Class may not change as a result of resizing",
+        ));
     }
     errors
 }
@@ -240,7 +287,11 @@ pub fn complete_status(pod: &mut Value) {
 pub fn validate_status(pod: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if pod["status"]["qosClass"] != old["status"]["qosClass"] && !old["status"]["qosClass"].is_null() {
-        errors.push(FieldError::invalid("status.qosClass", &pod["status"]["qosClass"], "field is immutable"));
+        errors.push(FieldError::invalid(
+            "status.qosClass",
+            &pod["status"]["qosClass"],
+            "field is immutable",
+        ));
     }
     errors
 }
@@ -248,7 +299,9 @@ pub fn validate_status(pod: &Value, old: &Value) -> Vec<FieldError> {
 /// How a pod goes: at once when nothing runs, else after its grace period.
 pub fn removal(pod: &Value, grace: Option<i64>) -> Removal {
     let wanted = grace.unwrap_or_else(|| {
-        pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(30)
+        pod.pointer("/spec/terminationGracePeriodSeconds")
+            .and_then(Value::as_i64)
+            .unwrap_or(30)
     });
     let unscheduled = text(pod, "/spec/nodeName").is_empty();
     let finished = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
@@ -262,5 +315,9 @@ pub fn removal(pod: &Value, grace: Option<i64>) -> Removal {
 
 /// Warnings about a pod.
 pub fn warnings(pod: &Value, old: Option<&Value>) -> Vec<String> {
-    if old.is_some() { Vec::new() } else { pod_validation::warnings(&pod["spec"], "spec") }
+    if old.is_some() {
+        Vec::new()
+    } else {
+        pod_validation::warnings(&pod["spec"], "spec")
+    }
 }

@@ -61,9 +61,16 @@ fn amount(value: &Value, field: &str, errors: &mut Vec<FieldError>) {
 fn autoscaler(object: &Value) -> Vec<FieldError> {
     let spec = &object["spec"];
     let mut errors = Vec::new();
-    let (min, max) = (spec["minReplicas"].as_i64().unwrap_or(1), spec["maxReplicas"].as_i64().unwrap_or(0));
+    let (min, max) = (
+        spec["minReplicas"].as_i64().unwrap_or(1),
+        spec["maxReplicas"].as_i64().unwrap_or(0),
+    );
     if min < 1 {
-        errors.push(FieldError::invalid("spec.minReplicas", &json!(min), "must be greater than or equal to 1"));
+        errors.push(FieldError::invalid(
+            "spec.minReplicas",
+            &json!(min),
+            "must be greater than or equal to 1",
+        ));
     }
     let metrics = list(spec, "/metrics");
     let wakes = |metric: &Value| matches!(text(metric, "/type"), "Object" | "External");
@@ -77,7 +84,11 @@ fn autoscaler(object: &Value) -> Vec<FieldError> {
         metric_target(metric, &format!("spec.metrics[{index}]"), &mut errors);
     }
     if max < 1 {
-        errors.push(FieldError::invalid("spec.maxReplicas", &json!(max), "must be greater than 0"));
+        errors.push(FieldError::invalid(
+            "spec.maxReplicas",
+            &json!(max),
+            "must be greater than 0",
+        ));
     }
     if min > max {
         errors.push(FieldError::invalid(
@@ -101,7 +112,10 @@ fn metric_target(metric: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
     let target = &resource["target"];
     if text(resource, "/name").is_empty() {
-        errors.push(FieldError::required(format!("{path}.resource.name"), "must specify a resource name"));
+        errors.push(FieldError::required(
+            format!("{path}.resource.name"),
+            "must specify a resource name",
+        ));
     }
     let field = format!("{path}.resource.target.averageUtilization");
     match (&target["averageUtilization"], &target["averageValue"]) {
@@ -126,7 +140,11 @@ fn ingress_class(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if let Some(old) = old
         && object["spec"]["controller"] != old["spec"]["controller"]
     {
-        errors.push(FieldError::invalid("spec.controller", &json!(controller), "field is immutable"));
+        errors.push(FieldError::invalid(
+            "spec.controller",
+            &json!(controller),
+            "field is immutable",
+        ));
     }
     let (domain, path) = controller.split_once('/').unwrap_or((controller, ""));
     if path.is_empty() {
@@ -150,7 +168,11 @@ fn priority(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
             errors.push(FieldError::forbidden("value", "may not be changed in an update."));
         }
         if object["preemptionPolicy"] != old["preemptionPolicy"] {
-            errors.push(FieldError::invalid("preemptionPolicy", &object["preemptionPolicy"], "field is immutable"));
+            errors.push(FieldError::invalid(
+                "preemptionPolicy",
+                &object["preemptionPolicy"],
+                "field is immutable",
+            ));
         }
         return errors;
     }
@@ -183,7 +205,10 @@ fn role(kind: &str, object: &Value) -> Vec<FieldError> {
     for (index, rule) in list(object, "/rules").iter().enumerate() {
         let path = format!("rules[{index}]");
         if list(rule, "/verbs").is_empty() {
-            errors.push(FieldError::required(format!("{path}.verbs"), "verbs must contain at least one value"));
+            errors.push(FieldError::required(
+                format!("{path}.verbs"),
+                "verbs must contain at least one value",
+            ));
         }
         let urls = list(rule, "/nonResourceURLs");
         if !urls.is_empty() {
@@ -194,7 +219,10 @@ fn role(kind: &str, object: &Value) -> Vec<FieldError> {
                     "namespaced rules cannot apply to non-resource URLs",
                 ));
             }
-            if !list(rule, "/apiGroups").is_empty() || !list(rule, "/resources").is_empty() || !list(rule, "/resourceNames").is_empty() {
+            if !list(rule, "/apiGroups").is_empty()
+                || !list(rule, "/resources").is_empty()
+                || !list(rule, "/resourceNames").is_empty()
+            {
                 errors.push(FieldError::invalid(
                     format!("{path}.nonResourceURLs"),
                     &rule["nonResourceURLs"],
@@ -235,9 +263,17 @@ fn binding(kind: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
             &["rbac.authorization.k8s.io"],
         ));
     }
-    let kinds: &[&str] = if kind == "RoleBinding" { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    let kinds: &[&str] = if kind == "RoleBinding" {
+        &["Role", "ClusterRole"]
+    } else {
+        &["ClusterRole"]
+    };
     if !kinds.contains(&text(reference, "/kind")) {
-        errors.push(FieldError::not_supported("roleRef.kind", &json!(text(reference, "/kind")), kinds));
+        errors.push(FieldError::not_supported(
+            "roleRef.kind",
+            &json!(text(reference, "/kind")),
+            kinds,
+        ));
     }
     if text(reference, "/name").is_empty() {
         errors.push(FieldError::required("roleRef.name", ""));
@@ -257,7 +293,11 @@ fn binding(kind: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
                     errors.push(FieldError::invalid(format!("{path}.name"), &subject["name"], problem));
                 }
                 if !group.is_empty() {
-                    errors.push(FieldError::not_supported(format!("{path}.apiGroup"), &subject["apiGroup"], &[""]));
+                    errors.push(FieldError::not_supported(
+                        format!("{path}.apiGroup"),
+                        &subject["apiGroup"],
+                        &[""],
+                    ));
                 }
                 if kind == "ClusterRoleBinding" && text(subject, "/namespace").is_empty() {
                     errors.push(FieldError::required(format!("{path}.namespace"), ""));
@@ -311,7 +351,11 @@ fn ingress(object: &Value) -> Vec<FieldError> {
         if !host.is_empty() {
             let bare = host.strip_prefix("*.").unwrap_or(host);
             if bare.parse::<std::net::IpAddr>().is_ok() {
-                errors.push(FieldError::invalid(format!("{path}.host"), &rule["host"], "must be a DNS name, not an IP address"));
+                errors.push(FieldError::invalid(
+                    format!("{path}.host"),
+                    &rule["host"],
+                    "must be a DNS name, not an IP address",
+                ));
             } else if let Some(problem) = names::dns_subdomain(bare) {
                 errors.push(FieldError::invalid(format!("{path}.host"), &rule["host"], problem));
             }
@@ -327,19 +371,30 @@ fn ingress(object: &Value) -> Vec<FieldError> {
             let path = format!("{path}.http.paths[{at}]");
             match text(one, "/pathType") {
                 "" => {
-                    errors.push(FieldError::required(format!("{path}.pathType"), "pathType must be specified"));
+                    errors.push(FieldError::required(
+                        format!("{path}.pathType"),
+                        "pathType must be specified",
+                    ));
                     continue;
                 }
                 "Exact" | "Prefix" => {
                     let value = text(one, "/path");
                     if !value.starts_with('/') {
-                        errors.push(FieldError::invalid(format!("{path}.path"), &json!(value), "must be an absolute path"));
+                        errors.push(FieldError::invalid(
+                            format!("{path}.path"),
+                            &json!(value),
+                            "must be an absolute path",
+                        ));
                     }
                 }
                 "ImplementationSpecific" => {
                     let value = text(one, "/path");
                     if !value.is_empty() && !value.starts_with('/') {
-                        errors.push(FieldError::invalid(format!("{path}.path"), &json!(value), "must be an absolute path"));
+                        errors.push(FieldError::invalid(
+                            format!("{path}.path"),
+                            &json!(value),
+                            "must be an absolute path",
+                        ));
                     }
                 }
                 _ => errors.push(FieldError::not_supported(
@@ -361,9 +416,16 @@ fn backend(backend: &Value, path: &str, errors: &mut Vec<FieldError>) {
         if name.is_empty() {
             errors.push(FieldError::required(format!("{path}.service.name"), ""));
         } else if let Some(problem) = names::dns_label(name) {
-            errors.push(FieldError::invalid(format!("{path}.service.name"), &service["name"], problem));
+            errors.push(FieldError::invalid(
+                format!("{path}.service.name"),
+                &service["name"],
+                problem,
+            ));
         }
-        let (number, port) = (service["port"]["number"].as_i64().unwrap_or(0), text(service, "/port/name"));
+        let (number, port) = (
+            service["port"]["number"].as_i64().unwrap_or(0),
+            text(service, "/port/name"),
+        );
         if number == 0 && port.is_empty() {
             errors.push(FieldError::required(path, "port name or number is required"));
         } else if number != 0 && !port.is_empty() {
@@ -383,19 +445,29 @@ fn network_policy(object: &Value) -> Vec<FieldError> {
     let mut errors = optional_selector(&spec["podSelector"], "spec.podSelector");
     for (index, kind) in list(spec, "/policyTypes").iter().enumerate() {
         if !matches!(kind.as_str(), Some("Ingress" | "Egress")) {
-            errors.push(FieldError::not_supported(format!("spec.policyTypes[{index}]"), kind, &["Ingress", "Egress"]));
+            errors.push(FieldError::not_supported(
+                format!("spec.policyTypes[{index}]"),
+                kind,
+                &["Ingress", "Egress"],
+            ));
         }
     }
     for (field, peers) in [("ingress", "from"), ("egress", "to")] {
         for (index, rule) in list(spec, &format!("/{field}")).iter().enumerate() {
             for (at, peer) in list(rule, &format!("/{peers}")).iter().enumerate() {
                 let path = format!("spec.{field}[{index}].{peers}[{at}]");
-                let given = ["podSelector", "namespaceSelector"].iter().filter(|name| peer[**name].is_object()).count();
+                let given = ["podSelector", "namespaceSelector"]
+                    .iter()
+                    .filter(|name| peer[**name].is_object())
+                    .count();
                 let block = &peer["ipBlock"];
                 if given == 0 && !block.is_object() {
                     errors.push(FieldError::required(path.clone(), "must specify a peer"));
                 } else if given > 0 && block.is_object() {
-                    errors.push(FieldError::forbidden(path.clone(), "may not specify both ipBlock and another peer"));
+                    errors.push(FieldError::forbidden(
+                        path.clone(),
+                        "may not specify both ipBlock and another peer",
+                    ));
                 }
                 if block.is_object() && text(block, "/cidr").parse::<ipnet::IpNet>().is_err() {
                     errors.push(FieldError::invalid(
@@ -423,7 +495,10 @@ fn network_policy(object: &Value) -> Vec<FieldError> {
                         "must be greater than or equal to `port`",
                     ));
                 }
-                if port["port"].as_i64().is_some_and(|number| !(1..=65535).contains(&number)) {
+                if port["port"]
+                    .as_i64()
+                    .is_some_and(|number| !(1..=65535).contains(&number))
+                {
                     errors.push(FieldError::invalid(
                         format!("{path}.port"),
                         &port["port"],

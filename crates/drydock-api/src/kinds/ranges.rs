@@ -1,7 +1,7 @@
 //! Cluster addresses and node ports: who has which.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     net::Ipv4Addr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -32,7 +32,10 @@ struct State {
 impl Ranges {
     /// An empty allocator over the service addresses.
     pub fn new(cidr: Ipv4Net) -> Self {
-        Self { cidr, state: Mutex::new(State::default()) }
+        Self {
+            cidr,
+            state: Mutex::new(State::default()),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,8 +98,8 @@ impl Ranges {
         for _ in 0..usable {
             let address = Ipv4Addr::from(base + reserved + state.next % usable);
             state.next = state.next.wrapping_add(1);
-            if !state.addresses.contains_key(&address) {
-                state.addresses.insert(address, uid.to_owned());
+            if let Entry::Vacant(free) = state.addresses.entry(address) {
+                free.insert(uid.to_owned());
                 return Some(address);
             }
         }
@@ -132,8 +135,8 @@ impl Ranges {
         let start = u32::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..4].try_into().ok()?) % count;
         for offset in 0..count {
             let port = NODE_PORTS.0 + u16::try_from((start + offset) % count).ok()?;
-            if !state.ports.contains_key(&port) {
-                state.ports.insert(port, uid.to_owned());
+            if let Entry::Vacant(free) = state.ports.entry(port) {
+                free.insert(uid.to_owned());
                 return Some(port);
             }
         }
@@ -154,6 +157,10 @@ pub fn ports(service: &Value) -> Vec<u16> {
         .filter(|port| *port > 0)
         .collect();
     let health = service.pointer("/spec/healthCheckNodePort").and_then(Value::as_u64);
-    ports.extend(health.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0));
+    ports.extend(
+        health
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port > 0),
+    );
     ports
 }

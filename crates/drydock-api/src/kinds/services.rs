@@ -92,7 +92,14 @@ pub fn allocate(ctx: &UpdateContext<'_>, service: &mut Value, old: Option<&Value
     if kind == "ExternalName" {
         remove(
             &mut service["spec"],
-            &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "externalTrafficPolicy"],
+            &[
+                "clusterIP",
+                "clusterIPs",
+                "ipFamilies",
+                "ipFamilyPolicy",
+                "internalTrafficPolicy",
+                "externalTrafficPolicy",
+            ],
         );
     }
     if !wants_node_ports(service) && !matches!(kind.as_str(), "LoadBalancer") {
@@ -140,7 +147,10 @@ fn keep_old(service: &mut Value, old: &Value) {
     if needs_address(service) && !was_external && text(service, "/spec/type") != "ExternalName" {
         let unset = text(service, "/spec/clusterIP").is_empty();
         let list_unset = list(service, "/spec/clusterIPs").is_empty();
-        let (old_ip, old_ips) = (old["spec"].get("clusterIP").cloned(), old["spec"].get("clusterIPs").cloned());
+        let (old_ip, old_ips) = (
+            old["spec"].get("clusterIP").cloned(),
+            old["spec"].get("clusterIPs").cloned(),
+        );
         let same_list = service["spec"].get("clusterIPs") == old["spec"].get("clusterIPs");
         if unset && (list_unset || same_list) {
             if let (Some(ip), Some(ips)) = (old_ip, old_ips) {
@@ -163,12 +173,9 @@ fn keep_old(service: &mut Value, old: &Value) {
         let old_ports = list(old, "/spec/ports").to_vec();
         for port in list_mut(service, "/spec/ports") {
             let unset = port["nodePort"].as_i64().unwrap_or(0) == 0;
-            let same = |other: &&Value| {
-                other["port"] == port["port"] && text(other, "/protocol") == text(port, "/protocol")
-            };
-            if unset
-                && let Some(number) = old_ports.iter().find(same).and_then(|other| other.get("nodePort"))
-            {
+            let same =
+                |other: &&Value| other["port"] == port["port"] && text(other, "/protocol") == text(port, "/protocol");
+            if unset && let Some(number) = old_ports.iter().find(same).and_then(|other| other.get("nodePort")) {
                 port["nodePort"] = number.clone();
             }
         }
@@ -185,7 +192,14 @@ fn take(ctx: &UpdateContext<'_>, service: &mut Value, uid: &str) -> Result<(), A
     let ranges = &ctx.core.ranges;
     let name = meta::name(service).to_owned();
     let invalid = |error: FieldError| {
-        Err(ApiError::invalid(Subject { group: "", resource: "Service", name: &name }, &[error]))
+        Err(ApiError::invalid(
+            Subject {
+                group: "",
+                resource: "Service",
+                name: &name,
+            },
+            &[error],
+        ))
     };
     if text(service, "/spec/type") != "ExternalName" {
         default(&mut service["spec"], "ipFamilyPolicy", "SingleStack");
@@ -195,7 +209,11 @@ fn take(ctx: &UpdateContext<'_>, service: &mut Value, uid: &str) -> Result<(), A
         service["spec"]["clusterIPs"] = json!(["None"]);
     } else if needs_address(service) {
         let wanted = match text(service, "/spec/clusterIP") {
-            "" => list(service, "/spec/clusterIPs").first().and_then(Value::as_str).unwrap_or_default().to_owned(),
+            "" => list(service, "/spec/clusterIPs")
+                .first()
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
             ip => ip.to_owned(),
         };
         let address = if wanted.is_empty() {
@@ -225,7 +243,8 @@ fn take(ctx: &UpdateContext<'_>, service: &mut Value, uid: &str) -> Result<(), A
         if wanted > 0 {
             // One number may serve several protocols of the same Service.
             if !taken.iter().any(|(number, _)| *number == wanted) {
-                let claimed = u16::try_from(wanted).map_err(|_| "provided port is not in the valid range. The range of valid ports is 30000-32767");
+                let claimed = u16::try_from(wanted)
+                    .map_err(|_| "provided port is not in the valid range. The range of valid ports is 30000-32767");
                 if let Err(problem) = claimed.and_then(|number| ranges.claim_port(number, uid)) {
                     let field = format!("spec.ports[{index}].nodePort");
                     return invalid(FieldError::invalid(field, &json!(wanted), problem));
@@ -243,13 +262,19 @@ fn take(ctx: &UpdateContext<'_>, service: &mut Value, uid: &str) -> Result<(), A
         }
     }
     if wants_health_port(service) {
-        let wanted = service.pointer("/spec/healthCheckNodePort").and_then(Value::as_u64).unwrap_or(0);
+        let wanted = service
+            .pointer("/spec/healthCheckNodePort")
+            .and_then(Value::as_u64)
+            .unwrap_or(0);
         if wanted == 0 {
             match ranges.take_port(uid) {
                 Some(number) => service["spec"]["healthCheckNodePort"] = number.into(),
                 None => return Err(ApiError::internal("failed to allocate a nodePort: range is full")),
             }
-        } else if let Err(problem) = u16::try_from(wanted).map_err(|_| "provided port is not in the valid range").and_then(|number| ranges.claim_port(number, uid)) {
+        } else if let Err(problem) = u16::try_from(wanted)
+            .map_err(|_| "provided port is not in the valid range")
+            .and_then(|number| ranges.claim_port(number, uid))
+        {
             return invalid(FieldError::invalid("spec.healthCheckNodePort", &json!(wanted), problem));
         }
     }
@@ -259,7 +284,10 @@ fn take(ctx: &UpdateContext<'_>, service: &mut Value, uid: &str) -> Result<(), A
 /// Gives back what an update has dropped.
 fn release_dropped(ctx: &UpdateContext<'_>, service: &Value, old: &Value) {
     let kept = list(service, "/spec/clusterIPs");
-    for address in list(old, "/spec/clusterIPs").iter().filter(|address| !kept.contains(address)) {
+    for address in list(old, "/spec/clusterIPs")
+        .iter()
+        .filter(|address| !kept.contains(address))
+    {
         ctx.core.ranges.release_address(address.as_str().unwrap_or_default());
     }
     let kept = node_ports(service);
@@ -310,12 +338,23 @@ pub fn validate(service: &Value, old: Option<&Value>) -> Vec<FieldError> {
     errors.extend(meta::labels(&spec["selector"], "spec.selector"));
     let affinity = text(spec, "/sessionAffinity");
     if !matches!(affinity, "None" | "ClientIP") {
-        errors.push(FieldError::not_supported("spec.sessionAffinity", &spec["sessionAffinity"], &["ClientIP", "None"]));
+        errors.push(FieldError::not_supported(
+            "spec.sessionAffinity",
+            &spec["sessionAffinity"],
+            &["ClientIP", "None"],
+        ));
     }
-    for (field, allowed) in [("externalTrafficPolicy", &["Cluster", "Local"]), ("internalTrafficPolicy", &["Cluster", "Local"])] {
+    for (field, allowed) in [
+        ("externalTrafficPolicy", &["Cluster", "Local"]),
+        ("internalTrafficPolicy", &["Cluster", "Local"]),
+    ] {
         let value = text(spec, &format!("/{field}"));
         if !value.is_empty() && !allowed.contains(&value) {
-            errors.push(FieldError::not_supported(format!("spec.{field}"), &spec[field], allowed));
+            errors.push(FieldError::not_supported(
+                format!("spec.{field}"),
+                &spec[field],
+                allowed,
+            ));
         }
     }
     errors.extend(addresses(spec, old));
@@ -339,13 +378,20 @@ pub fn validate_status(service: &Value) -> Vec<FieldError> {
             errors.push(FieldError::invalid(format!("{field}.ip"), &ingress["ip"], IP_HINT));
         }
         if !ip.is_empty() && text(ingress, "/ipMode").is_empty() {
-            errors.push(FieldError::required(format!("{field}.ipMode"), "must be specified when `ip` is set"));
+            errors.push(FieldError::required(
+                format!("{field}.ipMode"),
+                "must be specified when `ip` is set",
+            ));
         }
         let host = text(ingress, "/hostname");
         if !host.is_empty()
             && let Some(problem) = names::dns_subdomain(host)
         {
-            errors.push(FieldError::invalid(format!("{field}.hostname"), &ingress["hostname"], problem));
+            errors.push(FieldError::invalid(
+                format!("{field}.hostname"),
+                &ingress["hostname"],
+                problem,
+            ));
         }
     }
     errors
@@ -356,7 +402,11 @@ fn addresses(spec: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let (ip, ips) = (text(spec, "/clusterIP"), list(spec, "/clusterIPs"));
     let first = ips.first().and_then(Value::as_str).unwrap_or_default();
     if !ip.is_empty() && !ips.is_empty() && ip != first {
-        errors.push(FieldError::invalid("spec.clusterIPs", &spec["clusterIPs"], "first value must match `clusterIP`"));
+        errors.push(FieldError::invalid(
+            "spec.clusterIPs",
+            &spec["clusterIPs"],
+            "first value must match `clusterIP`",
+        ));
         return errors;
     }
     if !ip.is_empty() && ip != "None" && ip.parse::<std::net::IpAddr>().is_err() {
@@ -366,7 +416,11 @@ fn addresses(spec: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let before = list(old, "/spec/clusterIPs");
         let kept_kind = text(old, "/spec/type") != "ExternalName" && text(spec, "/type") != "ExternalName";
         if kept_kind && !before.is_empty() && !ips.is_empty() && before.first() != ips.first() {
-            errors.push(FieldError::invalid("spec.clusterIPs[0]", &spec["clusterIPs"], "may not change once set"));
+            errors.push(FieldError::invalid(
+                "spec.clusterIPs[0]",
+                &spec["clusterIPs"],
+                "may not change once set",
+            ));
         }
     }
     errors
@@ -400,11 +454,19 @@ fn port_problems(ports: &[Value], kind: &str) -> Vec<FieldError> {
         if protocol.is_empty() {
             errors.push(FieldError::required(format!("{field}.protocol"), ""));
         } else if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
-            errors.push(FieldError::not_supported(format!("{field}.protocol"), &port["protocol"], &["SCTP", "TCP", "UDP"]));
+            errors.push(FieldError::not_supported(
+                format!("{field}.protocol"),
+                &port["protocol"],
+                &["SCTP", "TCP", "UDP"],
+            ));
         }
         match &port["targetPort"] {
             Value::Number(target) if !target.as_i64().is_some_and(|target| (1..=65535).contains(&target)) => {
-                errors.push(FieldError::invalid(format!("{field}.targetPort"), &port["targetPort"], range));
+                errors.push(FieldError::invalid(
+                    format!("{field}.targetPort"),
+                    &port["targetPort"],
+                    range,
+                ));
             }
             Value::String(target) => errors.extend(
                 names::port_name(target)

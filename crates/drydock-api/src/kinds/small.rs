@@ -21,8 +21,15 @@ pub fn validate(group: &str, kind: &str, object: &Value, old: Option<&Value>) ->
 fn lease(object: &Value) -> Vec<FieldError> {
     let spec = &object["spec"];
     let mut errors = Vec::new();
-    if spec["leaseDurationSeconds"].as_i64().is_some_and(|seconds| seconds <= 0) {
-        errors.push(FieldError::invalid("spec.leaseDurationSeconds", &spec["leaseDurationSeconds"], "must be greater than 0"));
+    if spec["leaseDurationSeconds"]
+        .as_i64()
+        .is_some_and(|seconds| seconds <= 0)
+    {
+        errors.push(FieldError::invalid(
+            "spec.leaseDurationSeconds",
+            &spec["leaseDurationSeconds"],
+            "must be greater than 0",
+        ));
     }
     if spec["leaseTransitions"].as_i64().is_some_and(|count| count < 0) {
         errors.push(FieldError::invalid(
@@ -41,13 +48,20 @@ fn slice(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if kind.is_empty() {
         errors.push(FieldError::required("addressType", ""));
     } else if !matches!(kind, "FQDN" | "IPv4" | "IPv6") {
-        errors.push(FieldError::not_supported("addressType", &object["addressType"], &["FQDN", "IPv4", "IPv6"]));
+        errors.push(FieldError::not_supported(
+            "addressType",
+            &object["addressType"],
+            &["FQDN", "IPv4", "IPv6"],
+        ));
     }
     for (index, endpoint) in list(object, "/endpoints").iter().enumerate() {
         let path = format!("endpoints[{index}]");
         let addresses = list(endpoint, "/addresses");
         if addresses.is_empty() {
-            errors.push(FieldError::required(format!("{path}.addresses"), "must contain at least 1 address"));
+            errors.push(FieldError::required(
+                format!("{path}.addresses"),
+                "must contain at least 1 address",
+            ));
         }
         for address in addresses {
             let text = address.as_str().unwrap_or_default();
@@ -76,13 +90,21 @@ fn slice(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
         seen.push(name);
         if !matches!(text(port, "/protocol"), "TCP" | "UDP" | "SCTP") {
-            errors.push(FieldError::not_supported(format!("{path}.protocol"), &port["protocol"], &["SCTP", "TCP", "UDP"]));
+            errors.push(FieldError::not_supported(
+                format!("{path}.protocol"),
+                &port["protocol"],
+                &["SCTP", "TCP", "UDP"],
+            ));
         }
     }
     if let Some(old) = old
         && object["addressType"] != old["addressType"]
     {
-        errors.push(FieldError::invalid("addressType", &object["addressType"], "field is immutable"));
+        errors.push(FieldError::invalid(
+            "addressType",
+            &object["addressType"],
+            "field is immutable",
+        ));
     }
     errors
 }
@@ -109,11 +131,19 @@ fn address_problem(text: &str) -> Option<&'static str> {
 
 fn event(group: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let new_form = group == "events.k8s.io";
-    let (about, involved) = if new_form { ("regarding", "regarding") } else { ("involvedObject", "involvedObject") };
+    let (about, involved) = if new_form {
+        ("regarding", "regarding")
+    } else {
+        ("involvedObject", "involvedObject")
+    };
     let mut errors = Vec::new();
     let own = crate::meta::namespace(object);
     let theirs = text(object, &format!("/{about}/namespace"));
-    let fits = if theirs.is_empty() { matches!(own, "" | "default" | "kube-system") } else { theirs == own };
+    let fits = if theirs.is_empty() {
+        matches!(own, "" | "default" | "kube-system")
+    } else {
+        theirs == own
+    };
     if !fits && (old.is_none() || !new_form) {
         errors.push(FieldError::invalid(
             format!("{involved}.namespace"),
@@ -123,9 +153,15 @@ fn event(group: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     }
     let timed = !text(object, "/eventTime").is_empty();
     if timed {
-        let controller = if new_form { "reportingController" } else { "reportingComponent" };
+        let controller = if new_form {
+            "reportingController"
+        } else {
+            "reportingComponent"
+        };
         let required = [controller, "reportingInstance", "action", "reason"];
-        let missing = required.iter().filter(|field| text(object, &format!("/{field}")).is_empty());
+        let missing = required
+            .iter()
+            .filter(|field| text(object, &format!("/{field}")).is_empty());
         errors.extend(missing.map(|field| FieldError::required(*field, "")));
     }
     if new_form && old.is_none() {
@@ -134,7 +170,11 @@ fn event(group: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
         let kind = text(object, "/type");
         if !matches!(kind, "Normal" | "Warning") {
-            errors.push(FieldError::invalid("type", &json!(""), format!("has invalid value: {kind}")));
+            errors.push(FieldError::invalid(
+                "type",
+                &json!(""),
+                format!("has invalid value: {kind}"),
+            ));
         }
         for field in ["deprecatedFirstTimestamp", "deprecatedLastTimestamp", "deprecatedCount"] {
             let given = object[field].as_str().is_some() || object[field].as_i64().is_some_and(|count| count != 0);
@@ -175,9 +215,15 @@ fn claim(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     }
     let modes = list(spec, "/accessModes");
     if modes.is_empty() {
-        errors.push(FieldError::required("spec.accessModes", "at least 1 access mode is required"));
+        errors.push(FieldError::required(
+            "spec.accessModes",
+            "at least 1 access mode is required",
+        ));
     }
-    for mode in modes.iter().filter(|mode| mode.as_str().is_none_or(|mode| !MODES.contains(&mode))) {
+    for mode in modes
+        .iter()
+        .filter(|mode| mode.as_str().is_none_or(|mode| !MODES.contains(&mode)))
+    {
         errors.push(FieldError::not_supported("spec.accessModes", mode, &MODES));
     }
     if spec.pointer("/resources/requests/storage").is_none_or(Value::is_null) {
@@ -209,7 +255,10 @@ fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if let Some(old) = old {
         let before = text(old, "/spec/podCIDR");
         if !before.is_empty() && before != text(object, "/spec/podCIDR") {
-            errors.push(FieldError::forbidden("spec.podCIDRs", "node updates may not change podCIDR except from \"\" to valid"));
+            errors.push(FieldError::forbidden(
+                "spec.podCIDRs",
+                "node updates may not change podCIDR except from \"\" to valid",
+            ));
         }
         let before = text(old, "/spec/providerID");
         if !before.is_empty() && before != text(object, "/spec/providerID") {
@@ -228,12 +277,19 @@ fn endpoints(object: &Value) -> Vec<FieldError> {
         let path = format!("subsets[{index}]");
         let (ready, waiting) = (list(subset, "/addresses"), list(subset, "/notReadyAddresses"));
         if ready.is_empty() && waiting.is_empty() {
-            errors.push(FieldError::required(path.clone(), "must specify `addresses` or `notReadyAddresses`"));
+            errors.push(FieldError::required(
+                path.clone(),
+                "must specify `addresses` or `notReadyAddresses`",
+            ));
         }
         for (name, addresses) in [("addresses", ready), ("notReadyAddresses", waiting)] {
             for (at, address) in addresses.iter().enumerate() {
                 if let Some(problem) = address_problem(text(address, "/ip")) {
-                    errors.push(FieldError::invalid(format!("{path}.{name}[{at}].ip"), &address["ip"], problem));
+                    errors.push(FieldError::invalid(
+                        format!("{path}.{name}[{at}].ip"),
+                        &address["ip"],
+                        problem,
+                    ));
                 }
             }
         }
@@ -243,7 +299,10 @@ fn endpoints(object: &Value) -> Vec<FieldError> {
             if ports.len() > 1 && text(port, "/name").is_empty() {
                 errors.push(FieldError::required(format!("{path}.name"), ""));
             }
-            if !port["port"].as_i64().is_some_and(|number| (1..=65535).contains(&number)) {
+            if !port["port"]
+                .as_i64()
+                .is_some_and(|number| (1..=65535).contains(&number))
+            {
                 errors.push(FieldError::invalid(
                     format!("{path}.port"),
                     &json!(port["port"].as_i64().unwrap_or(0)),

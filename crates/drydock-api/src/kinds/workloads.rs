@@ -29,7 +29,10 @@ pub fn prepare_job(job: &mut Value) {
     for (key, value) in labels {
         template["metadata"]["labels"][key] = value.into();
     }
-    if job.pointer("/metadata/labels").is_none_or(|labels| labels.as_object().is_none_or(serde_json::Map::is_empty)) {
+    if job
+        .pointer("/metadata/labels")
+        .is_none_or(|labels| labels.as_object().is_none_or(serde_json::Map::is_empty))
+    {
         let labels = job["spec"]["template"]["metadata"]["labels"].clone();
         meta::set(job, "labels", labels);
     }
@@ -58,7 +61,16 @@ pub fn validate(kind: &str, object: &Value, old: Option<&Value>) -> Vec<FieldErr
     let spec = &object["spec"];
     match kind {
         "Deployment" => {
-            replicas(spec, &["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"], &mut errors);
+            replicas(
+                spec,
+                &[
+                    "replicas",
+                    "minReadySeconds",
+                    "revisionHistoryLimit",
+                    "progressDeadlineSeconds",
+                ],
+                &mut errors,
+            );
             selector(spec, "deployment", &mut errors);
             strategy(spec, &mut errors);
             template(spec, &["Always"], &mut errors);
@@ -81,7 +93,11 @@ pub fn validate(kind: &str, object: &Value, old: Option<&Value>) -> Vec<FieldErr
             }
         }
         "StatefulSet" => {
-            replicas(spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], &mut errors);
+            replicas(
+                spec,
+                &["replicas", "minReadySeconds", "revisionHistoryLimit"],
+                &mut errors,
+            );
             selector(spec, "statefulset", &mut errors);
             match text(spec, "/podManagementPolicy") {
                 "" => errors.push(FieldError::required("spec.podManagementPolicy", "")),
@@ -117,13 +133,20 @@ pub fn validate(kind: &str, object: &Value, old: Option<&Value>) -> Vec<FieldErr
 fn replicas(spec: &Value, fields: &[&str], errors: &mut Vec<FieldError>) {
     for field in fields {
         if spec[*field].as_i64().is_some_and(|value| value < 0) {
-            errors.push(FieldError::invalid(format!("spec.{field}"), &spec[*field], NOT_NEGATIVE));
+            errors.push(FieldError::invalid(
+                format!("spec.{field}"),
+                &spec[*field],
+                NOT_NEGATIVE,
+            ));
         }
     }
 }
 
 fn deadline(spec: &Value, errors: &mut Vec<FieldError>) {
-    let (deadline, ready) = (spec["progressDeadlineSeconds"].as_i64(), spec["minReadySeconds"].as_i64().unwrap_or(0));
+    let (deadline, ready) = (
+        spec["progressDeadlineSeconds"].as_i64(),
+        spec["minReadySeconds"].as_i64().unwrap_or(0),
+    );
     if deadline.is_some_and(|deadline| deadline <= ready) {
         errors.push(FieldError::invalid(
             "spec.progressDeadlineSeconds",
@@ -163,7 +186,10 @@ fn selector(spec: &Value, what: &str, errors: &mut Vec<FieldError>) {
 }
 
 fn mismatch(spec: &Value, errors: &mut Vec<FieldError>) {
-    let labels = spec.pointer("/template/metadata/labels").cloned().unwrap_or(Value::Null);
+    let labels = spec
+        .pointer("/template/metadata/labels")
+        .cloned()
+        .unwrap_or(Value::Null);
     errors.push(FieldError::invalid(
         "spec.template.metadata.labels",
         &labels,
@@ -238,7 +264,11 @@ fn amount(value: &Value) -> Option<i64> {
 
 fn int_or_percent(value: &Value, field: &str, errors: &mut Vec<FieldError>) {
     match value {
-        Value::String(text) if text.strip_suffix('%').is_none_or(|number| number.parse::<u32>().is_err()) => {
+        Value::String(text)
+            if text
+                .strip_suffix('%')
+                .is_none_or(|number| number.parse::<u32>().is_err()) =>
+        {
             errors.push(FieldError::invalid(
                 field,
                 value,
@@ -274,7 +304,11 @@ fn strategy(spec: &Value, errors: &mut Vec<FieldError>) {
             }
             over_hundred(&rolling["maxUnavailable"], &format!("{root}.maxUnavailable"), errors);
         }
-        _ => errors.push(FieldError::not_supported("spec.strategy.type", &strategy["type"], &["Recreate", "RollingUpdate"])),
+        _ => errors.push(FieldError::not_supported(
+            "spec.strategy.type",
+            &strategy["type"],
+            &["Recreate", "RollingUpdate"],
+        )),
     }
 }
 
@@ -294,7 +328,10 @@ fn daemon_strategy(spec: &Value, errors: &mut Vec<FieldError>) {
             int_or_percent(&rolling["maxUnavailable"], &format!("{root}.maxUnavailable"), errors);
             int_or_percent(&rolling["maxSurge"], &format!("{root}.maxSurge"), errors);
             if amount(&rolling["maxUnavailable"]) == Some(0) && amount(&rolling["maxSurge"]) == Some(0) {
-                errors.push(FieldError::required(format!("{root}.maxUnavailable"), "cannot be 0 when maxSurge is 0"));
+                errors.push(FieldError::required(
+                    format!("{root}.maxUnavailable"),
+                    "cannot be 0 when maxSurge is 0",
+                ));
             }
         }
         _ => errors.push(FieldError::not_supported(
@@ -306,20 +343,40 @@ fn daemon_strategy(spec: &Value, errors: &mut Vec<FieldError>) {
 }
 
 fn job_spec(spec: &Value, root: &str, errors: &mut Vec<FieldError>) {
-    for field in ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"] {
+    for field in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+    ] {
         if spec[field].as_i64().is_some_and(|value| value < 0) {
-            errors.push(FieldError::invalid(format!("{root}.{field}"), &spec[field], NOT_NEGATIVE));
+            errors.push(FieldError::invalid(
+                format!("{root}.{field}"),
+                &spec[field],
+                NOT_NEGATIVE,
+            ));
         }
     }
     let template = format!("{root}.template");
-    errors.extend(meta::labels(&spec["template"]["metadata"]["labels"], &format!("{template}.labels")));
-    errors.extend(pod_validation::pod_spec(&spec["template"]["spec"], &format!("{template}.spec")));
+    errors.extend(meta::labels(
+        &spec["template"]["metadata"]["labels"],
+        &format!("{template}.labels"),
+    ));
+    errors.extend(pod_validation::pod_spec(
+        &spec["template"]["spec"],
+        &format!("{template}.spec"),
+    ));
     let policy = text(spec, "/template/spec/restartPolicy");
     let field = format!("{template}.spec.restartPolicy");
     if policy == "Always" {
         errors.push(FieldError::required(field, "valid values: \"OnFailure\", \"Never\""));
     } else if !matches!(policy, "OnFailure" | "Never") {
-        errors.push(FieldError::not_supported(field, &spec["template"]["spec"]["restartPolicy"], &["OnFailure", "Never"]));
+        errors.push(FieldError::not_supported(
+            field,
+            &spec["template"]["spec"]["restartPolicy"],
+            &["OnFailure", "Never"],
+        ));
     }
     if text(spec, "/completionMode") == "Indexed" && spec["completions"].is_null() {
         errors.push(FieldError::required(
@@ -356,9 +413,17 @@ fn cron_job(object: &Value, errors: &mut Vec<FieldError>) {
     }
     if let Some(zone) = spec["timeZone"].as_str() {
         if zone.is_empty() {
-            errors.push(FieldError::invalid("spec.timeZone", &json!(zone), "timeZone must be nil or non-empty string"));
+            errors.push(FieldError::invalid(
+                "spec.timeZone",
+                &json!(zone),
+                "timeZone must be nil or non-empty string",
+            ));
         } else if jiff::tz::TimeZone::get(zone).is_err() {
-            errors.push(FieldError::invalid("spec.timeZone", &json!(zone), format!("unknown time zone {zone}")));
+            errors.push(FieldError::invalid(
+                "spec.timeZone",
+                &json!(zone),
+                format!("unknown time zone {zone}"),
+            ));
         }
     }
     if !matches!(text(spec, "/concurrencyPolicy"), "Allow" | "Forbid" | "Replace") {
@@ -368,7 +433,11 @@ fn cron_job(object: &Value, errors: &mut Vec<FieldError>) {
             &["Allow", "Forbid", "Replace"],
         ));
     }
-    for field in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit", "startingDeadlineSeconds"] {
+    for field in [
+        "successfulJobsHistoryLimit",
+        "failedJobsHistoryLimit",
+        "startingDeadlineSeconds",
+    ] {
         if spec[field].as_i64().is_some_and(|value| value < 0) {
             errors.push(FieldError::invalid(format!("spec.{field}"), &spec[field], NOT_NEGATIVE));
         }
@@ -379,17 +448,25 @@ fn cron_job(object: &Value, errors: &mut Vec<FieldError>) {
 /// What is wrong with a cron schedule.
 fn schedule_problem(schedule: &str) -> Option<String> {
     if let Some(word) = schedule.strip_prefix('@') {
-        let known = matches!(word, "yearly" | "annually" | "monthly" | "weekly" | "daily" | "midnight" | "hourly");
+        let known = matches!(
+            word,
+            "yearly" | "annually" | "monthly" | "weekly" | "daily" | "midnight" | "hourly"
+        );
         return (!known && !word.starts_with("every ")).then(|| format!("unrecognized descriptor: {schedule}"));
     }
     let fields: Vec<&str> = schedule.split_whitespace().collect();
     if fields.len() != 5 {
-        return Some(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
+        return Some(format!(
+            "expected exactly 5 fields, found {}: [{}]",
+            fields.len(),
+            fields.join(" ")
+        ));
     }
     let bounds = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
-    fields.iter().zip(bounds).find_map(|(field, (low, high))| {
-        field.split(',').find_map(|part| cron_part(part, low, high))
-    })
+    fields
+        .iter()
+        .zip(bounds)
+        .find_map(|(field, (low, high))| field.split(',').find_map(|part| cron_part(part, low, high)))
 }
 
 fn cron_part(part: &str, low: u32, high: u32) -> Option<String> {
@@ -402,7 +479,9 @@ fn cron_part(part: &str, low: u32, high: u32) -> Option<String> {
         Ok(value) if value > high => Some(format!("end of range ({value}) above maximum ({high}): {part}")),
         Ok(_) => None,
         Err(_) if number.len() == 3 && number.bytes().all(|byte| byte.is_ascii_alphabetic()) => None,
-        Err(_) => Some(format!("failed to parse int from {number}: strconv.Atoi: parsing {number:?}: invalid syntax")),
+        Err(_) => Some(format!(
+            "failed to parse int from {number}: strconv.Atoi: parsing {number:?}: invalid syntax"
+        )),
     })
 }
 
@@ -410,15 +489,24 @@ fn changed(kind: &str, object: &Value, old: &Value, errors: &mut Vec<FieldError>
     let (spec, before) = (&object["spec"], &old["spec"]);
     match kind {
         "Deployment" | "ReplicaSet" | "DaemonSet" if spec["selector"] != before["selector"] => {
-            errors.push(FieldError::invalid("spec.selector", &shown_selector(&spec["selector"]), IMMUTABLE));
+            errors.push(FieldError::invalid(
+                "spec.selector",
+                &shown_selector(&spec["selector"]),
+                IMMUTABLE,
+            ));
         }
         "StatefulSet" => {
             let fixed = |spec: &Value| {
                 let mut spec = spec.clone();
                 if let Some(map) = spec.as_object_mut() {
                     for field in [
-                        "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
-                        "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
+                        "replicas",
+                        "ordinals",
+                        "template",
+                        "updateStrategy",
+                        "revisionHistoryLimit",
+                        "persistentVolumeClaimRetentionPolicy",
+                        "minReadySeconds",
                     ] {
                         map.shift_remove(field);
                     }
@@ -433,7 +521,13 @@ fn changed(kind: &str, object: &Value, old: &Value, errors: &mut Vec<FieldError>
             }
         }
         "Job" => {
-            for field in ["completions", "selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex"] {
+            for field in [
+                "completions",
+                "selector",
+                "completionMode",
+                "podFailurePolicy",
+                "backoffLimitPerIndex",
+            ] {
                 if spec[field] != before[field] {
                     errors.push(FieldError::invalid(format!("spec.{field}"), &spec[field], IMMUTABLE));
                 }
@@ -458,5 +552,7 @@ pub fn warnings(kind: &str, object: &Value, old: Option<&Value>) -> Vec<String> 
         return Vec::new();
     }
     let root = format!("{}.spec", template.trim_start_matches('/').replace('/', "."));
-    object.pointer(&format!("{template}/spec")).map_or_else(Vec::new, |spec| pod_validation::warnings(spec, &root))
+    object
+        .pointer(&format!("{template}/spec"))
+        .map_or_else(Vec::new, |spec| pod_validation::warnings(spec, &root))
 }

@@ -44,14 +44,27 @@ fn merge_maps(
             target.clear();
             return Ok(());
         }
-        Some(other) => return Err(format!("Unknown patch type found: {other} in map: {}", printed_map(patch))),
+        Some(other) => {
+            return Err(format!(
+                "Unknown patch type found: {other} in map: {}",
+                printed_map(patch)
+            ));
+        }
     }
     if let Some(retain) = patch.get(RETAIN) {
-        let keep: Vec<&str> = retain.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        if let Some(missing) = patch.keys().find(|key| {
-            !key.starts_with('$') && !patch[*key].is_null() && !keep.contains(&key.as_str())
-        }) {
-            return Err(format!("{RETAIN} directive does not list the patched field {missing:?}"));
+        let keep: Vec<&str> = retain
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        if let Some(missing) = patch
+            .keys()
+            .find(|key| !key.starts_with('$') && !patch[*key].is_null() && !keep.contains(&key.as_str()))
+        {
+            return Err(format!(
+                "{RETAIN} directive does not list the patched field {missing:?}"
+            ));
         }
         target.retain(|key, _| keep.contains(&key.as_str()));
     }
@@ -112,11 +125,15 @@ fn merge_maps(
 fn cleaned(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
-            let kept = map.iter().filter(|(key, value)| !key.starts_with('$') && !value.is_null());
+            let kept = map
+                .iter()
+                .filter(|(key, value)| !key.starts_with('$') && !value.is_null());
             Value::Object(kept.map(|(key, value)| (key.clone(), cleaned(value))).collect())
         }
         Value::Array(list) => {
-            let kept = list.iter().filter(|item| item.get(PATCH).is_none_or(|directive| directive == "merge"));
+            let kept = list
+                .iter()
+                .filter(|item| item.get(PATCH).is_none_or(|directive| directive == "merge"));
             Value::Array(kept.map(cleaned).collect())
         }
         other => other.clone(),
@@ -131,7 +148,9 @@ fn merge_lists(
     depth: usize,
 ) -> Result<(), String> {
     let original = list.clone();
-    let scalar = node.and_then(Schema::element).is_some_and(|element| element.resolve().ty != Type::Object);
+    let scalar = node
+        .and_then(Schema::element)
+        .is_some_and(|element| element.resolve().ty != Type::Object);
     if scalar {
         let mut fresh: Vec<Value> = Vec::new();
         for item in patch {
@@ -143,10 +162,19 @@ fn merge_lists(
         *list = ordered(node, rest, fresh, order, &original);
         return Ok(());
     }
-    let key = node.and_then(|node| node.merge_key.as_deref()).ok_or("cannot merge lists without a merge key")?;
+    let key = node
+        .and_then(|node| node.merge_key.as_deref())
+        .ok_or("cannot merge lists without a merge key")?;
     let element = node.and_then(Schema::element);
-    if patch.iter().any(|item| item.get(PATCH).is_some_and(|directive| directive == "replace")) {
-        *list = patch.iter().filter(|item| item.get(PATCH).is_none()).map(cleaned).collect();
+    if patch
+        .iter()
+        .any(|item| item.get(PATCH).is_some_and(|directive| directive == "replace"))
+    {
+        *list = patch
+            .iter()
+            .filter(|item| item.get(PATCH).is_none())
+            .map(cleaned)
+            .collect();
         return Ok(());
     }
     let mut patched: Vec<Value> = Vec::new();
@@ -155,7 +183,10 @@ fn merge_lists(
             return Err("expected a list of maps in a strategic merge patch".into());
         };
         let Some(identity) = item.get(key).filter(|value| !value.is_null()) else {
-            return Err(format!("map: {} does not contain declared merge key: {key}", printed_map(item)));
+            return Err(format!(
+                "map: {} does not contain declared merge key: {key}",
+                printed_map(item)
+            ));
         };
         let same = |other: &Value| same_identity(other.get(key), identity);
         if item.get(PATCH).is_some_and(|directive| directive == "delete") {
@@ -203,7 +234,11 @@ fn ordered(
         _ => value.clone(),
     };
     let (mut untouched, mut patched) = (untouched, patched);
-    let live: Vec<Value> = if original.is_empty() { untouched.iter().map(&identity).collect() } else { original.iter().map(&identity).collect() };
+    let live: Vec<Value> = if original.is_empty() {
+        untouched.iter().map(&identity).collect()
+    } else {
+        original.iter().map(&identity).collect()
+    };
     if let Some(Value::Array(order)) = order {
         let wanted: Vec<Value> = order.iter().map(&identity).collect();
         let place = |value: &Value| wanted.iter().position(|one| *one == identity(value));
@@ -234,7 +269,10 @@ fn ordered(
 fn printed_map(map: &Map<String, Value>) -> String {
     let mut keys: Vec<&String> = map.keys().collect();
     keys.sort();
-    let fields: Vec<String> = keys.into_iter().map(|key| format!("{key}:{}", printed(&map[key]))).collect();
+    let fields: Vec<String> = keys
+        .into_iter()
+        .map(|key| format!("{key}:{}", printed(&map[key])))
+        .collect();
     format!("map[{}]", fields.join(" "))
 }
 

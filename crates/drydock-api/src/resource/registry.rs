@@ -92,7 +92,11 @@ impl ResourceInfo {
 
 /// `version` alone for the core group, else `group/version`.
 pub fn api_version(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 /// All resources by group, version and plural. Cheap to read from any thread.
@@ -104,21 +108,30 @@ pub struct Registry {
 impl Registry {
     /// The resource of a path.
     pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<Arc<ResourceInfo>> {
-        self.read().get(&(group.to_owned(), version.to_owned(), plural.to_owned())).cloned()
+        self.read()
+            .get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+            .cloned()
     }
 
     /// Any version of a resource, the stored version if it is served.
     pub fn any_version(&self, group: &str, plural: &str) -> Option<Arc<ResourceInfo>> {
         let resources = self.read();
-        let mut found = resources.values().filter(|one| one.group == group && one.plural == plural);
+        let mut found = resources
+            .values()
+            .filter(|one| one.group == group && one.plural == plural);
         let first = found.next()?;
-        let stored = std::iter::once(first).chain(found).find(|one| one.version == one.storage_version);
+        let stored = std::iter::once(first)
+            .chain(found)
+            .find(|one| one.version == one.storage_version);
         Some(stored.unwrap_or(first).clone())
     }
 
     /// The resource of a kind.
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<ResourceInfo>> {
-        self.read().values().find(|one| one.group == group && one.version == version && one.kind == kind).cloned()
+        self.read()
+            .values()
+            .find(|one| one.group == group && one.version == version && one.kind == kind)
+            .cloned()
     }
 
     /// Whether the group has built-in resources.
@@ -133,13 +146,18 @@ impl Registry {
 
     /// Adds or replaces a resource.
     pub fn put(&self, resource: ResourceInfo) {
-        let key = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
+        let key = (
+            resource.group.clone(),
+            resource.version.clone(),
+            resource.plural.clone(),
+        );
         self.write().insert(key, Arc::new(resource));
     }
 
     /// Removes every version of a resource that `keep` does not list.
     pub fn retain_versions(&self, group: &str, plural: &str, keep: &[&str]) {
-        self.write().retain(|(g, v, p), _| g != group || p != plural || keep.contains(&v.as_str()));
+        self.write()
+            .retain(|(g, v, p), _| g != group || p != plural || keep.contains(&v.as_str()));
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<(String, String, String), Arc<ResourceInfo>>> {
@@ -147,6 +165,8 @@ impl Registry {
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<(String, String, String), Arc<ResourceInfo>>> {
-        self.resources.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.resources
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

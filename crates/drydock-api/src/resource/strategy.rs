@@ -56,10 +56,10 @@ pub trait Strategy: Send + Sync + fmt::Debug {
     }
 
     /// Turns a stored object into the request's version.
-    fn from_storage(&self, _resource: &ResourceInfo, _object: &mut Value) {}
+    fn present(&self, _resource: &ResourceInfo, _object: &mut Value) {}
 
     /// Turns an object of the request's version into the stored one.
-    fn to_storage(&self, _resource: &ResourceInfo, _object: &mut Value) {}
+    fn store_form(&self, _resource: &ResourceInfo, _object: &mut Value) {}
 
     /// Checks raw input beyond the schema and prunes it; returns problems that `fieldValidation` governs
     /// (`unknown field "spec.x"`). Custom resources use this.
@@ -121,7 +121,11 @@ pub trait Strategy: Send + Sync + fmt::Debug {
     fn is_gone(&self, object: &Value) -> bool {
         crate::meta::is_deleting(object)
             && crate::meta::finalizers(object).is_empty()
-            && object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0) == 0
+            && object
+                .pointer("/metadata/deletionGracePeriodSeconds")
+                .and_then(Value::as_i64)
+                .unwrap_or(0)
+                == 0
     }
 
     /// What happens to dependents if the client does not say: `Background` or `Orphan`.

@@ -23,7 +23,11 @@ static STRUCTS: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
             }
         } else {
             let (name, flags) = line.split_once(' ').unwrap_or((line, ""));
-            let schema = Schema { ty: Type::Object, atomic: flags == "atomic", ..Schema::default() };
+            let schema = Schema {
+                ty: Type::Object,
+                atomic: flags == "atomic",
+                ..Schema::default()
+            };
             current = Some(structs.entry(name).or_insert(schema));
         }
     }
@@ -113,10 +117,18 @@ fn split_words(line: &str) -> Vec<&str> {
 
 fn parse_type(text: &str) -> Schema {
     if let Some(element) = text.strip_prefix("[]") {
-        return Schema { ty: Type::List, items: Some(Box::new(parse_type(element))), ..Schema::default() };
+        return Schema {
+            ty: Type::List,
+            items: Some(Box::new(parse_type(element))),
+            ..Schema::default()
+        };
     }
     if let Some(value) = text.strip_prefix("{}") {
-        return Schema { ty: Type::Map, items: Some(Box::new(parse_type(value))), ..Schema::default() };
+        return Schema {
+            ty: Type::Map,
+            items: Some(Box::new(parse_type(value))),
+            ..Schema::default()
+        };
     }
     let ty = match text {
         "any" => Type::Any,
@@ -131,10 +143,17 @@ fn parse_type(text: &str) -> Schema {
         "intorstring" => Type::IntOrString,
         "quantity" => Type::Quantity,
         reference => {
-            return Schema { ty: Type::Object, reference: Some(reference.to_owned()), ..Schema::default() };
+            return Schema {
+                ty: Type::Object,
+                reference: Some(reference.to_owned()),
+                ..Schema::default()
+            };
         }
     };
-    Schema { ty, ..Schema::default() }
+    Schema {
+        ty,
+        ..Schema::default()
+    }
 }
 
 #[cfg(test)]
@@ -161,7 +180,10 @@ mod tests {
     fn merge_facts_are_read() {
         let ports = builtin("core.v1.Container").unwrap().field("ports").unwrap();
         assert_eq!(ports.merge_key.as_deref(), Some("containerPort"));
-        assert_eq!(ports.list_type, ListType::Map(vec!["containerPort".into(), "protocol".into()]));
+        assert_eq!(
+            ports.list_type,
+            ListType::Map(vec!["containerPort".into(), "protocol".into()])
+        );
         assert!(ports.patch_merge);
         let protocol = ports.element().unwrap().field("protocol").unwrap();
         assert_eq!(protocol.default, Some("TCP".into()));

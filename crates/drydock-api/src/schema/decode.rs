@@ -20,8 +20,15 @@ pub struct Decoded {
 /// # Errors
 /// The message of the first type error, worded as the real server's.
 pub fn decode(schema: &Schema, kind: &str, object: &mut Value, duplicates: &[String]) -> Result<Decoded, String> {
-    let mut walk = Walk { found: Decoded::default(), duplicates, path: Vec::new() };
-    let context = Context { owner: kind, fields: "" };
+    let mut walk = Walk {
+        found: Decoded::default(),
+        duplicates,
+        path: Vec::new(),
+    };
+    let context = Context {
+        owner: kind,
+        fields: "",
+    };
     walk.value(schema, object, context, 0)?;
     Ok(walk.found)
 }
@@ -67,7 +74,11 @@ impl Walk<'_> {
                     (Some(number), Type::Int32) => i32::try_from(number).is_ok(),
                     (whole, _) => whole.is_some(),
                 };
-                if fits { Ok(()) } else { Err(mismatch(&format!("number {number}"), schema, context)) }
+                if fits {
+                    Ok(())
+                } else {
+                    Err(mismatch(&format!("number {number}"), schema, context))
+                }
             }
             (Type::Bytes, Value::String(text)) => decode_bytes(text),
             (Type::Time, Value::String(text)) => {
@@ -88,7 +99,9 @@ impl Walk<'_> {
             (Type::Object, Value::Object(map)) => self.object(schema, map, context, depth),
             (Type::Map, Value::Object(map)) => self.map(node, map, context, depth),
             (Type::List, Value::Array(list)) => {
-                let Some(items) = node.items.as_deref() else { return Ok(()) };
+                let Some(items) = node.items.as_deref() else {
+                    return Ok(());
+                };
                 for (index, item) in list.iter_mut().enumerate() {
                     self.path.push(format!("[{index}]"));
                     if item.is_null() && !matches!(items.resolve().ty, Type::Any) {
@@ -111,14 +124,21 @@ impl Walk<'_> {
         depth: usize,
     ) -> Result<(), String> {
         let node = schema.resolve();
-        let owner = schema.reference.as_deref().and_then(|name| name.rsplit('.').next()).unwrap_or(context.owner);
+        let owner = schema
+            .reference
+            .as_deref()
+            .and_then(|name| name.rsplit('.').next())
+            .unwrap_or(context.owner);
         let mut unknown = Vec::new();
         for (key, value) in map.iter_mut() {
             self.path.push(key.clone());
             match node.fields.get(key) {
                 Some(field) => {
-                    let fields =
-                        if context.fields.is_empty() { key.clone() } else { format!("{}.{key}", context.fields) };
+                    let fields = if context.fields.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{}.{key}", context.fields)
+                    };
                     self.value(field, value, Context { owner, fields: &fields }, depth + 1)?;
                 }
                 None if node.preserve_unknown => {}
@@ -145,7 +165,9 @@ impl Walk<'_> {
         context: Context<'_>,
         depth: usize,
     ) -> Result<(), String> {
-        let Some(items) = node.items.as_deref() else { return Ok(()) };
+        let Some(items) = node.items.as_deref() else {
+            return Ok(());
+        };
         for (key, value) in map.iter_mut() {
             self.path.push(key.clone());
             if value.is_null() {
@@ -165,7 +187,9 @@ impl Walk<'_> {
         }
         let prefix = format!("{}.", self.at());
         let inside = self.duplicates.iter().filter(|path| path.starts_with(&prefix));
-        self.found.strict.extend(inside.map(|path| format!("duplicate field {path:?}")));
+        self.found
+            .strict
+            .extend(inside.map(|path| format!("duplicate field {path:?}")));
     }
 
     fn duplicate(&mut self) {
@@ -227,7 +251,11 @@ fn mismatch(found: &str, schema: &Schema, context: Context<'_>) -> String {
 /// The type as Go prints it.
 fn go_type(schema: &Schema) -> String {
     if !schema.go_type.is_empty() {
-        return if schema.go_type.contains('.') { schema.go_type.clone() } else { format!("v1.{}", schema.go_type) };
+        return if schema.go_type.contains('.') {
+            schema.go_type.clone()
+        } else {
+            format!("v1.{}", schema.go_type)
+        };
     }
     if let Some(reference) = &schema.reference {
         let mut parts = reference.rsplit('.');

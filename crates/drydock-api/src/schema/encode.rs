@@ -57,7 +57,8 @@ fn keep(field: &Schema, value: Value) -> Option<Value> {
             let is_struct = field.resolve().ty == Type::Object;
             if is_struct && value.is_null() {
                 Some(Value::Object(Map::new()))
-            } else if is_struct || field.ty == Type::Any || field.ty == Type::Quantity || field.ty == Type::IntOrString {
+            } else if is_struct || field.ty == Type::Any || field.ty == Type::Quantity || field.ty == Type::IntOrString
+            {
                 (!value.is_null()).then_some(value)
             } else {
                 (!is_zero(&value)).then_some(value)

@@ -127,7 +127,11 @@ impl Schema {
     /// The field `name` of an object, or the value of a map, unresolved (merge facts sit here).
     pub fn field(&self, name: &str) -> Option<&Schema> {
         let node = self.resolve();
-        node.fields.get(name).or(if node.ty == Type::Map { node.items.as_deref() } else { None })
+        node.fields.get(name).or(if node.ty == Type::Map {
+            node.items.as_deref()
+        } else {
+            None
+        })
     }
 
     /// The element of a list.

@@ -21,8 +21,18 @@ pub struct Quantity {
 }
 
 const NANO: i128 = 1_000_000_000;
-const DECIMAL: [(&str, i32); 10] =
-    [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
+const DECIMAL: [(&str, i32); 10] = [
+    ("n", -9),
+    ("u", -6),
+    ("m", -3),
+    ("", 0),
+    ("k", 3),
+    ("M", 6),
+    ("G", 9),
+    ("T", 12),
+    ("P", 15),
+    ("E", 18),
+];
 const BINARY: [(&str, u32); 6] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
 
 impl Quantity {
@@ -36,7 +46,9 @@ impl Quantity {
             b'+' => (false, &text[1..]),
             _ => (false, text),
         };
-        let digits_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let digits_end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let (number, suffix) = rest.split_at(digits_end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
@@ -54,7 +66,10 @@ impl Quantity {
             Some(scaled) => (scaled + divisor - 1) / divisor,
             None => (scaled / divisor).checked_mul(NANO)?,
         };
-        Some(Self { nanos: if negative { -nanos } else { nanos }, format })
+        Some(Self {
+            nanos: if negative { -nanos } else { nanos },
+            format,
+        })
     }
 
     /// Nano-units, for comparisons.
@@ -67,7 +82,11 @@ impl Quantity {
         if self.nanos == 0 {
             return "0".into();
         }
-        let (sign, nanos) = if self.nanos < 0 { ("-", -self.nanos) } else { ("", self.nanos) };
+        let (sign, nanos) = if self.nanos < 0 {
+            ("-", -self.nanos)
+        } else {
+            ("", self.nanos)
+        };
         if self.format == Format::Binary && nanos % NANO == 0 && nanos / NANO >= 1024 {
             let mut value = nanos / NANO;
             let mut suffix = "";
@@ -87,10 +106,17 @@ impl Quantity {
             exponent += 3;
         }
         if self.format == Format::Exponent {
-            let suffix = if exponent == 0 { String::new() } else { format!("e{exponent}") };
+            let suffix = if exponent == 0 {
+                String::new()
+            } else {
+                format!("e{exponent}")
+            };
             return format!("{sign}{value}{suffix}");
         }
-        let suffix = DECIMAL.iter().find(|(_, power)| *power == exponent).map_or("", |(name, _)| name);
+        let suffix = DECIMAL
+            .iter()
+            .find(|(_, power)| *power == exponent)
+            .map_or("", |(name, _)| name);
         format!("{sign}{value}{suffix}")
     }
 }
@@ -119,7 +145,11 @@ mod tests {
     use super::*;
 
     fn check(text: &str, canonical: &str) {
-        assert_eq!(Quantity::parse(text).map(Quantity::canonical).as_deref(), Some(canonical), "{text}");
+        assert_eq!(
+            Quantity::parse(text).map(Quantity::canonical).as_deref(),
+            Some(canonical),
+            "{text}"
+        );
     }
 
     #[test]

@@ -14,7 +14,10 @@ pub fn now_micro() -> String {
 
 /// A timestamp in whole seconds, rounded down.
 pub fn seconds(timestamp: Timestamp) -> String {
-    format!("{:.0}", Timestamp::from_second(timestamp.as_second()).unwrap_or(timestamp))
+    format!(
+        "{:.0}",
+        Timestamp::from_second(timestamp.as_second()).unwrap_or(timestamp)
+    )
 }
 
 /// A timestamp in microseconds.
@@ -32,11 +35,15 @@ pub fn parse_micro(text: &str) -> Result<Timestamp, String> {
         .parse()
         .map_err(|_| format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""))?;
     let rest = text.get(19..).unwrap_or_default();
-    let digits = rest.strip_prefix('.').map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
+    let digits = rest
+        .strip_prefix('.')
+        .map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
     if digits == 6 {
         return Ok(timestamp);
     }
-    Err(format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as \".000000\""))
+    Err(format!(
+        "parsing time {text:?} as {layout:?}: cannot parse {rest:?} as \".000000\""
+    ))
 }
 
 /// Reads RFC 3339 text.

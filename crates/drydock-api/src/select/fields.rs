@@ -22,8 +22,8 @@ impl FieldSelector {
         }
         let mut terms = Vec::new();
         for term in split_terms(text).into_iter().filter(|term| !term.is_empty()) {
-            let (label, equal, value) = split_term(&term)
-                .ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?;
+            let (label, equal, value) =
+                split_term(&term).ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?;
             if !matches!(label.as_str(), "metadata.name" | "metadata.namespace") {
                 let known = resource.strategy.field_labels();
                 if !known.contains(&label) {
@@ -42,13 +42,22 @@ impl FieldSelector {
 
     /// The name that objects must have, if one is given.
     pub fn name(&self) -> Option<&str> {
-        self.0.iter().find(|(label, equal, _)| label == "metadata.name" && *equal).map(|(_, _, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(label, equal, _)| label == "metadata.name" && *equal)
+            .map(|(_, _, value)| value.as_str())
     }
 
     /// Whether an object satisfies it.
     pub fn matches(&self, resource: &ResourceInfo, object: &Value) -> bool {
         self.0.iter().all(|(label, equal, wanted)| {
-            let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let text = |path: &str| {
+                object
+                    .pointer(path)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
             let value = match label.as_str() {
                 "metadata.name" => text("/metadata/name"),
                 "metadata.namespace" => text("/metadata/namespace"),

@@ -47,7 +47,10 @@ impl LabelSelector {
         if text.len() > MAX_LEN {
             return Err("the label selector is too long".into());
         }
-        let mut parser = Parser { tokens: tokens(text), at: 0 };
+        let mut parser = Parser {
+            tokens: tokens(text),
+            at: 0,
+        };
         parser.requirements().map(Self)
     }
 
@@ -82,7 +85,10 @@ fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
-        if let Some(symbol) = SYMBOLS.iter().find(|symbol| !symbol.is_empty() && rest.starts_with(**symbol)) {
+        if let Some(symbol) = SYMBOLS
+            .iter()
+            .find(|symbol| !symbol.is_empty() && rest.starts_with(**symbol))
+        {
             tokens.push(Token::Symbol(symbol));
             rest = rest[symbol.len()..].trim_start();
             continue;
@@ -118,8 +124,9 @@ impl Parser {
         loop {
             match self.peek() {
                 Token::Word(_) | Token::Symbol("!") => {
-                    let requirement =
-                        self.requirement().map_err(|error| format!("unable to parse requirement: {error}"))?;
+                    let requirement = self
+                        .requirement()
+                        .map_err(|error| format!("unable to parse requirement: {error}"))?;
                     found.push(requirement);
                     match self.next() {
                         Token::End => return Ok(found),
@@ -134,7 +141,10 @@ impl Parser {
                 }
                 Token::End => return Ok(found),
                 other => {
-                    return Err(format!("found '{}', expected: !, identifier, or 'end of string'", other.text()));
+                    return Err(format!(
+                        "found '{}', expected: !, identifier, or 'end of string'",
+                        other.text()
+                    ));
                 }
             }
         }
@@ -260,7 +270,10 @@ mod tests {
         let check = |text: &str, expected: &str| assert_eq!(LabelSelector::parse(text).unwrap_err(), expected);
         check("a in b", "unable to parse requirement: found 'b' expected: '('");
         check("=x", "found '=', expected: !, identifier, or 'end of string'");
-        check("bad key=x", "unable to parse requirement: found 'key', expected: in, notin, =, ==, !=, gt, lt");
+        check(
+            "bad key=x",
+            "unable to parse requirement: found 'key', expected: in, notin, =, ==, !=, gt, lt",
+        );
         check("a,,b", "found ',', expected: identifier after ','");
     }
 }

@@ -13,7 +13,11 @@ pub fn short_duration(seconds: i64) -> String {
     }
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     let two = |a: i64, unit: &str, b: i64, small: &str| {
-        if b == 0 { format!("{a}{unit}") } else { format!("{a}{unit}{b}{small}") }
+        if b == 0 {
+            format!("{a}{unit}")
+        } else {
+            format!("{a}{unit}{b}{small}")
+        }
     };
     if seconds < 120 {
         format!("{seconds}s")

@@ -2,8 +2,8 @@
 
 mod age;
 mod columns;
-mod policy_cells;
 mod pods_cells;
+mod policy_cells;
 mod service_cells;
 mod workload_cells;
 
@@ -77,7 +77,10 @@ pub fn render(resource: &ResourceInfo, objects: &[Value], list_meta: Value, vers
                 Some(_) => resource.strategy.cells(object),
                 None => vec![
                     crate::meta::name(object).into(),
-                    object.pointer("/metadata/creationTimestamp").cloned().unwrap_or(Value::Null),
+                    object
+                        .pointer("/metadata/creationTimestamp")
+                        .cloned()
+                        .unwrap_or(Value::Null),
                 ],
             };
             let shown = match include {
@@ -102,6 +105,10 @@ pub fn go_name(resource: &ResourceInfo, kind: &str) -> String {
     if resource.custom {
         return "*unstructured.Unstructured".to_owned() + if kind == resource.list_kind { "List" } else { "" };
     }
-    let short = if resource.group.is_empty() { "core" } else { resource.group.split('.').next().unwrap_or_default() };
+    let short = if resource.group.is_empty() {
+        "core"
+    } else {
+        resource.group.split('.').next().unwrap_or_default()
+    };
     format!("*{short}.{kind}")
 }

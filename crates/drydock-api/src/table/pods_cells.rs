@@ -15,7 +15,11 @@ fn or_none(text: &str) -> Value {
 }
 
 fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    value
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 /// What the containers of a pod amount to.
@@ -33,7 +37,9 @@ fn finished(status: &Value) -> Option<Timestamp> {
 
 /// A native sidecar: an init container that stays.
 fn is_sidecar(pod: &Value, name: &str) -> bool {
-    list(pod, "/spec/initContainers").iter().any(|one| one["name"] == name && one["restartPolicy"] == "Always")
+    list(pod, "/spec/initContainers")
+        .iter()
+        .any(|one| one["name"] == name && one["restartPolicy"] == "Always")
 }
 
 fn terminated_reason(status: &Value, prefix: &str) -> Option<String> {
@@ -81,7 +87,9 @@ fn summarize(pod: &Value) -> Summary {
             sidecar_restarts += restarts;
             sidecar_last = sidecar_last.max(finished(status));
         }
-        let exited_well = status.pointer("/state/terminated/exitCode").is_some_and(|code| code == 0);
+        let exited_well = status
+            .pointer("/state/terminated/exitCode")
+            .is_some_and(|code| code == 0);
         if exited_well {
             continue;
         }
@@ -153,9 +161,9 @@ pub fn pod(pod: &Value) -> Vec<Value> {
         let met = gates
             .iter()
             .filter(|gate| {
-                list(pod, "/status/conditions").iter().any(|condition| {
-                    condition["type"] == gate["conditionType"] && condition["status"] == "True"
-                })
+                list(pod, "/status/conditions")
+                    .iter()
+                    .any(|condition| condition["type"] == gate["conditionType"] && condition["status"] == "True")
             })
             .count();
         format!("{met}/{}", gates.len())
@@ -178,7 +186,9 @@ pub fn pod(pod: &Value) -> Vec<Value> {
 }
 
 pub fn node(node: &Value) -> Vec<Value> {
-    let ready = list(node, "/status/conditions").iter().find(|condition| condition["type"] == "Ready");
+    let ready = list(node, "/status/conditions")
+        .iter()
+        .find(|condition| condition["type"] == "Ready");
     let mut status = match ready {
         Some(condition) if condition["status"] == "True" => "Ready".to_owned(),
         Some(_) => "NotReady".to_owned(),
@@ -188,8 +198,16 @@ pub fn node(node: &Value) -> Vec<Value> {
         status.push_str(",SchedulingDisabled");
     }
     let mut roles: Vec<String> = Vec::new();
-    for (key, value) in node.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten() {
-        if let Some(role) = key.strip_prefix("node-role.kubernetes.io/").filter(|role| !role.is_empty()) {
+    for (key, value) in node
+        .pointer("/metadata/labels")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        if let Some(role) = key
+            .strip_prefix("node-role.kubernetes.io/")
+            .filter(|role| !role.is_empty())
+        {
             roles.push(role.to_owned());
         } else if key == "kubernetes.io/role" {
             roles.push(value.as_str().unwrap_or_default().to_owned());
@@ -197,17 +215,30 @@ pub fn node(node: &Value) -> Vec<Value> {
     }
     roles.sort();
     let address = |kind: &str| {
-        let found = list(node, "/status/addresses").iter().find(|address| address["type"] == kind);
-        found.and_then(|address| address["address"].as_str()).unwrap_or("<none>").to_owned()
+        let found = list(node, "/status/addresses")
+            .iter()
+            .find(|address| address["type"] == kind);
+        found
+            .and_then(|address| address["address"].as_str())
+            .unwrap_or("<none>")
+            .to_owned()
     };
     let info = |field: &str| {
         let text = node["status"]["nodeInfo"][field].as_str().unwrap_or_default();
-        if text.is_empty() { "<unknown>".to_owned() } else { text.to_owned() }
+        if text.is_empty() {
+            "<unknown>".to_owned()
+        } else {
+            text.to_owned()
+        }
     };
     vec![
         meta::name(node).into(),
         status.into(),
-        if roles.is_empty() { "<none>".into() } else { roles.join(",").into() },
+        if roles.is_empty() {
+            "<none>".into()
+        } else {
+            roles.join(",").into()
+        },
         age(node).into(),
         text(node, "/status/nodeInfo/kubeletVersion").into(),
         address("InternalIP").into(),
@@ -221,7 +252,12 @@ pub fn node(node: &Value) -> Vec<Value> {
 /// `events.k8s.io` names some fields differently; both forms are understood.
 pub fn event(event: &Value) -> Vec<Value> {
     let pick = |fields: &[&str]| {
-        fields.iter().map(|field| text(event, field)).find(|text| !text.is_empty()).unwrap_or_default().to_owned()
+        fields
+            .iter()
+            .map(|field| text(event, field))
+            .find(|text| !text.is_empty())
+            .unwrap_or_default()
+            .to_owned()
     };
     let since = |time: &str| age_of(time);
     let event_time = pick(&["/eventTime"]);
@@ -241,9 +277,17 @@ pub fn event(event: &Value) -> Vec<Value> {
         .filter_map(|pointer| event.pointer(pointer).and_then(Value::as_i64))
         .find(|count| *count > 0)
         .unwrap_or(1);
-    let object = if event["involvedObject"].is_object() { &event["involvedObject"] } else { &event["regarding"] };
+    let object = if event["involvedObject"].is_object() {
+        &event["involvedObject"]
+    } else {
+        &event["regarding"]
+    };
     let (kind, name) = (text(object, "/kind").to_ascii_lowercase(), text(object, "/name"));
-    let target = if kind.is_empty() { name.to_owned() } else { format!("{kind}/{name}") };
+    let target = if kind.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{kind}/{name}")
+    };
     let mut component = pick(&["/source/component", "/deprecatedSource/component"]);
     if component.is_empty() {
         component = pick(&["/reportingComponent", "/reportingController"]);
@@ -252,7 +296,11 @@ pub fn event(event: &Value) -> Vec<Value> {
         host if host.is_empty() => pick(&["/reportingInstance"]),
         host => host,
     };
-    let source = if host.is_empty() { component } else { format!("{component}, {host}") };
+    let source = if host.is_empty() {
+        component
+    } else {
+        format!("{component}, {host}")
+    };
     vec![
         since(&last).into(),
         pick(&["/type"]).into(),

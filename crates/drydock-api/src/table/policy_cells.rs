@@ -10,7 +10,11 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
 }
 
 fn keys(object: &Value, fields: &[&str]) -> Value {
-    fields.iter().map(|field| object[*field].as_object().map_or(0, serde_json::Map::len)).sum::<usize>().into()
+    fields
+        .iter()
+        .map(|field| object[*field].as_object().map_or(0, serde_json::Map::len))
+        .sum::<usize>()
+        .into()
 }
 
 fn count(object: &Value, field: &str) -> Value {
@@ -34,7 +38,10 @@ pub fn cells(group: &str, kind: &str, object: &Value) -> Vec<Value> {
         ("policy", "PodDisruptionBudget") => cells.extend([
             int_or_string(&object["spec"]["minAvailable"]),
             int_or_string(&object["spec"]["maxUnavailable"]),
-            object.pointer("/status/disruptionsAllowed").cloned().unwrap_or(json!(0)),
+            object
+                .pointer("/status/disruptionsAllowed")
+                .cloned()
+                .unwrap_or(json!(0)),
         ]),
         (_, "RoleBinding" | "ClusterRoleBinding") => {
             let role = format!("{}/{}", text(object, "/roleRef/kind"), text(object, "/roleRef/name"));
@@ -53,7 +60,10 @@ pub fn cells(group: &str, kind: &str, object: &Value) -> Vec<Value> {
         }
         (_, "RuntimeClass") => cells.push(text(object, "/handler").into()),
         (_, "StorageClass") => {
-            let default = text(object, "/metadata/annotations/storageclass.kubernetes.io~1is-default-class") == "true";
+            let default = text(
+                object,
+                "/metadata/annotations/storageclass.kubernetes.io~1is-default-class",
+            ) == "true";
             if default {
                 cells = vec![format!("{} (default)", meta::name(object)).into()];
             }
@@ -105,7 +115,12 @@ pub fn cells(group: &str, kind: &str, object: &Value) -> Vec<Value> {
             return cells;
         }
         _ => {
-            cells.push(object.pointer("/metadata/creationTimestamp").cloned().unwrap_or_default());
+            cells.push(
+                object
+                    .pointer("/metadata/creationTimestamp")
+                    .cloned()
+                    .unwrap_or_default(),
+            );
             return cells;
         }
     }
@@ -141,8 +156,11 @@ fn subjects(object: &Value) -> [Value; 3] {
 }
 
 fn autoscaler(object: &Value) -> Vec<Value> {
-    let reference =
-        format!("{}/{}", text(object, "/spec/scaleTargetRef/kind"), text(object, "/spec/scaleTargetRef/name"));
+    let reference = format!(
+        "{}/{}",
+        text(object, "/spec/scaleTargetRef/kind"),
+        text(object, "/spec/scaleTargetRef/name")
+    );
     let metrics: Vec<String> = object["spec"]["metrics"]
         .as_array()
         .into_iter()
@@ -154,7 +172,9 @@ fn autoscaler(object: &Value) -> Vec<Value> {
             let target = &metric["resource"]["target"];
             match target["averageUtilization"].as_i64() {
                 Some(wanted) => {
-                    let now = current.pointer("/resource/current/averageUtilization").and_then(Value::as_i64);
+                    let now = current
+                        .pointer("/resource/current/averageUtilization")
+                        .and_then(Value::as_i64);
                     let now = now.map_or("<unknown>".to_owned(), |now| format!("{now}%"));
                     format!("{name}: {now}/{wanted}%")
                 }
@@ -166,7 +186,11 @@ fn autoscaler(object: &Value) -> Vec<Value> {
             }
         })
         .collect();
-    let targets = if metrics.is_empty() { "<none>".to_owned() } else { metrics.join(", ") };
+    let targets = if metrics.is_empty() {
+        "<none>".to_owned()
+    } else {
+        metrics.join(", ")
+    };
     let min = object.pointer("/spec/minReplicas").and_then(Value::as_i64);
     vec![
         reference.into(),
@@ -185,17 +209,30 @@ fn modes(value: &Value) -> Value {
         "ReadWriteOncePod" => "RWOP",
         _ => "",
     };
-    let list: Vec<&str> = value.as_array().into_iter().flatten().filter_map(Value::as_str).map(short).collect();
+    let list: Vec<&str> = value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(short)
+        .collect();
     list.join(",").into()
 }
 
 fn claim(object: &Value) -> Vec<Value> {
     let volume = text(object, "/spec/volumeName");
-    let phase = if meta::is_deleting(object) { "Terminating" } else { text(object, "/status/phase") };
+    let phase = if meta::is_deleting(object) {
+        "Terminating"
+    } else {
+        text(object, "/status/phase")
+    };
     let (capacity, access) = if volume.is_empty() {
         ("".into(), "".into())
     } else {
-        (text(object, "/status/capacity/storage").into(), modes(&object["status"]["accessModes"]))
+        (
+            text(object, "/status/capacity/storage").into(),
+            modes(&object["status"]["accessModes"]),
+        )
     };
     vec![
         phase.into(),
@@ -216,7 +253,11 @@ fn volume(object: &Value) -> Vec<Value> {
     } else {
         String::new()
     };
-    let phase = if meta::is_deleting(object) { "Terminating" } else { text(object, "/status/phase") };
+    let phase = if meta::is_deleting(object) {
+        "Terminating"
+    } else {
+        text(object, "/status/phase")
+    };
     vec![
         text(object, "/spec/capacity/storage").into(),
         modes(&object["spec"]["accessModes"]),
@@ -233,7 +274,12 @@ fn volume(object: &Value) -> Vec<Value> {
 
 fn request(object: &Value) -> Vec<Value> {
     let mut state = "Pending";
-    for condition in object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten() {
+    for condition in object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         match text(condition, "/type") {
             "Approved" => state = "Approved",
             "Denied" => state = "Denied",

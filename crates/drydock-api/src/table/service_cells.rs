@@ -13,7 +13,11 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
 }
 
 fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 fn or_none(text: String) -> Value {
@@ -27,7 +31,11 @@ pub fn cells(kind: &str, object: &Value) -> Vec<Value> {
         "Endpoints" => cells.extend([endpoints(object), age(object).into()]),
         "Ingress" => {
             let class = text(object, "/spec/ingressClassName");
-            let ports = if list(object, "/spec/tls").is_empty() { "80" } else { "80, 443" };
+            let ports = if list(object, "/spec/tls").is_empty() {
+                "80"
+            } else {
+                "80, 443"
+            };
             cells.extend([
                 or_none(class.to_owned()),
                 hosts(object),
@@ -48,13 +56,28 @@ pub fn cells(kind: &str, object: &Value) -> Vec<Value> {
             } else {
                 String::new()
             };
-            cells.extend([text(object, "/spec/controller").into(), or_none(shown), age(object).into()]);
+            cells.extend([
+                text(object, "/spec/controller").into(),
+                or_none(shown),
+                age(object).into(),
+            ]);
         }
         "NetworkPolicy" => {
-            cells.extend([or_none(selector_text(&object["spec"]["podSelector"])), age(object).into()]);
+            cells.extend([
+                or_none(selector_text(&object["spec"]["podSelector"])),
+                age(object).into(),
+            ]);
         }
         "EndpointSlice" => cells.extend(slice(object)),
-        _ => return vec![json!(meta::name(object)), object.pointer("/metadata/creationTimestamp").cloned().unwrap_or_default()],
+        _ => {
+            return vec![
+                json!(meta::name(object)),
+                object
+                    .pointer("/metadata/creationTimestamp")
+                    .cloned()
+                    .unwrap_or_default(),
+            ];
+        }
     }
     cells
 }
@@ -78,7 +101,10 @@ fn service(service: &Value) -> Vec<Value> {
         "" => "<none>",
         ip => ip,
     };
-    let external: Vec<&str> = list(service, "/spec/externalIPs").iter().filter_map(Value::as_str).collect();
+    let external: Vec<&str> = list(service, "/spec/externalIPs")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let external = match kind {
         "ClusterIP" | "NodePort" => or_none(external.join(",")),
         "LoadBalancer" => {
@@ -140,7 +166,10 @@ fn endpoints(object: &Value) -> Value {
             let targets: Vec<String> = if ports.is_empty() {
                 vec![ip.to_owned()]
             } else {
-                ports.iter().map(|port| format!("{ip}:{}", port["port"].as_i64().unwrap_or(0))).collect()
+                ports
+                    .iter()
+                    .map(|port| format!("{ip}:{}", port["port"].as_i64().unwrap_or(0)))
+                    .collect()
             };
             count += targets.len();
             shown.extend(targets.into_iter().take(SHOWN.saturating_sub(shown.len())));
@@ -166,7 +195,11 @@ fn slice(slice: &Value) -> Vec<Value> {
     } else {
         let all: Vec<String> = ports
             .iter()
-            .map(|port| port["port"].as_i64().map_or_else(|| "*".to_owned(), |number| number.to_string()))
+            .map(|port| {
+                port["port"]
+                    .as_i64()
+                    .map_or_else(|| "*".to_owned(), |number| number.to_string())
+            })
             .collect();
         let shown: Vec<String> = all.iter().take(SHOWN).cloned().collect();
         more(shown, all.len())
@@ -177,6 +210,15 @@ fn slice(slice: &Value) -> Vec<Value> {
         .filter_map(Value::as_str)
         .collect();
     let shown: Vec<String> = all.iter().take(SHOWN).map(|&ip| ip.to_owned()).collect();
-    let endpoints = if all.is_empty() { "<unset>".into() } else { more(shown, all.len()) };
-    vec![text(slice, "/addressType").into(), port_text, endpoints, age(slice).into()]
+    let endpoints = if all.is_empty() {
+        "<unset>".into()
+    } else {
+        more(shown, all.len())
+    };
+    vec![
+        text(slice, "/addressType").into(),
+        port_text,
+        endpoints,
+        age(slice).into(),
+    ]
 }

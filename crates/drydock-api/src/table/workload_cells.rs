@@ -14,8 +14,14 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
 }
 
 fn containers(object: &Value, template: &str, field: &str) -> Value {
-    let list = object.pointer(&format!("{template}/spec/containers")).and_then(Value::as_array);
-    let names: Vec<&str> = list.into_iter().flatten().filter_map(|one| one[field].as_str()).collect();
+    let list = object
+        .pointer(&format!("{template}/spec/containers"))
+        .and_then(Value::as_array);
+    let names: Vec<&str> = list
+        .into_iter()
+        .flatten()
+        .filter_map(|one| one[field].as_str())
+        .collect();
     names.join(",").into()
 }
 
@@ -27,8 +33,15 @@ fn selector(object: &Value) -> Value {
 }
 
 pub fn cells(kind: &str, object: &Value) -> Vec<Value> {
-    let template = if kind == "CronJob" { "/spec/jobTemplate/spec/template" } else { "/spec/template" };
-    let (names, images) = (containers(object, template, "name"), containers(object, template, "image"));
+    let template = if kind == "CronJob" {
+        "/spec/jobTemplate/spec/template"
+    } else {
+        "/spec/template"
+    };
+    let (names, images) = (
+        containers(object, template, "name"),
+        containers(object, template, "image"),
+    );
     let replicas = object.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
     let mut cells = vec![json!(meta::name(object))];
     match kind {
@@ -37,7 +50,9 @@ pub fn cells(kind: &str, object: &Value) -> Vec<Value> {
             count(object, "/status/updatedReplicas").into(),
             count(object, "/status/availableReplicas").into(),
             age(object).into(),
-            names, images, selector(object),
+            names,
+            images,
+            selector(object),
         ]),
         "ReplicaSet" | "ReplicationController" => {
             let selector = if kind == "ReplicationController" {
@@ -50,13 +65,16 @@ pub fn cells(kind: &str, object: &Value) -> Vec<Value> {
                 count(object, "/status/replicas").into(),
                 count(object, "/status/readyReplicas").into(),
                 age(object).into(),
-                names, images, selector,
+                names,
+                images,
+                selector,
             ]);
         }
         "StatefulSet" => cells.extend([
             format!("{}/{replicas}", count(object, "/status/readyReplicas")).into(),
             age(object).into(),
-            names, images,
+            names,
+            images,
         ]),
         "DaemonSet" => cells.extend([
             count(object, "/status/desiredNumberScheduled").into(),
@@ -64,9 +82,15 @@ pub fn cells(kind: &str, object: &Value) -> Vec<Value> {
             count(object, "/status/numberReady").into(),
             count(object, "/status/updatedNumberScheduled").into(),
             count(object, "/status/numberAvailable").into(),
-            label_text(object.pointer("/spec/template/spec/nodeSelector").unwrap_or(&Value::Null)),
+            label_text(
+                object
+                    .pointer("/spec/template/spec/nodeSelector")
+                    .unwrap_or(&Value::Null),
+            ),
             age(object).into(),
-            names, images, selector(object),
+            names,
+            images,
+            selector(object),
         ]),
         "Job" => {
             cells.extend(job(object));
@@ -76,8 +100,15 @@ pub fn cells(kind: &str, object: &Value) -> Vec<Value> {
             let zone = text(object, "/spec/timeZone");
             let last = text(object, "/status/lastScheduleTime");
             let suspended = object.pointer("/spec/suspend") == Some(&json!(true));
-            let active = object.pointer("/status/active").and_then(Value::as_array).map_or(0, Vec::len);
-            let last = if last.is_empty() { "<none>".to_owned() } else { age_of(last) };
+            let active = object
+                .pointer("/status/active")
+                .and_then(Value::as_array)
+                .map_or(0, Vec::len);
+            let last = if last.is_empty() {
+                "<none>".to_owned()
+            } else {
+                age_of(last)
+            };
             cells.extend([
                 text(object, "/spec/schedule").into(),
                 if zone.is_empty() { "<none>".into() } else { zone.into() },
@@ -85,16 +116,24 @@ pub fn cells(kind: &str, object: &Value) -> Vec<Value> {
                 active.into(),
                 last.into(),
                 age(object).into(),
-                names, images, "<none>".into(),
+                names,
+                images,
+                "<none>".into(),
             ]);
         }
         "ControllerRevision" => {
             let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
             let owner = owners.into_iter().flatten().find(|owner| owner["controller"] == true);
             let owner = owner.map_or("<none>".to_owned(), |owner| {
-                let group = text(owner, "/apiVersion").split_once('/').map_or("", |(group, _)| group);
+                let group = text(owner, "/apiVersion")
+                    .split_once('/')
+                    .map_or("", |(group, _)| group);
                 let kind = text(owner, "/kind").to_ascii_lowercase();
-                let kind = if group.is_empty() { kind } else { format!("{kind}.{group}") };
+                let kind = if group.is_empty() {
+                    kind
+                } else {
+                    format!("{kind}.{group}")
+                };
                 format!("{kind}/{}", text(owner, "/name"))
             });
             cells.extend([owner.into(), count(object, "/revision").into(), age(object).into()]);
@@ -113,7 +152,11 @@ pub fn label_text(labels: &Value) -> Value {
         .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
         .collect();
     pairs.sort();
-    if pairs.is_empty() { "<none>".into() } else { pairs.join(",").into() }
+    if pairs.is_empty() {
+        "<none>".into()
+    } else {
+        pairs.join(",").into()
+    }
 }
 
 /// Status, completions, duration.
@@ -134,7 +177,10 @@ fn job(job: &Value) -> [Value; 3] {
     });
     let has = |kind: &str| {
         let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
-        conditions.into_iter().flatten().any(|one| one["type"] == kind && one["status"] == "True")
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|one| one["type"] == kind && one["status"] == "True")
     };
     let status = if has("Complete") {
         "Complete"
