@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
@@ -74,7 +75,32 @@ struct Setup {
     source: Arc<World>,
     registry: Arc<Registry>,
     counters: Arc<Counters>,
+    address: SocketAddr,
     channel: Channel,
+}
+
+impl Setup {
+    /// The same server over another connection.
+    async fn again(&self) -> Self {
+        Self {
+            source: self.source.clone(),
+            registry: self.registry.clone(),
+            counters: self.counters.clone(),
+            address: self.address,
+            channel: connect(self.address).await,
+        }
+    }
+}
+
+async fn connect(address: SocketAddr) -> Channel {
+    // The smallest window there is, so that what is not read soon stops the server.
+    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+    endpoint
+        .initial_stream_window_size(65_535)
+        .initial_connection_window_size(65_535)
+        .connect()
+        .await
+        .unwrap()
 }
 
 async fn serve(peer: Option<Peer>, limits: Limits) -> Setup {
@@ -94,15 +120,12 @@ async fn serve(peer: Option<Peer>, limits: Limits) -> Setup {
         .add_service(service)
         .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
     tokio::spawn(server);
-    let channel = Channel::from_shared(format!("http://{address}"))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
+    let channel = connect(address).await;
     Setup {
         source,
         registry,
         counters,
+        address,
         channel,
     }
 }
@@ -115,7 +138,8 @@ struct Client {
 impl Client {
     async fn connect(setup: &Setup) -> Result<Self, tonic::Status> {
         let (requests, stream) = mpsc::channel(16);
-        let mut client = AggregatedDiscoveryServiceClient::new(setup.channel.clone());
+        let mut client =
+            AggregatedDiscoveryServiceClient::new(setup.channel.clone()).max_decoding_message_size(64 << 20);
         let responses = client
             .delta_aggregated_resources(ReceiverStream::new(stream))
             .await?
@@ -264,4 +288,40 @@ async fn questions_are_answered_on_the_same_stream() {
     client.answer(&answer, None).await;
     client.ask("tool", kinds::CLUSTER, &[]).await;
     assert_eq!(client.next().await.unwrap().type_url, kinds::CLUSTER);
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_read_holds_nobody_up_and_then_jumps_to_the_newest() {
+    let setup = serve(Some(Peer::default()), Limits::default()).await;
+    let value = "x".repeat(1 << 20);
+    let large = Arc::new(Resource::encode("large", &StringValue { value }));
+    let round = |number: u32| {
+        let value = number.to_string();
+        let set = ResourceSet::new([Arc::new(Resource::encode("a", &StringValue { value })), large.clone()]);
+        let sets = BTreeMap::from([(kinds::intern(kinds::CLUSTER), Arc::new(set))]);
+        Arc::new(View::new(sets, SystemTime::now()))
+    };
+    setup.source.0.send_replace(round(0));
+    let mut slow = Client::connect(&setup).await.unwrap();
+    slow.ask("slow", kinds::CLUSTER, &[]).await;
+    until(|| setup.counters.pushes[0].load(Relaxed) == 1).await;
+    // A connection of its own: what one does not read must not fill the other's window.
+    let mut quick = Client::connect(&setup.again().await).await.unwrap();
+    quick.ask("quick", kinds::CLUSTER, &["a"]).await;
+    let mut latest = quick.next().await.unwrap();
+    for number in 1..=50 {
+        quick.answer(&latest, None).await;
+        setup.source.0.send_replace(round(number));
+        latest = quick.next().await.unwrap();
+        assert_eq!(names(&latest), ["a"]);
+    }
+    let first = slow.next().await.unwrap();
+    assert_eq!(names(&first), ["a", "large"]);
+    slow.answer(&first, None).await;
+    let second = slow.next().await.unwrap();
+    assert_eq!(
+        second.system_version_info, latest.system_version_info,
+        "straight to the newest"
+    );
+    assert_eq!(names(&second), ["a"]);
 }

@@ -9,6 +9,8 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 const REMEMBER: Duration = Duration::from_secs(60);
+/// Answers remembered at one time.
+const REMEMBERED: usize = 10_000;
 
 /// Answers remembered by (namespace, service account).
 type Answers = HashMap<(String, String), (Instant, bool)>;
@@ -71,10 +73,13 @@ impl Access {
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let answer = api.create(&PostParams::default(), &review).await?;
         let allowed = answer.status.is_some_and(|status| status.allowed);
-        self.answers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, (Instant::now(), allowed));
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() >= REMEMBERED {
+            answers.retain(|_, (at, _)| at.elapsed() < REMEMBER);
+        }
+        if answers.len() < REMEMBERED {
+            answers.insert(key, (Instant::now(), allowed));
+        }
         Ok(allowed)
     }
 }
