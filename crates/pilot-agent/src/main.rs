@@ -271,6 +271,7 @@ mod tests {
         check(
             "pilot-agent istio-iptables -q 80 -o 443 -k eth1 -c eth2 --redirect-dns=true --run-validation --skip-rule-apply",
         );
+        check("pilot-agent istio-iptables --iptables-probe-port 15002 --probe-timeout 5s --reconcile --force-apply");
         check("pilot-agent istio-clean-iptables -u 1337");
         check("pilot-agent request GET config_dump");
         check("pilot-agent request --debug-port=15020 POST drain");

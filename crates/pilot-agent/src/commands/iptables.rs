@@ -104,6 +104,12 @@ pub struct Flags {
     /// Accepted for compatibility: rules in place are recognised and kept.
     #[arg(long, hide = true, default_value_t = false, num_args = 0..=1, default_missing_value = "true")]
     force_apply: bool,
+    /// Accepted for compatibility: the rules are checked, no probe is sent.
+    #[arg(long, hide = true, default_value_t = 15002)]
+    iptables_probe_port: u16,
+    /// Accepted for compatibility: the rules are checked, no probe is sent.
+    #[arg(long, hide = true, default_value = "5s")]
+    probe_timeout: String,
 }
 
 /// Exit code when the rules are not in force, by which Istio's repair controller recognises such pods.
