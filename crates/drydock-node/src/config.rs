@@ -37,8 +37,8 @@ pub struct NodeConfig {
     pub kubelet_port: u16,
     /// PEM certificates of the authority that signs the API server's client certificate (the cluster CA).
     pub client_ca_pem: Vec<u8>,
-    /// What the kubelet server shows; `None`: a self-signed certificate, which is enough for an API server that does not
-    /// verify its nodes.
+    /// What the kubelet server shows; `None`: the node asks the cluster for a certificate, and shows a self-signed one
+    /// as long as it gets none (enough for an API server that does not verify its nodes).
     pub serving: Option<Serving>,
     /// Serve cluster DNS (and own `kube-system/kube-dns`). Off where the cluster brings its own DNS.
     pub serve_dns: bool,

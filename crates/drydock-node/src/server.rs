@@ -5,6 +5,7 @@
 
 mod access;
 mod attach;
+mod certificate;
 mod exec;
 mod logs;
 mod port_forward;
@@ -33,14 +34,17 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// # Errors
 /// If the port is taken or the client authority cannot be read.
 pub(crate) async fn bind(node: Arc<Node>) -> Result<(u16, impl Future<Output = ()>)> {
-    let acceptor = tls::acceptor(&node.config)?;
+    let shown = Arc::new(certificate::Shown::first(&node.config)?);
+    let acceptor = tls::acceptor(&node.config, shown.clone())?;
     let address = SocketAddr::from(([0, 0, 0, 0], node.config.kubelet_port));
     let listener = TcpListener::bind(address)
         .await
         .map_err(|e| Error::Network(format!("kubelet port {}: {e}", node.config.kubelet_port)))?;
     let port = listener.local_addr().map_err(|e| Error::Network(e.to_string()))?.port();
     let access = Arc::new(access::Access::new(node.client.clone(), node.config.name.clone()));
-    Ok((port, serve(node, access, acceptor, listener)))
+    Ok((port, async move {
+        tokio::join!(shown.keep(&node), serve(node.clone(), access, acceptor, listener));
+    }))
 }
 
 async fn serve(node: Arc<Node>, access: Arc<access::Access>, acceptor: TlsAcceptor, listener: TcpListener) {
