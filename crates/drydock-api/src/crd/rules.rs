@@ -56,9 +56,8 @@ pub fn present(schema: &Value) -> bool {
 /// Rules that do not hold. What is equal to `old` is not judged again.
 #[must_use]
 pub fn broken(schema: &Value, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let base = expression::context();
     let mut out = Vec::new();
-    walk(schema, object, old, "", &base, &mut out, 0);
+    expression::with_functions(|base| walk(schema, object, old, "", base, &mut out, 0));
     out
 }
 
