@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use ads::{DiscoveryServer, Limits, Registry};
+use ads::{DiscoveryServer, Registry};
 use anyhow::Context;
 use mesh::Mesh;
 use serde_json::Value;
@@ -189,7 +189,12 @@ impl Parts {
             debug: self.debug.clone(),
             check_identity: settings.check_identity,
         });
-        let discovery = DiscoveryServer::new(source, Limits::default(), self.registry.clone(), self.counters.clone());
+        let discovery = DiscoveryServer::new(
+            source,
+            settings.limits.clone(),
+            self.registry.clone(),
+            self.counters.clone(),
+        );
         let mut server = grpc::Server {
             routes: Routes::new(discovery),
             gate: None,

@@ -28,6 +28,8 @@ const REVIEWS: usize = 64;
 const PING: Duration = Duration::from_secs(30);
 /// How long a ping may stay unanswered.
 const PONG: Duration = Duration::from_secs(10);
+/// Path of the discovery service.
+const DISCOVERY: &str = "/envoy.service.discovery.v3.";
 /// Requests open on one connection at one time: a proxy has one stream, and asks for certificates.
 const REQUESTS: u32 = 64;
 
@@ -62,7 +64,13 @@ impl Gate {
         }
     }
 
-    async fn admit(&self, address: Option<SocketAddr>, credentials: &Credentials) -> Result<Peer, Status> {
+    /// `streams`: whether the request opens a stream, on which secrets may be asked for.
+    async fn admit(
+        &self,
+        address: Option<SocketAddr>,
+        credentials: &Credentials,
+        streams: bool,
+    ) -> Result<Peer, Status> {
         let turn = self
             .turns
             .acquire()
@@ -70,7 +78,7 @@ impl Gate {
             .map_err(|_| Status::unavailable("shutting down"))?;
         let caller = self.authenticator.authenticate(credentials).await?;
         let mut readable_secrets = None;
-        if let (Some(access), Some(identity)) = (&self.access, caller.identities.first()) {
+        if let (true, Some(access), Some(identity)) = (streams, &self.access, caller.identities.first()) {
             match access
                 .may_read_secrets(identity.namespace(), identity.service_account())
                 .await
@@ -178,7 +186,8 @@ impl Server {
         let peer = match &self.gate {
             Some(gate) => {
                 let metadata = MetadataMap::from_headers(parts.headers.clone());
-                gate.admit(address, &Credentials::new(info.certificates(), &metadata))
+                let streams = parts.uri.path().starts_with(DISCOVERY);
+                gate.admit(address, &Credentials::new(info.certificates(), &metadata), streams)
                     .await
             }
             None => Ok(Peer {

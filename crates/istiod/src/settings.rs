@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ads::Limits;
 use revision::name::Revision;
 
 /// What the environment says.
@@ -44,6 +45,9 @@ pub struct Settings {
     pub audiences: Vec<String>,
     /// Which rules proxies must comply with (`COMPLIANCE_POLICY`).
     pub compliance_policy: String,
+    /// Bounds of the discovery service; `XDS_MAX_STREAMS`, `XDS_MAX_REQUEST_BYTES`, `XDS_MAX_NAMES`,
+    /// `XDS_MAX_UNACKNOWLEDGED` and `XDS_SHARED_BYTES` replace the defaults of [`Limits`].
+    pub limits: Limits,
     /// How long changes are gathered before they are worked on (`PILOT_DEBOUNCE_AFTER`). Zero, the default here,
     /// means at once: what arrives while one change is worked on is gathered anyway.
     pub gather: Duration,
@@ -72,6 +76,8 @@ impl Settings {
                 .map(str::to_owned)
                 .collect()
         };
+        let number = |name: &str, otherwise: usize| get(name).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
+        let defaults = Limits::default();
         let present = |name: &str| get(name).is_none_or(|value| !value.is_empty());
         let revision = match get("REVISION").filter(|name| !name.is_empty()) {
             Some(name) => Revision::parse(&name)?,
@@ -103,6 +109,14 @@ impl Settings {
                 audiences
             },
             compliance_policy: get("COMPLIANCE_POLICY").unwrap_or_default(),
+            limits: Limits {
+                streams: number("XDS_MAX_STREAMS", defaults.streams),
+                request_bytes: number("XDS_MAX_REQUEST_BYTES", defaults.request_bytes),
+                names: number("XDS_MAX_NAMES", defaults.names),
+                unacknowledged: number("XDS_MAX_UNACKNOWLEDGED", defaults.unacknowledged).max(1),
+                shared_bytes: number("XDS_SHARED_BYTES", defaults.shared_bytes),
+                ..defaults
+            },
             gather: get("PILOT_DEBOUNCE_AFTER")
                 .and_then(|text| text.parse::<jiff::SignedDuration>().ok())
                 .and_then(|span| Duration::try_from(span).ok())
