@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::assets::Assets;
+use crate::known::Known;
 use crate::validate::{self, Mistake};
 use crate::values::{SetError, merge, scalar, set};
 use crate::yaml::{self, YamlError};
@@ -163,6 +164,8 @@ pub fn resolve(input: &Input, assets: &Assets) -> Result<Operator, InputError> {
     document["spec"]["profile"] = profile.as_str().into();
     translate(&mut document, &user);
     pass(validate::specification(&document["spec"]), input.force, &mut warnings)?;
+    let unknown = Known::of(assets).unknown(&document["spec"]["values"]);
+    pass(unknown, input.force, &mut warnings)?;
     if let Some(more) = document["spec"].get("unvalidatedValues").cloned() {
         merge(&mut document["spec"]["values"], &more);
     }

@@ -7,6 +7,7 @@
 //! | [`assets`] | charts and profiles, embedded or from a folder |
 //! | [`input`] | profile + files + flags → one specification |
 //! | [`validate`] | mistakes in it, with path and suggestion |
+//! | `known` | which values charts know |
 //! | [`component`] | specification → objects per component |
 //! | [`chart`] | one Helm chart → objects |
 //! | [`manifest`] | objects → text, and their order |
@@ -26,6 +27,7 @@ pub mod chart;
 pub mod component;
 pub mod input;
 pub mod inventory;
+mod known;
 pub mod manifest;
 pub mod object;
 mod overlay;

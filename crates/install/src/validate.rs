@@ -14,7 +14,7 @@ pub enum Mistake {
         /// The field.
         field: String,
         /// The field that was probably meant.
-        nearest: Option<&'static str>,
+        nearest: Option<String>,
     },
     /// A value of the wrong type.
     #[error("could not unmarshal: {path}: wants {wants}, has {has}")]
@@ -45,8 +45,9 @@ pub enum Mistake {
     },
 }
 
-fn hint(nearest: &Option<&'static str>) -> String {
+fn hint(nearest: &Option<String>) -> String {
     nearest
+        .as_ref()
         .map(|field| format!(" (did you mean {field:?}?)"))
         .unwrap_or_default()
 }
@@ -139,7 +140,7 @@ fn check(shape: &'static Shape, value: &Value, path: &str, mistakes: &mut Vec<Mi
                     None => mistakes.push(Mistake::Unknown {
                         path: shown(path),
                         field: key.clone(),
-                        nearest: nearest(key, known.iter().map(|(name, _)| *name)),
+                        nearest: nearest(key, known.iter().map(|(name, _)| *name)).map(str::to_owned),
                     }),
                 }
             }
