@@ -1,8 +1,8 @@
 //! The local Kubernetes API server of drydock.
 //!
 //! A request runs through one pipeline, whatever its kind (architecture.md §6):
-//! authenticate → parse the path → authorize → decode → mutating admission →
-//! defaults and validation → validating admission → field ownership → store.
+//! authenticate → parse the path → authorize → decode and default → field ownership → mutating admission →
+//! defaults and validation → validating admission → store.
 //!
 //! - [`server`] listens, [`handlers`] runs the pipeline and the verbs; [`core`] is what all parts share.
 //! - [`request`], [`codec`], [`patch`], [`select`] turn bytes into meaning, bounded.
@@ -10,6 +10,7 @@
 //! - [`discovery`], [`openapi`] with [`explain`], and [`table`] are what clients see of kinds.
 //! - [`hooks`] are the seams for identity, permission, admission and ownership:
 //!   [`auth`], [`admission`], [`apply`], [`crd`] and [`stream`] fill them.
+//! - [`expression`] is CEL, for rules of custom resources, match conditions and policies.
 
 pub mod admission;
 pub mod apply;

@@ -30,7 +30,7 @@ use crate::{
         bootstrap,
         pki::{self, ClusterCa, Identity, PkiError},
         reviews::Reviews,
-        signer,
+        secret_tokens, signer,
         token::{self, TokenKey},
         token_request::TokenRequests,
     },
@@ -179,6 +179,7 @@ impl Server {
             tokio::spawn(crd::controller::run(core.clone())),
             tokio::spawn(aggregation::run(core.clone())),
             tokio::spawn(signer::run(core.clone(), ca.clone())),
+            tokio::spawn(secret_tokens::run(core.clone(), tokens.clone(), ca.clone())),
             tokio::spawn(admission::type_check::run(core.clone())),
             tokio::spawn(accept(listener, tls, api, stopped)),
         ];

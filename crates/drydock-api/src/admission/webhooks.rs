@@ -312,9 +312,9 @@ fn decoded(resource: &ResourceInfo, object: &mut Value) -> Result<(), ApiError> 
         return resource.strategy.decode(resource, object).map(|_| ());
     }
     match resource.strategy.schema() {
-        Some(fields) => {
-            schema::decode(fields, &resource.kind, object, &[]).map(|_| ()).map_err(ApiError::internal)
-        }
+        Some(fields) => schema::decode(fields, &resource.kind, object, &[])
+            .map(|_| ())
+            .map_err(ApiError::internal),
         None => Ok(()),
     }
 }

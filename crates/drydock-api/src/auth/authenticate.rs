@@ -124,7 +124,11 @@ impl Attributes {
                 resource: info.resource.clone(),
                 subresource: info.subresource.clone(),
                 namespace: info.namespace.clone(),
-                name: if info.name.is_empty() { info.selected_name.clone() } else { info.name.clone() },
+                name: if info.name.is_empty() {
+                    info.selected_name.clone()
+                } else {
+                    info.name.clone()
+                },
             }
         } else {
             Target::Path(info.path.clone())

@@ -52,7 +52,7 @@ const ROLES: &[Row] = &[
         "system:service-account-issuer-discovery",
         Plain,
         &[
-            "get || /.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/",
+            "get || /.well-known /.well-known/* /.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/",
         ],
     ),
     ("admin", Whole(None), &[]),

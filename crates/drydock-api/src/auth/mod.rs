@@ -4,7 +4,8 @@
 //! - [`authenticate`] turns a request into a [`user::User`]; [`rbac`] decides by roles and bindings.
 //! - [`bootstrap`] lists the roles a cluster starts with, [`aggregation`] fills the composed ones,
 //!   [`escalation`] keeps users from granting what they do not hold.
-//! - [`reviews`] and [`token_request`] are the APIs about all this; [`csr`] and [`signer`] give certificates on request.
+//! - [`reviews`] and [`token_request`] are the APIs about all this; [`csr`] and [`signer`] give certificates on request,
+//!   [`secret_tokens`] tokens that live in Secrets.
 
 pub mod aggregation;
 pub mod attributes;
@@ -19,6 +20,7 @@ pub mod impersonate;
 pub mod pki;
 pub mod rbac;
 pub mod reviews;
+pub mod secret_tokens;
 pub mod signer;
 pub mod token;
 pub mod token_request;

@@ -92,7 +92,8 @@ pub fn problems(definition: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut out = Vec::new();
     let spec = &definition["spec"];
     if spec["preserveUnknownFields"] == true {
-        let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        let detail =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         out.push(FieldError::invalid("spec.preserveUnknownFields", &json!(true), detail));
     }
     let (group, plural) = (text(spec, &["group"]), text(spec, &["names", "plural"]));
@@ -137,14 +138,19 @@ pub fn warnings(definition: &Value) -> Vec<String> {
     for version in versions(definition) {
         unknown_formats(&version["schema"]["openAPIV3Schema"], &mut found, 0);
     }
-    found.into_iter().map(|format| format!("unrecognized format {format:?}")).collect()
+    found
+        .into_iter()
+        .map(|format| format!("unrecognized format {format:?}"))
+        .collect()
 }
 
 fn unknown_formats(node: &Value, found: &mut BTreeSet<String>, depth: usize) {
     if depth > node::MAX_DEPTH {
         return;
     }
-    if let Some(name) = node["format"].as_str().filter(|f| !f.is_empty() && node::kind(node) == "string")
+    if let Some(name) = node["format"]
+        .as_str()
+        .filter(|f| !f.is_empty() && node::kind(node) == "string")
         && !format::is_known(name)
     {
         found.insert(name.to_owned());

@@ -157,7 +157,11 @@ impl Strategy for CustomKind {
                         "{kind} in version {version:?} cannot be handled as a {kind}: {problem}"
                     ))
                 })?;
-                decoded.strict.iter().map(|text| text.replacen("field \"", "field \"metadata.", 1)).collect()
+                decoded
+                    .strict
+                    .iter()
+                    .map(|text| text.replacen("field \"", "field \"metadata.", 1))
+                    .collect()
             }
             _ => Vec::new(),
         };

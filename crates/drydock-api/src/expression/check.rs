@@ -370,8 +370,14 @@ mod tests {
                 "ERROR: <input>:1:27: undeclared reference to 'shout' (in container '')\n | object.metadata.name.shout() == 'X'\n | ..........................^",
             ),
         );
-        check("url(object.metadata.name).getHost() == 'a' && quantity('1') < quantity('2')", None);
-        check("'a,b'.split(',').exists_one(x, x == 'a') && cidr('10.0.0.0/8').containsIP('10.0.0.1')", None);
+        check(
+            "url(object.metadata.name).getHost() == 'a' && quantity('1') < quantity('2')",
+            None,
+        );
+        check(
+            "'a,b'.split(',').exists_one(x, x == 'a') && cidr('10.0.0.0/8').containsIP('10.0.0.1')",
+            None,
+        );
         check(
             "object.metadata.name == 1",
             Some(
