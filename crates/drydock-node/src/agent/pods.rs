@@ -25,6 +25,8 @@ pub(super) fn reserve_addresses(node: &Node) {
 
 /// Follows the pods bound to this node; one worker each.
 pub(super) async fn watch(node: Arc<Node>) {
+    // A container's environment names the services there are: they are known before the first one starts.
+    node.objects.network_known().await;
     let api: Api<Pod> = Api::all(node.client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", node.config.name));
     let stream = watch_api(api, config).backoff(Patience::default());

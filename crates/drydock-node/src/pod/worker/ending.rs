@@ -40,8 +40,15 @@ impl Worker {
                 return false;
             }
         }
-        let _ = std::fs::remove_dir_all(&self.dir);
-        true
+        match std::fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                // Somebody still unmounts in there.
+                tracing::debug!(%error, dir = %self.dir.display(), "pod folder not removed yet");
+                self.wake(Instant::now() + RETRY);
+                false
+            }
+            _ => true,
+        }
     }
 
     /// Gives back what a pod without running containers does not need. Logs stay.

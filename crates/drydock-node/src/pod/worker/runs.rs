@@ -235,8 +235,12 @@ impl Worker {
             if lost {
                 node.runtime.delete(&place.id).await;
             }
-            Rootfs::new(&place.dir).release();
-            crate::runtime::sweep_execs(&place.dir);
+            // What the container has written may be much.
+            let cleaned = tokio::task::spawn_blocking(move || {
+                Rootfs::new(&place.dir).release();
+                crate::runtime::sweep_execs(&place.dir);
+            });
+            let _ = cleaned.await;
         });
     }
 
