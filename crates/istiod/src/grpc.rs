@@ -236,3 +236,7 @@ fn log_end(address: Option<SocketAddr>, ended: hyper::Result<()>) {
         tracing::debug!(peer = ?address, %error, "connection ended");
     }
 }
+
+#[cfg(test)]
+#[path = "grpc_tests.rs"]
+mod tests;
