@@ -62,7 +62,7 @@ impl Document {
                     duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
                 };
                 let value = serde_saphyr::from_str_with_options::<Value>(text, lenient)
-                    .map_err(|error| format!("error converting YAML to JSON: yaml: {}", plain(&error)))?;
+                    .map_err(|error| format!("error converting YAML to JSON: yaml: {}", plain(&error, text)))?;
                 let key = duplicate_key(&first.to_string());
                 let line = first.location().map_or(0, |location| location.line());
                 let notation = format!("yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map");
@@ -76,9 +76,23 @@ impl Document {
     }
 }
 
-/// The first line of an error; the parser's own snippets span several.
-fn plain(error: &dyn fmt::Display) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+/// A syntax error in the words of the real server's parser, as far as they are known.
+fn plain(error: &dyn fmt::Display, text: &str) -> String {
+    let whole = error.to_string();
+    let first = whole.lines().next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let Some((place, problem)) = first.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) else {
+        return first.to_owned();
+    };
+    let line = place.split(' ').next().unwrap_or_default();
+    let dangling = text.trim_end().ends_with(['{', '[', ',', ':']);
+    let words = match problem {
+        _ if problem.starts_with("unclosed bracket") && dangling => "did not find expected node content",
+        _ if problem.starts_with("unclosed bracket '['") => "did not find expected ',' or ']'",
+        _ if problem.starts_with("unclosed bracket") => "did not find expected ',' or '}'",
+        other => other,
+    };
+    format!("line {line}: {words}")
 }
 
 /// The key a duplicate error names, between the first pair of quotes or after the last colon.
