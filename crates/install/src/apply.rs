@@ -58,6 +58,8 @@ pub struct Installation<'a> {
     pub timeout: Duration,
     /// Only ask the API server whether it would accept.
     pub dry_run: bool,
+    /// Are the components all that the installation consists of? Else nothing is pruned and no tag is made.
+    pub whole: bool,
 }
 
 impl Installation<'_> {
@@ -90,7 +92,7 @@ impl Installation<'_> {
                 .map(|component| self.component(server, component, progress)),
         )
         .await?;
-        if self.dry_run {
+        if self.dry_run || !self.whole {
             return Ok(());
         }
         if let Some(labels) = default_tag {

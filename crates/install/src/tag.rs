@@ -12,6 +12,9 @@ use crate::object::{Id, Object};
 /// Field manager of tag commands.
 pub const FIELD_MANAGER: &str = "istio-ci";
 
+/// Annotation of a tag's webhook configuration: the revision it pointed at before, for `tag undo`.
+pub const PREVIOUS: &str = "trysail.dev/previous-revision";
+
 /// Why a tag cannot be made.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TagError {
@@ -42,6 +45,9 @@ pub enum TagError {
          wait for it, or pass --force to point the tag at it nevertheless"
     )]
     NotReady(String),
+    /// The tag was never moved.
+    #[error("cannot undo: tag {0:?} was not moved since it was made, or does not exist")]
+    NotMoved(String),
     /// There is nothing to remove.
     #[error("cannot remove tag {0:?}: cannot find MutatingWebhookConfiguration or Service for tag")]
     NoTag(String),
@@ -134,6 +140,12 @@ impl Inventory {
         self.of_tag(tag).map(|object| object.label(label::REVISION)).next()
     }
 
+    /// The revision that a tag pointed at before, if it was moved.
+    pub fn previous(&self, tag: &str) -> Option<&str> {
+        let webhook = self.webhooks.iter().find(|webhook| webhook.label(label::TAG) == tag)?;
+        webhook.0.pointer("/metadata/annotations")?.get(PREVIOUS)?.as_str()
+    }
+
     /// Has the revision a pod that is ready?
     pub fn is_ready(&self, revision: &str) -> bool {
         self.pods
@@ -202,6 +214,9 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
         return Err(TagError::NotReady(revision.to_owned()));
     }
     let mut apply = vec![mutating(request, canonical, injector)];
+    if let Some(before) = remembered(inventory, tag, revision) {
+        apply[0].0["metadata"]["annotations"] = json!({ PREVIOUS: before });
+    }
     let mut deactivate = None;
     if request.tag.is_default() {
         if !generate {
@@ -219,6 +234,15 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
         deactivate,
         previous,
     })
+}
+
+/// Where a tag pointed before it points at `revision`: a move notes it, the same move again keeps what was noted.
+fn remembered<'a>(inventory: &'a Inventory, tag: &str, revision: &str) -> Option<&'a str> {
+    match inventory.target(tag) {
+        Some(current) if current != revision => Some(current),
+        Some(_) => inventory.previous(tag),
+        None => None,
+    }
 }
 
 /// The first injection webhook of a configuration.

@@ -145,9 +145,23 @@ fn what_is_not_allowed() {
 }
 
 #[test]
-fn a_tag_moves_when_it_is_said_so() {
+fn a_tag_moves_when_it_is_said_so_and_remembers_where_it_was() {
     let moved = build(&request("prod-stable", "1-23-1", true), &inventory(), false).unwrap();
     assert_eq!(moved.previous.as_deref(), Some("1-22-1"));
+
+    let mut after = inventory();
+    after
+        .webhooks
+        .retain(|webhook| webhook.label("istio.io/tag") != "prod-stable");
+    after.webhooks.push(moved.apply[0].clone());
+    assert_eq!(after.previous("prod-stable"), Some("1-22-1"));
+    let again = build(&request("prod-stable", "1-23-1", true), &after, false).unwrap();
+    assert_eq!(again.apply[0], moved.apply[0], "the same move again changes nothing");
+    let back = build(&request("prod-stable", "1-22-1", true), &after, false).unwrap();
+    assert_eq!(
+        back.apply[0].text("/metadata/annotations/trysail.dev~1previous-revision"),
+        "1-23-1"
+    );
 }
 
 #[test]

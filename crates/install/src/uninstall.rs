@@ -80,7 +80,12 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
         .webhooks
         .iter()
         .filter(|webhook| webhook.label(label::REVISION) == revision && leads_to(webhook, namespace))
-        .chain(inventory.services.iter().filter(|service| service.label(label::REVISION) == revision))
+        .chain(
+            inventory
+                .services
+                .iter()
+                .filter(|service| service.label(label::REVISION) == revision),
+        )
         .map(|object| object.label(label::TAG))
         .filter(|tag| !tag.is_empty())
         .collect();

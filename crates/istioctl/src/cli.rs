@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    analyze, check_inject, completion, explain, install, kube_inject, manifest, precheck, profile, proxy_config,
-    proxy_status, tag, uninstall, version,
+    analyze, check_inject, completion, explain, gateway, install, kube_inject, manifest, precheck, profile,
+    proxy_config, proxy_status, tag, uninstall, version,
 };
 
 /// Istio configuration command line utility for service operators to debug and diagnose their mesh.
@@ -90,6 +90,9 @@ pub enum Command {
     /// Creates, moves, lists and removes revision tags.
     #[command(subcommand)]
     Tag(tag::Command),
+    /// Gateways that are upgraded in place.
+    #[command(subcommand)]
+    Gateway(gateway::Command),
     /// Analyzes configuration and prints what is wrong with it.
     Analyze(analyze::Flags),
     /// Prints versions of client, control planes and proxies.

@@ -4,6 +4,7 @@ pub mod analyze;
 pub mod check_inject;
 pub mod completion;
 pub mod explain;
+pub mod gateway;
 mod injection;
 pub mod install;
 pub mod kube_inject;
@@ -39,6 +40,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::ProxyStatus(flags) => proxy_status::run(global, flags).await,
         Command::ProxyConfig(command) => proxy_config::run(global, command).await,
         Command::Tag(command) => tag::run(global, command).await,
+        Command::Gateway(command) => gateway::run(global, command).await,
         Command::Analyze(flags) => analyze::run(global, flags).await,
         Command::Version(flags) => version::run(global, flags).await,
         Command::Completion(flags) => completion::run(flags),

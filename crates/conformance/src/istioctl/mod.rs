@@ -153,10 +153,6 @@ fn precheck(case: &Case) -> Result<(), String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    /// The upgrade page's table wins over today's Istio's, and `default` moves without a flag; formats of dumps that
-    /// are not written yet.
-    const KNOWN: &[&str] = &["proxy-config/endpoint-all-json", "proxy-config/endpoint-all-yaml"];
-
     #[test]
     fn golden_set() {
         let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance");
@@ -168,7 +164,6 @@ mod tests {
         let failed: Vec<String> = super::run(&data)
             .unwrap()
             .into_iter()
-            .filter(|case| !KNOWN.contains(&case.name.as_str()))
             .filter_map(|case| Some(format!("{}: {}", case.name, case.outcome.err()?)))
             .filter(|line| !line.contains(": unsupported: "))
             .collect();

@@ -1,9 +1,11 @@
 //! `istioctl proxy-config` (`pc`): what a proxy's Envoy really has, from its administration interface or a file.
 
+mod bootstrap;
 mod cluster;
 mod dump;
 mod endpoint;
 mod listener;
+mod log;
 mod route;
 mod secret;
 pub mod target;
@@ -37,6 +39,18 @@ pub enum Command {
     /// Certificates.
     #[command(visible_aliases = ["secrets", "s"])]
     Secret(SourceFlags),
+    /// What Envoy was started with, and its version.
+    #[command(visible_alias = "b")]
+    Bootstrap(SourceFlags),
+    /// Extensions that were delivered by discovery.
+    #[command(visible_alias = "ec")]
+    Ecds(SourceFlags),
+    /// Everything at once.
+    #[command(visible_alias = "a")]
+    All(SourceFlags),
+    /// Log levels: shows them, or sets them for as long as the proxy runs.
+    #[command(visible_alias = "o")]
+    Log(LogFlags),
 }
 
 /// Output format.
@@ -130,6 +144,19 @@ pub struct EndpointFlags {
     status: Option<String>,
 }
 
+/// Flags of `log`.
+#[derive(Debug, Args)]
+pub struct LogFlags {
+    #[command(flatten)]
+    source: SourceFlags,
+    /// `debug` for all loggers, or `http:debug,router:trace`.
+    #[arg(long)]
+    level: Option<String>,
+    /// Set all loggers back to `warning`.
+    #[arg(short, long)]
+    reset: bool,
+}
+
 /// Runs a sub-command.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     anstream::print!("{}", text(global, command).await?);
@@ -178,6 +205,35 @@ pub async fn text(global: &Global, command: Command) -> Result<String, Failure> 
         Command::Secret(flags) => show(&flags, dump(global, &flags).await?, secret::select, |items| {
             secret::table(items, jiff::Timestamp::now())
         }),
+        Command::Bootstrap(flags) => {
+            let dump = dump(global, &flags).await?;
+            match flags.output {
+                Format::Short => bootstrap::versions(&dump),
+                format => document(format, dump::canonical(dump::part(&dump, "BootstrapConfigDump")?)),
+            }
+        }
+        Command::Ecds(flags) => {
+            let dump = dump(global, &flags).await?;
+            match flags.output {
+                Format::Short => {
+                    let (rows, padding) = bootstrap::extensions(&dump)?;
+                    Ok(columns(&rows, padding))
+                }
+                format => document(
+                    format,
+                    dump::canonical(&dump::merged(&dump, "EcdsConfigDump", "ecds_filters")?),
+                ),
+            }
+        }
+        Command::All(flags) => {
+            let dump = dump(global, &flags).await?;
+            if flags.output == Format::Short {
+                all(&dump)
+            } else {
+                document(flags.output, dump)
+            }
+        }
+        Command::Log(flags) => log::run(global, &flags).await,
         Command::Endpoint(flags) => {
             let filter = endpoint::Filter {
                 address: flags.address,
@@ -212,13 +268,18 @@ fn show(
     table: impl FnOnce(&[Value]) -> (Vec<Vec<String>>, usize),
 ) -> Result<String, Failure> {
     let items = select(&dump)?;
-    Ok(match flags.output {
-        Format::Short => {
-            let (rows, padding) = table(&items);
-            columns(&rows, padding)
-        }
-        Format::Json => serde_json::to_string_pretty(&items)? + "\n",
-        Format::Yaml => install::yaml::to_sorted(&Value::Array(items)) + "\n",
+    if flags.output == Format::Short {
+        let (rows, padding) = table(&items);
+        return Ok(columns(&rows, padding));
+    }
+    document(flags.output, items.iter().map(dump::canonical).collect())
+}
+
+/// JSON or YAML.
+fn document(format: Format, value: Value) -> Result<String, Failure> {
+    Ok(match format {
+        Format::Yaml => install::yaml::to_sorted(&value) + "\n",
+        Format::Json | Format::Short => serde_json::to_string_pretty(&value)? + "\n",
     })
 }
 
@@ -252,4 +313,29 @@ async fn fetch(global: &Global, flags: &SourceFlags, path: &str) -> Result<Value
     .await?;
     serde_json::from_slice(&body)
         .map_err(|error| Failure::new(format!("the proxy's answer to {path} is no JSON: {error}")))
+}
+
+/// Every table, with what it lists before each name.
+fn all(dump: &Value) -> Result<String, Failure> {
+    let mut text = bootstrap::versions(dump)?;
+    let mut add = |(mut rows, padding): (Vec<Vec<String>>, usize), kind: &str| {
+        for cell in rows.iter_mut().skip(1).filter_map(|row| row.first_mut()) {
+            cell.insert_str(0, kind);
+        }
+        text.push('\n');
+        text.push_str(&columns(&rows, padding));
+    };
+    add(
+        cluster::table_all(&cluster::select(dump, &cluster::Filter::default())?),
+        "cluster/",
+    );
+    add(
+        listener::table(&listener::select(dump, &listener::Filter::default())?, true),
+        "listener/",
+    );
+    add(route::table(&route::select(dump, None)?), "route/");
+    add(secret::table(&secret::select(dump)?, jiff::Timestamp::now()), "secret/");
+    let filter = endpoint::Filter::default();
+    add(endpoint::table(&endpoint::select(dump, &filter)?, &filter), "endpoint/");
+    Ok(text)
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use install::inventory;
-use install::tag::{self, FIELD_MANAGER, Inventory, Request, TagObjects};
+use install::tag::{self, FIELD_MANAGER, Inventory, Request, TagError, TagObjects};
 use install::yaml;
 use revision::name::{Revision, Tag};
 
@@ -23,6 +23,8 @@ pub enum Command {
     /// Lists tags with their revisions and namespaces.
     #[command(visible_alias = "show")]
     List(ListFlags),
+    /// Points a tag at the revision it pointed at before.
+    Undo(UndoFlags),
     /// Removes a tag.
     #[command(visible_alias = "delete")]
     Remove(RemoveFlags),
@@ -75,6 +77,16 @@ pub struct ListFlags {
     output: Format,
 }
 
+/// Flags of `undo`.
+#[derive(Debug, Args)]
+pub struct UndoFlags {
+    /// The tag.
+    tag: String,
+    /// Point the tag back even at a revision that has no ready istiod.
+    #[arg(long)]
+    force: bool,
+}
+
 /// Flags of `remove`.
 #[derive(Debug, Args)]
 pub struct RemoveFlags {
@@ -91,6 +103,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Set(flags) => set(global, flags).await,
         Command::Generate(flags) => generate(global, flags).await,
         Command::List(flags) => list(global, flags).await,
+        Command::Undo(flags) => undo(global, flags).await,
         Command::Remove(flags) => remove(global, flags).await,
     }
 }
@@ -108,29 +121,50 @@ fn request(global: &Global, flags: &SetFlags) -> Result<Request, Failure> {
     })
 }
 
+async fn undo(global: &Global, flags: UndoFlags) -> Result<(), Failure> {
+    let cluster = Cluster::connect(global).await?;
+    let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
+    let Some(revision) = before.previous(&flags.tag) else {
+        return Err(TagError::NotMoved(flags.tag).into());
+    };
+    let request = Request {
+        tag: Tag::parse(&flags.tag)?,
+        revision: Revision::parse(revision)?,
+        namespace: global.istio_namespace.clone(),
+        overwrite: true,
+        force: flags.force,
+        automatic: false,
+        webhook_name: None,
+        labels: Default::default(),
+    };
+    write(&cluster, &request, &before).await
+}
+
 async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
     let request = request(global, &flags)?;
     let cluster = Cluster::connect(global).await?;
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
-    let mut built = tag::build(&request, &before, false)?;
-    compare_and_set(&mut built, &before);
+    write(&cluster, &request, &before).await
+}
+
+/// Writes a tag's objects if nobody else changed them since they were read, and tells what follows from it.
+async fn write(cluster: &Cluster, request: &Request, before: &Inventory) -> Result<(), Failure> {
+    let mut built = tag::build(request, before, false)?;
+    compare_and_set(&mut built, before);
     for object in &built.apply {
-        cluster
-            .server
-            .apply(object, FIELD_MANAGER, false)
-            .await
-            .map_err(moved_meanwhile)?;
+        let applied = cluster.server.apply(object, FIELD_MANAGER, false).await;
+        applied.map_err(moved_meanwhile)?;
     }
     if let Some(object) = &built.deactivate {
         cluster.server.replace(object, FIELD_MANAGER).await?;
     }
-    let (tag, revision) = (&flags.tag, &flags.revision);
+    let (tag, revision) = (request.tag.as_str(), request.revision.label());
     anstream::println!(
         "Revision tag {tag:?} created, referencing control plane revision {revision:?}. To enable injection using this\n\
          revision tag, use 'kubectl label namespace <NAMESPACE> istio.io/rev={tag}'"
     );
-    if built.previous.as_deref().is_some_and(|previous| previous != revision) {
-        followers(&request, &before, built.previous.as_deref().unwrap_or_default());
+    if let Some(previous) = built.previous.filter(|previous| previous != revision) {
+        followers(request, before, &previous);
     }
     Ok(())
 }

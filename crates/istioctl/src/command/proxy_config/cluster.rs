@@ -98,6 +98,22 @@ pub fn table(clusters: &[Value]) -> (Vec<Vec<String>>, usize) {
     (rows, 5)
 }
 
+/// Columns with the full name first, for `all`.
+pub fn table_all(clusters: &[Value]) -> (Vec<Vec<String>>, usize) {
+    let (mut rows, padding) = table(clusters);
+    for (row, name) in rows
+        .iter_mut()
+        .zip(std::iter::once("NAME").chain(clusters.iter().map(|c| text(c, "/name"))))
+    {
+        // Where the name is not made of parts, it stands for itself under its kind.
+        if row[0] == name {
+            row[0].insert_str(0, "cluster/");
+        }
+        row.insert(0, name.to_owned());
+    }
+    (rows, padding)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

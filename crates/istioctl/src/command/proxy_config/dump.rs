@@ -1,5 +1,6 @@
 //! Parts of Envoy's configuration dump.
 
+use prost_reflect::DynamicMessage;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -13,6 +14,32 @@ pub fn part<'a>(dump: &'a Value, kind: &str) -> Result<&'a Value, Failure> {
             .is_some_and(|url| url.rsplit('.').next() == Some(kind))
     });
     found.ok_or_else(|| Failure::new(format!("config dump has no configuration type {kind}")))
+}
+
+/// The parts of a kind as one: Envoy dumps some kinds once for each place they are used at.
+pub fn merged(dump: &Value, kind: &str, list: &str) -> Result<Value, Failure> {
+    let mut whole = part(dump, kind)?.clone();
+    let parts = dump["configs"].as_array().into_iter().flatten();
+    let same = parts.filter(|other| other["@type"] == whole["@type"]);
+    let entries: Vec<Value> = same
+        .flat_map(|part| part[list].as_array().into_iter().flatten())
+        .cloned()
+        .collect();
+    whole[list] = entries.into();
+    Ok(whole)
+}
+
+/// An item in the JSON that other tools write (lowerCamelCase, no `@type` of its own). One of a kind that is not known
+/// stays as Envoy wrote it.
+pub fn canonical(item: &Value) -> Value {
+    let convert = || -> Option<Value> {
+        let mut fields = item.as_object()?.clone();
+        let url = fields.shift_remove("@type")?;
+        let descriptor = xds::json::descriptors().get_message_by_name(xds::json::type_name(url.as_str()?))?;
+        let message = DynamicMessage::deserialize(descriptor, Value::Object(fields)).ok()?;
+        xds::json::message_to_json(&message).ok()
+    };
+    convert().unwrap_or_else(|| item.clone())
 }
 
 /// The items of several lists of a part, each below a field.

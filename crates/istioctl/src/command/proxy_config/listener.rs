@@ -133,6 +133,9 @@ fn destination(chain: &Value) -> String {
         if !route.is_empty() {
             return format!("Route: {route}");
         }
+        if let Some(cluster) = only_cluster(config) {
+            return format!("Cluster: {cluster}");
+        }
         if config.get("route_config").is_some() {
             return format!("Inline Route: {}", inline_routes(config));
         }
@@ -151,6 +154,15 @@ fn destination(chain: &Value) -> String {
         }
     }
     "Non-HTTP/Non-TCP".to_owned()
+}
+
+/// The cluster of an inline configuration that sends everything to one.
+fn only_cluster(config: &Value) -> Option<&str> {
+    let mut routes = list(config, "/route_config/virtual_hosts").flat_map(|host| list(host, "/routes"));
+    let route = routes.next()?;
+    let everything = route["match"].as_object()?.len() == 1 && text(route, "/match/prefix") == "/";
+    let cluster = route.pointer("/route/cluster")?.as_str()?;
+    (everything && routes.next().is_none()).then_some(cluster)
 }
 
 fn inline_routes(config: &Value) -> String {
