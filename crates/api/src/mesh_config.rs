@@ -203,11 +203,6 @@ impl MeshConfig {
     pub fn provider(&self, name: &str) -> Option<&ExtensionProvider> {
         self.extension_providers.iter().find(|provider| provider.name == name)
     }
-
-    /// Whether traffic whose destination is unknown is blocked.
-    pub fn registry_only(&self) -> bool {
-        self.outbound_traffic_policy.mode.as_deref() == Some("REGISTRY_ONLY")
-    }
 }
 
 /// Defaults of proxies, part of the mesh configuration and of the annotation `proxy.istio.io/config`.

@@ -74,8 +74,12 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Filters {
                 .cloned(),
         );
     }
+    let tokens = crate::jwt::filter(cx, class);
     if policies.is_empty() {
-        return Filters::default();
+        return Filters {
+            http: tokens.into_iter().collect(),
+            tcp: Vec::new(),
+        };
     }
     let scope = cx.scope(&class.namespace);
     let known = |namespace: Option<&str>, host: &str| match namespace {
@@ -96,6 +100,8 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Filters {
         providers: &providers,
     };
     let (mut all, own) = (external::filters(&inputs), self::filters(&inputs));
+    // Tokens are checked before rules that read them.
+    all.http.extend(tokens);
     all.http.extend(own.http);
     all.tcp.extend(own.tcp);
     all

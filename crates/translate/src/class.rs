@@ -30,7 +30,11 @@ pub(crate) fn resources(
 
 /// Endpoints of all clusters; most classes share one set.
 fn endpoints(cx: &mut Cx<'_>, class: &ProxyClass) -> Arc<ResourceSet> {
-    let client = Client::of_class(class);
+    let client = Client {
+        preserve_case: false,
+        attempt_count: true,
+        ..Client::scoped(cx, class)
+    };
     let plain = cx.set(Query::Outbound(Arc::new(client.clone()), ResourceType::Endpoints));
     if !cluster::passes_through(cx, class) {
         return plain;

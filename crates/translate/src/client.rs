@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mesh::Locality;
+use mesh::{Input, Kind, Locality};
 
+use crate::graph::Cx;
 use crate::proxy::{Flavour, ProxyClass, Role};
+use crate::scope::ScopeKey;
+use crate::sidecar::{self, SidecarName};
 
 /// What outbound configuration may read of a proxy. The less of it is filled in, the more classes share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,12 +26,26 @@ pub(crate) struct Client {
     pub(crate) locality: Option<Locality>,
     /// Whether the clusters are those that a gateway passes mutual TLS through to, named by server name.
     pub(crate) through: bool,
+    /// The Sidecar that narrows what it sees; absent where a single service is concerned.
+    pub(crate) sidecar: Option<SidecarName>,
+    /// Whether HTTP/1 headers keep their case.
+    pub(crate) preserve_case: bool,
+    /// Whether servers are told how often a request was tried.
+    pub(crate) attempt_count: bool,
     /// Node it runs on; only for services that stay on a node.
     pub(crate) node: Option<Arc<str>>,
 }
 
 impl Client {
-    /// The client that a class is.
+    /// The client that a class is, with the Sidecar that is for it.
+    pub(crate) fn scoped(cx: &mut Cx<'_>, class: &ProxyClass) -> Self {
+        Self {
+            sidecar: sidecar_of(cx, class),
+            ..Self::of_class(class)
+        }
+    }
+
+    /// The client that a class is, as far as single services are concerned.
     pub(crate) fn of_class(class: &ProxyClass) -> Self {
         Self {
             role: class.role,
@@ -40,7 +57,18 @@ impl Client {
             labels: Some(class.workload_labels.clone()),
             locality: Some(class.locality.clone()),
             through: false,
+            sidecar: None,
+            preserve_case: class.settings.preserve_case,
+            attempt_count: !class.settings.no_attempt_count,
             node: class.node.clone(),
+        }
+    }
+
+    /// What it sees.
+    pub(crate) fn scope(&self) -> ScopeKey {
+        ScopeKey {
+            namespace: self.namespace.clone().unwrap_or_default(),
+            sidecar: self.sidecar.clone(),
         }
     }
 
@@ -51,4 +79,14 @@ impl Client {
     pub(crate) fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or_default()
     }
+}
+
+fn sidecar_of(cx: &mut Cx<'_>, class: &ProxyClass) -> Option<SidecarName> {
+    if !class.is_sidecar() {
+        return None;
+    }
+    cx.read(Input::Mesh);
+    let snapshot = cx.read(Input::Kind(Kind::Sidecar));
+    let sidecar = sidecar::of_workload(snapshot, &class.namespace, &class.workload_labels)?;
+    Some((sidecar.meta.namespace.clone(), sidecar.meta.name.clone()))
 }

@@ -7,7 +7,7 @@ mod outbound;
 mod policy;
 mod upstream_tls;
 
-pub(crate) use inbound::{Target, targets};
+pub(crate) use inbound::{Inbound, Target, served, targets};
 pub(crate) use outbound::{of_service, outbound};
 pub(crate) use upstream_tls::metadata_exchange;
 
@@ -25,7 +25,7 @@ use crate::resource_type::ResourceType;
 
 /// Everything that a class is owed.
 pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>> {
-    let client = Arc::new(outbound::view(&Client::of_class(class)));
+    let client = Arc::new(outbound::view(&Client::scoped(cx, class)));
     let outbound = cx.set(Query::Outbound(client, ResourceType::Cluster));
     let mut resources: Vec<Arc<Resource>> = outbound.iter().cloned().collect();
     let mesh = cx.read(Input::Mesh).mesh.clone();
@@ -40,7 +40,9 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>
     if class.is_sidecar() {
         resources.push(encode(&fixed::passthrough(&mesh, class)));
         resources.push(encode(&fixed::inbound_passthrough(&mesh, class)));
-        resources.extend(inbound::clusters(cx, class).iter().map(encode));
+        let scope = Client::scoped(cx, class).scope();
+        let scope = cx.scope_of(scope);
+        resources.extend(inbound::clusters(cx, class, &scope).iter().map(encode));
     }
     resources
 }

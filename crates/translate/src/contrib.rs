@@ -11,6 +11,7 @@ use xds::udpa::r#type::v1::TypedStruct;
 
 use crate::listener::Traffic;
 use crate::proto;
+use crate::settings::Settings;
 
 /// Name of the filter that stands in for `istio.alpn` in a stock Envoy.
 pub const ALPN_SUBSTITUTE: &str = "trysail.alpn";
@@ -24,7 +25,7 @@ fn filter(name: &str, config: Any) -> HttpFilter {
 }
 
 /// Exchange of metadata by headers.
-pub(crate) fn metadata_exchange(traffic: Traffic) -> HttpFilter {
+pub(crate) fn metadata_exchange(traffic: Traffic, settings: &Settings) -> HttpFilter {
     let methods = |names: &[&str]| {
         proto::list(
             names
@@ -37,6 +38,15 @@ pub(crate) fn metadata_exchange(traffic: Traffic) -> HttpFilter {
     } else {
         "upstream"
     };
+    let told = if settings.tells_mesh_only && traffic != Traffic::Inbound {
+        let mesh_only = proto::object([(
+            "skip_external_clusters",
+            proto::value_of_json(&serde_json::Value::Bool(true)),
+        )]);
+        proto::list([proto::object([("istio_headers", mesh_only)])])
+    } else {
+        methods(&["istio_headers"])
+    };
     let config = TypedStruct {
         type_url: "type.googleapis.com/io.istio.http.peer_metadata.Config".to_owned(),
         value: Some(proto::fields_of([
@@ -44,7 +54,7 @@ pub(crate) fn metadata_exchange(traffic: Traffic) -> HttpFilter {
                 format!("{side}_discovery"),
                 methods(&["istio_headers", "workload_discovery"]),
             ),
-            (format!("{side}_propagation"), methods(&["istio_headers"])),
+            (format!("{side}_propagation"), told),
         ])),
     };
     filter("istio.metadata_exchange", proto::any(&config))

@@ -28,18 +28,15 @@ const PERSISTENT_SESSION: &str = "istio.io/persistent-session";
 
 /// Endpoints of all services that a client of the sort sees.
 pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet> {
-    let scope = cx.scope(&client.namespace.clone().unwrap_or_default());
+    let scope = cx.scope_of(client.scope());
     let mut resources: Vec<Arc<Resource>> = Vec::new();
-    for service in &scope.services {
+    for service in scope.services.iter() {
         if !has_assignments(service, client) || (client.through && service.external) {
             continue;
         }
         let narrow = client_for(cx, client, service);
-        resources.extend(
-            cx.resources(Query::Endpoints(service.key.clone(), narrow))
-                .iter()
-                .cloned(),
-        );
+        let all = cx.resources(Query::Endpoints(service.key.clone(), narrow));
+        resources.extend(naming::of_ports(&all, service, client));
     }
     Arc::new(ResourceSet::new(resources))
 }
@@ -58,6 +55,9 @@ fn client_for(cx: &mut Cx<'_>, client: &Client, service: &Service) -> Arc<Client
     let rules = cx.host_rules(&service.key.host);
     let mesh = &cx.read(Input::Mesh).mesh;
     let mut narrow = client.clone();
+    narrow.sidecar = None;
+    narrow.preserve_case = false;
+    narrow.attempt_count = true;
     let by_outlier = mesh
         .default_traffic_policy
         .as_ref()
@@ -141,13 +141,13 @@ pub(crate) fn inline(
 }
 
 /// One endpoint on the own workload.
-pub(crate) fn local(name: &str, address: &str, port: u16) -> ClusterLoadAssignment {
+pub(crate) fn local(name: &str, address: core::Address) -> ClusterLoadAssignment {
     ClusterLoadAssignment {
         cluster_name: name.to_owned(),
         endpoints: vec![LocalityLbEndpoints {
             lb_endpoints: vec![LbEndpoint {
                 host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(endpoint_v3::Endpoint {
-                    address: Some(proto::socket_address(address, port)),
+                    address: Some(address),
                     ..Default::default()
                 })),
                 ..Default::default()

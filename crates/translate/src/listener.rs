@@ -18,8 +18,10 @@ use xds::envoy::config::listener::v3::{Listener, listener};
 use xds::resource::Resource;
 
 use crate::authz;
+use crate::client::Client;
 use crate::graph::Cx;
 use crate::proxy::{ProxyClass, Role};
+use crate::scope::Scope;
 use crate::telemetry::{self, Telemetry};
 
 /// Direction of traffic, seen from the proxy.
@@ -35,6 +37,8 @@ pub(crate) struct Common<'a> {
     pub(crate) class: &'a ProxyClass,
     pub(crate) mesh: &'a api::mesh_config::MeshConfig,
     pub(crate) telemetry: &'a Telemetry,
+    /// What it sees.
+    pub(crate) scope: &'a Scope,
     /// Authorisation of inbound or gateway traffic.
     pub(crate) authz: &'a authz::Filters,
 }
@@ -43,10 +47,13 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>
     let mesh = cx.read(Input::Mesh).mesh.clone();
     let telemetry = telemetry::of_class(cx, class);
     let authz = authz::of_class(cx, class);
+    let client = Client::scoped(cx, class);
+    let scope = cx.scope_of(client.scope());
     let common = Common {
         class,
         mesh: &mesh,
         telemetry: &telemetry,
+        scope: &scope,
         authz: &authz,
     };
     let listeners: Vec<Listener> = match class.role {

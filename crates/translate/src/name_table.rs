@@ -8,6 +8,7 @@ use mesh::{Address, Health, Input, Registry, Resolution, Service};
 use xds::istio::networking::nds::v1::{NameTable, name_table::NameInfo};
 use xds::resource::{Resource, ResourceSet};
 
+use crate::client::Client;
 use crate::graph::Cx;
 use crate::proxy::ProxyClass;
 
@@ -15,9 +16,10 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Arc<ResourceSet> 
     if !class.dns_capture {
         return Arc::default();
     }
-    let scope = cx.scope(&class.namespace);
+    let client = Client::scoped(cx, class);
+    let scope = cx.scope_of(client.scope());
     let mut table: BTreeMap<String, NameInfo> = BTreeMap::new();
-    for service in &scope.services {
+    for service in scope.egress.iter().flat_map(|e| e.services.iter()) {
         let mut addresses: Vec<String> = service
             .addresses
             .iter()

@@ -1,6 +1,11 @@
 //! Names that users, dashboards and tools know (control-plane.md §2.1).
 
+use std::sync::Arc;
+
 use mesh::{Meta, Port, Service, TargetPort};
+use xds::resource::Resource;
+
+use crate::client::Client;
 
 /// Traffic to nowhere.
 pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
@@ -12,6 +17,19 @@ pub(crate) const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
 /// `outbound|<port>|<subset>|<host>`.
 pub(crate) fn outbound(port: u16, subset: &str, host: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
+}
+
+/// Those of a service's resources that are for the ports a client sees; a Sidecar may import some only.
+pub(crate) fn of_ports<'a>(
+    all: &'a [Arc<Resource>],
+    service: &'a Service,
+    client: &'a Client,
+) -> impl Iterator<Item = Arc<Resource>> + 'a {
+    let visible = move |name: &str| {
+        let port = name.split('|').nth(1).and_then(|p| p.parse().ok());
+        client.sidecar.is_none() || port.is_none_or(|p| service.port(p).is_some())
+    };
+    all.iter().filter(move |r| visible(&r.name)).cloned()
 }
 
 /// `inbound|<port>||`.

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mesh::{Locality, SecretReader, Snapshot};
+use mesh::{Input, Kind, Locality, SecretReader, Snapshot};
 use xds::envoy::config::core::v3 as core;
 use xds::google::protobuf::{Value, value};
+
+use crate::settings::Settings;
 
 /// Most bytes of a node id that are read.
 const MAX_NODE_ID: usize = 1024;
@@ -78,6 +80,8 @@ pub struct Proxy {
     pub cluster: Arc<str>,
     /// Network it is in.
     pub network: Arc<str>,
+    /// Name under which its spans are found.
+    pub service: String,
     /// Metadata as sent.
     pub metadata: BTreeMap<String, Value>,
     /// Which extensions its Envoy has.
@@ -149,6 +153,7 @@ impl Proxy {
             version: text("ISTIO_VERSION").unwrap_or_default().to_owned(),
             cluster: text("CLUSTER_ID").unwrap_or(api::names::CLUSTER_ID).into(),
             network: text("NETWORK").unwrap_or_default().into(),
+            service: node.cluster.clone(),
             flavour: if text("ENVOY_FLAVOUR") == Some("contrib") {
                 Flavour::Contrib
             } else {
@@ -205,7 +210,7 @@ impl Proxy {
         ProxyClass {
             role: self.role,
             namespace: self.namespace.clone(),
-            workload_labels: labels,
+            workload_labels: labels.clone(),
             named_ports,
             locality: node_locality.unwrap_or_else(|| self.locality.clone()),
             cluster: self.cluster.clone(),
@@ -221,9 +226,12 @@ impl Proxy {
             balance_inbound: self.flag("INBOUND_LISTENER_EXACT_BALANCE"),
             balance_outbound: self.flag("OUTBOUND_LISTENER_EXACT_BALANCE"),
             idle_timeout: self.text("IDLE_TIMEOUT").map(str::to_owned),
+            service: self.service.clone(),
             mesh_id: self.text("MESH_ID").unwrap_or("unknown").to_owned(),
             slice_targets: address_targets(snapshot, self, is_entry),
             is_entry,
+            settings: Settings::of(self.metadata.get("PROXY_CONFIG"), &snapshot.mesh.default_config),
+            ingress_address: self.ingress_address(snapshot, &labels),
             headless_addresses: self
                 .addresses
                 .iter()
@@ -231,6 +239,31 @@ impl Proxy {
                 .filter(|a| is_headless_endpoint(snapshot, *a))
                 .collect(),
             secrets: self.secrets.clone(),
+        }
+    }
+
+    /// The first address, if a Sidecar says what arrives: its listeners are named after it.
+    fn ingress_address(&self, snapshot: &Snapshot, labels: &BTreeMap<String, String>) -> Option<IpAddr> {
+        let sidecar = crate::sidecar::of_workload(snapshot, &self.namespace, labels)?;
+        let listens = self.role == Role::Sidecar && !sidecar.spec.ingress.is_empty();
+        self.addresses.first().copied().filter(|_| listens)
+    }
+
+    /// Whether a change of the mesh may put the proxy into another class.
+    pub fn reclassified_by(&self, changed: &Input, snapshot: &Snapshot) -> bool {
+        match changed {
+            Input::Mesh
+            | Input::Kind(Kind::Node | Kind::Sidecar | Kind::WorkloadEntry)
+            | Input::Services
+            | Input::Service(_) => true,
+            Input::InNamespace(Kind::Pod | Kind::Sidecar | Kind::WorkloadEntry, namespace) => {
+                *namespace == self.namespace
+            }
+            Input::Endpoints(key) => snapshot.service(key).is_none_or(|s| {
+                s.resolution == mesh::Resolution::Passthrough
+                    || (s.selector.is_empty() && key.namespace == self.namespace)
+            }),
+            _ => false,
         }
     }
 
@@ -291,6 +324,8 @@ pub struct ProxyClass {
     pub balance_outbound: bool,
     /// Idle time of connections that it asks for.
     pub idle_timeout: Option<String>,
+    /// Name under which its spans are found.
+    pub service: String,
     /// Name of its mesh.
     pub mesh_id: String,
     /// Services that it is known to serve by its address and not by its labels (slices of services without a selector,
@@ -298,6 +333,10 @@ pub struct ProxyClass {
     pub slice_targets: BTreeSet<(Arc<str>, Arc<str>, String, u16)>,
     /// Whether it is known by its address alone: a WorkloadEntry names it, and no pod.
     pub is_entry: bool,
+    /// What its own configuration says about headers and about what is in front of it.
+    pub settings: Settings,
+    /// Its address, where a Sidecar says what arrives at it.
+    pub ingress_address: Option<IpAddr>,
     /// Its addresses, where they are endpoints of headless services: it needs no listener for itself.
     pub headless_addresses: BTreeSet<IpAddr>,
     /// Permission to read secrets.

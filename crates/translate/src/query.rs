@@ -9,15 +9,15 @@ use crate::client::Client;
 use crate::graph::{ClassId, Cx};
 use crate::resource_type::ResourceType;
 use crate::rules::{HostRules, Rules};
-use crate::scope::Scope;
+use crate::scope::{Scope, ScopeKey};
 
 /// A question whose answer is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Query {
     /// All DestinationRules by host.
     Rules,
-    /// What proxies of a namespace see.
-    Scope(Arc<str>),
+    /// What proxies see.
+    Scope(ScopeKey),
     /// The DestinationRules that may concern a host.
     HostRules(Arc<str>),
     /// Clusters of a service, for clients of a sort.
@@ -82,7 +82,7 @@ pub(crate) fn compute(query: &Query, cx: &mut Cx<'_>) -> Value {
     match query {
         Query::Rules => Value::Rules(Arc::new(crate::rules::all(cx))),
         Query::HostRules(host) => Value::HostRules(Arc::new(crate::rules::of_host(cx, host))),
-        Query::Scope(namespace) => Value::Scope(Arc::new(crate::scope::of_namespace(cx, namespace))),
+        Query::Scope(key) => Value::Scope(Arc::new(crate::scope::of_key(cx, key))),
         Query::Clusters(key, client) => Value::Resources(Arc::new(crate::cluster::of_service(cx, key, client))),
         Query::Endpoints(key, client) => Value::Resources(Arc::new(crate::endpoint::of_service(cx, key, client))),
         Query::Outbound(client, ResourceType::Endpoints) => Value::Set(crate::endpoint::outbound(cx, client)),
@@ -96,8 +96,16 @@ pub(crate) fn compute(query: &Query, cx: &mut Cx<'_>) -> Value {
 }
 
 impl Cx<'_> {
+    /// What proxies of a namespace see without a Sidecar.
     pub(crate) fn scope(&mut self, namespace: &Arc<str>) -> Arc<Scope> {
-        match self.get(Query::Scope(namespace.clone())) {
+        self.scope_of(ScopeKey {
+            namespace: namespace.clone(),
+            sidecar: None,
+        })
+    }
+
+    pub(crate) fn scope_of(&mut self, key: ScopeKey) -> Arc<Scope> {
+        match self.get(Query::Scope(key)) {
             Value::Scope(scope) => scope,
             _ => Arc::default(),
         }

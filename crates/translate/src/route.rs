@@ -36,9 +36,10 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>
             let mut client = Client {
                 locality: None,
                 node: None,
-                ..Client::of_class(class)
+                preserve_case: false,
+                ..Client::scoped(cx, class)
             };
-            if !sidecar::selects_by_labels(cx, &class.namespace) {
+            if !sidecar::selects_by_labels(cx, &client) {
                 client.labels = None;
             }
             cx.set(Query::Outbound(Arc::new(client), ResourceType::Route))

@@ -1,24 +1,70 @@
-//! What proxies of a namespace see: services and VirtualServices.
+//! What proxies of a namespace see: services and VirtualServices, all that are exported to it or what a Sidecar
+//! imports of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::networking::VirtualService;
-use mesh::{Config, Input, Kind, Registry, Resolution, Service, Visibility};
+use api::networking::sidecar::{EgressListener, OutboundTrafficPolicy};
+use api::networking::virtual_service::Destination;
+use api::networking::{Sidecar, VirtualService};
+use mesh::{Config, Input, Kind, Port, Protocol, Registry, Resolution, Service, TargetPort, Visibility};
 
 use crate::graph::Cx;
+use crate::host;
 use crate::route::virtual_services;
+use crate::sidecar::{Imports, SidecarName};
+
+type Services = Arc<Vec<Arc<Service>>>;
+type VirtualServices = Arc<Vec<Arc<Config<VirtualService>>>>;
+
+/// Whose scope.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ScopeKey {
+    pub(crate) namespace: Arc<str>,
+    /// The Sidecar that narrows it.
+    pub(crate) sidecar: Option<SidecarName>,
+}
 
 /// What a namespace sees.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Scope {
-    /// Services, older first, one per host.
-    pub(crate) services: Vec<Arc<Service>>,
+    /// Services, one per host.
+    pub(crate) services: Services,
     by_host: BTreeMap<Arc<str>, usize>,
     /// Other names of services, by the service's host.
     pub(crate) aliases: BTreeMap<Arc<str>, Vec<Arc<Service>>>,
     /// VirtualServices with full host names and delegates resolved, older first.
-    pub(crate) virtual_services: Vec<Arc<Config<VirtualService>>>,
+    pub(crate) virtual_services: VirtualServices,
+    /// What outbound listeners are made of; one without a port, if no Sidecar says otherwise.
+    pub(crate) egress: Vec<Egress>,
+    /// The Sidecar.
+    pub(crate) sidecar: Option<Arc<Config<Sidecar>>>,
+    /// What happens to traffic whose destination is unknown.
+    pub(crate) unknown: OutboundTrafficPolicy,
+}
+
+/// A set of services that outbound listeners are made of.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Egress {
+    /// The port, if it is for one only.
+    pub(crate) port: Option<Port>,
+    /// Address or socket to listen on; empty if it follows the services.
+    pub(crate) bind: String,
+    /// Whether traffic is not redirected to it.
+    pub(crate) binds_ports: bool,
+    /// Services.
+    pub(crate) services: Services,
+    /// VirtualServices for proxies in the mesh.
+    pub(crate) virtual_services: VirtualServices,
+}
+
+impl Egress {
+    /// Whether clients of its port name the port they want, as they do with a proxy or a socket.
+    pub(crate) fn is_for_any_port(&self) -> bool {
+        self.port
+            .as_ref()
+            .is_some_and(|p| p.number == 0 || p.protocol == Protocol::HttpProxy)
+    }
 }
 
 impl Scope {
@@ -26,52 +72,248 @@ impl Scope {
     pub(crate) fn service(&self, host: &str) -> Option<&Arc<Service>> {
         self.by_host.get(host).and_then(|index| self.services.get(*index))
     }
+
+    /// The services from which routes of a port are made; port 0 is told by what it binds to.
+    pub(crate) fn egress_for(&self, port: u16, bind: &str) -> Option<&Egress> {
+        self.egress.iter().find(|egress| match &egress.port {
+            None => true,
+            Some(own) => own.number == port && (port != 0 || egress.bind == bind),
+        })
+    }
 }
 
-pub(crate) fn of_namespace(cx: &mut Cx<'_>, namespace: &Arc<str>) -> Scope {
+pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
+    let namespace = &key.namespace;
     let snapshot = cx.read(Input::Services);
-    let mut chosen: BTreeMap<Arc<str>, Arc<Service>> = BTreeMap::new();
-    let mut aliases: BTreeMap<Arc<str>, Vec<Arc<Service>>> = BTreeMap::new();
-    for service in snapshot.services() {
-        if !service.visibility.includes(namespace) {
-            continue;
-        }
-        if service.resolution == Resolution::Alias {
-            if let Some(target) = &service.alias_of {
-                aliases.entry(target.clone()).or_default().push(service.clone());
-            }
-            continue;
-        }
-        match chosen.get(&service.key.host) {
-            Some(other) if !wins(service, other, namespace) => {}
-            _ => drop(chosen.insert(service.key.host.clone(), service.clone())),
+    let mut visible: Vec<&Arc<Service>> = snapshot
+        .services()
+        .iter()
+        .filter(|s| s.visibility.includes(namespace))
+        .collect();
+    visible.sort_by(|a, b| a.age_order(b));
+    let (aliases, visible): (Vec<_>, Vec<_>) = visible.into_iter().partition(|s| s.resolution == Resolution::Alias);
+    let mesh = &cx.read(Input::Mesh).mesh;
+    let default_export = &mesh.default_virtual_service_export_to;
+    let root = mesh.outbound_traffic_policy.clone();
+    let all = cx.read(Input::Kind(Kind::VirtualService));
+    let mut routes: Vec<_> = virtual_services::resolved(all, cx.domain())
+        .into_iter()
+        .filter(|vs| Visibility::parse(&vs.spec.export_to, default_export, &vs.meta.namespace).includes(namespace))
+        .collect();
+    routes.sort_by(|a, b| a.meta.age_order(&b.meta));
+    let sidecar = key.sidecar.as_ref().and_then(|(namespace, name)| {
+        cx.read(Input::Kind(Kind::Sidecar))
+            .sidecars
+            .get(namespace, name)
+            .cloned()
+    });
+    let mut scope = Scope {
+        virtual_services: Arc::new(routes),
+        unknown: root,
+        ..Scope::default()
+    };
+    let imported = |alias: &Service| match &sidecar {
+        None => true,
+        Some(sidecar) if sidecar.spec.egress.is_empty() => true,
+        Some(sidecar) => sidecar
+            .spec
+            .egress
+            .iter()
+            .any(|e| Imports::parse(&e.hosts, namespace).service(&alias.key.namespace, &alias.key.host)),
+    };
+    for alias in aliases {
+        if let Some(target) = alias.alias_of.as_ref().filter(|_| imported(alias)) {
+            scope.aliases.entry(target.clone()).or_default().push(alias.clone());
         }
     }
-    let mut services: Vec<Arc<Service>> = chosen.into_values().collect();
-    services.sort_by(|a, b| a.age_order(b));
-    let by_host = services
+    let listeners = sidecar.as_ref().map(|s| s.spec.egress.as_slice()).unwrap_or_default();
+    if listeners.is_empty() {
+        scope.services = Arc::new(one_per_host(visible.iter().map(|s| (*s).clone()), namespace));
+        scope.egress = vec![Egress {
+            services: scope.services.clone(),
+            virtual_services: Arc::new(of_mesh(&scope.virtual_services).cloned().collect()),
+            ..Egress::default()
+        }];
+    } else {
+        scope.egress = listeners
+            .iter()
+            .map(|l| egress(l, namespace, &visible, &scope.virtual_services))
+            .collect();
+        scope.services = Arc::new(union(&scope.egress, namespace, &visible));
+    }
+    if let Some(policy) = sidecar.as_ref().and_then(|s| s.spec.outbound_traffic_policy.as_ref()) {
+        scope.unknown = policy.clone();
+        scope.unknown.mode.get_or_insert_with(|| "REGISTRY_ONLY".to_owned());
+    }
+    scope.by_host = scope
+        .services
         .iter()
         .enumerate()
         .map(|(index, s)| (s.key.host.clone(), index))
         .collect();
-    let default_export = cx.read(Input::Mesh).mesh.default_virtual_service_export_to.clone();
-    let all = cx.read(Input::Kind(Kind::VirtualService));
-    let domain = cx.domain();
-    let mut visible: Vec<_> = virtual_services::resolved(all, domain)
-        .into_iter()
-        .filter(|vs| Visibility::parse(&vs.spec.export_to, &default_export, &vs.meta.namespace).includes(namespace))
-        .collect();
-    visible.sort_by(|a, b| a.meta.age_order(&b.meta));
-    Scope {
-        services,
-        by_host,
-        aliases,
-        virtual_services: visible,
+    scope.sidecar = sidecar;
+    scope
+}
+
+fn of_mesh(all: &VirtualServices) -> impl Iterator<Item = &Arc<Config<VirtualService>>> {
+    all.iter().filter(|vs| vs.spec.gateways.iter().any(|g| g == "mesh"))
+}
+
+/// One service per host, in order of age.
+fn one_per_host(services: impl Iterator<Item = Arc<Service>>, namespace: &str) -> Vec<Arc<Service>> {
+    let mut chosen: BTreeMap<Arc<str>, Arc<Service>> = BTreeMap::new();
+    for service in services {
+        match chosen.get(&service.key.host) {
+            Some(other) if !wins(&service, other, namespace) => {}
+            _ => drop(chosen.insert(service.key.host.clone(), service)),
+        }
     }
+    let mut list: Vec<Arc<Service>> = chosen.into_values().collect();
+    list.sort_by(|a, b| a.age_order(b));
+    list
 }
 
 /// Of two services with one host: the one of the own namespace, else Kubernetes', else the older.
 fn wins(new: &Service, old: &Service, namespace: &str) -> bool {
     let rank = |s: &Service| (*s.key.namespace == *namespace, s.registry == Registry::Kubernetes);
     rank(new) > rank(old)
+}
+
+fn egress(listener: &EgressListener, namespace: &str, visible: &[&Arc<Service>], routes: &VirtualServices) -> Egress {
+    let imports = Imports::parse(&listener.hosts, namespace);
+    let port = listener.port.as_ref().map(|p| Port {
+        name: p.name.clone(),
+        number: u16::try_from(p.number.0).unwrap_or_default(),
+        protocol: Protocol::parse(&p.protocol),
+        target: TargetPort::Same,
+    });
+    let mut egress = Egress {
+        binds_ports: listener.capture_mode.as_deref() == Some("NONE") || listener.bind.starts_with("unix://"),
+        bind: listener.bind.clone(),
+        port,
+        ..Egress::default()
+    };
+    let only = only_port(&egress);
+    let services = visible
+        .iter()
+        .filter(|s| imports.service(&s.key.namespace, &s.key.host))
+        .filter_map(|s| match only {
+            None => Some((*s).clone()),
+            Some(port) => with_ports(s, &BTreeSet::from([port])),
+        });
+    egress.services = Arc::new(one_per_host(services, namespace));
+    let routes = of_mesh(routes).filter(|vs| imports.virtual_service(&vs.meta.namespace, &vs.spec.hosts));
+    egress.virtual_services = Arc::new(routes.cloned().collect());
+    egress
+}
+
+/// The one port of services that a listener is for.
+fn only_port(egress: &Egress) -> Option<u16> {
+    egress
+        .port
+        .as_ref()
+        .filter(|_| !egress.is_for_any_port())
+        .map(|p| p.number)
+}
+
+/// The service with those of its ports; none if it has none of them.
+fn with_ports(service: &Arc<Service>, numbers: &BTreeSet<u16>) -> Option<Arc<Service>> {
+    let kept = |p: &&Port| numbers.contains(&p.number);
+    let count = service.ports.iter().filter(kept).count();
+    if count == service.ports.len() {
+        return Some(service.clone());
+    }
+    (count > 0).then(|| {
+        Arc::new(Service {
+            ports: service.ports.iter().filter(kept).cloned().collect(),
+            ..Service::clone(service)
+        })
+    })
+}
+
+/// All services of all listeners, and those that their VirtualServices lead to.
+fn union(listeners: &[Egress], namespace: &str, visible: &[&Arc<Service>]) -> Vec<Arc<Service>> {
+    let mut by_host: BTreeMap<&str, Vec<&Arc<Service>>> = BTreeMap::new();
+    for service in visible {
+        by_host.entry(&service.key.host).or_default().push(service);
+    }
+    let mut list: Vec<Arc<Service>> = Vec::new();
+    for egress in listeners {
+        for service in egress.services.iter() {
+            add(&mut list, service);
+        }
+        for routes in egress.virtual_services.iter() {
+            for (host, ports) in destinations(&routes.spec, namespace) {
+                let Some(candidates) = by_host.get(host) else { continue };
+                let candidates = candidates.iter().map(|s| (*s).clone());
+                let Some(service) = one_per_host(candidates, namespace).pop() else {
+                    continue;
+                };
+                let service = match only_port(egress) {
+                    Some(port) => with_ports(&service, &BTreeSet::from([port])),
+                    None if ports.contains(&0) => Some(service),
+                    None => with_ports(&service, &ports),
+                };
+                if let Some(service) = service {
+                    add(&mut list, &service);
+                }
+            }
+        }
+    }
+    list
+}
+
+/// Adds a service, or its ports to the same service; what was there first stays, unless it gives way to Kubernetes.
+fn add(list: &mut Vec<Arc<Service>>, service: &Arc<Service>) {
+    let Some(found) = list.iter_mut().find(|s| s.key.host == service.key.host) else {
+        list.push(service.clone());
+        return;
+    };
+    if found.registry != Registry::Kubernetes && service.registry == Registry::Kubernetes {
+        *found = service.clone();
+    } else if found.key == service.key {
+        let new: Vec<Port> = service
+            .ports
+            .iter()
+            .filter(|p| found.port(p.number).is_none())
+            .cloned()
+            .collect();
+        if !new.is_empty() {
+            Arc::make_mut(found).ports.extend(new);
+        }
+    }
+}
+
+/// Hosts that a VirtualService leads clients of the namespace to, with ports; 0 stands for all.
+fn destinations<'a>(spec: &'a VirtualService, namespace: &str) -> BTreeMap<&'a str, BTreeSet<u16>> {
+    let mut hosts: BTreeMap<&str, BTreeSet<u16>> = BTreeMap::new();
+    let mut push = |destination: &'a Option<Destination>| {
+        if let Some(destination) = destination {
+            let port = destination.port.as_ref().map_or(0, |p| p.number.0);
+            hosts
+                .entry(&destination.host)
+                .or_default()
+                .insert(u16::try_from(port).unwrap_or_default());
+        }
+    };
+    let from = |wanted: &str| wanted.is_empty() || wanted == namespace;
+    for route in &spec.http {
+        if route.matches.is_empty() || route.matches.iter().any(|m| from(&m.source_namespace)) {
+            route.route.iter().for_each(|r| push(&r.destination));
+            push(&route.mirror);
+            route.mirrors.iter().for_each(|m| push(&m.destination));
+        }
+    }
+    for route in &spec.tcp {
+        if route.matches.is_empty() || route.matches.iter().any(|m| from(&m.source_namespace)) {
+            route.route.iter().for_each(|r| push(&r.destination));
+        }
+    }
+    for route in &spec.tls {
+        if route.matches.iter().any(|m| from(&m.source_namespace)) {
+            route.route.iter().for_each(|r| push(&r.destination));
+        }
+    }
+    hosts.retain(|host, _| !host.is_empty() && !host::is_wildcard(host));
+    hosts
 }

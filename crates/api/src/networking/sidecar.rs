@@ -79,3 +79,10 @@ pub struct OutboundTrafficPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub egress_proxy: Option<Destination>,
 }
+
+impl OutboundTrafficPolicy {
+    /// Whether such traffic is blocked.
+    pub fn registry_only(&self) -> bool {
+        self.mode.as_deref() == Some("REGISTRY_ONLY")
+    }
+}

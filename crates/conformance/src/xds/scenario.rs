@@ -12,12 +12,9 @@ use translate::{Generator, Proxy, ResourceType};
 use super::{compare, expected, stock};
 
 /// Kinds that are not translated yet.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 9] = [
     "EnvoyFilter",
-    "Sidecar",
     "WasmPlugin",
-    "Telemetry",
-    "RequestAuthentication",
     "Ingress",
     "HTTPRoute",
     "GRPCRoute",
@@ -27,7 +24,7 @@ const KINDS: [&str; 12] = [
     "ProxyConfig",
 ];
 /// Mesh configuration that is not translated yet.
-const MESH_FIELDS: [&str; 1] = ["defaultProviders"];
+const MESH_FIELDS: [&str; 0] = [];
 
 #[derive(Debug, Deserialize)]
 struct Index {
@@ -177,6 +174,9 @@ impl Scenario {
             return Some("several networks".to_owned());
         }
         let text = std::fs::read_to_string(folder.join("input.yaml")).ok()?;
+        if text.contains(api::names::label::NETWORK) {
+            return Some("several networks".to_owned());
+        }
         let mut kinds = BTreeSet::new();
         for document in testkit::documents(&text).ok()? {
             let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default();

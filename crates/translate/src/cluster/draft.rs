@@ -13,6 +13,7 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 pub(super) struct Draft {
     pub(super) cluster: Cluster,
     pub(super) http: Option<HttpProtocolOptions>,
+    preserve_case: bool,
 }
 
 impl Draft {
@@ -26,6 +27,7 @@ impl Draft {
                 ..Cluster::default()
             },
             http: None,
+            preserve_case: false,
         }
     }
 
@@ -42,6 +44,12 @@ impl Draft {
 
     pub(super) fn http(&mut self) -> &mut HttpProtocolOptions {
         self.http.get_or_insert_default()
+    }
+
+    /// HTTP/1 headers keep their case.
+    pub(super) fn preserve_case(&mut self) {
+        self.preserve_case = true;
+        self.http();
     }
 
     /// Speaks HTTP/2, unless a protocol is set already.
@@ -83,11 +91,27 @@ impl Draft {
                     )),
                 })
             });
+            if self.preserve_case {
+                if let Some(options) = http.upstream_protocol_options.as_mut().and_then(http1) {
+                    options.header_key_format = Some(crate::settings::preserve_case());
+                }
+            }
             self.cluster
                 .typed_extension_protocol_options
                 .insert(HTTP_OPTIONS.to_owned(), proto::any(&http));
         }
         self.cluster
+    }
+}
+
+/// The options of HTTP/1, if it is spoken.
+fn http1(protocol: &mut options::UpstreamProtocolOptions) -> Option<&mut core::Http1ProtocolOptions> {
+    match protocol {
+        options::UpstreamProtocolOptions::ExplicitHttpConfig(options::ExplicitHttpConfig {
+            protocol_config: Some(options::explicit_http_config::ProtocolConfig::HttpProtocolOptions(http1)),
+        }) => Some(http1),
+        options::UpstreamProtocolOptions::UseDownstreamProtocolConfig(config) => config.http_protocol_options.as_mut(),
+        _ => None,
     }
 }
 

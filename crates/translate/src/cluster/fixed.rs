@@ -21,13 +21,13 @@ pub(super) fn black_hole(mesh: &MeshConfig) -> Cluster {
 }
 
 pub(super) fn passthrough(mesh: &MeshConfig, class: &ProxyClass) -> Cluster {
-    let mut cluster = original_destination(mesh, naming::PASSTHROUGH);
+    let mut cluster = original_destination(mesh, class, naming::PASSTHROUGH);
     super::upstream_tls::add_metadata_exchange(&mut cluster, class.flavour);
     cluster
 }
 
 pub(super) fn inbound_passthrough(mesh: &MeshConfig, class: &ProxyClass) -> Cluster {
-    let mut cluster = original_destination(mesh, naming::INBOUND_PASSTHROUGH);
+    let mut cluster = original_destination(mesh, class, naming::INBOUND_PASSTHROUGH);
     cluster.upstream_bind_config = Some(source(class));
     if let (Some(bind), true, true) = (&mut cluster.upstream_bind_config, class.ipv4, class.ipv6) {
         bind.extra_source_addresses = vec![core::ExtraSourceAddress {
@@ -54,7 +54,7 @@ fn socket(address: &str) -> core::SocketAddress {
     }
 }
 
-fn original_destination(mesh: &MeshConfig, name: &str) -> Cluster {
+fn original_destination(mesh: &MeshConfig, class: &ProxyClass, name: &str) -> Cluster {
     let mut draft = Draft::new(
         name.to_owned(),
         cluster::DiscoveryType::OriginalDst,
@@ -62,6 +62,9 @@ fn original_destination(mesh: &MeshConfig, name: &str) -> Cluster {
     );
     draft.cluster.alt_stat_name = format!("{};", naming::PASSTHROUGH);
     draft.cluster.lb_policy = cluster::LbPolicy::ClusterProvided as i32;
+    if class.settings.preserve_case {
+        draft.preserve_case();
+    }
     let http = draft.http();
     http.upstream_protocol_options = Some(downstream_protocol());
     http.common_http_protocol_options = Some(core::HttpProtocolOptions {

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::mesh_config::MeshConfig;
 use api::names::group;
-use mesh::{Input, Port, Registry, Service, TargetPort};
+use api::networking::Sidecar;
+use api::networking::destination_rule::TrafficPolicy;
+use mesh::{Config, Input, Port, Protocol, Registry, Service, TargetPort};
 use xds::envoy::config::cluster::v3::{Cluster, cluster};
 
 use super::draft::Draft;
@@ -13,6 +16,7 @@ use super::{fixed, policy};
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::proxy::{Interception, ProxyClass};
+use crate::scope::Scope;
 use crate::{naming, proto, rules};
 
 /// A port of the own workload, and the services that lead to it, older first.
@@ -22,6 +26,133 @@ pub(crate) struct Target {
     pub(crate) port: u16,
     /// Services with their ports.
     pub(crate) services: Vec<(Arc<Service>, Port)>,
+}
+
+/// A port on which a workload is served: one that services lead to, or an ingress listener of its Sidecar.
+#[derive(Clone, Debug)]
+pub(crate) struct Inbound {
+    /// Port that traffic arrives at.
+    pub(crate) number: u16,
+    /// The service's port, or the listener's.
+    pub(crate) port: Port,
+    /// Services that lead to it, older first; a listener may have none.
+    pub(crate) services: Vec<(Arc<Service>, Port)>,
+    /// The ingress listener.
+    pub(crate) listener: Option<Ingress>,
+}
+
+/// What an ingress listener says.
+#[derive(Clone, Debug)]
+pub(crate) struct Ingress {
+    /// Address that the listener is named after.
+    pub(crate) bind: String,
+    /// Whether traffic is not redirected to it.
+    pub(crate) binds_ports: bool,
+    /// What stands for a service's host.
+    pub(crate) host: String,
+    /// Path of the Sidecar.
+    pub(crate) path: String,
+    destination: Destination,
+}
+
+/// Where an ingress listener sends traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Destination {
+    /// Where it was sent.
+    Original,
+    Address(String, u16),
+    Socket(String),
+}
+
+impl Inbound {
+    pub(crate) fn service(&self) -> Option<&Arc<Service>> {
+        self.services.first().map(|(service, _)| service)
+    }
+}
+
+/// Ports on which the workload is served, in order.
+pub(crate) fn served(cx: &mut Cx<'_>, class: &ProxyClass, scope: &Scope) -> Vec<Inbound> {
+    let of_services = targets(cx, class);
+    if let Some(sidecar) = scope.sidecar.as_ref().filter(|s| !s.spec.ingress.is_empty()) {
+        return listeners(class, sidecar, &of_services);
+    }
+    // Without redirection the workload itself listens on these ports.
+    if class.interception == Interception::None {
+        return Vec::new();
+    }
+    of_services
+        .into_iter()
+        .filter_map(|target| {
+            Some(Inbound {
+                number: target.port,
+                port: target.services.first()?.1.clone(),
+                services: target.services,
+                listener: None,
+            })
+        })
+        .collect()
+}
+
+fn listeners(class: &ProxyClass, sidecar: &Config<Sidecar>, of_services: &[Target]) -> Vec<Inbound> {
+    let mut by_port: BTreeMap<u16, Inbound> = BTreeMap::new();
+    for listener in &sidecar.spec.ingress {
+        let Some(named) = &listener.port else { continue };
+        let Ok(number) = u16::try_from(named.number.0) else {
+            continue;
+        };
+        let port = Port {
+            name: named.name.clone(),
+            number,
+            protocol: Protocol::parse(&named.protocol),
+            target: TargetPort::Same,
+        };
+        let first = of_services.iter().find(|t| t.port == number);
+        let bind = match (listener.bind.as_str(), class.ingress_address) {
+            ("", Some(own)) => own.to_string(),
+            ("", None) => class.wildcard().to_owned(),
+            (bind, _) => bind.to_owned(),
+        };
+        let ingress = Ingress {
+            bind,
+            binds_ports: match listener.capture_mode.as_deref() {
+                None | Some("DEFAULT") => class.interception == Interception::None,
+                Some(mode) => mode == "NONE",
+            },
+            host: format!("{}.{}", sidecar.meta.name, class.namespace),
+            path: naming::object_path(group::NETWORKING, "sidecar", &sidecar.meta),
+            destination: destination(class, &listener.default_endpoint),
+        };
+        by_port.entry(number).or_insert_with(|| Inbound {
+            number,
+            services: first
+                .and_then(|t| t.services.first())
+                .map(|(service, _)| (service.clone(), port.clone()))
+                .into_iter()
+                .collect(),
+            port,
+            listener: Some(ingress),
+        });
+    }
+    by_port.into_values().collect()
+}
+
+fn destination(class: &ProxyClass, endpoint: &str) -> Destination {
+    if let Some(path) = endpoint.strip_prefix("unix://") {
+        return Destination::Socket(path.to_owned());
+    }
+    let Some((address, port)) = endpoint.rsplit_once(':') else {
+        return Destination::Original;
+    };
+    let Ok(port) = port.parse() else {
+        return Destination::Original;
+    };
+    let address = match address.trim_matches(['[', ']']) {
+        "0.0.0.0" | "::" => class
+            .ingress_address
+            .map_or_else(|| class.localhost().to_owned(), |own| own.to_string()),
+        _ => class.localhost().to_owned(),
+    };
+    Destination::Address(address, port)
 }
 
 /// Ports of the workload that services lead to, in order.
@@ -76,76 +207,118 @@ fn target_port(service: &Service, port: &Port, class: &ProxyClass) -> Option<u16
     }
 }
 
-pub(super) fn clusters(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Cluster> {
-    if class.interception == Interception::None {
-        return Vec::new();
-    }
+pub(super) fn clusters(cx: &mut Cx<'_>, class: &ProxyClass, scope: &Scope) -> Vec<Cluster> {
     let mesh = cx.read(Input::Mesh).mesh.clone();
+    let served = served(cx, class, scope);
+    served
+        .iter()
+        .map(|inbound| cluster(cx, class, scope, &mesh, inbound))
+        .collect()
+}
+
+fn cluster(cx: &mut Cx<'_>, class: &ProxyClass, scope: &Scope, mesh: &MeshConfig, inbound: &Inbound) -> Cluster {
     let localhost = mesh.inbound_traffic_policy.mode.as_deref() == Some("LOCALHOST");
-    let mut clusters = Vec::new();
-    for target in targets(cx, class) {
-        let Some((service, port)) = target.services.first() else {
-            continue;
+    let port = &inbound.port;
+    let name = naming::inbound(inbound.number);
+    let destination = match &inbound.listener {
+        Some(listener) => listener.destination.clone(),
+        None if localhost => Destination::Address(class.localhost().to_owned(), inbound.number),
+        None => Destination::Original,
+    };
+    let discovery = if destination == Destination::Original {
+        cluster::DiscoveryType::OriginalDst
+    } else {
+        cluster::DiscoveryType::Static
+    };
+    let mut draft = Draft::new(name.clone(), discovery, mesh.connect_timeout);
+    draft.cluster.common_lb_config = Some(Default::default());
+    if let Some(service) = inbound.service().filter(|_| !mesh.inbound_cluster_stat_name.is_empty()) {
+        let port = Port {
+            target: TargetPort::Number(inbound.number),
+            ..port.clone()
         };
-        let name = naming::inbound(target.port);
-        let discovery = if localhost {
-            cluster::DiscoveryType::Static
-        } else {
-            cluster::DiscoveryType::OriginalDst
-        };
-        let mut draft = Draft::new(name.clone(), discovery, mesh.connect_timeout);
-        draft.cluster.common_lb_config = Some(Default::default());
-        if !mesh.inbound_cluster_stat_name.is_empty() {
-            let port = Port {
-                target: TargetPort::Number(target.port),
-                ..port.clone()
-            };
-            let stat = naming::stat_name(&mesh.inbound_cluster_stat_name, service, "", &port, cx.domain());
-            draft.cluster.alt_stat_name = format!("{stat};");
-        }
-        if port.protocol.is_http2() {
-            draft.set_http2();
-        } else if port.protocol.is_unknown() {
-            draft.set_downstream_protocol();
-        }
-        if localhost {
-            draft.cluster.load_assignment = Some(crate::endpoint::local(&name, class.localhost(), target.port));
-        } else {
-            draft.cluster.upstream_bind_config = Some(fixed::source(class));
+        let stat = naming::stat_name(&mesh.inbound_cluster_stat_name, service, "", &port, cx.domain());
+        draft.cluster.alt_stat_name = format!("{stat};");
+    }
+    if class.settings.preserve_case && (port.protocol.is_http() || port.protocol.is_unknown()) {
+        draft.preserve_case();
+    }
+    if port.protocol.is_http2() {
+        draft.set_http2();
+    } else if port.protocol.is_unknown() {
+        draft.set_downstream_protocol();
+    }
+    let to_localhost = matches!(&destination, Destination::Address(address, _) if address == class.localhost());
+    match &destination {
+        Destination::Original => {
             // The destination is the workload itself and never goes away.
             draft.cluster.cleanup_interval = Some(proto::seconds(9_223_372_035));
         }
-        // Each service once, if it names the port by the same number.
-        let mut named: Vec<&Arc<Service>> = Vec::new();
-        for (service, _) in target.services.iter().filter(|(_, p)| p.number == port.number) {
-            if named.iter().all(|s| s.key != service.key) {
-                named.push(service);
-            }
+        Destination::Address(address, port) => {
+            draft.cluster.load_assignment = Some(crate::endpoint::local(&name, proto::socket_address(address, *port)));
         }
-        let mut istio = proto::fields_of([("services", proto::list(named.iter().map(|s| service_metadata(s))))]);
-        let rule = {
-            let client = Client {
-                labels: None,
-                ..Client::of_class(class)
-            };
-            cx.host_rules(&service.key.host)
-                .resolve(&client, &service.key.namespace)
-        };
-        let own = rule.as_ref().and_then(|r| r.spec.traffic_policy.as_ref());
-        if let (Some(rule), Some(_)) = (&rule, own) {
-            let path = naming::object_path(group::NETWORKING, "destination-rule", &rule.meta);
-            istio.fields.insert("config".to_owned(), proto::text(path));
+        Destination::Socket(path) => {
+            draft.cluster.load_assignment = Some(crate::endpoint::local(&name, proto::pipe_address(path)));
         }
-        if !service.external {
-            draft.cluster.metadata = Some(proto::metadata([("istio", istio)]));
-        }
-        let applied = policy::with_mesh_defaults(&mesh, rules::policy_for_port(own, port.number));
-        let pool = applied.and_then(|p| p.connection_pool).unwrap_or_default();
-        policy::apply_connection_pool(&mut draft, &mesh, &pool, None);
-        if draft.is_original_dst() {
-            draft.cluster.lb_policy = cluster::LbPolicy::ClusterProvided as i32;
-        }
-        clusters.push(draft.finish());
     }
-    clusters
+    if !to_localhost {
+        draft.cluster.upstream_bind_config = Some(fixed::source(class));
+    }
+    let own = match inbound.service() {
+        Some(service) => describe(cx, class, inbound, service, &mut draft),
+        None => None,
+    };
+    let applied = policy::with_mesh_defaults(mesh, rules::policy_for_port(own.as_ref(), port.number));
+    let of_sidecar = scope.sidecar.as_ref().and_then(|sidecar| {
+        let listener = sidecar
+            .spec
+            .ingress
+            .iter()
+            .find(|l| l.port.as_ref().is_some_and(|p| u32::from(inbound.number) == p.number.0));
+        listener
+            .and_then(|l| l.connection_pool.clone())
+            .or_else(|| sidecar.spec.inbound_connection_pool.clone())
+    });
+    let pool = of_sidecar
+        .or_else(|| applied.and_then(|p| p.connection_pool))
+        .unwrap_or_default();
+    policy::apply_connection_pool(&mut draft, mesh, &pool, None);
+    if draft.is_original_dst() {
+        draft.cluster.lb_policy = cluster::LbPolicy::ClusterProvided as i32;
+    }
+    draft.finish()
+}
+
+/// Names services in the metadata; the traffic policy of the rule for the first one.
+fn describe(
+    cx: &mut Cx<'_>,
+    class: &ProxyClass,
+    inbound: &Inbound,
+    service: &Arc<Service>,
+    draft: &mut Draft,
+) -> Option<TrafficPolicy> {
+    // Each service once, if it names the port by the same number.
+    let mut named: Vec<&Arc<Service>> = Vec::new();
+    for (service, _) in inbound.services.iter().filter(|(_, p)| p.number == inbound.port.number) {
+        if named.iter().all(|s| s.key != service.key) {
+            named.push(service);
+        }
+    }
+    let mut istio = proto::fields_of([("services", proto::list(named.iter().map(|s| service_metadata(s))))]);
+    let client = Client {
+        labels: None,
+        ..Client::of_class(class)
+    };
+    let rule = cx
+        .host_rules(&service.key.host)
+        .resolve(&client, &service.key.namespace);
+    let own = rule.as_ref().and_then(|r| r.spec.traffic_policy.clone());
+    if let (Some(rule), Some(_)) = (&rule, &own) {
+        let path = naming::object_path(group::NETWORKING, "destination-rule", &rule.meta);
+        istio.fields.insert("config".to_owned(), proto::text(path));
+    }
+    if !service.external {
+        draft.cluster.metadata = Some(proto::metadata([("istio", istio)]));
+    }
+    own
 }

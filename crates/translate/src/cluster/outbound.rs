@@ -19,31 +19,29 @@ use crate::client::Client;
 use crate::graph::Cx;
 use crate::query::Query;
 use crate::rules::{self, Applied, HostRules};
-use crate::{naming, proto};
+use crate::{dynamic_dns, naming, proto};
 
 /// The part of a client that clusters depend on.
 pub(crate) fn view(client: &Client) -> Client {
     Client {
         locality: None,
         node: None,
+        attempt_count: true,
         ..client.clone()
     }
 }
 
 /// All clusters that a client of the sort is owed towards other services.
 pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet> {
-    let scope = cx.scope(&client.namespace.clone().unwrap_or_default());
+    let scope = cx.scope_of(client.scope());
     let mut resources: Vec<Arc<Resource>> = Vec::new();
-    for service in &scope.services {
+    for service in scope.services.iter() {
         if client.through && service.external {
             continue;
         }
         let narrow = client_for(cx, client, service);
-        resources.extend(
-            cx.resources(Query::Clusters(service.key.clone(), narrow))
-                .iter()
-                .cloned(),
-        );
+        let all = cx.resources(Query::Clusters(service.key.clone(), narrow));
+        resources.extend(naming::of_ports(&all, service, client));
     }
     Arc::new(ResourceSet::new(resources))
 }
@@ -52,6 +50,7 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
 pub(crate) fn client_for(cx: &mut Cx<'_>, client: &Client, service: &Service) -> Arc<Client> {
     let rules = cx.host_rules(&service.key.host);
     let mut narrow = client.clone();
+    narrow.sidecar = None;
     if rules.is_empty() {
         narrow.namespace = None;
     }
@@ -142,7 +141,11 @@ impl ServiceClusters<'_> {
         let whole = policy::with_mesh_defaults(self.mesh, whole);
         let inferred = spec.and_then(|s| s.traffic_policy.clone());
         clusters.extend(self.build(cx, port, "", whole.as_ref(), inferred.as_ref(), None));
-        for subset in spec.map(|s| s.subsets.as_slice()).unwrap_or_default() {
+        // The proxy resolves names, and knows no endpoints to choose among.
+        let subsets = spec
+            .map(|s| s.subsets.as_slice())
+            .filter(|_| !dynamic_dns::is_resolved_by_proxy(self.service));
+        for subset in subsets.unwrap_or_default() {
             let merged = rules::policy_for_subset(whole.as_ref(), subset.traffic_policy.as_ref(), port.number);
             let own = subset.traffic_policy.as_ref();
             clusters.extend(self.build(cx, port, &subset.name, merged.as_ref(), own, Some(&subset.labels)));
@@ -185,7 +188,11 @@ impl ServiceClusters<'_> {
             self.discovery()
         };
         let mut draft = Draft::new(name.clone(), discovery, self.mesh.connect_timeout);
+        let by_name = dynamic_dns::is_resolved_by_proxy(self.service);
         draft.cluster.common_lb_config = Some(Default::default());
+        if by_name {
+            draft.cluster.cluster_discovery_type = Some(dynamic_dns::cluster_type(self.service, self.family()));
+        }
         let pattern = &self.mesh.outbound_cluster_stat_name;
         if !pattern.is_empty() {
             let stat = naming::stat_name(pattern, self.service, subset, port, self.domain);
@@ -207,6 +214,9 @@ impl ServiceClusters<'_> {
             )?;
             self.set_dns(&mut draft.cluster);
             draft.cluster.load_assignment = Some(assignment);
+        }
+        if self.client.preserve_case && (port.protocol.is_http() || port.protocol.is_unknown()) {
+            draft.preserve_case();
         }
         if port.protocol.is_http2() {
             draft.set_http2();
@@ -251,7 +261,13 @@ impl ServiceClusters<'_> {
                 upstream_tls::add_proxy_protocol(&mut draft.cluster, setting);
             }
         }
-        if draft.is_original_dst() {
+        if by_name {
+            draft.cluster.common_lb_config = None;
+        }
+        if by_name && (draft.http.is_some() || draft.cluster.transport_socket.is_some()) {
+            draft.http().upstream_http_protocol_options = Some(dynamic_dns::checks());
+        }
+        if draft.is_original_dst() || by_name {
             draft.cluster.lb_policy = cluster::LbPolicy::ClusterProvided as i32;
         }
         if draft.discovery() == Some(cluster::DiscoveryType::Eds) {
@@ -287,12 +303,12 @@ impl ServiceClusters<'_> {
         of_port.peek().is_some() && of_port.all(|e| e.workload.mutual_tls)
     }
 
+    fn family(&self) -> cluster::DnsLookupFamily {
+        dynamic_dns::family(self.client.ipv4, self.client.ipv6)
+    }
+
     fn set_dns(&self, cluster: &mut Cluster) {
-        cluster.dns_lookup_family = match (self.client.ipv4, self.client.ipv6) {
-            (true, true) => cluster::DnsLookupFamily::All,
-            (false, true) => cluster::DnsLookupFamily::V6Only,
-            _ => cluster::DnsLookupFamily::V4Only,
-        } as i32;
+        cluster.dns_lookup_family = self.family() as i32;
         cluster.typed_dns_resolver_config = Some(core::TypedExtensionConfig {
             name: "envoy.network.dns_resolver.cares".to_owned(),
             typed_config: Some(proto::any(&CaresDnsResolverConfig {
@@ -310,7 +326,9 @@ impl ServiceClusters<'_> {
     fn metadata(&self, subset: &str, policy: Option<&TrafficPolicy>) -> core::Metadata {
         let mut istio = Struct::default();
         let mut put = |key: &str, value: Value| drop(istio.fields.insert(key.to_owned(), value));
-        put("services", proto::list([service_metadata(self.service)]));
+        if !dynamic_dns::is_resolved_by_proxy(self.service) {
+            put("services", proto::list([service_metadata(self.service)]));
+        }
         if let Some(rule) = self.rule {
             put(
                 "config",

@@ -58,8 +58,21 @@ pub(super) fn cors() -> HttpFilter {
     http("envoy.filters.http.cors", proto::any(&cors::v3::Cors {}))
 }
 
-pub(super) fn router() -> HttpFilter {
-    http("envoy.filters.http.router", proto::any(&router::v3::Router::default()))
+/// The last filter; it may keep headers about upstreams to itself.
+pub(super) fn router(silent: bool) -> HttpFilter {
+    let message = router::v3::Router {
+        suppress_envoy_headers: silent,
+        ..Default::default()
+    };
+    http("envoy.filters.http.router", proto::any(&message))
+}
+
+/// The address of clients behind a proxy of connections.
+pub(super) fn proxy_protocol() -> ListenerFilter {
+    listener(
+        "envoy.filters.listener.proxy_protocol",
+        proto::any(&listener_filters::proxy_protocol::v3::ProxyProtocol::default()),
+    )
 }
 
 pub(super) fn original_dst() -> ListenerFilter {

@@ -72,15 +72,18 @@ fn listener(common: &Common<'_>, bind: &str, port: u16, chains: Vec<Chain>) -> L
             .map(|c| &c.alpn_protocols);
         !c.sni.is_empty() || alpn.is_some_and(|a| !a.is_empty())
     });
+    let mut listener_filters = Vec::new();
+    if common.class.settings.proxy_protocol {
+        listener_filters.push(filters::proxy_protocol());
+    }
+    if inspect {
+        listener_filters.push(filters::tls_inspector());
+    }
     let filter_chains: Vec<FilterChain> = chains.into_iter().map(Chain::finish).collect();
     Listener {
         name: format!("{bind}_{port}"),
         address: Some(proto::socket_address(bind, port)),
-        listener_filters: if inspect {
-            vec![filters::tls_inspector()]
-        } else {
-            Vec::new()
-        },
+        listener_filters,
         filter_chains,
         connection_balance_config: common.class.balance_outbound.then(super::exact_balance),
         traffic_direction: core::TrafficDirection::Outbound as i32,
@@ -137,6 +140,7 @@ impl Builder<'_, '_, '_> {
             protocol,
             sniffed: false,
             http1: Some(core::Http1ProtocolOptions::default()),
+            resolver: None,
         };
         Chain {
             sni: served.map(Served::sni).unwrap_or_default(),
@@ -224,7 +228,7 @@ impl Builder<'_, '_, '_> {
         let hosts = served.sni();
         let client = Client::of_class(self.common.class);
         let mut chains = Vec::new();
-        for service in self.scope.services.clone() {
+        for service in self.scope.services.iter().cloned() {
             if service.external || !hosts.iter().any(|h| host::covers(h, &service.key.host)) {
                 continue;
             }

@@ -32,6 +32,8 @@ pub(super) struct Options {
     pub(super) sniffed: bool,
     /// Whether HTTP/3 … is not served; gateways state their HTTP/1 options.
     pub(super) http1: Option<core::Http1ProtocolOptions>,
+    /// Filter that resolves the name a request is for.
+    pub(super) resolver: Option<HttpFilter>,
 }
 
 pub(super) fn filter(common: &Common<'_>, options: Options) -> Filter {
@@ -50,13 +52,21 @@ fn manager(common: &Common<'_>, options: Options) -> HttpConnectionManager {
         _ => (true, false, hcm::PathWithEscapedSlashesAction::KeepUnchanged),
     };
     let mut http1 = options.http1;
+    let settings = &class.settings;
+    if settings.preserve_case {
+        http1.get_or_insert_default().header_key_format = Some(crate::settings::preserve_case());
+    }
+    let (server_name, server_header) = settings.server(options.traffic == Traffic::Outbound);
     if class.http10 {
         http1.get_or_insert_default().accept_http_10 = true;
     }
     let mut manager = HttpConnectionManager {
         stat_prefix: options.stat_prefix,
+        server_name,
+        server_header_transformation: server_header as i32,
+        generate_request_id: settings.no_request_ids.then(|| proto::bool_value(false)),
         access_log: common.telemetry.access_logs(options.traffic),
-        tracing: common.telemetry.tracing(),
+        tracing: common.telemetry.tracing(options.traffic),
         normalize_path: Some(proto::bool_value(normalize)),
         merge_slashes: merge,
         path_with_escaped_slashes_action: escaped as i32,
@@ -69,7 +79,9 @@ fn manager(common: &Common<'_>, options: Options) -> HttpConnectionManager {
         }],
         request_id_extension: Some(RequestIdExtension {
             typed_config: Some(proto::any(&UuidRequestIdConfig {
-                use_request_id_for_trace_sampling: Some(proto::bool_value(true)),
+                use_request_id_for_trace_sampling: Some(proto::bool_value(
+                    common.telemetry.traces_by_request_id(options.traffic),
+                )),
                 ..Default::default()
             })),
         }),
@@ -82,7 +94,13 @@ fn manager(common: &Common<'_>, options: Options) -> HttpConnectionManager {
                 idle_timeout: Some(proto::duration(idle)),
                 ..Default::default()
             }),
-        http_filters: http_filters(common, options.traffic, options.protocol, options.sniffed),
+        http_filters: http_filters(
+            common,
+            options.traffic,
+            options.protocol,
+            options.sniffed,
+            options.resolver,
+        ),
         route_specifier: Some(match options.routes {
             Routes::Named(name) => hcm::RouteSpecifier::Rds(Rds {
                 config_source: Some(proto::ads()),
@@ -92,37 +110,46 @@ fn manager(common: &Common<'_>, options: Options) -> HttpConnectionManager {
         }),
         ..Default::default()
     };
-    let certificate = hcm::SetCurrentClientCertDetails {
-        subject: Some(proto::bool_value(true)),
-        dns: true,
-        uri: true,
-        cert: options.traffic == Traffic::Gateway,
-        ..Default::default()
-    };
-    match options.traffic {
-        Traffic::Outbound => {}
-        Traffic::Inbound => {
-            manager.server_name = "istio-envoy".to_owned();
-            manager.forward_client_cert_details = hcm::ForwardClientCertDetails::AppendForward as i32;
-            manager.set_current_client_cert_details = Some(certificate);
-            if options.protocol.is_http2() {
-                manager.http2_protocol_options = Some(core::Http2ProtocolOptions::default());
-            }
-        }
-        Traffic::Gateway => {
-            manager.server_name = "istio-envoy".to_owned();
-            manager.forward_client_cert_details = hcm::ForwardClientCertDetails::SanitizeSet as i32;
-            manager.set_current_client_cert_details = Some(certificate);
-        }
+    if options.traffic == Traffic::Outbound {
+        return manager;
+    }
+    let gateway = options.traffic == Traffic::Gateway;
+    let details = settings.client_certificate(gateway);
+    manager.forward_client_cert_details = details as i32;
+    // A gateway that only hands on what it gets adds nothing.
+    let adds = [
+        hcm::ForwardClientCertDetails::AppendForward,
+        hcm::ForwardClientCertDetails::SanitizeSet,
+    ];
+    if !gateway || adds.contains(&details) {
+        manager.set_current_client_cert_details = Some(hcm::SetCurrentClientCertDetails {
+            subject: Some(proto::bool_value(true)),
+            dns: true,
+            uri: true,
+            cert: gateway,
+            ..Default::default()
+        });
+    }
+    if gateway {
+        manager.xff_num_trusted_hops = settings.trusted_proxies;
+        manager.append_x_forwarded_port = settings.forwarded_port;
+    } else if options.protocol.is_http2() {
+        manager.http2_protocol_options = Some(core::Http2ProtocolOptions::default());
     }
     manager
 }
 
 /// Filters in the order that policies rely on (control-plane.md §2.4.2).
-fn http_filters(common: &Common<'_>, traffic: Traffic, protocol: Protocol, sniffed: bool) -> Vec<HttpFilter> {
+fn http_filters(
+    common: &Common<'_>,
+    traffic: Traffic,
+    protocol: Protocol,
+    sniffed: bool,
+    resolver: Option<HttpFilter>,
+) -> Vec<HttpFilter> {
     let mut list = Vec::new();
     if common.class.flavour == Flavour::Contrib {
-        list.push(crate::contrib::metadata_exchange(traffic));
+        list.push(crate::contrib::metadata_exchange(traffic, &common.class.settings));
     }
     if traffic != Traffic::Outbound {
         list.extend(common.authz.http.iter().cloned());
@@ -142,6 +169,7 @@ fn http_filters(common: &Common<'_>, traffic: Traffic, protocol: Protocol, sniff
     }
     list.push(filters::fault());
     list.push(filters::cors());
-    list.push(filters::router());
+    list.extend(resolver);
+    list.push(filters::router(common.class.settings.no_debug_headers));
     list
 }

@@ -17,7 +17,7 @@ use super::hcm::{self, Routes};
 use super::tcp::{self, Settings, Target};
 use super::{Common, Traffic, filters};
 use crate::authentication::{self, Mode};
-use crate::cluster;
+use crate::cluster::{self, Inbound};
 use crate::graph::Cx;
 use crate::proxy::{Flavour, Interception};
 use crate::{naming, proto, route, tls};
@@ -90,49 +90,43 @@ struct Served {
     cluster: String,
     passthrough: bool,
     tcp_stat: String,
+    /// Address that chains are named after.
+    bind: String,
+    /// Path of the Sidecar that has the listener.
+    path: Option<String>,
 }
 
 pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
-    if common.class.interception == Interception::None {
-        return Vec::new();
-    }
     let Ok(own_port) = u16::try_from(common.mesh.proxy_inbound_listen_port.0) else {
         return Vec::new();
     };
     let modes = authentication::modes(cx, &common.class.namespace, &common.class.workload_labels);
-    let targets = cluster::targets(cx, common.class);
+    let targets = cluster::served(cx, common.class, common.scope);
+    let mut bound = Vec::new();
     let mut chains = vec![loop_guard(common, own_port)];
     chains.extend(chains_of(common, &passthrough(common, 0, cx.domain()), modes.general));
     for (port, mode) in &modes.ports {
-        if targets.iter().all(|t| t.port != *port) {
+        if targets.iter().all(|t| t.number != *port) {
             chains.extend(chains_of(common, &passthrough(common, *port, cx.domain()), *mode));
         }
     }
     for target in &targets {
-        let Some((service, port)) = target.services.first() else {
-            continue;
-        };
         // Ports that the proxy itself listens on cannot be the workload's.
-        if [common.mesh.proxy_listen_port.0, common.mesh.proxy_inbound_listen_port.0].contains(&i32::from(target.port))
+        if [common.mesh.proxy_listen_port.0, common.mesh.proxy_inbound_listen_port.0]
+            .contains(&i32::from(target.number))
         {
             continue;
         }
-        let cluster = naming::inbound(target.port);
-        let tcp_stat = tcp_stat(common, Some((service, port)), &cluster, cx.domain());
-        let served = Served {
-            port: target.port,
-            service_port: port.number,
-            host: service.key.host.to_string(),
-            protocol: if port.protocol == Protocol::Udp {
-                Protocol::Udp
-            } else {
-                port.protocol
-            },
-            cluster,
-            passthrough: false,
-            tcp_stat,
-        };
-        chains.extend(chains_of(common, &served, modes.of_port(target.port)));
+        let served = served(common, target, cx.domain());
+        let own = chains_of(common, &served, modes.of_port(target.number));
+        if target.listener.as_ref().is_some_and(|l| l.binds_ports) {
+            bound.push(bound_listener(common, &served, own));
+        } else {
+            chains.extend(own);
+        }
+    }
+    if common.class.interception == Interception::None {
+        return bound;
     }
     let tproxy = common.class.interception == Interception::Tproxy;
     let mut listener_filters = vec![filters::original_dst()];
@@ -140,7 +134,7 @@ pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
         listener_filters.push(filters::original_src());
     }
     listener_filters.extend(inspectors(&chains));
-    vec![Listener {
+    let redirected = Listener {
         name: "virtualInbound".to_owned(),
         address: Some(proto::socket_address(common.class.wildcard(), own_port)),
         filter_chains: chains,
@@ -153,7 +147,50 @@ pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
         max_connections_to_accept_per_socket_event: Some(proto::u32_value(1)),
         connection_balance_config: common.class.balance_inbound.then(super::exact_balance),
         ..Default::default()
-    }]
+    };
+    bound.insert(0, redirected);
+    bound
+}
+
+fn served(common: &Common<'_>, inbound: &Inbound, domain: &str) -> Served {
+    let cluster = naming::inbound(inbound.number);
+    let service = inbound.service();
+    let tcp_stat = match (service, &inbound.listener) {
+        (Some(service), None) => tcp_stat(common, Some((service, &inbound.port)), &cluster, domain),
+        _ => cluster.clone(),
+    };
+    let listener = inbound.listener.as_ref();
+    Served {
+        port: inbound.number,
+        service_port: inbound.port.number,
+        host: match (listener, service) {
+            (Some(listener), _) => listener.host.clone(),
+            (None, service) => service.map_or_else(String::new, |s| s.key.host.to_string()),
+        },
+        protocol: inbound.port.protocol,
+        cluster,
+        passthrough: false,
+        tcp_stat,
+        bind: listener.map_or_else(|| common.class.wildcard().to_owned(), |l| l.bind.clone()),
+        path: listener.map(|l| l.path.clone()),
+    }
+}
+
+/// A listener of its own, for a port that traffic is not redirected from.
+fn bound_listener(common: &Common<'_>, served: &Served, chains: Vec<FilterChain>) -> Listener {
+    Listener {
+        name: format!("{}_{}", served.bind, served.port),
+        address: Some(proto::socket_address(&served.bind, served.port)),
+        listener_filters: inspectors(&chains),
+        filter_chains: chains,
+        listener_filters_timeout: Some(proto::duration(common.mesh.protocol_detection_timeout)),
+        continue_on_listener_filters_timeout: true,
+        traffic_direction: core::TrafficDirection::Inbound as i32,
+        access_log: common.telemetry.listener_logs(Traffic::Inbound),
+        max_connections_to_accept_per_socket_event: Some(proto::u32_value(1)),
+        connection_balance_config: common.class.balance_inbound.then(super::exact_balance),
+        ..Default::default()
+    }
 }
 
 fn passthrough(common: &Common<'_>, port: u16, domain: &str) -> Served {
@@ -165,6 +202,8 @@ fn passthrough(common: &Common<'_>, port: u16, domain: &str) -> Served {
         cluster: naming::INBOUND_PASSTHROUGH.to_owned(),
         passthrough: true,
         tcp_stat: tcp_stat(common, None, naming::INBOUND_PASSTHROUGH, domain),
+        bind: common.class.wildcard().to_owned(),
+        path: None,
     }
 }
 
@@ -193,7 +232,7 @@ fn filter_chain(common: &Common<'_>, served: &Served, recognition: &Recognition)
     let name = match (served.passthrough, recognition.http) {
         (true, true) => "virtualInbound-catchall-http".to_owned(),
         (true, false) => "virtualInbound".to_owned(),
-        (false, _) => format!("{}_{}", common.class.wildcard(), served.port),
+        (false, _) => format!("{}_{}", served.bind, served.port),
     };
     let mut list = Vec::new();
     if common.class.flavour == Flavour::Contrib {
@@ -206,7 +245,7 @@ fn filter_chain(common: &Common<'_>, served: &Served, recognition: &Recognition)
         let prefix = if served.passthrough {
             format!("{};", served.cluster)
         } else {
-            format!("inbound_{}_{};", common.class.wildcard(), served.port)
+            format!("inbound_{}_{};", served.bind, served.port)
         };
         let routes = route::inbound(
             common.mesh,
@@ -224,6 +263,7 @@ fn filter_chain(common: &Common<'_>, served: &Served, recognition: &Recognition)
                 protocol: served.protocol,
                 sniffed: false,
                 http1: None,
+                resolver: None,
             },
         ));
     } else {
@@ -250,6 +290,10 @@ fn filter_chain(common: &Common<'_>, served: &Served, recognition: &Recognition)
             ..Default::default()
         }),
         filters: list,
+        metadata: served
+            .path
+            .as_ref()
+            .map(|path| proto::metadata([("istio", proto::fields_of([("config", proto::text(path.as_str()))]))])),
         transport_socket: recognition
             .terminates_tls
             .then(|| tls::downstream_socket(&server_context(common, recognition.http))),

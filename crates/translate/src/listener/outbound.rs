@@ -8,6 +8,7 @@ use api::names::group;
 use api::networking::VirtualService;
 use api::networking::virtual_service::{Destination, L4Match, RouteDestination, TlsMatch};
 use mesh::{Address, Config, Input, Port, Protocol, Registry, Resolution, Service};
+use xds::envoy::config::cluster::v3::cluster;
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::config::listener::v3::{FilterChain, FilterChainMatch, Listener};
 
@@ -19,8 +20,8 @@ use crate::client::Client;
 use crate::graph::Cx;
 use crate::host;
 use crate::proxy::Interception;
-use crate::scope::Scope;
-use crate::{naming, proto};
+use crate::scope::{Egress, Scope};
+use crate::{dynamic_dns, naming, proto};
 
 /// What the listener of an address and port takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,10 @@ enum Accepts {
 struct Entry {
     accepts: Accepts,
     chains: Vec<Chain>,
+    /// Whether traffic is not redirected to it.
+    binds_ports: bool,
+    /// Whether nothing is added any more: a Sidecar names the port.
+    locked: bool,
 }
 
 type Key = (String, u16);
@@ -49,17 +54,32 @@ fn class_of(protocol: Protocol) -> Option<Accepts> {
 }
 
 pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
-    let scope = cx.scope(&common.class.namespace);
+    let scope = common.scope;
     let mut entries: BTreeMap<Key, Entry> = BTreeMap::new();
-    let mut builder = Builder {
-        cx,
-        common,
-        scope: &scope,
-        entries: &mut entries,
-    };
-    for service in &scope.services {
-        for port in &service.ports {
-            builder.add_port(service, port);
+    for egress in &scope.egress {
+        let binds_ports = egress.binds_ports || common.class.interception == Interception::None;
+        let bind = match (egress.bind.as_str(), binds_ports) {
+            ("", true) => Some(common.class.localhost().to_owned()),
+            ("", false) => None,
+            (bind, _) => Some(bind.to_owned()),
+        };
+        if egress.port.is_none() {
+            entries.values_mut().for_each(|e| e.locked = true);
+        }
+        let mut builder = Builder {
+            cx,
+            common,
+            scope,
+            egress,
+            bind,
+            binds_ports,
+            entries: &mut entries,
+        };
+        for service in egress.services.iter() {
+            match &egress.port {
+                Some(port) => builder.add_port(service, port),
+                None => service.ports.iter().for_each(|port| builder.add_port(service, port)),
+            }
         }
     }
     entries
@@ -72,6 +92,10 @@ struct Builder<'a, 'b, 'c> {
     cx: &'a mut Cx<'b>,
     common: &'a Common<'c>,
     scope: &'a Scope,
+    egress: &'a Egress,
+    /// Where all listeners are, instead of at the services' addresses.
+    bind: Option<String>,
+    binds_ports: bool,
     entries: &'a mut BTreeMap<Key, Entry>,
 }
 
@@ -79,10 +103,9 @@ impl Builder<'_, '_, '_> {
     fn add_port(&mut self, service: &Arc<Service>, port: &Port) {
         let Some(accepts) = class_of(port.protocol) else { return };
         let class = self.common.class;
-        let binds_ports = class.interception == Interception::None;
         let wildcard = class.wildcard().to_owned();
-        if binds_ports {
-            self.add(service, port, accepts, class.localhost(), Vec::new());
+        if let Some(bind) = self.bind.clone() {
+            self.add(service, port, accepts, &bind, Vec::new());
             return;
         }
         let addresses = addresses_for(service, class.ipv4, class.ipv6);
@@ -137,6 +160,9 @@ impl Builder<'_, '_, '_> {
     fn add(&mut self, service: &Arc<Service>, port: &Port, accepts: Accepts, bind: &str, ranges: Vec<String>) {
         let key = (bind.to_owned(), port.number);
         let wildcard = bind == self.common.class.wildcard();
+        if self.entries.get(&key).is_some_and(|entry| entry.locked) {
+            return;
+        }
         let current = self.entries.get(&key).map(|entry| entry.accepts);
         match (accepts, current) {
             (Accepts::Http, Some(Accepts::Http | Accepts::Either)) => {}
@@ -186,6 +212,8 @@ impl Builder<'_, '_, '_> {
         let entry = self.entries.entry(key).or_insert(Entry {
             accepts,
             chains: Vec::new(),
+            binds_ports: self.binds_ports,
+            locked: false,
         });
         entry.accepts = accepts;
         for chain in chains {
@@ -197,7 +225,9 @@ impl Builder<'_, '_, '_> {
 
     fn http_chain(&mut self, service: &Service, port: &Port, bind: &str, sniffed: bool) -> Chain {
         let own = sniffed && bind != self.common.class.wildcard();
-        let routes = if own {
+        let routes = if port.number == 0 {
+            bind.to_owned()
+        } else if own {
             format!("{}:{}", service.key.host, port.number)
         } else {
             port.number.to_string()
@@ -209,6 +239,8 @@ impl Builder<'_, '_, '_> {
             protocol: port.protocol,
             sniffed,
             http1: None,
+            resolver: dynamic_dns::is_resolved_by_proxy(service)
+                .then(|| dynamic_dns::of_request(service, self.family())),
         };
         Chain {
             filters: vec![hcm::filter(self.common, options)],
@@ -218,7 +250,7 @@ impl Builder<'_, '_, '_> {
 
     fn tcp_chains(&mut self, service: &Arc<Service>, port: &Port, bind: &str, ranges: &[String]) -> Vec<Chain> {
         let configs: Vec<Arc<Config<VirtualService>>> = self
-            .scope
+            .egress
             .virtual_services
             .iter()
             .filter(|vs| vs.spec.hosts.iter().any(|h| host::overlap(h, &service.key.host)))
@@ -244,6 +276,10 @@ impl Builder<'_, '_, '_> {
         chains
     }
 
+    fn family(&self) -> cluster::DnsLookupFamily {
+        dynamic_dns::family(self.common.class.ipv4, self.common.class.ipv6)
+    }
+
     fn default_chain(&mut self, service: &Arc<Service>, port: &Port, ranges: &[String], sni: Vec<String>) -> Chain {
         let host = &service.key.host;
         let cluster = naming::outbound(port.number, "", host);
@@ -252,10 +288,14 @@ impl Builder<'_, '_, '_> {
         let settings = Settings::of(rule.as_ref().map(|r| &r.spec), "");
         let stat = tcp::stat_prefix(self.common, Some(service), port.number, "", &cluster, self.cx.domain());
         let targets = vec![Target { cluster, weight: 0 }];
+        let mut filters = tcp::chain(self.common, Traffic::Outbound, &stat, targets, settings, port.protocol);
+        if dynamic_dns::is_resolved_by_proxy(service) && port.protocol.is_tls() {
+            filters.insert(0, dynamic_dns::of_server_name(service, port.number, self.family()));
+        }
         Chain {
             sni,
             ranges: ranges.to_vec(),
-            filters: tcp::chain(self.common, Traffic::Outbound, &stat, targets, settings, port.protocol),
+            filters,
             ..Chain::default()
         }
     }
@@ -462,7 +502,7 @@ fn addresses_for(service: &Service, ipv4: bool, ipv6: bool) -> Vec<String> {
 fn finish(common: &Common<'_>, bind: &str, port: u16, entry: Entry) -> Listener {
     let needs_tls = entry.chains.iter().any(|c| !c.sni.is_empty());
     let needs_http = entry.chains.iter().any(|c| !c.alpn.is_empty());
-    let binds_ports = common.class.interception == Interception::None;
+    let binds_ports = entry.binds_ports;
     let mut chains = Vec::new();
     let mut default: Option<FilterChain> = None;
     for chain in entry.chains {
@@ -497,7 +537,10 @@ fn finish(common: &Common<'_>, bind: &str, port: u16, entry: Entry) -> Listener 
     };
     Listener {
         name: format!("{bind}_{port}"),
-        address: Some(proto::socket_address(bind, port)),
+        address: Some(match bind.strip_prefix("unix://") {
+            Some(path) => proto::pipe_address(path),
+            None => proto::socket_address(bind, port),
+        }),
         filter_chains: chains,
         default_filter_chain: default,
         bind_to_port: (!binds_ports).then(|| proto::bool_value(false)),

@@ -1,6 +1,5 @@
 //! The listener that redirection sends outbound traffic to, and the optional HTTP proxy.
 
-use api::networking::sidecar::OutboundTrafficPolicy;
 use mesh::Protocol;
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener};
@@ -17,13 +16,12 @@ pub(super) fn unknown_destination(common: &Common<'_>) -> Filter {
 }
 
 fn cluster(common: &Common<'_>) -> String {
-    let policy: &OutboundTrafficPolicy = &common.mesh.outbound_traffic_policy;
-    match &policy.egress_proxy {
+    match &common.scope.unknown.egress_proxy {
         Some(proxy) => {
             let port = proxy.port.as_ref().map_or(0, |p| p.number.0) as u16;
             naming::outbound(port, &proxy.subset, &proxy.host)
         }
-        None if common.mesh.registry_only() => naming::BLACK_HOLE.to_owned(),
+        None if common.scope.unknown.registry_only() => naming::BLACK_HOLE.to_owned(),
         None => naming::PASSTHROUGH.to_owned(),
     }
 }
@@ -80,6 +78,7 @@ pub(super) fn http_proxy(common: &Common<'_>) -> Option<Listener> {
         routes: Routes::Named("http_proxy".to_owned()),
         protocol: Protocol::HttpProxy,
         sniffed: false,
+        resolver: None,
         http1: Some(core::Http1ProtocolOptions {
             allow_absolute_url: Some(proto::bool_value(true)),
             ..Default::default()

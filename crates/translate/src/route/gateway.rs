@@ -97,7 +97,7 @@ impl Builder<'_> {
             virtual_host: VirtualHost {
                 name: format!("{name}:{port}"),
                 domains: vec![name.to_owned()],
-                include_request_attempt_count: true,
+                include_request_attempt_count: self.client.attempt_count,
                 require_tls,
                 ..Default::default()
             },

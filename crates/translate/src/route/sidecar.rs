@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::mesh_config::MeshConfig;
 use api::networking::VirtualService;
+use api::networking::sidecar::OutboundTrafficPolicy;
 use mesh::{Config, Input, Protocol, Registry, Resolution, Service};
 use xds::envoy::config::route::v3::{self as route_v3, RouteConfiguration, VirtualHost, route, route_action};
 use xds::resource::{Resource, ResourceSet};
@@ -14,12 +15,12 @@ use super::{MAX_DIRECT_RESPONSE, hash};
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::host;
-use crate::scope::Scope;
+use crate::scope::{Egress, Scope};
 use crate::{naming, proto};
 
 /// Whether some route or rule of the namespace depends on the labels of the client.
-pub(super) fn selects_by_labels(cx: &mut Cx<'_>, namespace: &Arc<str>) -> bool {
-    let scope = cx.scope(namespace);
+pub(super) fn selects_by_labels(cx: &mut Cx<'_>, client: &Client) -> bool {
+    let scope = cx.scope_of(client.scope());
     let by_route = scope.virtual_services.iter().any(|vs| {
         vs.spec
             .http
@@ -32,33 +33,50 @@ pub(super) fn selects_by_labels(cx: &mut Cx<'_>, namespace: &Arc<str>) -> bool {
 /// All route configurations that clients of the sort may ask for.
 pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet> {
     let namespace = client.namespace.clone().unwrap_or_default();
-    let scope = cx.scope(&namespace);
+    let scope = cx.scope_of(client.scope());
     let mesh = cx.read(Input::Mesh).mesh.clone();
+    let domain = cx.domain();
     let mut ports: BTreeSet<u16> = BTreeSet::new();
     let mut sniffed: BTreeSet<(Arc<str>, u16)> = BTreeSet::new();
-    for service in &scope.services {
-        for port in &service.ports {
-            match port.protocol {
-                Protocol::Unknown => {
-                    ports.insert(port.number);
-                    sniffed.insert((service.key.host.clone(), port.number));
+    // Name and what it binds to, of those that are for any port.
+    let mut proxies: BTreeMap<String, (u16, String)> = BTreeMap::new();
+    for egress in &scope.egress {
+        match &egress.port {
+            None => {
+                for (service, port) in egress.services.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p))) {
+                    if port.protocol == Protocol::Unknown {
+                        sniffed.insert((service.key.host.clone(), port.number));
+                    }
+                    if port.protocol == Protocol::Unknown || port.protocol.is_http() {
+                        ports.insert(port.number);
+                    }
                 }
-                p if p.is_http() => drop(ports.insert(port.number)),
-                _ => {}
             }
+            Some(port) if port.number == 0 => drop(proxies.insert(egress.bind.clone(), (0, egress.bind.clone()))),
+            Some(port) if egress.is_for_any_port() => {
+                proxies.insert(port.number.to_string(), (port.number, String::new()));
+            }
+            Some(port) => drop(ports.insert(port.number)),
         }
     }
+    if mesh.proxy_http_port.0 != 0 {
+        proxies.insert("http_proxy".to_owned(), (0, "http_proxy".to_owned()));
+    }
+    let hosts = |port: u16, egress| Hosts {
+        client,
+        scope: &scope,
+        egress,
+        mesh: &mesh,
+        port,
+        domain,
+        namespace: &namespace,
+    };
     let mut configurations = Vec::new();
     for port in ports {
-        let hosts = Hosts {
-            client,
-            scope: &scope,
-            mesh: &mesh,
-            port,
-            domain: cx.domain(),
-            namespace: &namespace,
+        let Some(egress) = scope.egress_for(port, "") else {
+            continue;
         };
-        let mut virtual_hosts = hosts.build(cx);
+        let mut virtual_hosts = hosts(port, egress).build(cx);
         virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
         for (host, _) in sniffed.iter().filter(|(_, p)| *p == port) {
             let mut own: Vec<VirtualHost> = virtual_hosts
@@ -71,22 +89,17 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
             }
             configurations.push(configuration(format!("{host}:{port}"), own));
         }
-        virtual_hosts.push(catch_all(&mesh));
+        virtual_hosts.push(catch_all(client, &scope.unknown));
         configurations.push(configuration(port.to_string(), virtual_hosts));
     }
-    if mesh.proxy_http_port.0 != 0 {
-        let hosts = Hosts {
-            client,
-            scope: &scope,
-            mesh: &mesh,
-            port: 0,
-            domain: cx.domain(),
-            namespace: &namespace,
+    for (name, (port, bind)) in proxies {
+        let Some(egress) = scope.egress_for(port, &bind) else {
+            continue;
         };
-        let mut virtual_hosts = hosts.build(cx);
+        let mut virtual_hosts = hosts(0, egress).build(cx);
         virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        virtual_hosts.push(catch_all(&mesh));
-        configurations.push(configuration("http_proxy".to_owned(), virtual_hosts));
+        virtual_hosts.push(catch_all(client, &scope.unknown));
+        configurations.push(configuration(name, virtual_hosts));
     }
     Arc::new(ResourceSet::new(
         configurations
@@ -107,8 +120,8 @@ fn configuration(name: String, virtual_hosts: Vec<VirtualHost>) -> RouteConfigur
 }
 
 /// What happens to requests for other hosts.
-fn catch_all(mesh: &MeshConfig) -> VirtualHost {
-    let (name, action) = if mesh.registry_only() {
+fn catch_all(client: &Client, policy: &OutboundTrafficPolicy) -> VirtualHost {
+    let (name, action) = if policy.registry_only() {
         (
             "block_all",
             route::Action::DirectResponse(route_v3::DirectResponseAction {
@@ -117,7 +130,7 @@ fn catch_all(mesh: &MeshConfig) -> VirtualHost {
             }),
         )
     } else {
-        let cluster = match &mesh.outbound_traffic_policy.egress_proxy {
+        let cluster = match &policy.egress_proxy {
             Some(proxy) => {
                 let port = proxy.port.as_ref().map_or(0, |p| p.number.0) as u16;
                 naming::outbound(port, &proxy.subset, &proxy.host)
@@ -141,7 +154,7 @@ fn catch_all(mesh: &MeshConfig) -> VirtualHost {
             action: Some(action),
             ..Default::default()
         }],
-        include_request_attempt_count: true,
+        include_request_attempt_count: client.attempt_count,
         ..Default::default()
     }
 }
@@ -150,6 +163,7 @@ fn catch_all(mesh: &MeshConfig) -> VirtualHost {
 struct Hosts<'a> {
     client: &'a Client,
     scope: &'a Scope,
+    egress: &'a Egress,
     mesh: &'a MeshConfig,
     port: u16,
     domain: &'a str,
@@ -168,7 +182,7 @@ struct Group {
 impl Hosts<'_> {
     fn build(&self, cx: &mut Cx<'_>) -> Vec<VirtualHost> {
         let mut open: BTreeMap<Arc<str>, Arc<Service>> = self
-            .scope
+            .egress
             .services
             .iter()
             .filter(|s| self.port == 0 || s.port(self.port).is_some())
@@ -189,10 +203,9 @@ impl Hosts<'_> {
     fn groups_of_virtual_services(&self, cx: &mut Cx<'_>, services: &BTreeMap<Arc<str>, Arc<Service>>) -> Vec<Group> {
         let mesh_gateway = ["mesh".to_owned()];
         let relevant: Vec<&Arc<Config<VirtualService>>> = self
-            .scope
+            .egress
             .virtual_services
             .iter()
-            .filter(|vs| vs.spec.gateways.iter().any(|g| g == "mesh"))
             .filter(|vs| {
                 self.port == 80
                     || vs
@@ -352,7 +365,7 @@ impl Hosts<'_> {
                         name,
                         domains: own,
                         routes: group.routes.clone(),
-                        include_request_attempt_count: true,
+                        include_request_attempt_count: self.client.attempt_count,
                         ..Default::default()
                     });
                 }
