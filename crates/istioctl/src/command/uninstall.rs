@@ -196,7 +196,7 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
             .map(String::as_str)
             .unwrap_or_default();
         say(&format!(
-            "The gateway {}.{} runs on revision {revision} and stays. Put it on another one with: istioctl install --revision {other}",
+            "The gateway {}.{} runs on revision {revision} and stays. Put it on another one with: istioctl gateway revert --revision {other}",
             gateway.name, gateway.namespace
         ));
     }
