@@ -35,7 +35,8 @@ pub struct NodeConfig {
     pub cluster_domain: String,
     /// Port of the kubelet server on the node's address; 0 takes a free one.
     pub kubelet_port: u16,
-    /// PEM certificates of the authority that signs the API server's client certificate (the cluster CA).
+    /// PEM certificates of the authority that signs the API server's client certificate (the cluster CA). What the API
+    /// server publishes in `kube-system/extension-apiserver-authentication` counts too.
     pub client_ca_pem: Vec<u8>,
     /// What the kubelet server shows; `None`: the node asks the cluster for a certificate, and shows a self-signed one
     /// as long as it gets none (enough for an API server that does not verify its nodes).

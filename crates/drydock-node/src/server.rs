@@ -35,7 +35,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// If the port is taken or the client authority cannot be read.
 pub(crate) async fn bind(node: Arc<Node>) -> Result<(u16, impl Future<Output = ()>)> {
     let shown = Arc::new(certificate::Shown::first(&node.config)?);
-    let acceptor = tls::acceptor(&node.config, shown.clone())?;
+    let acceptor = tls::acceptor(
+        &node.config,
+        &tls::published_authority(&node.client).await,
+        shown.clone(),
+    )?;
     let address = SocketAddr::from(([0, 0, 0, 0], node.config.kubelet_port));
     let listener = TcpListener::bind(address)
         .await

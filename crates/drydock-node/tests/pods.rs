@@ -96,6 +96,10 @@ fn init_containers_sidecars_and_restarts() {
         json!("ImagePullBackOff"),
     );
     let wrong = lab.wait("wrong", "/status/phase", json!("Failed"));
+    assert_eq!(
+        wrong.pointer("/status/containerStatuses/0/state/terminated/reason"),
+        Some(&json!("StartError"))
+    );
     assert!(
         wrong
             .pointer("/status/containerStatuses/0/state/terminated/message")
@@ -150,6 +154,111 @@ fn containers_survive_the_node() {
     {
         assert!(begun.elapsed().as_secs() < 20, "folders of pods are left");
         std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    lab.end();
+}
+
+#[test]
+fn hooks_liveness_and_volumes_that_change() {
+    if !able() {
+        return;
+    }
+    let lab = Lab::start();
+    lab.api.create(
+        "configmaps",
+        json!({"metadata": {"name": "cm", "namespace": "default"}, "data": {"a": "one"}}),
+    );
+    let watch =
+        "until grep -q two /config/a && grep -q changed /podinfo/labels; do sleep 0.1; done; echo seen; sleep 1000";
+    lab.pod("hooks", json!({
+        "terminationGracePeriodSeconds": 10,
+        "containers": [
+            {"name": "first", "command": ["sh", "-c", "trap 'exit 0' TERM; while true; do sleep 0.1; done"],
+                "lifecycle": {"postStart": {"exec": {"command": ["sh", "-c", "sleep 0.3; echo up > /shared/started"]}}, "preStop": {"exec": {"command": ["touch", "/shared/stopped"]}}},
+                "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]},
+            // Begins only when the hook of the one before has returned.
+            {"name": "c", "command": ["sh", "-c", format!("cat /shared/started; {watch}")],
+                "volumeMounts": [{"name": "shared", "mountPath": "/shared"}, {"name": "config", "mountPath": "/config"}, {"name": "podinfo", "mountPath": "/podinfo"}]}],
+        "volumes": [{"name": "shared", "emptyDir": {}}, {"name": "config", "configMap": {"name": "cm"}},
+            {"name": "podinfo", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}],
+    }));
+    lab.pod("sick", json!({"containers": [{"name": "c", "command": ["sleep", "1000"], "livenessProbe": {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 2, "terminationGracePeriodSeconds": 0}}]}));
+    lab.wait_log("hooks", "c", "up");
+    lab.api.patch("configmaps", "cm", &json!({"data": {"a": "two"}}));
+    lab.api
+        .patch("pods", "hooks", &json!({"metadata": {"labels": {"x": "changed"}}}));
+    lab.wait_log("hooks", "c", "seen");
+    lab.wait("sick", "/status/containerStatuses/0/restartCount", json!(1));
+    assert!(
+        lab.api
+            .events()
+            .iter()
+            .any(|e| e.contains("failed liveness probe, will be restarted")),
+        "{:?}",
+        lab.api.events()
+    );
+    let uid = lab.api.get("pods", "hooks").unwrap()["metadata"]["uid"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    let stopped = lab
+        .config
+        .data_dir
+        .join("node/pods")
+        .join(uid)
+        .join("volumes/shared/stopped");
+    lab.api.delete_pod("hooks", 10);
+    let begun = std::time::Instant::now();
+    while !stopped.exists() {
+        assert!(begun.elapsed().as_secs() < 10, "preStop did not run");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    lab.end();
+}
+
+#[test]
+fn probes_of_every_kind() {
+    if !able() {
+        return;
+    }
+    let lab = Lab::start();
+    // A server that answers HTTP; the gRPC probe gets no gRPC from it and must fail, the others must not.
+    let serve = "mkdir -p /www; echo hi > /www/index.html; exec httpd -f -p 8080 -h /www";
+    let pod = |probe: serde_json::Value| json!({"containers": [{"name": "c", "command": ["sh", "-c", serve], "ports": [{"name": "web", "containerPort": 8080}], "readinessProbe": probe}]});
+    for (name, probe) in [
+        ("http", json!({"httpGet": {"port": "web", "path": "/"}})),
+        ("tcp", json!({"tcpSocket": {"port": 8080}})),
+        ("exec", json!({"exec": {"command": ["ls", "/www"]}})),
+        ("missing", json!({"httpGet": {"port": "web", "path": "/absent"}})),
+        ("grpc", json!({"grpc": {"port": 8080}})),
+    ] {
+        let mut probe = probe;
+        probe["periodSeconds"] = json!(1);
+        lab.pod(name, pod(probe));
+    }
+    for name in ["http", "tcp", "exec"] {
+        lab.wait(name, "/status/containerStatuses/0/ready", json!(true));
+    }
+    for (name, why) in [
+        ("missing", "HTTP probe failed with statuscode: 404"),
+        ("grpc", "Readiness probe failed"),
+    ] {
+        let begun = std::time::Instant::now();
+        while !lab.api.events().iter().any(|e| e.contains(name) && e.contains(why)) {
+            assert!(
+                begun.elapsed().as_secs() < 15,
+                "{name}: no event {why}: {:#?}",
+                lab.api.events()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert_eq!(
+            lab.api
+                .get("pods", name)
+                .unwrap()
+                .pointer("/status/containerStatuses/0/ready"),
+            Some(&json!(false))
+        );
     }
     lab.end();
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const LEASE_SECONDS: i64 = 40;
+/// Failed heartbeats between two warnings.
+const TELL_EVERY: u32 = 20;
 /// Node status is written again after this even if nothing changed (kubelet: five minutes).
 const STATUS_EVERY: u32 = 30;
 /// The version the node reports: that of the API server beside it, so that clients see no skew.
@@ -45,7 +47,12 @@ pub(super) async fn keep(node: Arc<Node>, port: u16) {
         let pause = match tokio::time::timeout(HEARTBEAT, round).await {
             Ok(Ok(())) => HEARTBEAT,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "heartbeat failed");
+                // Often at the start, where both begin together; after that somebody should know.
+                if beat > 0 && beat.is_multiple_of(TELL_EVERY) {
+                    tracing::warn!(%error, "the API server does not take this node");
+                } else {
+                    tracing::debug!(%error, "heartbeat failed");
+                }
                 if registered {
                     Duration::from_secs(2)
                 } else {

@@ -41,6 +41,7 @@ pub(super) fn lost(units: &mut [Unit]) {
                 Exit {
                     code: 137,
                     out_of_memory: false,
+                    never_ran: false,
                     at: jiff::Timestamp::now(),
                 },
                 Some("the node was restarted".into()),

@@ -211,6 +211,7 @@ mod tests {
                     Exit {
                         code,
                         out_of_memory: false,
+                        never_ran: false,
                         at: jiff::Timestamp::UNIX_EPOCH,
                     },
                     None,
@@ -270,6 +271,7 @@ mod tests {
         let exit = |code| Exit {
             code,
             out_of_memory: false,
+            never_ran: false,
             at: jiff::Timestamp::UNIX_EPOCH,
         };
         if let Some(index) = plan.start {
@@ -336,6 +338,7 @@ mod tests {
             Exit {
                 code: 1,
                 out_of_memory: false,
+                never_ran: false,
                 at: jiff::Timestamp::UNIX_EPOCH,
             },
             None,

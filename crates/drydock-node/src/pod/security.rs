@@ -105,6 +105,23 @@ pub(crate) fn apply(spec: &mut Spec, pod: &Pod, container: &Container, user: Use
     Ok(())
 }
 
+/// The capabilities that the node itself may hand out, one bit each: inside a container or a restricted machine those
+/// are not all, and the runtime refuses to start a container that is to have more.
+pub(crate) fn bounding_set() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("CapBnd:"));
+    line.and_then(|l| u64::from_str_radix(l.trim(), 16).ok())
+        .unwrap_or(u64::MAX)
+}
+
+/// Whether a capability (`CAP_…`) is in a set of bits.
+pub(crate) fn is_in(set: u64, capability: &str) -> bool {
+    let name = capability.trim_start_matches("CAP_");
+    ALL.iter()
+        .position(|c| *c == name)
+        .is_some_and(|bit| set >> bit & 1 == 1)
+}
+
 fn capabilities(own: &SecurityContext) -> Vec<String> {
     let all = || ALL.iter().map(|c| format!("CAP_{c}"));
     if own.privileged == Some(true) {
@@ -159,6 +176,11 @@ mod tests {
             check(json!({}), json!({}), User::default()).unwrap().capabilities.len(),
             14
         );
+    }
+
+    #[test]
+    fn bits_are_numbered_as_the_kernel_does() {
+        assert!(is_in(1 << 12, "CAP_NET_ADMIN") && is_in(1 << 21, "CAP_SYS_ADMIN") && !is_in(1 << 12, "CAP_CHOWN"));
     }
 
     #[test]

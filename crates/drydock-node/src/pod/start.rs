@@ -165,6 +165,8 @@ fn spec(
     )?;
     let mut out = Spec::default();
     security::apply(&mut out, pod, container, account.user.clone(), account.by_name)?;
+    let held = security::bounding_set();
+    out.capabilities.retain(|c| security::is_in(held, c));
     let expanded = |list: &Option<Vec<String>>| {
         list.as_ref()
             .filter(|l| !l.is_empty())

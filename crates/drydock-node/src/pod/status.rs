@@ -188,6 +188,7 @@ fn terminated(ended: &Ended) -> ContainerStateTerminated {
     let reason = match ended.exit.code {
         0 => "Completed",
         _ if ended.exit.out_of_memory => "OOMKilled",
+        _ if ended.exit.never_ran => "StartError",
         _ => "Error",
     };
     ContainerStateTerminated {
@@ -270,6 +271,7 @@ mod tests {
         Exit {
             code,
             out_of_memory: false,
+            never_ran: false,
             at: Timestamp::UNIX_EPOCH,
         }
     }

@@ -62,6 +62,9 @@ pub(crate) struct Exit {
     pub(crate) code: i32,
     #[serde(default)]
     pub(crate) out_of_memory: bool,
+    /// The program could not even be started.
+    #[serde(default)]
+    pub(crate) never_ran: bool,
     pub(crate) at: jiff::Timestamp,
 }
 

@@ -67,6 +67,7 @@ impl Worker {
         let exit = Exit {
             code: 128,
             out_of_memory: false,
+            never_ran: true,
             at: jiff::Timestamp::now(),
         };
         let place = site.place(
@@ -215,6 +216,7 @@ impl Worker {
         let exit = exit.unwrap_or_else(|| Exit {
             code: 137,
             out_of_memory: false,
+            never_ran: false,
             at: jiff::Timestamp::now(),
         });
         if lost {

@@ -117,6 +117,7 @@ fn wait(pid: i32) -> Exit {
         return Exit {
             code,
             out_of_memory: false,
+            never_ran: false,
             at: jiff::Timestamp::now(),
         };
     }
