@@ -128,4 +128,7 @@ pub struct NodeArguments {
     /// Do not serve cluster DNS: the cluster brings its own
     #[arg(long)]
     pub no_dns: bool,
+    /// Authority (PEM) of the API server's client certificate, where that is not the cluster's own
+    #[arg(long, value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
 }

@@ -113,6 +113,10 @@ pub fn node(arguments: NodeArguments) -> Result<()> {
     runtime()?.block_on(async {
         let server = server_as(&arguments.kubeconfig, NODE).await?;
         config.client_ca_pem = authority(&server).into_bytes();
+        if let Some(file) = &arguments.client_ca {
+            let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            config.client_ca_pem.extend(pem);
+        }
         let client = kube::Client::try_from(server).context("cannot make a client of the kubeconfig")?;
         until_stopped(async { drydock_node::run(client, config).await.context("the node stopped") }).await
     })

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 
-use super::legacy;
 use super::slices::{Action, decide, is_ours, service_of};
+use super::{legacy, mirror};
 use crate::shell::{Cache, Key, Queue, Reconciler, Requeue, Runner};
 use crate::world::{World, on_change};
 use crate::{Error, meta, selector};
@@ -64,6 +64,28 @@ fn for_slices_and_endpoints(world: &World, queue: &Arc<Queue>) {
     on_change(&world.endpoints.cache, queue);
 }
 
+impl EndpointController {
+    async fn mirror(&self, key: &Key) -> Result<Requeue, Error> {
+        let world = &self.world;
+        let mut existing = world.slices.cache.in_namespace(&key.namespace);
+        existing.retain(|slice| mirror::is_ours(slice) && service_of(slice) == Some(&key.name));
+        let endpoints = world.endpoints.cache.get(key);
+        self.write(mirror::decide(endpoints.as_deref(), &existing)).await?;
+        Ok(None)
+    }
+
+    async fn write(&self, actions: Vec<Action>) -> Result<(), Error> {
+        for action in actions {
+            match action {
+                Action::Create(slice) => self.world.slices.create(&slice).await.map(drop)?,
+                Action::Update(slice) => self.world.slices.replace(&slice).await.map(drop)?,
+                Action::Delete(slice) => self.world.slices.delete(&slice.metadata).await?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Reconciler for EndpointController {
     const NAME: &'static str = "endpoint-slice-controller";
 
@@ -72,11 +94,7 @@ impl Reconciler for EndpointController {
         let Some(service) = world.services.cache.get(key) else {
             // Endpoints have no owner; they go with the Service of their name.
             if let Some(endpoints) = world.endpoints.cache.get(key)
-                && endpoints
-                    .metadata
-                    .annotations
-                    .as_ref()
-                    .is_some_and(|a| a.contains_key(OURS))
+                && legacy::is_ours(&endpoints)
             {
                 world.endpoints.delete(&endpoints.metadata).await?;
             }
@@ -84,7 +102,8 @@ impl Reconciler for EndpointController {
         };
         let wanted = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
         if wanted.is_none_or(std::collections::BTreeMap::is_empty) {
-            return Ok(None); // whoever made the Service looks after its endpoints
+            // Whoever made the Service looks after its Endpoints; those are told in slices as well.
+            return self.mirror(key).await;
         }
         let pods = world.pods.cache.in_namespace(&key.namespace);
         let selected = pods
@@ -94,33 +113,17 @@ impl Reconciler for EndpointController {
 
         let mut existing = world.slices.cache.in_namespace(&key.namespace);
         existing.retain(|slice| is_ours(slice) && service_of(slice) == Some(&key.name));
-        for action in decide(&service, &selected, &existing) {
-            match action {
-                Action::Create(slice) => world.slices.create(&slice).await.map(drop)?,
-                Action::Update(slice) => world.slices.replace(&slice).await.map(drop)?,
-                Action::Delete(slice) => world.slices.delete(&slice.metadata).await?,
-            }
-        }
+        self.write(decide(&service, &selected, &existing)).await?;
         let existing = world.endpoints.cache.get(key);
         if meta::is_terminating(&service.metadata) {
             return Ok(None);
         }
-        if let Some(mut endpoints) = legacy::decide(&service, &selected, existing.as_deref()) {
+        if let Some(endpoints) = legacy::decide(&service, &selected, existing.as_deref()) {
             match existing {
                 Some(_) => world.endpoints.replace(&endpoints).await?,
-                None => {
-                    endpoints
-                        .metadata
-                        .annotations
-                        .get_or_insert_default()
-                        .insert(OURS.into(), "true".into());
-                    world.endpoints.create(&endpoints).await?
-                }
+                None => world.endpoints.create(&endpoints).await?,
             };
         }
         Ok(None)
     }
 }
-
-/// Marks the Endpoints that this controller made.
-const OURS: &str = "drydock.trysail.io/managed-endpoints";

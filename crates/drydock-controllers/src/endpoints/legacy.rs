@@ -9,6 +9,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{Family, endpoints};
 
 const HEADLESS: &str = "service.kubernetes.io/headless";
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+const MANAGER: &str = "endpoint-controller";
+
+/// Whether this controller made the Endpoints.
+pub(crate) fn is_ours(endpoints: &Endpoints) -> bool {
+    endpoints
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(MANAGED_BY))
+        .is_some_and(|by| by == MANAGER)
+}
 
 /// The Endpoints object of a Service as it is to be, or `None` if it is so already.
 #[must_use]
@@ -54,7 +66,8 @@ pub(crate) fn decide(service: &Service, pods: &[&Pod], existing: Option<&Endpoin
         },
         subsets: None,
     });
-    made.metadata.labels = (!labels.is_empty()).then_some(labels);
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
+    made.metadata.labels = Some(labels);
     made.subsets = (!subsets.is_empty()).then_some(subsets);
     (existing != Some(&made)).then_some(made)
 }

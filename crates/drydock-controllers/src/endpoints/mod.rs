@@ -2,6 +2,7 @@
 
 mod controller;
 mod legacy;
+mod mirror;
 mod ports;
 mod slices;
 #[cfg(test)]

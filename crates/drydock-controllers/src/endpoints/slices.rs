@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::{Family, Ports, endpoints, to_api};
 use crate::meta;
 use crate::selector::Labels;
 
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 const LARGEST: usize = 100;
@@ -43,21 +43,59 @@ pub(crate) fn service_of(slice: &EndpointSlice) -> Option<&str> {
     slice.metadata.labels.as_ref()?.get(SERVICE_NAME).map(String::as_str)
 }
 
+/// Whose slices they are.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// The object that owns them.
+    pub owner: OwnerReference,
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Labels of the slices.
+    pub labels: Labels,
+}
+
+impl Origin {
+    fn of(service: &Service) -> Self {
+        let mut labels = service.metadata.labels.clone().unwrap_or_default();
+        labels.insert(SERVICE_NAME.into(), meta::name(&service.metadata).into());
+        labels.insert(MANAGED_BY.into(), MANAGER.into());
+        if service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
+            labels.insert(HEADLESS.into(), String::new());
+        }
+        Origin {
+            owner: meta::controller_ref(service),
+            namespace: service.metadata.namespace.clone(),
+            labels,
+        }
+    }
+}
+
+/// Endpoints of one family by their ports.
+pub(crate) type Groups = BTreeMap<Ports, Vec<Endpoint>>;
+
 /// What is to be written so that the slices tell of exactly `pods`, those that the Service selects.
 #[must_use]
 pub fn decide(service: &Service, pods: &[&Pod], existing: &[Arc<EndpointSlice>]) -> Vec<Action> {
     if meta::is_terminating(&service.metadata) {
         return Vec::new(); // the garbage collector takes the slices along
     }
-    let mut left: Vec<_> = existing.to_vec();
-    let mut actions = Vec::new();
-    for family in Family::of(service) {
+    let families = Family::of(service).into_iter().map(|family| {
         let mut groups = endpoints(service, pods, family);
         if groups.is_empty() {
             groups.insert(Ports::new(), Vec::new()); // one empty slice says "nobody"
         }
+        (family, groups)
+    });
+    settle(&Origin::of(service), families.collect(), existing)
+}
+
+/// What is to be written so that the slices of an origin tell of exactly these endpoints.
+pub(crate) fn settle(origin: &Origin, families: Vec<(Family, Groups)>, existing: &[Arc<EndpointSlice>]) -> Vec<Action> {
+    let mut left: Vec<_> = existing.to_vec();
+    let mut actions = Vec::new();
+    for (family, groups) in families {
         for (ports, members) in groups {
-            place(service, family, &ports, members, &mut left, &mut actions);
+            place(origin, family, &ports, members, &mut left, &mut actions);
         }
     }
     actions.extend(left.into_iter().map(Action::Delete));
@@ -66,7 +104,7 @@ pub fn decide(service: &Service, pods: &[&Pod], existing: &[Arc<EndpointSlice>])
 
 /// Puts the endpoints of one family and set of ports into slices, keeping each in the slice where it already is.
 fn place(
-    service: &Service,
+    origin: &Origin,
     family: Family,
     ports: &Ports,
     members: Vec<Endpoint>,
@@ -116,8 +154,8 @@ fn place(
         let needed = !content.is_empty() || std::mem::take(&mut keep_empty);
         match before {
             Some(before) if !needed => actions.push(Action::Delete(before.clone())),
-            Some(before) => actions.extend(updated(service, before, ports, content)),
-            None => actions.push(Action::Create(Box::new(made(service, family, ports, content)))),
+            Some(before) => actions.extend(updated(origin, before, ports, content)),
+            None => actions.push(Action::Create(Box::new(made(origin, family, ports, content)))),
         }
     }
 }
@@ -131,23 +169,13 @@ fn identity(endpoint: &Endpoint) -> String {
     format!("{uid} {}", endpoint.addresses.join(" "))
 }
 
-fn labels(service: &Service) -> Labels {
-    let mut labels = service.metadata.labels.clone().unwrap_or_default();
-    labels.insert(SERVICE_NAME.into(), meta::name(&service.metadata).into());
-    labels.insert(MANAGED_BY.into(), MANAGER.into());
-    if service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
-        labels.insert(HEADLESS.into(), String::new());
-    }
-    labels
-}
-
-fn made(service: &Service, family: Family, ports: &Ports, endpoints: Vec<Endpoint>) -> EndpointSlice {
+fn made(origin: &Origin, family: Family, ports: &Ports, endpoints: Vec<Endpoint>) -> EndpointSlice {
     EndpointSlice {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", meta::name(&service.metadata))),
-            namespace: service.metadata.namespace.clone(),
-            labels: Some(labels(service)),
-            owner_references: Some(vec![meta::controller_ref(service)]),
+            generate_name: Some(format!("{}-", origin.owner.name)),
+            namespace: origin.namespace.clone(),
+            labels: Some(origin.labels.clone()),
+            owner_references: Some(vec![origin.owner.clone()]),
             ..Default::default()
         },
         address_type: family.name().into(),
@@ -156,9 +184,9 @@ fn made(service: &Service, family: Family, ports: &Ports, endpoints: Vec<Endpoin
     }
 }
 
-fn updated(service: &Service, before: &EndpointSlice, ports: &Ports, endpoints: Vec<Endpoint>) -> Option<Action> {
+fn updated(origin: &Origin, before: &EndpointSlice, ports: &Ports, endpoints: Vec<Endpoint>) -> Option<Action> {
     let mut slice = before.clone();
-    slice.metadata.labels = Some(labels(service));
+    slice.metadata.labels = Some(origin.labels.clone());
     slice.endpoints = endpoints;
     slice.ports = Some(to_api(ports));
     let same_ports = slice.ports.as_deref().unwrap_or_default() == before.ports.as_deref().unwrap_or_default();

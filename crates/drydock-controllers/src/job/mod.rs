@@ -10,7 +10,7 @@ pub use controller::start;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
+use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
@@ -54,6 +54,8 @@ pub fn is_finished(job: &Job) -> bool {
 struct Count {
     active: Vec<Arc<Pod>>,
     ready: i32,
+    /// On their way out, not ended yet.
+    terminating: i32,
     succeeded: i32,
     failed: i32,
     /// Indexes that have succeeded (indexed Jobs).
@@ -83,6 +85,12 @@ fn count(job: &Job, owned: &[Arc<Pod>]) -> Count {
     };
     Count {
         ready: small(active.iter().filter(|pod| pods::is_ready(pod)).count()),
+        terminating: small(
+            owned
+                .iter()
+                .filter(|pod| meta::is_terminating(&pod.metadata) && !pods::is_finished(pod))
+                .count(),
+        ),
         // Pods that somebody has deleted meanwhile still count.
         succeeded: succeeded.max(before.succeeded.unwrap_or(0)),
         failed: small(number("Failed")).max(before.failed.unwrap_or(0)),
@@ -135,7 +143,9 @@ pub fn decide(job: &Job, owned: &[Arc<Pod>], now: Timestamp) -> Plan {
     } else if suspended {
         plan.delete = count.active.clone();
         status.start_time = None;
+        suspend(&mut status, &mut plan, true, now);
     } else {
+        suspend(&mut status, &mut plan, false, now);
         fill(job, spec, &count, now, &mut plan);
         plan.requeue = plan.requeue.or_else(|| deadline_left(spec, &status, now));
     }
@@ -143,6 +153,9 @@ pub fn decide(job: &Job, owned: &[Arc<Pod>], now: Timestamp) -> Plan {
     let active = i32::try_from(count.active.len() + plan.create.len() - plan.delete.len().min(count.active.len()));
     status.active = some(active.unwrap_or(0));
     status.ready = Some(if plan.delete.is_empty() { count.ready } else { 0 });
+    status.terminating = Some(count.terminating);
+    // Pods are counted when they are seen to have ended; none ever waits for it.
+    status.uncounted_terminated_pods = Some(UncountedTerminatedPods::default());
     status.succeeded = some(count.succeeded);
     status.failed = some(count.failed);
     if is_indexed(job) {
@@ -202,6 +215,35 @@ fn end(status: &mut JobStatus, kind: &str, reason: &str, message: &str, now: Tim
             last_transition_time: Some(meta::time(now)),
         });
     }
+}
+
+/// Says that the Job is held back, or no longer.
+fn suspend(status: &mut JobStatus, plan: &mut Plan, suspended: bool, now: Timestamp) {
+    let wanted = if suspended { "True" } else { "False" };
+    let known = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "Suspended");
+    if known.map(|condition| condition.status.as_str()) == Some(wanted) || (known.is_none() && !suspended) {
+        return;
+    }
+    let (reason, message) = match suspended {
+        true => ("JobSuspended", "Job suspended"),
+        false => ("JobResumed", "Job resumed"),
+    };
+    let conditions = status.conditions.get_or_insert_default();
+    conditions.retain(|condition| condition.type_ != "Suspended");
+    conditions.push(JobCondition {
+        type_: "Suspended".into(),
+        status: wanted.into(),
+        reason: Some(reason.into()),
+        message: Some(message.into()),
+        last_probe_time: Some(meta::time(now)),
+        last_transition_time: Some(meta::time(now)),
+    });
+    plan.events
+        .push((false, if suspended { "Suspended" } else { "Resumed" }, message.into()));
 }
 
 /// Makes as many pods as may run now, or takes away those that are too many.

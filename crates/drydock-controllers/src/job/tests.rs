@@ -81,7 +81,11 @@ fn completions_and_parallelism() {
         "Running Running",
         "delete 1",
     );
-    check(json!({"completions": 1, "suspend": true}), "Running", "delete 1");
+    check(
+        json!({"completions": 1, "suspend": true}),
+        "Running",
+        "delete 1, Suspended",
+    );
     check(json!({"parallelism": 2}), "Succeeded Running", "");
     check(json!({"parallelism": 2}), "Succeeded", "Completed");
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -13,6 +14,9 @@ use super::{Findings, Step, decide, is_ours};
 use crate::Error;
 use crate::shell::{Key, Queue, Reconciler, Requeue, Resource, Runner, catalogue};
 use crate::world::{World, on_change};
+
+/// Resources that are swept at the same time.
+const AT_A_TIME: usize = 8;
 
 /// Between two sweeps, when no pod ended meanwhile.
 const NEXT_SWEEP: Duration = Duration::from_millis(500);
@@ -63,18 +67,27 @@ impl NamespaceDeletion {
     /// Deletes what is in the namespace, and tells what is still there.
     async fn sweep(&self, namespace: &str) -> Result<Findings, Error> {
         let client = self.world.namespaces.client();
-        let mut findings = Findings::default();
-        for resource in catalogue(client)
+        let resources = catalogue(client)
             .await?
             .into_iter()
-            .filter(|resource| resource.namespaced)
-        {
+            .filter(|resource| resource.namespaced);
+        let sweeps = futures::stream::iter(resources).map(|resource| async move {
             let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource.api);
-            if let Err(error) = clear(&api, &resource, &mut findings).await {
-                findings.failures.push(format!("{}: {error}", resource.name()));
+            match clear(&api, &resource).await {
+                // Its definition was removed since discovery, and all its objects with it.
+                Err(kube::Error::Api(status)) if status.code == 404 => Findings::default(),
+                Err(error) => {
+                    let failure = format!("{}: {error}", resource.name());
+                    Findings {
+                        failures: vec![failure],
+                        ..Default::default()
+                    }
+                }
+                Ok(findings) => findings,
             }
-        }
-        Ok(findings)
+        });
+        let sweeps = sweeps.buffered(AT_A_TIME).collect::<Vec<_>>().await;
+        Ok(sweeps.into_iter().fold(Findings::default(), Findings::and))
     }
 
     async fn finalize(&self, done: &Namespace) -> Result<(), Error> {
@@ -96,10 +109,11 @@ impl NamespaceDeletion {
     }
 }
 
-async fn clear(api: &Api<DynamicObject>, resource: &Resource, findings: &mut Findings) -> Result<(), kube::Error> {
+async fn clear(api: &Api<DynamicObject>, resource: &Resource) -> Result<Findings, kube::Error> {
+    let mut findings = Findings::default();
     let there = api.list_metadata(&ListParams::default()).await?;
     if there.items.is_empty() {
-        return Ok(());
+        return Ok(findings);
     }
     let background = DeleteParams::background();
     // Those that are being deleted already only have to be waited for.
@@ -133,5 +147,5 @@ async fn clear(api: &Api<DynamicObject>, resource: &Resource, findings: &mut Fin
     {
         *findings.finalizers.entry(finalizer.clone()).or_default() += 1;
     }
-    Ok(())
+    Ok(findings)
 }

@@ -25,6 +25,19 @@ pub struct Findings {
     pub failures: Vec<String>,
 }
 
+impl Findings {
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, other: Findings) -> Findings {
+        self.remaining.extend(other.remaining);
+        for (name, count) in other.finalizers {
+            *self.finalizers.entry(name).or_default() += count;
+        }
+        self.failures.extend(other.failures);
+        self
+    }
+}
+
 /// What is to be done with a namespace.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
@@ -85,7 +98,9 @@ pub fn decide(namespace: &Namespace, findings: &Findings, now: Timestamp) -> Ste
 }
 
 /// The conditions in Kubernetes' words: type, whether it holds, reason, message.
-fn told(findings: &Findings) -> [(&'static str, bool, &'static str, String); 3] {
+fn told(findings: &Findings) -> [(&'static str, bool, &'static str, String); 5] {
+    let discovered = "All resources successfully discovered".to_owned();
+    let parsed = "All legacy kube types successfully parsed".to_owned();
     let content = match findings.failures.is_empty() {
         true => (
             "ContentDeleted",
@@ -127,6 +142,19 @@ fn told(findings: &Findings) -> [(&'static str, bool, &'static str, String); 3] 
         ),
     };
     [
+        // Without discovery there is no sweep, and nothing is decided.
+        (
+            "NamespaceDeletionDiscoveryFailure",
+            false,
+            "ResourcesDiscovered",
+            discovered,
+        ),
+        (
+            "NamespaceDeletionGroupVersionParsingFailure",
+            false,
+            "ParsedGroupVersions",
+            parsed,
+        ),
         (
             "NamespaceDeletionContentFailure",
             !findings.failures.is_empty(),
@@ -194,6 +222,8 @@ mod tests {
         assert_eq!(
             told,
             [
+                "NamespaceDeletionDiscoveryFailure=False All resources successfully discovered",
+                "NamespaceDeletionGroupVersionParsingFailure=False All legacy kube types successfully parsed",
                 "NamespaceDeletionContentFailure=False All content successfully deleted, may be waiting on finalization",
                 "NamespaceContentRemaining=True Some resources are remaining: pods. has 2 resource instances",
                 "NamespaceFinalizersRemaining=False All content-preserving finalizers finished",

@@ -109,6 +109,7 @@ impl Scheduler {
             reason: Some("Unschedulable".into()),
             message: Some(why.clone()),
             last_transition_time: Some(meta::time(Timestamp::now())),
+            observed_generation: pod.metadata.generation,
             ..Default::default()
         });
         self.world.pods.replace_status(&refused).await?;

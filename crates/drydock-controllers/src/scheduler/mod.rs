@@ -57,9 +57,11 @@ pub fn decide(pod: &Pod, nodes: &[Arc<Node>]) -> Decision {
         .iter()
         .map(|(refusal, count)| format!("{count} {}", refusal.words()))
         .collect();
+    let total = nodes.len();
+    // The end is what the real scheduler adds when making room would not help, which it never does here.
     Decision::Unschedulable(format!(
-        "0/{} nodes are available: {}.",
-        nodes.len(),
+        "0/{total} nodes are available: {}. no new claims to deallocate, preemption: 0/{total} nodes are available: \
+         {total} Preemption is not helpful for scheduling.",
         reasons.join(", ")
     ))
 }

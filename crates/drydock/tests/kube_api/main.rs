@@ -17,8 +17,12 @@ fn stories() -> Option<PathBuf> {
 }
 
 fn drydock(data_dir: &Path, arguments: &[&str]) -> String {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_drydock")).args(arguments).arg("--data-dir").arg(data_dir).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_drydock"))
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -37,7 +41,9 @@ async fn recorded_stories_are_answered_as_recorded() {
     drydock(&data_dir, &["up", "--no-images"]);
     let kubeconfig = std::fs::read_to_string(data_dir.join("kubeconfig")).unwrap();
     let target = kube_api::Target::from_kubeconfig(&kubeconfig).unwrap();
-    let only: Vec<String> = std::env::var("STORIES").map(|s| s.split(',').map(str::to_owned).collect()).unwrap_or_default();
+    let only: Vec<String> = std::env::var("STORIES")
+        .map(|s| s.split(',').map(str::to_owned).collect())
+        .unwrap_or_default();
     let results = kube_api::run_kube_api(&target, &data, |name| {
         only.is_empty() || only.iter().any(|start| name.starts_with(start.as_str()))
     })
@@ -49,6 +55,10 @@ async fn recorded_stories_are_answered_as_recorded() {
         .filter(|result| !result.passed() && !KNOWN.iter().any(|(name, _)| result.name == *name))
         .map(|result| format!("{}: {}", result.name, result.failures.join("\n    ")))
         .collect();
-    println!("{} stories with {} steps played", results.len(), results.iter().map(|r| r.steps).sum::<usize>());
+    println!(
+        "{} stories with {} steps played",
+        results.len(),
+        results.iter().map(|r| r.steps).sum::<usize>()
+    );
     assert!(failed.is_empty(), "{} failed\n{}", failed.len(), failed.join("\n"));
 }
