@@ -209,11 +209,11 @@ $ kubectl get mutatingwebhookconfigurations -o name | grep -c 1-22-1 || true
 
 # Cleanup
 @ traffic stop
-$ istioctl tag remove prod-stable -y
+$ istioctl tag remove prod-stable
 ...
 Revision tag prod-stable removed
 
-$ istioctl tag remove prod-canary -y
+$ istioctl tag remove prod-canary
 ...
 Revision tag prod-canary removed
 

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 /// What no answer at all means, when there is no terminal to ask at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Silence {
-    /// Going on: the command adds or changes, and can be run again.
+    /// Going on: the command adds or changes and can be run again, or what it takes away one command brings back.
     GoOn,
     /// Stopping: the command takes away.
     Stop,

@@ -250,7 +250,7 @@ async fn remove(global: &Global, flags: RemoveFlags) -> Result<(), Failure> {
     let tag = &flags.tag;
     let objects = tag::removal(&before, tag)?;
     if let (Some(question), false) = (caution(&before, tag), flags.skip_confirmation)
-        && !confirm::ask(&question, Silence::Stop)?
+        && !confirm::ask(&question, Silence::GoOn)?
     {
         anstream::println!("Aborting operation.");
         return Ok(());
