@@ -25,6 +25,7 @@ pub mod error;
 pub mod explain;
 pub mod expression;
 pub mod field;
+pub mod follow;
 pub mod handlers;
 pub mod hooks;
 pub mod kinds;

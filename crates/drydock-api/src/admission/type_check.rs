@@ -3,6 +3,7 @@
 use crate::{
     Core,
     expression::{self, check, check::Known},
+    follow::Follower,
     meta,
     objects::text,
 };
@@ -13,18 +14,14 @@ use std::{collections::BTreeMap, sync::Arc};
 /// Kinds that are looked at for one policy at most.
 const MAX_KINDS: usize = 10;
 
-/// Keeps the status of policies up to date until the store closes.
+/// Keeps the status of policies up to date for as long as the server runs.
 pub async fn run(core: Arc<Core>) {
-    let group = "admissionregistration.k8s.io";
-    let Some(resource) = core.registry.any_version(group, "validatingadmissionpolicies") else {
+    let Some(mut policies) = Follower::new(&core, "admissionregistration.k8s.io", "validatingadmissionpolicies") else {
         return;
     };
-    let (listing, mut watch) = core.store.list_and_watch(&resource.prefix(""));
-    for stored in &listing.items {
-        update(&core, stored).await;
-    }
-    while let Some(event) = watch.next().await {
-        if let Some(stored) = core.store.get(&event.key) {
+    loop {
+        let key = policies.next().await;
+        if let Some(stored) = core.store.get(&key) {
             update(&core, &stored).await;
         }
     }

@@ -1,7 +1,7 @@
 //! Aggregated cluster roles: the rules of every role that the selectors match.
 
 use super::rbac::GROUP;
-use crate::{Core, label_selector};
+use crate::{Core, follow::Follower, label_selector};
 use drydock_store::{Expect, Stored};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -29,16 +29,17 @@ pub fn aggregated<'a>(role: &Value, roles: impl Iterator<Item = &'a Value> + Clo
     (!empty && role.get("rules") != Some(&rules)).then_some(rules)
 }
 
-/// Fills aggregated roles whenever a cluster role changes, until the store closes.
+/// Fills aggregated roles whenever a cluster role changes, for as long as the server runs.
 pub async fn run(core: Arc<Core>) {
     let Some(resource) = core.registry.any_version(GROUP, "clusterroles") else {
         return;
     };
-    let prefix = resource.prefix("");
-    let (listing, mut watch) = core.store.list_and_watch(&prefix);
-    fill(&core, &listing.items).await;
-    while watch.next().await.is_some() {
-        fill(&core, &core.store.list(&prefix).items).await;
+    let Some(mut roles) = Follower::new(&core, GROUP, "clusterroles") else {
+        return;
+    };
+    loop {
+        roles.next().await;
+        fill(&core, &core.store.list(&resource.prefix("")).items).await;
     }
 }
 

@@ -7,11 +7,13 @@ use super::{
     token::{Bound, Ref, TokenKey, TokenSpec},
 };
 use crate::{
-    Core, meta,
+    Core,
+    follow::Follower,
+    meta,
     objects::{Objects, text},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use drydock_store::{Change, Expect, Stored};
+use drydock_store::{Expect, Stored};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -21,37 +23,31 @@ const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 /// Lifetime, seconds: ten years, as long as the cluster's certificates.
 const LIFETIME: i64 = 10 * 365 * 24 * 60 * 60;
 
-/// Watches secrets and service accounts until the store closes.
+/// Follows secrets and service accounts for as long as the server runs.
 pub async fn run(core: Arc<Core>, tokens: Arc<TokenKey>, ca: Arc<ClusterCa>) {
-    let prefix = |plural: &str| core.registry.any_version("", plural).map(|r| r.prefix(""));
-    let (Some(secrets), Some(accounts)) = (prefix("secrets"), prefix("serviceaccounts")) else {
+    let Some(resource) = core.registry.any_version("", "secrets") else {
         return;
     };
-    let (listing, mut secret_watch) = core.store.list_and_watch(&secrets);
-    let (_, mut account_watch) = core.store.list_and_watch(&accounts);
-    for stored in &listing.items {
-        settle(&core, &tokens, &ca, stored).await;
-    }
+    let Some(mut secrets) = Follower::new(&core, "", "secrets") else {
+        return;
+    };
+    let Some(mut accounts) = Follower::new(&core, "", "serviceaccounts") else {
+        return;
+    };
     loop {
-        tokio::select! {
-            event = secret_watch.next() => {
-                let Some(event) = event else { return };
-                if event.value["type"] == KIND && let Some(stored) = core.store.get(&event.key) {
-                    settle(&core, &tokens, &ca, &stored).await;
-                }
+        let found: Vec<Stored> = tokio::select! {
+            key = secrets.next() => core.store.get(&key).into_iter().collect(),
+            key = accounts.next() => {
+                let mut parts = key.rsplit('/');
+                let name = parts.next().unwrap_or_default();
+                let namespace = parts.next().unwrap_or_default();
+                let mut all = core.store.list(&resource.prefix(namespace)).items;
+                all.retain(|stored| account_of(&stored.value) == name);
+                all
             }
-            event = account_watch.next() => {
-                let Some(event) = event else { return };
-                if event.change == Change::Modified {
-                    continue;
-                }
-                for stored in core.store.list(&secrets).items {
-                    let same = meta::namespace(&stored.value) == meta::namespace(&event.value);
-                    if same && account_of(&stored.value) == meta::name(&event.value) {
-                        settle(&core, &tokens, &ca, &stored).await;
-                    }
-                }
-            }
+        };
+        for stored in found {
+            settle(&core, &tokens, &ca, &stored).await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Signs approved certificate signing requests for the signers that every cluster has.
 
 use super::pki::ClusterCa;
-use crate::{Core, objects::text};
+use crate::{Core, follow::Follower, objects::text};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use drydock_store::{Expect, Stored};
 use serde_json::{Value, json};
@@ -15,20 +15,14 @@ const SIGNERS: [&str; 3] = [
 /// Lifetime when none is asked for, seconds: a year.
 const USUAL: i64 = 365 * 24 * 60 * 60;
 
-/// Watches requests until the store closes.
+/// Follows requests for as long as the server runs.
 pub async fn run(core: Arc<Core>, ca: Arc<ClusterCa>) {
-    let Some(resource) = core
-        .registry
-        .any_version("certificates.k8s.io", "certificatesigningrequests")
-    else {
+    let Some(mut requests) = Follower::new(&core, "certificates.k8s.io", "certificatesigningrequests") else {
         return;
     };
-    let (listing, mut watch) = core.store.list_and_watch(&resource.prefix(""));
-    for stored in &listing.items {
-        sign(&core, &ca, stored).await;
-    }
-    while let Some(event) = watch.next().await {
-        if let Some(stored) = core.store.get(&event.key) {
+    loop {
+        let key = requests.next().await;
+        if let Some(stored) = core.store.get(&key) {
             sign(&core, &ca, &stored).await;
         }
     }

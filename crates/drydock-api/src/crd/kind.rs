@@ -5,7 +5,7 @@ use crate::{
     error::{ApiError, Subject},
     field::{Cause, FieldError},
     meta,
-    objects::{Objects, text},
+    objects::Objects,
     resource::{Column, ResourceInfo, Strategy, UpdateContext},
     schema::{self, Schema, builtin},
     table,
@@ -311,10 +311,4 @@ impl Strategy for CustomKind {
         properties["metadata"] = json!({ "allOf": [{ "$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta" }], "default": {} });
         Some(schema)
     }
-}
-
-/// The definition's name of an object's kind, for messages.
-#[must_use]
-pub fn definition_name(definition: &Value) -> &str {
-    text(definition, &["metadata", "name"])
 }

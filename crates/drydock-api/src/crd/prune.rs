@@ -1,6 +1,6 @@
 //! Removes fields that the schema does not declare.
 
-use super::node::{MAX_DEPTH, additional, embedded, field, join, preserves, properties};
+use super::node::{MAX_DEPTH, additional, embedded, join, preserves, properties};
 use crate::schema::{Schema, builtin};
 use serde_json::Value;
 
@@ -85,12 +85,6 @@ fn prune_known(schema: &Schema, value: &mut Value, path: &str, removed: &mut Vec
             removed.push(join(path, &key));
         }
     }
-}
-
-/// Whether `name` is a field of the node.
-#[must_use]
-pub fn declares(node: &Value, name: &str) -> bool {
-    field(node, name).is_some()
 }
 
 #[cfg(test)]
