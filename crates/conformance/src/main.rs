@@ -8,6 +8,9 @@ mod bootstrap;
 mod install;
 mod iptables;
 mod istioctl;
+mod kube_api;
+#[path = "kube_api/set.rs"]
+mod kube_api_set;
 mod report;
 mod xds;
 
@@ -48,7 +51,7 @@ enum Output {
 type Runner = fn(&Path) -> Result<Vec<Case>, String>;
 
 /// The sets: name, and how its cases are run.
-const SETS: [(&str, Runner); 6] = [
+const SETS: [(&str, Runner); 7] = [
     ("authz", authz::run),
     ("bootstrap", |data| {
         Ok(bootstrap::run(data)?
@@ -73,6 +76,18 @@ const SETS: [(&str, Runner); 6] = [
             .into_iter()
             .map(|c| Case::new(c.name, c.outcome))
             .collect())
+    }),
+    ("kube-api", |data| {
+        let results = kube_api_set::run(&data.join("kube-api")).map_err(|error| format!("{error:#}"))?;
+        let case = |result: kube_api::CaseResult| {
+            let outcome = if result.passed() {
+                Ok(())
+            } else {
+                Err(result.to_string())
+            };
+            Case::new(result.name, outcome)
+        };
+        Ok(results.into_iter().map(case).collect())
     }),
     ("xds", xds::run),
 ];

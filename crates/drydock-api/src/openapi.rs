@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    handlers::{Response, json_response, plain_response, typed_response},
+    handlers::{Response, json_response, typed_response},
     resource::{Registry, ResourceInfo, api_version},
     schema::{self, ListType, Schema, Type},
 };
@@ -17,14 +17,7 @@ const MAX_STRUCTS: usize = 2000;
 /// Answers a path below `/openapi`; `None` if it is another path.
 pub fn answer(registry: &Registry, path: &str, accept: Option<&str>) -> Option<Response> {
     match path {
-        "/openapi/v2" => {
-            let acceptable = accept
-                .is_none_or(|accept| accept.contains("json") || accept.contains("protobuf") || accept.contains("*/*"));
-            if acceptable {
-                return Some(plain_response(404, "404 page not found\n"));
-            }
-            Some(crate::handlers::empty_response(406))
-        }
+        "/openapi/v2" => Some(second_version(accept)),
         "/openapi/v3" | "/openapi/v3/" => Some(typed_response(
             200,
             "text/plain; charset=utf-8",
@@ -48,6 +41,39 @@ pub fn answer(registry: &Registry, path: &str, accept: Option<&str>) -> Option<R
             Some(json_response(200, &document(&resources)))
         }
     }
+}
+
+/// The older form: kubectl asks for it when the newer one knows nothing of a kind. Everything is in the newer one,
+/// so this one is a document without definitions.
+fn second_version(accept: Option<&str>) -> Response {
+    // Clients ask with an `@`, which is no valid media type; the answer names it with a dot.
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    let accept = accept.unwrap_or("*/*");
+    if accept.contains("protobuf") {
+        return typed_response(200, PROTOBUF, empty_document());
+    }
+    if accept.contains("json") || accept.contains("*/*") {
+        let info = json!({ "title": "Kubernetes", "version": crate::discovery::GIT_VERSION });
+        return json_response(
+            200,
+            &json!({ "swagger": "2.0", "info": info, "paths": {}, "definitions": {} }),
+        );
+    }
+    crate::handlers::empty_response(406)
+}
+
+/// The empty document in protobuf: `swagger` is field 1, `info` 2 (`title` 1, `version` 2), `paths` 8.
+fn empty_document() -> Vec<u8> {
+    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(bytes.len()).unwrap_or(0);
+        [&[number << 3 | 2, length], bytes].concat()
+    }
+    let info = [
+        field(1, b"Kubernetes"),
+        field(2, crate::discovery::GIT_VERSION.as_bytes()),
+    ]
+    .concat();
+    [field(1, b"2.0"), field(2, &info), field(8, b"")].concat()
 }
 
 fn path_of(group: &str, version: &str) -> String {

@@ -203,7 +203,10 @@ impl Options {
         }
         let mut options = Self::default();
         for (key, value) in pairs(query) {
+            // Of a parameter given twice the first counts, here and where permissions look at it.
+            let again = key != "dryRun" && options.get(&key).is_some();
             match key.as_str() {
+                _ if again => {}
                 "labelSelector" => options.label_selector.clone_from(&value),
                 "fieldSelector" => options.field_selector.clone_from(&value),
                 "resourceVersion" => options.resource_version.clone_from(&value),
@@ -356,5 +359,14 @@ mod tests {
         assert_eq!(options.limit, 5);
         assert!(options.watch && options.is_dry_run());
         assert!(Options::parse(Some("limit=x")).is_err());
+    }
+
+    #[test]
+    fn of_a_parameter_given_twice_the_first_counts_everywhere() {
+        let query = "fieldSelector=metadata.name%3Da&fieldSelector=&limit=1&limit=2";
+        let options = Options::parse(Some(query)).unwrap();
+        assert_eq!((options.field_selector.as_str(), options.limit), ("metadata.name=a", 1));
+        let info = RequestInfo::parse("GET", "/api/v1/namespaces/x/configmaps", Some(query)).unwrap();
+        assert_eq!(info.selected_name, "a");
     }
 }

@@ -8,8 +8,11 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use super::target::Target;
 
 /// Longest request, watches included.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -20,6 +23,31 @@ pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
+}
+
+/// The administrator.
+#[derive(Debug, Clone)]
+pub struct Admin(pub Target);
+
+impl Admin {
+    /// Sends a request.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        media_type: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Answer> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", &self.0.address)
+            .header("content-type", media_type)
+            .header("user-agent", "conformance/1.0")
+            .body(Full::new(Bytes::from(body)))?;
+        send(&self.0.address, self.0.admin.clone(), request).await
+    }
 }
 
 /// Sends a request and reads the whole answer.

@@ -2,11 +2,14 @@
 //!
 //! - [`story`] reads the cases, [`runner`] plays them against a [`target::Target`].
 //! - [`webhook`] is the test webhook that stories configure, [`client`] the HTTPS client.
+//! - [`kubectl`] plays the recorded commands; [`pretend`] is a node on which every pod runs at once.
 //! - [`normalize`] takes out what differs from run to run, [`compare`] holds answer against expectation.
 
 mod client;
 mod compare;
+mod kubectl;
 mod normalize;
+mod pretend;
 mod runner;
 mod story;
 mod target;
@@ -16,6 +19,8 @@ use std::path::Path;
 
 use futures::StreamExt;
 
+pub use kubectl::run_kubectl;
+pub use pretend::pretend_node;
 pub use target::Target;
 
 /// Stories played at the same time.
@@ -36,6 +41,15 @@ impl CaseResult {
     /// Whether every step was answered as expected.
     pub fn passed(&self) -> bool {
         self.failures.is_empty()
+    }
+}
+
+impl std::fmt::Display for CaseResult {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.steps > 0 {
+            writeln!(f, "{} steps", self.steps)?;
+        }
+        f.write_str(&self.failures.join("\n"))
     }
 }
 

@@ -8,14 +8,13 @@ use std::{
 
 use anyhow::Context;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
 use super::{
     CaseResult,
-    client::{self, Answer},
+    client::{self, Admin, Answer},
     compare,
     normalize::{self, Names},
     story::{Step, Story, Until},
@@ -41,6 +40,7 @@ const HEADERS: [&str; 6] = [
 #[derive(Debug)]
 pub struct Runner {
     target: Target,
+    admin: Admin,
     hooks: Hooks,
     data: PathBuf,
     admin_user: String,
@@ -63,6 +63,7 @@ impl Runner {
         let dead_host = listener.local_addr()?.to_string();
         drop(listener);
         let mut runner = Self {
+            admin: Admin(target.clone()),
             target,
             hooks,
             data,
@@ -91,15 +92,7 @@ impl Runner {
     }
 
     async fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Answer> {
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", &self.target.address)
-            .header("content-type", "application/json")
-            .header("user-agent", "conformance/1.0")
-            .body(Full::new(Bytes::from(body)))?;
-        client::send(&self.target.address, self.target.admin.clone(), request).await
+        self.admin.send(method, path, "application/json", body).await
     }
 
     /// Plays one story in a namespace of its own.
@@ -148,7 +141,7 @@ impl Runner {
         Ok(failures)
     }
 
-    async fn make_namespace(&self, name: &str) -> anyhow::Result<()> {
+    pub async fn make_namespace(&self, name: &str) -> anyhow::Result<()> {
         let namespace = json!({
             "apiVersion": "v1",
             "kind": "Namespace",
@@ -197,7 +190,7 @@ impl Runner {
             == 200)
     }
 
-    async fn install_istio(&self) -> anyhow::Result<()> {
+    pub async fn install_istio(&self) -> anyhow::Result<()> {
         let path = self.data.join("../charts-reference/charts/base/files/crd-all.gen.yaml");
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let definitions: Vec<Value> = serde_saphyr::from_multiple(&text)?;
@@ -525,7 +518,7 @@ fn unhex(text: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Six random lower case letters.
-fn random_letters() -> String {
+pub fn random_letters() -> String {
     use std::hash::{BuildHasher, Hasher};
     let mut seed = std::collections::hash_map::RandomState::new().build_hasher().finish();
     (0..6)

@@ -40,6 +40,23 @@ pub fn problems(request: &Value) -> Vec<FieldError> {
     out
 }
 
+/// Organizations in the subject of a request, which become groups; none if it cannot be read.
+#[must_use]
+pub fn organizations(encoded: &str) -> Vec<String> {
+    let Ok(pem) = STANDARD.decode(encoded) else {
+        return Vec::new();
+    };
+    let Ok(der) = CertificateSigningRequestDer::from_pem_slice(&pem) else {
+        return Vec::new();
+    };
+    let Ok((_, parsed)) = X509CertificationRequest::from_der(&der) else {
+        return Vec::new();
+    };
+    let subject = &parsed.certification_request_info.subject;
+    let names = subject.iter_organization().filter_map(|one| one.as_str().ok());
+    names.map(str::to_owned).collect()
+}
+
 fn bad_request(encoded: &str) -> Option<String> {
     let not_pem = || Some("PEM block type must be CERTIFICATE REQUEST".to_owned());
     let Ok(pem) = STANDARD.decode(encoded) else {

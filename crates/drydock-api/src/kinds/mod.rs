@@ -12,6 +12,7 @@ mod pod_defaults;
 mod pod_diff;
 mod pod_scheduling;
 mod pod_validation;
+mod pod_warnings;
 mod pods;
 mod policies;
 mod ranges;

@@ -232,37 +232,3 @@ pub fn ephemeral(spec: &Value, root: &str) -> Vec<FieldError> {
     }
     errors
 }
-
-/// Warnings about a pod specification.
-pub fn warnings(spec: &Value, root: &str) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for name in ["initContainers", "containers"] {
-        for (index, one) in list(spec, &format!("/{name}")).iter().enumerate() {
-            let env = list(one, "/env");
-            for (at, variable) in env.iter().enumerate() {
-                let earlier = env
-                    .get(..at)
-                    .unwrap_or_default()
-                    .iter()
-                    .rev()
-                    .find(|other| other["name"] == variable["name"]);
-                let reference = format!("$({})", text(variable, "/name"));
-                if earlier.is_some() && !text(variable, "/value").contains(&reference) {
-                    warnings.push(format!(
-                        "{root}.{name}[{index}].env[{at}]: hides previous definition of {0:?}, which may be dropped when using apply",
-                        text(variable, "/name")
-                    ));
-                }
-            }
-        }
-    }
-    if spec["terminationGracePeriodSeconds"]
-        .as_i64()
-        .is_some_and(|grace| grace < 0)
-    {
-        warnings.push(format!(
-            "{root}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
-        ));
-    }
-    warnings
-}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{list, list_mut, pod_validation, text};
+use super::{list, list_mut, pod_validation, pod_warnings, text};
 use crate::{
     error::ApiError,
     field::FieldError,
@@ -315,9 +315,10 @@ pub fn removal(pod: &Value, grace: Option<i64>) -> Removal {
 
 /// Warnings about a pod.
 pub fn warnings(pod: &Value, old: Option<&Value>) -> Vec<String> {
-    if old.is_some() {
+    // A change that cannot touch what is warned about is not worth repeating the warning.
+    if old.is_some_and(|old| old["spec"] == pod["spec"]) {
         Vec::new()
     } else {
-        pod_validation::warnings(&pod["spec"], "spec")
+        pod_warnings::warnings(pod, "")
     }
 }

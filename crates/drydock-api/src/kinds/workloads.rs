@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{list, names, pod_diff, pod_validation, text};
+use super::{list, names, pod_diff, pod_validation, pod_warnings, text};
 use crate::{field::FieldError, label_selector, meta};
 
 const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
@@ -542,17 +542,17 @@ fn changed(kind: &str, object: &Value, old: &Value, errors: &mut Vec<FieldError>
     }
 }
 
-/// Warnings about a workload.
+/// Warnings about a workload: those about its pods, unless an update leaves the template alone.
 pub fn warnings(kind: &str, object: &Value, old: Option<&Value>) -> Vec<String> {
     let template = match kind {
         "CronJob" => "/spec/jobTemplate/spec/template",
         _ => "/spec/template",
     };
-    if old.is_some() {
+    if old.is_some_and(|old| old.pointer(template) == object.pointer(template)) {
         return Vec::new();
     }
-    let root = format!("{}.spec", template.trim_start_matches('/').replace('/', "."));
+    let root = format!("{}.", template.trim_start_matches('/').replace('/', "."));
     object
-        .pointer(&format!("{template}/spec"))
-        .map_or_else(Vec::new, |spec| pod_validation::warnings(spec, &root))
+        .pointer(template)
+        .map_or_else(Vec::new, |pod| pod_warnings::warnings(pod, &root))
 }

@@ -8,6 +8,7 @@ use crate::{
     request::{Options, RequestInfo},
 };
 use serde_json::{Value, json};
+use std::net::IpAddr;
 
 /// A server to forward to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -296,6 +297,20 @@ fn encode(segment: &str) -> String {
     out
 }
 
+/// Whether the server dials an address for somebody else: none of its own, none of the link.
+fn is_proxyable(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => {
+            !(ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast())
+        }
+        Ok(IpAddr::V6(ip)) => {
+            !(ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast())
+                && ip.to_ipv4_mapped().is_none()
+        }
+        Err(_) => false,
+    }
+}
+
 fn pod_proxy(objects: &dyn Objects, info: &RequestInfo, query: &str) -> Result<Route, ApiError> {
     let (scheme, name, port) = split_name(&info.name);
     let own = RequestInfo {
@@ -304,7 +319,7 @@ fn pod_proxy(objects: &dyn Objects, info: &RequestInfo, query: &str) -> Result<R
     };
     let pod = pod(objects, &own)?;
     let host = text(&pod, &["status", "podIP"]);
-    if host.is_empty() {
+    if !is_proxyable(host) {
         return Err(ApiError::bad_request("address not allowed"));
     }
     let ports = || {
@@ -369,6 +384,9 @@ fn service_proxy(objects: &dyn Objects, info: &RequestInfo, query: &str) -> Resu
         )));
     };
     let (host, port) = service::resolve(objects, &info.namespace, name, wanted).map_err(unavailable)?;
+    if !is_proxyable(&host) {
+        return Err(ApiError::bad_request("address not allowed"));
+    }
     Ok(Route::To(Target {
         host,
         port,
@@ -451,5 +469,13 @@ mod tests {
             "tailLines=-1",
             Err("PodLogOptions \"p\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"),
         );
+    }
+
+    #[test]
+    fn own_addresses_are_not_dialled_for_others() {
+        for refused in ["", "127.0.0.1", "169.254.169.254", "0.0.0.0", "::1", "::ffff:127.0.0.1", "localhost"] {
+            assert!(!is_proxyable(refused), "{refused}");
+        }
+        assert!(is_proxyable("10.244.0.7") && is_proxyable("fd00::7"));
     }
 }

@@ -1,5 +1,6 @@
 //! The server's own admission rules, in the order a default server runs them.
 
+mod certificate;
 mod namespace;
 mod node;
 mod pod;
@@ -29,6 +30,7 @@ pub fn mutate(core: &Core, request: &mut AdmissionRequest<'_>) -> Result<(), Api
 /// 403 as the single rules say.
 pub fn validate(core: &Core, request: &AdmissionRequest<'_>) -> Result<(), ApiError> {
     crate::auth::escalation::admit(core, request)?;
+    certificate::admit(core, request)?;
     pod::limits_hold(core, request)?;
     pod::quota(core, request)
 }
