@@ -129,6 +129,17 @@ async fn listening(port: u16) -> Result<()> {
     Ok(())
 }
 
+/// Records once the control plane has read everything; until then it refuses streams.
+async fn recorded(address: &str, folder: &Path, shape: Shape) -> Result<()> {
+    let deadline = Instant::now() + STARTUP;
+    loop {
+        match record::record(address, folder, shape).await {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(200)).await,
+            outcome => return outcome,
+        }
+    }
+}
+
 fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
@@ -179,7 +190,7 @@ pub async fn run(istiod: &Path, sizes: &[usize], shape: Shape, out: &Path) -> Re
         eprintln!("{sidecars} sidecars: control plane …");
         let (server, address) = start_istiod(istiod, &mesh_folder).await?;
         // The first answer makes everything once; what is measured is serving it to all.
-        record::record(&address, &recording, shape).await?;
+        recorded(&address, &recording, shape).await?;
         let load = Load {
             address,
             sidecars,
