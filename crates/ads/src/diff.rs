@@ -7,8 +7,9 @@ use bytes::Bytes;
 use xds::resource::{ContentHash, Resource, ResourceSet};
 
 use crate::limits::Limits;
-use crate::names::Interner;
+use crate::names::{Interner, NameSet};
 use crate::recent::Recent;
+use crate::stream::Protocol;
 
 /// What changes from one set to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +65,20 @@ impl Step {
     }
 }
 
+/// Everything of a set that one subscription covers, encoded.
+#[derive(Debug)]
+pub struct Whole {
+    /// Number of resources.
+    pub resources: usize,
+    /// Names that are subscribed to and not in the set.
+    pub missing: Vec<Arc<str>>,
+    /// The resources, encoded.
+    pub pieces: Vec<Bytes>,
+}
+
+/// Set and subscription (`None` for the wildcard) that a [`Whole`] is of.
+type WholeKey = (Protocol, ContentHash, Option<ContentHash>);
+
 /// Work that all streams share: steps, unions, encoded pieces, subscriptions.
 #[derive(Debug)]
 pub struct Shared {
@@ -71,6 +86,7 @@ pub struct Shared {
     pub names: Interner,
     steps: Mutex<Recent<(ContentHash, ContentHash), Arc<Step>>>,
     unions: Mutex<Recent<(ContentHash, ContentHash), Arc<ResourceSet>>>,
+    wholes: Mutex<Recent<WholeKey, Arc<Whole>>>,
     pub(crate) pieces: Mutex<Recent<ContentHash, Bytes>>,
 }
 
@@ -84,7 +100,8 @@ impl Shared {
             names: Interner::default(),
             steps: Mutex::new(Recent::new(limits.shared_bytes / 8)),
             unions: Mutex::new(Recent::new(limits.shared_bytes / 8)),
-            pieces: Mutex::new(Recent::new(limits.shared_bytes / 4 * 3)),
+            wholes: Mutex::new(Recent::new(limits.shared_bytes / 8)),
+            pieces: Mutex::new(Recent::new(limits.shared_bytes / 8 * 5)),
         }
     }
 
@@ -98,6 +115,25 @@ impl Shared {
         let weight = ENTRY_BYTES * (1 + step.changed.len() + step.removed.len());
         lock(&self.steps).insert(key, step.clone(), weight);
         step
+    }
+
+    /// What of a set a subscription covers, encoded, remembered.
+    pub fn whole(
+        &self,
+        protocol: Protocol,
+        set: &ResourceSet,
+        names: Option<&NameSet>,
+        make: impl FnOnce() -> Whole,
+    ) -> Arc<Whole> {
+        let key = (protocol, version(set), names.map(NameSet::id));
+        if let Some(whole) = lock(&self.wholes).get(&key) {
+            return whole;
+        }
+        let whole = Arc::new(make());
+        // The pieces themselves are counted where they are kept.
+        let weight = ENTRY_BYTES * (1 + whole.missing.len() + whole.pieces.len());
+        lock(&self.wholes).insert(key, whole.clone(), weight);
+        whole
     }
 
     /// `to`, and what only `from` has: the state in between when removals must wait.

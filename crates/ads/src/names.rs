@@ -9,15 +9,26 @@ use xds::resource::ContentHash;
 /// An immutable set of resource names.
 #[derive(Debug)]
 pub struct NameSet {
+    id: ContentHash,
     sorted: Box<[Box<str>]>,
 }
 
-static EMPTY: LazyLock<Arc<NameSet>> = LazyLock::new(|| Arc::new(NameSet { sorted: Box::default() }));
+static EMPTY: LazyLock<Arc<NameSet>> = LazyLock::new(|| {
+    Arc::new(NameSet {
+        id: ContentHash::of(&[]),
+        sorted: Box::default(),
+    })
+});
 
 impl NameSet {
     /// The empty set.
     pub fn empty() -> Arc<Self> {
         EMPTY.clone()
+    }
+
+    /// The same for equal sets, and for no others.
+    pub fn id(&self) -> ContentHash {
+        self.id
     }
 
     /// Whether the name is in the set.
@@ -87,6 +98,7 @@ impl Interner {
             return known;
         }
         let set = Arc::new(NameSet {
+            id: key,
             sorted: names.iter().map(|name| Box::from(*name)).collect(),
         });
         table.sets.insert(key, Arc::downgrade(&set));

@@ -93,6 +93,8 @@ impl ResourceSet {
             hasher.update((resource.name.len() as u64).to_be_bytes());
             hasher.update(resource.name.as_bytes());
             hasher.update(resource.hash.0);
+            // A set that only knows the hash of a resource must not be taken for one that has it.
+            hasher.update([u8::from(resource.body.is_empty())]);
         }
         let mut hash = [0; 16];
         hash.copy_from_slice(&hasher.finalize()[..16]);

@@ -36,7 +36,7 @@ use watch::Watch;
 pub use watch::{Sync, TypeStatus};
 
 /// The two variants of the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// State of the world: a response holds everything of a type.
     Sotw,
@@ -161,17 +161,19 @@ impl Stream {
             return None;
         }
         let stage = self.stage(watch, asked, now)?;
-        let first = watch.sent().is_none();
         let content = self.watches[at].take_content(self.protocol, &stage, &self.shared);
         if content.is_empty() && !content.must_answer {
             self.watches[at].advance_silently(stage);
             return None;
         }
-        if &**self.watches[at].type_url() == kinds::CLUSTER && !first {
+        if &**self.watches[at].type_url() == kinds::CLUSTER {
             self.rewarm(&content.resources);
         }
         let nonce = self.next_nonce();
-        let pieces = wire::pieces(self.protocol, &content.resources, &self.shared);
+        let pieces = match &content.whole {
+            Some(whole) => whole.pieces.clone(),
+            None => wire::pieces(self.protocol, &content.resources, &self.shared),
+        };
         let watch = &mut self.watches[at];
         let head = Head {
             version: &version(&stage).to_string(),
@@ -180,13 +182,7 @@ impl Stream {
             removed: &content.removed,
             control_plane: "",
         };
-        let response = response(
-            self.protocol,
-            watch.type_url().clone(),
-            content.resources.len(),
-            &head,
-            pieces,
-        );
+        let response = response(self.protocol, watch.type_url().clone(), content.count(), &head, pieces);
         watch.sent_now(nonce, stage, content.settles, asked, now);
         Some(Response {
             pushed_for: (!asked).then(|| self.view.born()),

@@ -522,3 +522,25 @@ fn state_of_the_world_unsubscribes_with_an_empty_list() {
     sotw_ask(&mut story, "eds", &[], "00000001", "");
     assert!(story.stream.status().is_empty());
 }
+
+#[test]
+fn what_one_proxy_brought_along_is_not_taken_for_what_another_was_sent() {
+    let limits = Arc::new(Limits::default());
+    let shared = Arc::new(Shared::new(&limits));
+    let story = |text: &str| Story {
+        stream: Stream::new(Protocol::Delta, view(text), limits.clone(), shared.clone()),
+        now: SystemTime::UNIX_EPOCH,
+    };
+    // One comes back with a cluster that is gone, one was sent it before it went; both keep it for their listener.
+    let mut back = story("cds a=1; lds l=1");
+    back.ask("cds a@1 b@1").ask("lds l@0").sends(&["lds l=1"]);
+    let mut stays = story("cds a=1 b=1; lds l=0");
+    stays
+        .ask("cds")
+        .ask("lds")
+        .sends(&["cds a=1 b=1", "lds l=0"])
+        .acks_all();
+    stays.view("cds a=1; lds l=1").sends(&["lds l=1"]);
+    stays.ask("cds b").sends(&["cds b=1"]);
+    back.acks_all().sends(&["cds -b"]);
+}

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use xds::resource::{ContentHash, Resource, ResourceSet};
 
 use super::Protocol;
-use crate::diff::{Shared, Step, same, version};
+use crate::diff::{Shared, Step, Whole, same, version};
 use crate::kinds;
 use crate::names::NameSet;
+use crate::wire;
 
 /// How far a type got on a stream (revisions.md §6.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,10 @@ pub struct TypeStatus {
 /// What a response will hold.
 #[derive(Debug, Default)]
 pub(super) struct Content {
+    /// What the proxy lacks, or holds in another version.
     pub resources: Vec<Arc<Resource>>,
+    /// If set, everything that is subscribed to is sent, not just `resources`.
+    pub whole: Option<Arc<Whole>>,
     pub removed: Vec<Arc<str>>,
     /// Even an empty response tells something.
     pub must_answer: bool,
@@ -59,7 +63,14 @@ pub(super) struct Content {
 
 impl Content {
     pub fn is_empty(&self) -> bool {
-        self.resources.is_empty() && self.removed.is_empty()
+        self.count() == 0 && self.removed.is_empty()
+    }
+
+    /// Number of resources in the response.
+    pub fn count(&self) -> usize {
+        self.whole
+            .as_ref()
+            .map_or(self.resources.len(), |whole| whole.resources)
     }
 }
 
@@ -216,23 +227,27 @@ impl Watch {
         let owed = std::mem::take(&mut self.owed);
         let again = std::mem::take(&mut self.again);
         if protocol == Protocol::Sotw && kinds::is_wildcard(&self.type_url) {
-            let resources = self.restrict(stage.iter());
+            let differs = self.step(stage, shared);
             let changed = self.sent.as_ref().is_none_or(|sent| !same(sent, stage));
             return Content {
-                resources,
+                resources: self.restrict(differs.changed.iter()),
+                whole: Some(self.whole(protocol, stage, shared)),
                 must_answer: owed || changed,
                 settles: changed,
                 ..Content::default()
             };
         }
         let Some(sent) = &self.sent else {
-            return self.first_content(protocol, stage);
+            let whole = self.whole(protocol, stage, shared);
+            let tells = protocol == Protocol::Delta && kinds::is_removable(&self.type_url);
+            return Content {
+                removed: if tells { whole.missing.clone() } else { Vec::new() },
+                whole: Some(whole),
+                must_answer: true,
+                ..Content::default()
+            };
         };
-        let step = match &self.doubt {
-            _ if same(sent, stage) => Arc::default(),
-            Some(good) => Arc::new(Step::from_doubt(good, sent, stage)),
-            None => shared.step(sent, stage),
-        };
+        let step = self.step(stage, shared);
         let mut resources = self.restrict(step.changed.iter());
         let mut removed: Vec<Arc<str>> = step.removed.iter().filter(|n| self.covers(n)).cloned().collect();
         for name in &again {
@@ -251,28 +266,39 @@ impl Watch {
         let must_answer = owed || (protocol == Protocol::Sotw && !again.is_empty());
         Content {
             resources,
+            whole: None,
             removed,
             must_answer,
             settles: self.doubt.is_some() && !same(sent, stage),
         }
     }
 
-    fn first_content(&self, protocol: Protocol, stage: &ResourceSet) -> Content {
-        let mut removed: Vec<Arc<str>> = Vec::new();
-        if protocol == Protocol::Delta && kinds::is_removable(&self.type_url) {
-            removed = self
-                .names
-                .iter()
-                .filter(|name| stage.get(name).is_none())
-                .map(Arc::from)
-                .collect();
+    /// What differs between what was sent and `stage`; nothing if nothing was sent.
+    fn step(&self, stage: &Arc<ResourceSet>, shared: &Shared) -> Arc<Step> {
+        match (&self.sent, &self.doubt) {
+            (Some(sent), _) if same(sent, stage) => Arc::default(),
+            (Some(sent), Some(good)) => Arc::new(Step::from_doubt(good, sent, stage)),
+            (Some(sent), None) => shared.step(sent, stage),
+            (None, _) => Arc::default(),
         }
-        Content {
-            resources: self.restrict(stage.iter()),
-            removed,
-            must_answer: true,
-            settles: false,
-        }
+    }
+
+    /// Everything of `stage` that is subscribed to, encoded; made once for all streams with this subscription.
+    fn whole(&self, protocol: Protocol, stage: &ResourceSet, shared: &Shared) -> Arc<Whole> {
+        let names = if self.wildcard { None } else { Some(&*self.names) };
+        shared.whole(protocol, stage, names, || {
+            let resources = self.restrict(stage.iter());
+            Whole {
+                resources: resources.len(),
+                missing: self
+                    .names
+                    .iter()
+                    .filter(|name| stage.get(name).is_none())
+                    .map(Arc::from)
+                    .collect(),
+                pieces: wire::pieces(protocol, &resources, shared),
+            }
+        })
     }
 
     /// What is subscribed to; names that only stand for what the proxy brought along have no body to send.
