@@ -473,7 +473,15 @@ mod tests {
 
     #[test]
     fn own_addresses_are_not_dialled_for_others() {
-        for refused in ["", "127.0.0.1", "169.254.169.254", "0.0.0.0", "::1", "::ffff:127.0.0.1", "localhost"] {
+        for refused in [
+            "",
+            "127.0.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "::1",
+            "::ffff:127.0.0.1",
+            "localhost",
+        ] {
             assert!(!is_proxyable(refused), "{refused}");
         }
         assert!(is_proxyable("10.244.0.7") && is_proxyable("fd00::7"));
