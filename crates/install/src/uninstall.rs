@@ -11,10 +11,21 @@ use crate::api_server::{ApiServer, RequestError, kind};
 use crate::component::Kind;
 use crate::object::{Id, Object};
 use crate::prune::kinds;
-use crate::tag::{self, Inventory, Request};
+use crate::tag::{self, Inventory, Request, TagError};
 
 /// How long pods of a removed control plane may take to end.
 const ENDING: Duration = Duration::from_secs(60);
+
+/// Why an uninstallation stopped before it removed anything.
+#[derive(Debug, thiserror::Error)]
+pub enum UninstallError {
+    /// The default revision could not be moved away first: without it nobody would validate and inject.
+    #[error("nothing was removed, because the default revision cannot be moved first: {0}")]
+    DefaultStays(#[from] TagError),
+    /// The API server.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
 
 /// What is to be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,7 +210,7 @@ pub async fn execute(
     plan: &Plan,
     namespace: &str,
     report: &mut (dyn FnMut(Removed) + Send),
-) -> Result<(), RequestError> {
+) -> Result<(), UninstallError> {
     if let Some(target) = &plan.default_moves_to {
         move_default(server, namespace, target).await?;
         report(Removed::DefaultMoved(target.clone()));
@@ -217,14 +228,11 @@ pub async fn execute(
     Ok(())
 }
 
-async fn move_default(server: &ApiServer, namespace: &str, target: &str) -> Result<(), RequestError> {
+async fn move_default(server: &ApiServer, namespace: &str, target: &str) -> Result<(), UninstallError> {
     let inventory = crate::inventory::read(server, namespace).await?;
-    let (Ok(tag), Ok(revision)) = (Tag::parse(DEFAULT_REVISION), Revision::parse(target)) else {
-        return Ok(());
-    };
     let request = Request {
-        tag,
-        revision,
+        tag: Tag::parse(DEFAULT_REVISION).map_err(TagError::from)?,
+        revision: Revision::parse(target).map_err(TagError::from)?,
         namespace: namespace.to_owned(),
         overwrite: true,
         force: true,
@@ -232,10 +240,8 @@ async fn move_default(server: &ApiServer, namespace: &str, target: &str) -> Resu
         webhook_name: None,
         labels: Default::default(),
     };
-    if let Ok(built) = tag::build(&request, &inventory, false) {
-        for object in &built.apply {
-            server.apply(object, tag::FIELD_MANAGER, false).await?;
-        }
+    for object in &tag::build(&request, &inventory, false)?.apply {
+        server.apply(object, tag::FIELD_MANAGER, false).await?;
     }
     Ok(())
 }

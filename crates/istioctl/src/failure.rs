@@ -78,6 +78,7 @@ from_error!(
     install::assets::AssetError,
     install::component::ComponentError,
     install::input::InputError,
+    install::uninstall::UninstallError,
     install::tag::TagError,
     install::yaml::YamlError,
     revision::name::NameError,
