@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use xds::resource::ResourceSet;
+use xds::resource::{Resource, ResourceSet};
 
 use crate::client::Client;
 use crate::graph::{ClassId, Cx};
 use crate::proxy::ProxyClass;
 use crate::query::Query;
 use crate::resource_type::ResourceType;
-use crate::{cluster, listener, name_table, route, secret};
+use crate::{cluster, envoy_filter, listener, name_table, route, secret};
 
 pub(crate) fn resources(
     cx: &mut Cx<'_>,
@@ -18,14 +18,37 @@ pub(crate) fn resources(
     resource_type: ResourceType,
 ) -> Arc<ResourceSet> {
     match resource_type {
-        ResourceType::Cluster => Arc::new(ResourceSet::new(cluster::of_class(cx, class))),
+        ResourceType::Cluster => {
+            let clusters = cluster::of_class(cx, class);
+            patched(cx, class, resource_type, clusters)
+        }
         ResourceType::Endpoints => endpoints(cx, class),
-        ResourceType::Listener => Arc::new(ResourceSet::new(listener::of_class(cx, class))),
-        ResourceType::Route => Arc::new(ResourceSet::new(route::of_class(cx, class))),
+        ResourceType::Listener => {
+            let listeners = listener::of_class(cx, class);
+            patched(cx, class, resource_type, listeners)
+        }
+        ResourceType::Route => {
+            let routes = route::of_class(cx, class);
+            patched(cx, class, resource_type, routes)
+        }
         ResourceType::Secret => secret::of_class(cx, class),
         ResourceType::NameTable => name_table::of_class(cx, class),
-        ResourceType::Extension => Arc::default(),
+        ResourceType::Extension => Arc::new(ResourceSet::new(envoy_filter::extensions(cx, class))),
     }
+}
+
+fn patched(
+    cx: &mut Cx<'_>,
+    class: &ProxyClass,
+    resource_type: ResourceType,
+    resources: Vec<Arc<Resource>>,
+) -> Arc<ResourceSet> {
+    Arc::new(ResourceSet::new(envoy_filter::apply(
+        cx,
+        class,
+        resource_type,
+        resources,
+    )))
 }
 
 /// Endpoints of all clusters; most classes share one set.

@@ -28,6 +28,7 @@ mod cluster;
 pub mod contrib;
 mod dynamic_dns;
 mod endpoint;
+mod envoy_filter;
 mod generator;
 mod graph;
 mod host;

@@ -8,6 +8,7 @@ use mesh::{Input, Kind, Locality, SecretReader, Snapshot};
 use xds::envoy::config::core::v3 as core;
 use xds::google::protobuf::{Value, value};
 
+use crate::envoy_filter::{self, PatchId};
 use crate::settings::Settings;
 
 /// Most bytes of a node id that are read.
@@ -227,9 +228,13 @@ impl Proxy {
             balance_outbound: self.flag("OUTBOUND_LISTENER_EXACT_BALANCE"),
             idle_timeout: self.text("IDLE_TIMEOUT").map(str::to_owned),
             service: self.service.clone(),
+            release: release(&self.version),
             mesh_id: self.text("MESH_ID").unwrap_or("unknown").to_owned(),
             slice_targets: address_targets(snapshot, self, is_entry),
             is_entry,
+            patches: envoy_filter::for_proxy(snapshot, &self.namespace, &self.version, &|key| {
+                self.text(key).map(str::to_owned)
+            }),
             settings: Settings::of(self.metadata.get("PROXY_CONFIG"), &snapshot.mesh.default_config),
             ingress_address: self.ingress_address(snapshot, &labels),
             headless_addresses: self
@@ -253,7 +258,7 @@ impl Proxy {
     pub fn reclassified_by(&self, changed: &Input, snapshot: &Snapshot) -> bool {
         match changed {
             Input::Mesh
-            | Input::Kind(Kind::Node | Kind::Sidecar | Kind::WorkloadEntry)
+            | Input::Kind(Kind::Node | Kind::Sidecar | Kind::WorkloadEntry | Kind::EnvoyFilter)
             | Input::Services
             | Input::Service(_) => true,
             Input::InNamespace(Kind::Pod | Kind::Sidecar | Kind::WorkloadEntry, namespace) => {
@@ -326,6 +331,8 @@ pub struct ProxyClass {
     pub idle_timeout: Option<String>,
     /// Name under which its spans are found.
     pub service: String,
+    /// Release of its agent, major and minor; the newest if it is unknown.
+    pub release: (u16, u16),
     /// Name of its mesh.
     pub mesh_id: String,
     /// Services that it is known to serve by its address and not by its labels (slices of services without a selector,
@@ -333,6 +340,8 @@ pub struct ProxyClass {
     pub slice_targets: BTreeSet<(Arc<str>, Arc<str>, String, u16)>,
     /// Whether it is known by its address alone: a WorkloadEntry names it, and no pod.
     pub is_entry: bool,
+    /// Patches that are for certain proxies, and for this one.
+    pub patches: BTreeSet<PatchId>,
     /// What its own configuration says about headers and about what is in front of it.
     pub settings: Settings,
     /// Its address, where a Sidecar says what arrives at it.
@@ -362,6 +371,15 @@ impl ProxyClass {
     /// The address that traffic to the workload comes from.
     pub fn passthrough_source(&self) -> &'static str {
         if self.ipv4 { "127.0.0.6" } else { "::6" }
+    }
+}
+
+/// Major and minor number of an agent's version. One that is none of Istio's has what the newest has.
+fn release(version: &str) -> (u16, u16) {
+    let mut numbers = version.split(['.', '-']).map(|n| n.parse().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major @ 1..), Some(minor)) => (major, minor),
+        _ => (u16::MAX, 0),
     }
 }
 
@@ -402,4 +420,18 @@ fn is_headless_endpoint(snapshot: &Snapshot, address: IpAddr) -> bool {
                 .iter()
                 .any(|e| matches!(e.address, mesh::Address::Ip(ip) if ip == address))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_read_from_what_agents_say() {
+        let check = |text, expected| assert_eq!(release(text), expected, "{text}");
+        check("1.28.3", (1, 28));
+        check("1.30-alpha.abc", (1, 30));
+        check("0.2.0", (u16::MAX, 0));
+        check("", (u16::MAX, 0));
+    }
 }

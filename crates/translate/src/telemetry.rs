@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use api::telemetry::{AccessLogging, Telemetry as Spec};
 use mesh::{Config, Input, Kind};
-use xds::envoy::config::accesslog::v3 as accesslog;
+use xds::envoy::config::accesslog::v3::{self as accesslog, access_log_filter::FilterSpecifier};
 use xds::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
 
 use crate::graph::Cx;
@@ -50,12 +50,18 @@ impl Telemetry {
         }
         let mut logs = self.access_logs(traffic);
         for log in &mut logs {
-            log.filter = Some(accesslog::AccessLogFilter {
-                filter_specifier: Some(accesslog::access_log_filter::FilterSpecifier::ResponseFlagFilter(
-                    accesslog::ResponseFlagFilter {
-                        flags: vec!["NR".to_owned()],
-                    },
-                )),
+            let unmatched = accesslog::AccessLogFilter {
+                filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(accesslog::ResponseFlagFilter {
+                    flags: vec!["NR".to_owned()],
+                })),
+            };
+            log.filter = Some(match log.filter.take() {
+                None => unmatched,
+                Some(own) => accesslog::AccessLogFilter {
+                    filter_specifier: Some(FilterSpecifier::AndFilter(accesslog::AndFilter {
+                        filters: vec![unmatched, own],
+                    })),
+                },
             });
         }
         logs

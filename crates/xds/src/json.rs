@@ -5,6 +5,8 @@
 
 use std::sync::LazyLock;
 
+use prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
+use prost_reflect::prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::Value;
 
@@ -35,8 +37,39 @@ pub enum JsonError {
 }
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(&include_bytes!("api.fds.bin")[..]).unwrap_or_default()
+    let mut pool = DescriptorPool::decode(&include_bytes!("api.fds.bin")[..]).unwrap_or_default();
+    // A file that cannot be added is shown in hexadecimal, like every unknown type.
+    drop(pool.add_file_descriptor_proto(dynamic_forward_proxy()));
+    pool
 });
+
+/// The filter that resolves names of requests; the descriptor set has its cluster and its cache, and not it.
+fn dynamic_forward_proxy() -> FileDescriptorProto {
+    let field = |name: &str, number: i32, kind: Type, type_name: Option<&str>| FieldDescriptorProto {
+        name: Some(name.to_owned()),
+        number: Some(number),
+        label: Some(Label::Optional as i32),
+        r#type: Some(kind as i32),
+        type_name: type_name.map(str::to_owned),
+        ..Default::default()
+    };
+    let cache = ".envoy.extensions.common.dynamic_forward_proxy.v3.DnsCacheConfig";
+    FileDescriptorProto {
+        name: Some("envoy/extensions/filters/http/dynamic_forward_proxy/v3/dynamic_forward_proxy.proto".to_owned()),
+        package: Some("envoy.extensions.filters.http.dynamic_forward_proxy.v3".to_owned()),
+        dependency: vec!["envoy/extensions/common/dynamic_forward_proxy/v3/dns_cache.proto".to_owned()],
+        message_type: vec![DescriptorProto {
+            name: Some("FilterConfig".to_owned()),
+            field: vec![
+                field("dns_cache_config", 1, Type::Message, Some(cache)),
+                field("save_upstream_address", 2, Type::Bool, None),
+            ],
+            ..Default::default()
+        }],
+        syntax: Some("proto3".to_owned()),
+        ..Default::default()
+    }
+}
 
 /// Descriptors of every message this crate knows.
 pub fn descriptors() -> &'static DescriptorPool {

@@ -12,8 +12,7 @@ use translate::{Generator, Proxy, ResourceType};
 use super::{compare, expected, stock};
 
 /// Kinds that are not translated yet.
-const KINDS: [&str; 9] = [
-    "EnvoyFilter",
+const KINDS: [&str; 8] = [
     "WasmPlugin",
     "Ingress",
     "HTTPRoute",

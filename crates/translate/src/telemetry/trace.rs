@@ -107,7 +107,7 @@ pub(super) fn of_side(
     let Some(mut tracing) = provider.and_then(|p| of_provider(p, scope, class)) else {
         return traces;
     };
-    tracing.no_context_propagation = merged.disable_context_propagation == Some(true);
+    tracing.no_context_propagation = class.release >= (1, 30) && merged.disable_context_propagation == Some(true);
     finish(&mut tracing, mesh, class, &merged);
     traces.by_request_id = merged.use_request_id_for_trace_sampling.unwrap_or(true);
     traces.tracing = Some(tracing);
@@ -137,8 +137,8 @@ fn finish(tracing: &mut hcm::Tracing, mesh: &MeshConfig, class: &ProxyClass, set
     };
     let of_mesh = own.and_then(|t| t.get("customTags")).and_then(Json::as_object);
     match &setting.custom_tags {
-        Some(own) => tags.extend(own.iter().filter_map(|(tag, value)| custom_tag(tag, value))),
-        None => tags.extend(of_mesh.into_iter().flatten().filter_map(|(tag, v)| custom_tag(tag, v))),
+        Some(own) => tags.extend(own.iter().filter_map(|(tag, value)| custom_tag(class, tag, value))),
+        None => tags.extend(of_mesh.into_iter().flatten().filter_map(|(tag, v)| custom_tag(class, tag, v))),
     }
     tags.sort_by(|a, b| a.tag.cmp(&b.tag));
     tracing.custom_tags = tags;
@@ -187,7 +187,7 @@ fn standard_tags(class: &ProxyClass) -> Vec<tracing::CustomTag> {
     tags
 }
 
-fn custom_tag(tag: &str, value: &Json) -> Option<tracing::CustomTag> {
+fn custom_tag(class: &ProxyClass, tag: &str, value: &Json) -> Option<tracing::CustomTag> {
     let text = |path: &str| {
         let found = value.pointer(path).and_then(Json::as_str);
         found.unwrap_or_default().to_owned()
@@ -204,6 +204,8 @@ fn custom_tag(tag: &str, value: &Json) -> Option<tracing::CustomTag> {
             name: text("/header/name"),
             default_value: text("/header/defaultValue"),
         })
+    } else if value.get("formatter").is_some() && class.release >= (1, 29) {
+        tracing::custom_tag::Type::Value(text("/formatter/value"))
     } else {
         return None;
     };
@@ -216,7 +218,7 @@ fn custom_tag(tag: &str, value: &Json) -> Option<tracing::CustomTag> {
 
 fn of_provider(provider: &ExtensionProvider, scope: &Scope, class: &ProxyClass) -> Option<hcm::Tracing> {
     let (settings, name, config) = if let Some(settings) = provider.other.get("zipkin") {
-        (settings, "envoy.tracers.zipkin", zipkin(settings, scope)?)
+        (settings, "envoy.tracers.zipkin", zipkin(settings, scope, class)?)
     } else {
         let settings = provider.other.get("opentelemetry")?;
         (
@@ -270,23 +272,31 @@ fn http(receiver: &Receiver, uri: String, settings: &Json, default: Option<Durat
     }
 }
 
-fn zipkin(settings: &Json, scope: &Scope) -> Option<Any> {
+fn zipkin(settings: &Json, scope: &Scope, class: &ProxyClass) -> Option<Any> {
     let receiver = Receiver::of(settings, scope)?;
     let path = settings.get("path").and_then(Json::as_str).filter(|p| !p.is_empty());
-    let uri = format!("http://{}{}", receiver.host, path.unwrap_or("/api/v2/spans"));
+    let path = path.unwrap_or("/api/v2/spans");
     let w3c = settings.get("traceContextOption").and_then(Json::as_str) == Some("USE_B3_WITH_W3C_PROPAGATION");
-    let config = trace_v3::ZipkinConfig {
+    let mut config = trace_v3::ZipkinConfig {
         collector_endpoint_version: trace_v3::zipkin_config::CollectorEndpointVersion::HttpJson as i32,
         trace_id_128bit: settings.get("enable64bitTraceId").and_then(Json::as_bool) != Some(true),
         shared_span_context: Some(proto::bool_value(false)),
-        collector_service: Some(http(&receiver, uri, settings, Some(Duration::seconds(5)))),
-        trace_context_option: if w3c {
+        trace_context_option: if w3c && class.release >= (1, 28) {
             trace_v3::zipkin_config::TraceContextOption::UseB3WithW3cPropagation
         } else {
             trace_v3::zipkin_config::TraceContextOption::UseB3
         } as i32,
         ..Default::default()
     };
+    // Older proxies do not know the newer field, and refuse what they do not know.
+    if class.release >= (1, 29) {
+        let uri = format!("http://{}{path}", receiver.host);
+        config.collector_service = Some(http(&receiver, uri, settings, Some(Duration::seconds(5))));
+    } else {
+        config.collector_cluster = receiver.cluster;
+        config.collector_endpoint = path.to_owned();
+        config.collector_hostname = receiver.host;
+    }
     Some(proto::any(&config))
 }
 
