@@ -183,14 +183,10 @@ impl Parts {
         cluster: Option<&ControlPlane>,
         shutdown: &watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        let source = Arc::new(Source {
-            engine: self.engine.clone(),
-            registry: self.registry.clone(),
-            debug: self.debug.clone(),
-            check_identity: settings.check_identity,
-        });
+        let (engine, registry) = (self.engine.clone(), self.registry.clone());
+        let source = Source::new(engine, registry, self.debug.clone(), settings.check_identity);
         let discovery = DiscoveryServer::new(
-            source,
+            Arc::new(source),
             settings.limits.clone(),
             self.registry.clone(),
             self.counters.clone(),

@@ -71,13 +71,8 @@ async fn serve() -> Setup {
         allowed: Vec::new(),
         pod: "istiod-x".into(),
     };
-    let source = Arc::new(Source {
-        engine,
-        registry: registry.clone(),
-        debug,
-        check_identity: true,
-    });
-    let discovery = DiscoveryServer::new(source, Limits::default(), registry, Arc::default());
+    let source = Source::new(engine, registry.clone(), debug, true);
+    let discovery = DiscoveryServer::new(Arc::new(source), Limits::default(), registry, Arc::default());
     let (ending, shutdown) = watch::channel(false);
     let authenticator = Arc::new(Authenticator::new("cluster.local", Some(Arc::new(OneToken))));
     let server = Server {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use ads::source::Answer;
 use ads::{Opened, Peer, ProxyInfo, Question, Refusal, Registry, View, kinds};
 use ca::SpiffeId;
-use mesh::{Input, Kind, Resolution, SecretReader, Snapshot, Update};
+use mesh::{SecretReader, Snapshot, Update};
 use tokio::sync::watch;
 use translate::{ClassId, Generator, Proxy};
 use xds::envoy::config::core::v3::Node;
@@ -44,17 +44,9 @@ impl Translate for Translation {
         self.0.close(class);
     }
 
-    /// A class follows the proxy's pod, its node, and the services whose slices may name it.
     fn reclassifies(&self, proxy: &Proxy, update: &Update) -> bool {
-        let own = |namespace: &Arc<str>| *namespace == proxy.namespace;
-        update.changed.iter().any(|input| match input {
-            Input::Kind(Kind::Node) | Input::Services | Input::Service(_) => true,
-            Input::InNamespace(Kind::Pod, namespace) => own(namespace),
-            Input::Endpoints(key) => update.snapshot.service(key).is_none_or(|s| {
-                s.resolution == Resolution::Passthrough || (s.selector.is_empty() && own(&key.namespace))
-            }),
-            _ => false,
-        })
+        let touches = |input| proxy.reclassified_by(input, &update.snapshot);
+        update.changed.iter().any(touches)
     }
 
     fn update(&mut self, update: &Update) -> BTreeSet<ClassId> {
@@ -72,14 +64,27 @@ impl Translate for Translation {
 
 /// The source of all streams.
 pub struct Source {
-    /// Where views come from.
-    pub engine: Arc<Engine<Translation>>,
-    /// Who is connected.
-    pub registry: Arc<Registry>,
-    /// What may be asked.
-    pub debug: Debug,
-    /// Whether a node message must fit the identity that was proved.
-    pub check_identity: bool,
+    engine: Arc<Engine<Translation>>,
+    registry: Arc<Registry>,
+    debug: Debug,
+    check_identity: bool,
+    /// The view of clients that only ask questions: it never changes.
+    nothing: watch::Sender<Arc<View>>,
+}
+
+impl Source {
+    /// Views come from `engine`; questions about who is in `registry` are answered as `debug` allows.
+    /// `check_identity` says whether a node message must fit the identity that was proved.
+    pub fn new(engine: Arc<Engine<Translation>>, registry: Arc<Registry>, debug: Debug, check_identity: bool) -> Self {
+        let nothing = watch::Sender::new(Arc::new(View::new(BTreeMap::new(), SystemTime::now())));
+        Self {
+            engine,
+            registry,
+            debug,
+            check_identity,
+            nothing,
+        }
+    }
 }
 
 impl ads::Source for Source {
@@ -129,20 +134,16 @@ impl ads::Source for Source {
 impl Source {
     /// A stream that gets no configuration.
     fn asker(&self, node: &Node) -> Opened {
-        let (sender, view) = watch::channel(Arc::new(View::new(BTreeMap::new(), SystemTime::now())));
-        // The stream ends when its sender does; nothing is ever sent on this one.
-        let registry = self.registry.clone();
-        tokio::spawn(async move {
-            sender.closed().await;
-            drop(registry);
-        });
         let info = ProxyInfo {
             proxy_id: node.id.split('~').nth(2).unwrap_or(&node.id).to_owned(),
             istio_version: metadata(node, "ISTIO_VERSION"),
             is_proxy: false,
             ..ProxyInfo::default()
         };
-        Opened { view, info }
+        Opened {
+            view: self.nothing.subscribe(),
+            info,
+        }
     }
 }
 
