@@ -19,7 +19,7 @@ command -v cargo >/dev/null || stop "cargo not found: install Rust 1.95 or newer
 
 # command:package pairs; a command that exists is not installed again.
 need="cc:build-essential make:make python3:python3 pip3:python3-pip"
-[ -z "$run" ] || need="$need runc:runc ip:iproute2 nft:nftables iptables:iptables busybox:busybox-static"
+[ -z "$run" ] || need="$need runc:runc ip:iproute2 nft:nftables iptables:iptables busybox:busybox-static curl:curl"
 
 missing=
 for pair in $need; do

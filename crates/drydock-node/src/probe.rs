@@ -13,6 +13,11 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+/// A container that has just begun is asked more often than its probe says, so that nobody waits out a whole period for
+/// one that was ready after a moment. What it answers before the first period is over does not count against it.
+const EAGER: Duration = Duration::from_secs(10);
+const BETWEEN_EAGER: Duration = Duration::from_millis(100);
+
 /// What a probe is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -111,11 +116,20 @@ pub(crate) async fn watch(
     );
     tokio::time::sleep(seconds(probe.initial_delay_seconds, 0)).await;
     let mut judge = Judge::new(&probe);
-    let mut ticks = tokio::time::interval(period);
+    let mut early = kind != Kind::Liveness && probe.exec.is_none() && {
+        let asked = eagerly(|| check(&site, &container, attempt, &probe, timeout));
+        tokio::time::timeout(period.min(EAGER), asked).await.is_ok()
+    };
+    let first = tokio::time::Instant::now() + if early { period } else { Duration::ZERO };
+    let mut ticks = tokio::time::interval_at(first, period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        let result = check(&site, &container, attempt, &probe, timeout).await;
+        let result = if std::mem::take(&mut early) {
+            Ok(())
+        } else {
+            ticks.tick().await;
+            check(&site, &container, attempt, &probe, timeout).await
+        };
         if let Err(message) = &result {
             site.warn(
                 Some(&container.name),
@@ -140,6 +154,13 @@ pub(crate) async fn watch(
         if kind == Kind::Startup || kind == Kind::Liveness && !ok {
             return;
         }
+    }
+}
+
+/// Asks again and again until the answer is yes.
+async fn eagerly<F: Future<Output = Result<(), String>>>(ask: impl Fn() -> F) {
+    while ask().await.is_err() {
+        tokio::time::sleep(BETWEEN_EAGER).await;
     }
 }
 

@@ -70,8 +70,12 @@ pub fn build(request: &Request) -> Result<()> {
 fn stamp(recipe: &recipes::Recipe) -> Result<String> {
     let mut out = format!("{recipe:#?}\n");
     for path in recipe.inputs() {
-        let meta = std::fs::metadata(path)
-            .with_context(|| format!("{} is missing: build it first (make bins)", path.display()))?;
+        let how = if path.is_absolute() {
+            "install it (tools/needs.sh)"
+        } else {
+            "build it first (make bins)"
+        };
+        let meta = std::fs::metadata(path).with_context(|| format!("{} is missing: {how}", path.display()))?;
         let changed = meta
             .modified()
             .ok()
