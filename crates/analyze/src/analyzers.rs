@@ -1,8 +1,14 @@
 //! The checks.
 
+mod destination_rules;
+mod external;
+mod gateways;
 mod image;
 mod injection;
+mod pods;
+mod ports;
 mod revisions;
+mod virtual_services;
 mod webhook;
 
 use crate::message::Message;
@@ -18,29 +24,81 @@ pub struct Analyzer {
     check: fn(&Objects, &mut Vec<Message>),
 }
 
+const fn analyzer(name: &'static str, about: &'static str, check: fn(&Objects, &mut Vec<Message>)) -> Analyzer {
+    Analyzer { name, about, check }
+}
+
 /// All checks.
 pub const ALL: &[Analyzer] = &[
-    Analyzer {
-        name: "injection.Analyzer",
-        about: "Checks conditions related to Istio sidecar injection",
-        check: injection::check,
-    },
-    Analyzer {
-        name: "injection.ImageAnalyzer",
-        about: "Checks that running proxies have the image that would be injected now",
-        check: image::check,
-    },
-    Analyzer {
-        name: "revision.Analyzer",
-        about: "Checks that labels of namespaces and pods name a revision or tag, and that tags name a revision",
-        check: revisions::check,
-    },
-    Analyzer {
-        name: "webhook.Analyzer",
-        about: "Checks the validity of Istio webhooks",
-        check: webhook::check,
-    },
+    analyzer(
+        "applicationUID.Analyzer",
+        "Checks that no application runs as the proxy's user",
+        pods::user_id,
+    ),
+    analyzer(
+        "destinationrule.CaCertificateAnalyzer",
+        "Checks that TLS to a destination verifies whom it talks to",
+        destination_rules::verification,
+    ),
+    analyzer(
+        "externalcontrolplane.ExternalControlPlaneAnalyzer",
+        "Checks that webhooks of an external control plane have a host",
+        external::check,
+    ),
+    analyzer(
+        "gateway.ConflictingGatewayAnalyzer",
+        "Checks that gateways do not want the same port and host of the same proxies",
+        gateways::conflicts,
+    ),
+    analyzer(
+        "gateway.IngressGatewayPortAnalyzer",
+        "Checks that the ports of gateways are those of the Service in front of their proxies",
+        gateways::ports,
+    ),
+    analyzer(
+        "injection.Analyzer",
+        "Checks conditions related to Istio sidecar injection",
+        injection::check,
+    ),
+    analyzer(
+        "injection.ImageAnalyzer",
+        "Checks that running proxies have the image that would be injected now",
+        image::check,
+    ),
+    analyzer(
+        "revision.Analyzer",
+        "Checks that labels of namespaces and pods name a revision or tag, and that tags name a revision",
+        revisions::check,
+    ),
+    analyzer(
+        "service.PortNameAnalyzer",
+        "Checks that names of ports say their protocol",
+        ports::names,
+    ),
+    analyzer(
+        "serviceentry.Analyzer",
+        "Checks that ServiceEntries have the addresses that their protocol needs",
+        ports::addresses,
+    ),
+    analyzer(
+        "virtualservice.GatewayAnalyzer",
+        "Checks that the gateways of VirtualServices exist and have their hosts",
+        virtual_services::gateways,
+    ),
+    analyzer(
+        "webhook.Analyzer",
+        "Checks the validity of Istio webhooks",
+        webhook::check,
+    ),
 ];
+
+/// Runs one check, if there is one of that name.
+pub fn run_one(name: &str, objects: &Objects) -> Option<Vec<Message>> {
+    let analyzer = ALL.iter().find(|analyzer| analyzer.name == name)?;
+    let mut messages = Vec::new();
+    (analyzer.check)(objects, &mut messages);
+    Some(messages)
+}
 
 /// Namespaces that are nobody's business here.
 pub(crate) fn is_system(namespace: &str) -> bool {
@@ -63,13 +121,10 @@ pub fn run(objects: &Objects, namespace: Option<&str>) -> Vec<Message> {
 }
 
 fn concerns(message: &Message, namespace: &str) -> bool {
-    let Some((kind, name)) = message.origin.as_deref().and_then(|origin| origin.split_once(' ')) else {
-        return true;
-    };
-    match name.split_once('.') {
-        Some((_, of)) if !kind.ends_with("WebhookConfiguration") => of == namespace,
-        _ if kind == "Namespace" => name == namespace,
-        _ => true,
+    match &message.origin {
+        Some(origin) if origin.kind == "Namespace" => origin.name == namespace,
+        Some(origin) => origin.namespace.is_empty() || origin.namespace == namespace,
+        None => true,
     }
 }
 

@@ -59,20 +59,69 @@ pub const REFERENCED_RESOURCE_NOT_FOUND: Code = code("IST0101", Level::Error);
 pub const NAMESPACE_NOT_INJECTED: Code = code("IST0102", Level::Info);
 /// A pod of an injected namespace has no proxy.
 pub const POD_MISSING_PROXY: Code = code("IST0103", Level::Warning);
+/// A port's name says nothing of its protocol.
+pub const PORT_NAME_CONVENTION: Code = code("IST0118", Level::Info);
 /// A namespace carries labels that contradict each other.
 pub const NAMESPACE_MULTIPLE_INJECTION_LABELS: Code = code("IST0123", Level::Warning);
+/// A destination's TLS verifies nobody.
+pub const NO_SERVER_VERIFICATION: Code = code("IST0128", Level::Warning);
+/// A destination port's TLS verifies nobody.
+pub const NO_SERVER_VERIFICATION_PORT: Code = code("IST0129", Level::Warning);
+/// A VirtualService has a host that its gateway does not.
+pub const HOST_NOT_FOUND_IN_GATEWAY: Code = code("IST0132", Level::Warning);
+/// A ServiceEntry needs addresses to be told apart.
+pub const ADDRESSES_REQUIRED: Code = code("IST0134", Level::Warning);
 /// A webhook points nowhere, or two answer for one pod.
 pub const INVALID_WEBHOOK: Code = code("IST0139", Level::Error);
 /// The user may not create what an installation consists of.
 pub const INSUFFICIENT_PERMISSIONS: Code = code("IST0141", Level::Error);
 /// Kubernetes is too old.
 pub const UNSUPPORTED_KUBERNETES_VERSION: Code = code("IST0142", Level::Error);
+/// An application runs as the proxy's user, so its traffic is not captured.
+pub const INVALID_APPLICATION_UID: Code = code("IST0144", Level::Warning);
+/// Two gateways want the same port and host of the same proxies.
+pub const CONFLICTING_GATEWAYS: Code = code("IST0145", Level::Error);
+/// A namespace is injected because all are.
+pub const INJECTED_BY_DEFAULT: Code = code("IST0148", Level::Info);
+/// A port of an ExternalName service is taken for plain TCP.
+pub const EXTERNAL_NAME_PORT: Code = code("IST0150", Level::Warning);
 /// A Gateway API definition does not serve a version that is needed.
 pub const UNSUPPORTED_GATEWAY_API_VERSION: Code = code("IST0156", Level::Error);
 /// Proxies run another image than would be injected now.
 pub const PROXY_IMAGE_MISMATCH: Code = code("IST0158", Level::Warning);
+/// A gateway listens on a port that its Service does not have.
+pub const GATEWAY_PORT_NOT_ON_SERVICE: Code = code("IST0162", Level::Warning);
+/// A webhook of an external control plane has no usable host.
+pub const INVALID_EXTERNAL_CONTROL_PLANE: Code = code("IST0163", Level::Warning);
+/// A webhook of an external control plane has an IP address for a host.
+pub const EXTERNAL_CONTROL_PLANE_ADDRESS: Code = code("IST0164", Level::Info);
+/// A VirtualService names a gateway that is generated and may change.
+pub const REFERENCED_INTERNAL_GATEWAY: Code = code("IST0165", Level::Warning);
 /// A Gateway API definition does not serve a version that will be needed.
 pub const FUTURE_UNSUPPORTED_GATEWAY_API_VERSION: Code = code("IST0172", Level::Warning);
+
+/// The object that a finding is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// Kind.
+    pub kind: String,
+    /// Namespace, empty if it has none.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// `Kind name.namespace`.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)?;
+        if self.namespace.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ".{}", self.namespace)
+        }
+    }
+}
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,8 +130,8 @@ pub struct Message {
     pub code: Code,
     /// How bad it is.
     pub level: Level,
-    /// `Kind name.namespace`, if it is about an object.
-    pub origin: Option<String>,
+    /// The object, if it is about one.
+    pub origin: Option<Origin>,
     /// The file the object is from.
     pub file: Option<String>,
     /// What is wrong and what to do.
@@ -104,11 +153,10 @@ impl Message {
     /// A finding about an object.
     pub fn about(code: Code, object: &Value, text: impl Into<String>) -> Self {
         let field = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        let (kind, name, namespace) = (field("/kind"), field("/metadata/name"), field("/metadata/namespace"));
-        let origin = if namespace.is_empty() {
-            format!("{kind} {name}")
-        } else {
-            format!("{kind} {name}.{namespace}")
+        let origin = Origin {
+            kind: field("/kind").to_owned(),
+            namespace: field("/metadata/namespace").to_owned(),
+            name: field("/metadata/name").to_owned(),
         };
         let file = field(crate::objects::FILE);
         let file = (!file.is_empty()).then(|| file.to_owned());
@@ -124,7 +172,7 @@ impl Message {
         let Some((code, object)) = rule.split_once('=') else {
             return false;
         };
-        let origin = self.origin.as_deref().unwrap_or_default();
+        let origin = self.origin.as_ref().map(Origin::to_string).unwrap_or_default();
         code == self.code.code
             && match object.split_once('*') {
                 Some((begin, end)) => {
@@ -160,7 +208,7 @@ impl Serialize for Message {
         map.serialize_entry("level", &self.level.to_string())?;
         map.serialize_entry("message", &self.text)?;
         if let Some(origin) = &self.origin {
-            map.serialize_entry("origin", origin)?;
+            map.serialize_entry("origin", &origin.to_string())?;
         }
         if let Some(file) = &self.file {
             map.serialize_entry("reference", file)?;

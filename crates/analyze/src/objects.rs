@@ -17,6 +17,7 @@ const MOST: usize = 500_000;
 pub struct Objects {
     by_kind: BTreeMap<String, BTreeMap<(String, String), Value>>,
     count: usize,
+    mesh: Value,
 }
 
 impl Objects {
@@ -52,6 +53,16 @@ impl Objects {
             annotations[FILE_KEY] = file.into();
         }
         self.add(object);
+    }
+
+    /// Takes a mesh configuration to go by; else it is that of the ConfigMap `istio`, if there is one.
+    pub fn set_mesh_config(&mut self, mesh: Value) {
+        self.mesh = mesh;
+    }
+
+    /// The mesh configuration; `null` if none is known.
+    pub fn mesh_config(&self) -> &Value {
+        &self.mesh
     }
 
     /// All objects of a kind, sorted by namespace and name.

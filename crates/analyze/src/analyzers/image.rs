@@ -42,7 +42,7 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
             .filter(|pod| {
                 proxy(pod)
                     .and_then(|c| c["image"].as_str())
-                    .is_some_and(|image| image != expected)
+                    .is_some_and(|image| plain(image) != plain(&expected))
             })
             .map(self::name)
             .collect();
@@ -60,6 +60,14 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
             ));
         }
     }
+}
+
+/// An image without its flavour: a mesh may use several.
+fn plain(image: &str) -> &str {
+    image
+        .strip_suffix("-distroless")
+        .or_else(|| image.strip_suffix("-debug"))
+        .unwrap_or(image)
 }
 
 /// The image that a revision injects.

@@ -4,10 +4,13 @@ use api::names::{PROXY_CONTAINER, label};
 use serde_json::Value;
 
 use super::is_system;
-use crate::message::{Message, NAMESPACE_MULTIPLE_INJECTION_LABELS, NAMESPACE_NOT_INJECTED, POD_MISSING_PROXY};
+use crate::message::{
+    INJECTED_BY_DEFAULT, Message, NAMESPACE_MULTIPLE_INJECTION_LABELS, NAMESPACE_NOT_INJECTED, POD_MISSING_PROXY,
+};
 use crate::objects::{Objects, labels, name, namespace};
 
 pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
+    let by_default = injects_by_default(objects);
     for (name, object) in objects.namespaces().filter(|(name, _)| !is_system(name)) {
         let labels = labels(object);
         let given: Vec<&str> = [label::NAMESPACE_INJECTION, label::REVISION, label::DATAPLANE_MODE]
@@ -15,13 +18,20 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
             .filter(|key| {
                 labels
                     .get(*key)
-                    .is_some_and(|value| !value.is_empty() && value != "none")
+                    .is_some_and(|value| !matches!(value.as_str(), "" | "none" | label::INJECTION_DISABLED))
             })
             .collect();
         let enabled = labels
             .get(label::NAMESPACE_INJECTION)
             .is_some_and(|value| value == label::INJECTION_ENABLED);
         match given.as_slice() {
+            // Said no, in words.
+            [] if labels.contains_key(label::NAMESPACE_INJECTION) => {}
+            [] if by_default => messages.push(Message::about(
+                INJECTED_BY_DEFAULT,
+                object,
+                "is enabled for Istio injection, as Istio is installed with enableNamespacesByDefault as true.",
+            )),
             [] => messages.push(Message::about(
                 NAMESPACE_NOT_INJECTED,
                 object,
@@ -67,6 +77,19 @@ fn pods(objects: &Objects, of: &str, messages: &mut Vec<Message>) {
             ),
         ));
     }
+}
+
+/// Does the control plane inject namespaces that say nothing?
+fn injects_by_default(objects: &Objects) -> bool {
+    let configurations = objects
+        .of_kind("ConfigMap")
+        .filter(|map| name(map).starts_with("istio-sidecar-injector"));
+    configurations
+        .filter_map(|map| map.pointer("/data/values")?.as_str())
+        .any(|text| {
+            let values: Value = serde_json::from_str(text).unwrap_or_default();
+            values.pointer("/sidecarInjectorWebhook/enableNamespacesByDefault") == Some(&Value::Bool(true))
+        })
 }
 
 /// Has the pod a proxy, as a container or a native sidecar?

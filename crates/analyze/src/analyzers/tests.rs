@@ -24,7 +24,13 @@ fn check(objects: &[Value], expected: &[&str]) {
     objects.iter().cloned().for_each(|object| all.add(object));
     let found: Vec<String> = run(&all, None)
         .iter()
-        .map(|m| format!("{} {}", m.code.code, m.origin.clone().unwrap_or_default()))
+        .map(|m| {
+            format!(
+                "{} {}",
+                m.code.code,
+                m.origin.as_ref().map(ToString::to_string).unwrap_or_default()
+            )
+        })
         .collect();
     assert_eq!(found, expected);
 }

@@ -115,13 +115,13 @@ fn read_file(path: &std::path::Path) -> Result<String, Failure> {
 
 /// A file may hold a whole configuration, or one bare template, which is then the sidecar's.
 fn as_config(text: &str) -> Result<String, Failure> {
-    if let Ok(mut config) = install::yaml::document(text) {
-        if config.get("templates").is_some() {
-            if config.get("policy").is_none() {
-                config["policy"] = Value::from("enabled");
-            }
-            return Ok(serde_json::to_string(&config)?);
+    if let Ok(mut config) = install::yaml::document(text)
+        && config.get("templates").is_some()
+    {
+        if config.get("policy").is_none() {
+            config["policy"] = Value::from("enabled");
         }
+        return Ok(serde_json::to_string(&config)?);
     }
     let config = BTreeMap::from([
         ("policy", Value::from("enabled")),

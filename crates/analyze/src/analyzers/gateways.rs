@@ -1,0 +1,158 @@
+//! Gateways and the proxies that serve them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use revision::selector::Labels;
+use serde_json::Value;
+
+use crate::message::{CONFLICTING_GATEWAYS, GATEWAY_PORT_NOT_ON_SERVICE, Message, REFERENCED_RESOURCE_NOT_FOUND};
+use crate::objects::{Objects, labels, name, namespace};
+
+/// Ports of the ingress gateway's Service in the profiles of an installation.
+const USUAL_PORTS: [u64; 5] = [80, 443, 15021, 15443, 31400];
+
+/// A map of labels in an object.
+fn map(value: &Value) -> Labels {
+    let fields = value.as_object().into_iter().flatten();
+    fields
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+fn selects(selector: &Labels, labels: &Labels) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+fn shown(selector: &Labels) -> String {
+    selector
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+fn servers(gateway: &Value) -> impl Iterator<Item = &Value> {
+    gateway
+        .pointer("/spec/servers")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+pub(super) fn ports(objects: &Objects, messages: &mut Vec<Message>) {
+    for gateway in objects
+        .of_kind("Gateway")
+        .filter(|gateway| gateway["spec"].get("gatewayClassName").is_none())
+    {
+        let selector = map(&gateway["spec"]["selector"]);
+        let pods: Vec<&Value> = objects
+            .of_kind("Pod")
+            .filter(|pod| selects(&selector, &labels(pod)))
+            .collect();
+        // Files alone need not hold the gateway that every installation has.
+        let usual = pods.is_empty() && shown(&selector) == "istio=ingressgateway";
+        if pods.is_empty() && !usual {
+            let text = format!("Referenced selector not found: {:?}", shown(&selector));
+            messages.push(Message::about(REFERENCED_RESOURCE_NOT_FOUND, gateway, text));
+            continue;
+        }
+        let mut offered: BTreeSet<u64> = pods.iter().flat_map(|pod| offered(objects, pod)).collect();
+        if usual {
+            offered.extend(USUAL_PORTS);
+        }
+        for port in servers(gateway).filter_map(|server| server.pointer("/port/number")?.as_u64()) {
+            if !offered.contains(&port) {
+                messages.push(Message::about(
+                    GATEWAY_PORT_NOT_ON_SERVICE,
+                    gateway,
+                    format!(
+                        "The gateway is listening on a target port (port {port}) that is not defined in the Service \
+                         associated with its workload instances (Pod selector {}). If you need to access the gateway \
+                         port through the gateway Service, it will not be available.",
+                        shown(&selector)
+                    ),
+                ));
+            }
+        }
+    }
+}
+
+/// The ports of a pod that Services lead to, by either number: which one a gateway names depends on what fills in its
+/// listeners.
+fn offered(objects: &Objects, pod: &Value) -> Vec<u64> {
+    let pod_labels = labels(pod);
+    let services = objects.of_kind("Service").filter(|service| {
+        let selector = map(&service["spec"]["selector"]);
+        namespace(service) == namespace(pod) && !selector.is_empty() && selects(&selector, &pod_labels)
+    });
+    services
+        .flat_map(|service| {
+            service
+                .pointer("/spec/ports")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+        })
+        .filter(|port| matches!(port["protocol"].as_str(), None | Some("" | "TCP")))
+        .flat_map(|port| [port["targetPort"].as_u64(), port["port"].as_u64()])
+        .flatten()
+        .collect()
+}
+
+pub(super) fn conflicts(objects: &Objects, messages: &mut Vec<Message>) {
+    type Place = (String, u64, String);
+    let mut claims: BTreeMap<Place, Vec<(&Value, Vec<&str>)>> = BTreeMap::new();
+    for gateway in objects.of_kind("Gateway") {
+        let selector = shown(&map(&gateway["spec"]["selector"]));
+        for server in servers(gateway) {
+            let Some(port) = server.pointer("/port/number").and_then(Value::as_u64) else {
+                continue;
+            };
+            let hosts = server["hosts"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str);
+            let bind = server["bind"].as_str().unwrap_or_default().to_owned();
+            claims
+                .entry((selector.clone(), port, bind))
+                .or_default()
+                .push((gateway, hosts.collect()));
+        }
+    }
+    for ((selector, port, _), claims) in &claims {
+        for (gateway, hosts) in claims {
+            let others: BTreeSet<&str> = claims
+                .iter()
+                .filter(|(other, _)| !std::ptr::eq(*other, *gateway))
+                .filter(|(_, theirs)| hosts.iter().any(|host| theirs.iter().any(|other| overlap(host, other))))
+                .map(|(other, _)| name(other))
+                .collect();
+            if !others.is_empty() {
+                let others = others.into_iter().collect::<Vec<_>>().join(",");
+                messages.push(Message::about(
+                    CONFLICTING_GATEWAYS,
+                    gateway,
+                    format!(
+                        "Conflict with gateways {others} (workload selector {selector}, port {port}, hosts [{}]).",
+                        hosts.join(" ")
+                    ),
+                ));
+            }
+        }
+    }
+}
+
+/// Do two hosts of gateways, each perhaps with a namespace before a slash, have a name in common?
+fn overlap(a: &str, b: &str) -> bool {
+    let host = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
+    includes(&host(a), &host(b)) || includes(&host(b), &host(a))
+}
+
+/// Does `a` stand for all that `b` stands for?
+pub(super) fn includes(a: &str, b: &str) -> bool {
+    match a.strip_prefix('*') {
+        Some(suffix) => b.strip_prefix('*').unwrap_or(b).ends_with(suffix),
+        None => a == b,
+    }
+}

@@ -1,0 +1,127 @@
+//! Golden set `analyzers`: files, one analyzer, and the messages it must report.
+
+use std::path::Path;
+
+use analyze::analyzers::run_one;
+use analyze::objects::Objects;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One case and its outcome.
+#[derive(Debug)]
+pub struct CaseResult {
+    /// Name of the case.
+    pub name: String,
+    /// What differs, if it does; `unsupported: …` for what is not attempted.
+    pub outcome: Result<(), String>,
+}
+
+#[derive(Deserialize)]
+struct Cases {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Case {
+    name: String,
+    analyzer: String,
+    input_files: Vec<String>,
+    #[serde(default)]
+    mesh_config_file: Option<String>,
+    #[serde(default)]
+    expected: Vec<Expected>,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    code: String,
+    origin: String,
+}
+
+/// Runs every case of `<data>/analyzers`.
+///
+/// # Errors
+/// If the set itself cannot be read.
+pub fn run(data: &Path) -> Result<Vec<CaseResult>, String> {
+    let folder = data.join("analyzers");
+    let text = read(&folder.join("cases.yaml"))?;
+    let cases: Cases = serde_saphyr::from_str(&text).map_err(|error| format!("cases.yaml: {error}"))?;
+    Ok(cases
+        .cases
+        .into_iter()
+        .map(|case| CaseResult {
+            outcome: check(&case, &folder),
+            name: case.name,
+        })
+        .collect())
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn documents(path: &Path) -> Result<Vec<Value>, String> {
+    let text = read(path)?;
+    serde_saphyr::from_multiple(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn check(case: &Case, folder: &Path) -> Result<(), String> {
+    let mut objects = Objects::default();
+    for file in &case.input_files {
+        documents(&folder.join(file))?
+            .into_iter()
+            .filter(|object| !object.is_null())
+            .for_each(|object| objects.add(object));
+    }
+    if let Some(file) = &case.mesh_config_file {
+        objects.set_mesh_config(documents(&folder.join(file))?.into_iter().next().unwrap_or_default());
+    }
+    let Some(messages) = run_one(&case.analyzer, &objects) else {
+        return Err(format!("unsupported: analyzer {}", case.analyzer));
+    };
+    let mut actual: Vec<String> = messages
+        .iter()
+        .map(|message| {
+            let origin = message.origin.as_ref().map(|o| match o.namespace.as_str() {
+                "" => format!("{} {}", o.kind, o.name),
+                namespace => format!("{} {namespace}/{}", o.kind, o.name),
+            });
+            format!("{} {}", message.code.code, origin.unwrap_or_default())
+        })
+        .collect();
+    let mut expected: Vec<String> = case
+        .expected
+        .iter()
+        .map(|e| format!("{} {}", e.code, e.origin))
+        .collect();
+    actual.sort();
+    expected.sort();
+    if actual == expected {
+        Ok(())
+    } else {
+        Err(format!("expected {expected:?}, got {actual:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    #[test]
+    fn golden_set() {
+        let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance");
+        let data = std::env::var_os("TRYSAIL_CONFORMANCE").map_or(beside, std::path::PathBuf::from);
+        if !data.join("analyzers").is_dir() {
+            println!("skipped: no golden data at {}", data.display());
+            return;
+        }
+        let results = super::run(&data).unwrap();
+        let failed: Vec<String> = results
+            .into_iter()
+            .filter_map(|case| Some(format!("{}: {}", case.name, case.outcome.err()?)))
+            .filter(|line| !line.contains(": unsupported: "))
+            .collect();
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
+    }
+}
