@@ -3,8 +3,10 @@
 //! One module per set; each reads its folder, runs every case, and says of each what became of it. Nothing is skipped
 //! in silence: a case that needs what is not there is reported as unsupported, with the reason.
 
+mod analyzers;
 mod authz;
 mod bootstrap;
+mod injection;
 mod install;
 mod iptables;
 mod istioctl;
@@ -51,7 +53,13 @@ enum Output {
 type Runner = fn(&Path) -> Result<Vec<Case>, String>;
 
 /// The sets: name, and how its cases are run.
-const SETS: [(&str, Runner); 7] = [
+const SETS: [(&str, Runner); 9] = [
+    ("analyzers", |data| {
+        Ok(analyzers::run(data)?
+            .into_iter()
+            .map(|c| Case::new(c.name, c.outcome))
+            .collect())
+    }),
     ("authz", authz::run),
     ("bootstrap", |data| {
         Ok(bootstrap::run(data)?
@@ -59,6 +67,7 @@ const SETS: [(&str, Runner); 7] = [
             .map(|c| Case::new(c.name, c.outcome))
             .collect())
     }),
+    ("injection", injection::run),
     ("install", |data| {
         Ok(install::run(data)?
             .into_iter()

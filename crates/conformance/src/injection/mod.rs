@@ -1,39 +1,57 @@
-//! Real injections, as `../shared/conformance/injection` records them, on the webhook's path.
-//!
-//! Skipped with a line when the folder is absent; `INJECTION_CASE=name` shows one difference in full.
-#![allow(clippy::unwrap_used)]
+//! Golden set `injection`: workloads in, injected workloads out, on both ways in: the webhook's, compared as pods, and
+//! files, compared as text.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use inject::document::inject_documents;
 use inject::{Config, Injector, Outcome, Request};
 use serde_json::{Value, json};
 
-fn folder() -> Option<PathBuf> {
-    let root = std::env::var_os("TRYSAIL_CONFORMANCE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance"),
-        PathBuf::from,
-    );
-    let folder = root.join("injection");
-    if folder.is_dir() {
-        return Some(folder);
+use crate::report::Case;
+
+/// All cases, each way that it names.
+pub fn run(data: &Path) -> Result<Vec<Case>, String> {
+    let folder = data.join("injection");
+    let (cases, cluster) = (yaml(&folder.join("cases.yaml"))?, yaml(&folder.join("cluster.yaml"))?);
+    let mut results = Vec::new();
+    for case in cases["cases"].as_array().into_iter().flatten() {
+        for path in case["paths"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let outcome = match path {
+                "webhook" => webhook(&folder, case, &cluster),
+                "kube-inject" => file(&folder, case, &cluster),
+                other => Err(format!("unsupported: path {other}")),
+            };
+            results.push(Case::new(format!("injection/{}/{path}", text(&case["name"])), outcome));
+        }
     }
-    println!("skipped: no conformance data at {}", folder.display());
-    None
+    Ok(results)
 }
 
-fn documents(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap();
-    let documents = serde_saphyr::from_multiple::<Value>(&text).unwrap();
-    documents
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn yaml(path: &Path) -> Result<Value, String> {
+    serde_saphyr::from_str(&read(path)?).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn documents(path: &Path) -> Result<Vec<Value>, String> {
+    let documents = serde_saphyr::from_multiple::<Value>(&read(path)?);
+    let documents = documents.map_err(|error| format!("{}: {error}", path.display()))?;
+    let documents = documents
         .into_iter()
         .flat_map(|d| match d["kind"].as_str() {
-            Some("List") => d["items"].as_array().unwrap().clone(),
+            Some("List") => d["items"].as_array().cloned().unwrap_or_default(),
             Some(_) => vec![d],
             None => vec![],
         })
-        .collect()
+        .collect();
+    Ok(documents)
 }
 
 /// The pod of a workload, as its controller would send it.
@@ -137,30 +155,27 @@ fn merge(target: &mut Value, patch: &Value) {
 
 fn injector(folder: &Path, case: &Value) -> Result<Injector, String> {
     let settings = case["settings"].as_str().unwrap_or("default");
-    let read = |name: &str| {
+    let setting = |name: &str| {
         let own = folder.join("settings").join(settings).join(name);
-        std::fs::read_to_string(if own.exists() {
+        let path = if own.exists() {
             own
         } else {
             folder.join("settings/default").join(name)
-        })
-        .unwrap()
+        };
+        read(&path)
     };
-    let mut mesh: Value = serde_saphyr::from_str(&read("mesh.yaml")).unwrap();
-    merge(
-        &mut mesh,
-        &case["meshConfigPatch"]
-            .as_object()
-            .map_or(json!({}), |_| case["meshConfigPatch"].clone()),
-    );
+    let mut mesh: Value =
+        serde_saphyr::from_str(&setting("mesh.yaml")?).map_err(|error| format!("mesh.yaml: {error}"))?;
+    if case["meshConfigPatch"].is_object() {
+        merge(&mut mesh, &case["meshConfigPatch"]);
+    }
     let mode = case["env"]["ENABLE_NATIVE_SIDECARS"].as_str();
-    let native = mode != Some("false") && case["nodes"] != "older";
     Ok(Injector {
-        config: Config::parse(&read("config.yaml"), &read("values.json")).map_err(|error| error.to_string())?,
+        config: Config::parse(&setting("config.yaml")?, &setting("values.json")?).map_err(|error| error.to_string())?,
         mesh,
         revision: "default".into(),
-        native_sidecars: native,
-        compliance_policy: case["env"]["COMPLIANCE_POLICY"].as_str().unwrap_or_default().into(),
+        native_sidecars: mode != Some("false") && case["nodes"] != "older",
+        compliance_policy: text(&case["env"]["COMPLIANCE_POLICY"]).into(),
     })
 }
 
@@ -169,19 +184,19 @@ fn annotations(cluster: &Value, namespace: &str) -> Option<BTreeMap<String, Stri
         .as_array()
         .into_iter()
         .flatten()
-        .find(|n| n["name"] == namespace);
-    found.map(|namespace| serde_json::from_value(namespace["annotations"].clone()).unwrap())
+        .find(|n| n["name"] == namespace)?;
+    serde_json::from_value(found["annotations"].clone()).ok()
 }
 
 /// A pod through the webhook's path.
 fn webhook(folder: &Path, case: &Value, cluster: &Value) -> Result<(), String> {
     let injector = injector(folder, case)?;
-    let golden = case["golden"].as_str().map(|golden| documents(&folder.join(golden)));
+    let golden = match case["golden"].as_str() {
+        Some(golden) => documents(&folder.join(golden))?,
+        None => Vec::new(),
+    };
     let mut problems = Vec::new();
-    for (index, document) in documents(&folder.join(case["input"].as_str().unwrap()))
-        .iter()
-        .enumerate()
-    {
+    for (index, document) in documents(&folder.join(text(&case["input"])))?.iter().enumerate() {
         let Some(pod) = pod_of(document, true) else { continue };
         let namespace = document["metadata"]["namespace"].as_str().unwrap_or("default");
         let annotations = annotations(cluster, namespace);
@@ -200,7 +215,8 @@ fn webhook(folder: &Path, case: &Value, cluster: &Value) -> Result<(), String> {
             Outcome::Skipped(_) => pod,
             Outcome::Injected(pod) => pod,
         };
-        let expected = pod_of(&golden.as_ref().unwrap()[index], false).unwrap();
+        let expected = golden.get(index).and_then(|document| pod_of(document, false));
+        let expected = expected.ok_or_else(|| format!("the golden has no pod for document {index}"))?;
         difference("", &normalised(&result), &normalised(&expected), &mut problems);
     }
     if problems.is_empty() {
@@ -220,13 +236,13 @@ fn expect_error(outcome: Result<(), String>, expected: &str) -> Result<(), Strin
 /// A file, compared as text.
 fn file(folder: &Path, case: &Value, cluster: &Value) -> Result<(), String> {
     let injector = injector(folder, case)?;
-    let input = std::fs::read_to_string(folder.join(case["input"].as_str().unwrap())).unwrap();
+    let input = read(&folder.join(text(&case["input"])))?;
     let output = inject_documents(&injector, &input, |namespace| annotations(cluster, namespace));
     if let Some(expected) = case["expectedError"].as_str() {
         return expect_error(output.map(drop).map_err(|error| error.to_string()), expected);
     }
     let output = output.map_err(|error| error.to_string())?;
-    let expected = std::fs::read_to_string(folder.join(case["golden"].as_str().unwrap())).unwrap();
+    let expected = read(&folder.join(text(&case["golden"])))?;
     if output == expected {
         return Ok(());
     }
@@ -244,54 +260,4 @@ fn file(folder: &Path, case: &Value, cluster: &Value) -> Result<(), String> {
         output.lines().count(),
         expected.lines().count()
     ))
-}
-
-/// One way to inject a case.
-type Way = fn(&Path, &Value, &Value) -> Result<(), String>;
-
-fn check(path: &str, run: Way) {
-    let Some(folder) = folder() else { return };
-    let read =
-        |name: &str| -> Value { serde_saphyr::from_str(&std::fs::read_to_string(folder.join(name)).unwrap()).unwrap() };
-    let (cases, cluster) = (read("cases.yaml"), read("cluster.yaml"));
-    let only = std::env::var("INJECTION_CASE").ok();
-    let (mut passed, mut failed) = (0, Vec::new());
-    for case in cases["cases"].as_array().unwrap() {
-        let name = case["name"].as_str().unwrap();
-        let wanted = case["paths"].as_array().unwrap().iter().any(|p| p == path);
-        if !wanted || only.as_ref().is_some_and(|only| only != name) {
-            continue;
-        }
-        match run(&folder, case, &cluster) {
-            Ok(()) => passed += 1,
-            Err(problem) => failed.push(format!(
-                "{name}:\n    {}",
-                problem
-                    .chars()
-                    .take(if only.is_some() { 100_000 } else { 600 })
-                    .collect::<String>()
-            )),
-        }
-    }
-    println!(
-        "{path}: {passed} passed, {} failed\n{}",
-        failed.len(),
-        failed.join("\n")
-    );
-    assert!(
-        failed.is_empty(),
-        "{} of {} cases differ",
-        failed.len(),
-        passed + failed.len()
-    );
-}
-
-#[test]
-fn injected_pods_equal_the_recorded_ones() {
-    check("webhook", webhook);
-}
-
-#[test]
-fn injected_files_equal_the_recorded_ones() {
-    check("kube-inject", file);
 }
