@@ -26,7 +26,10 @@ async fn child() {
             let store = store.clone();
             tokio::spawn(async move {
                 let key = format!("x/{round}-{number}");
-                let written = store.put(&key, Expect::Absent, json!({ "metadata": {} })).await.unwrap();
+                let written = store
+                    .put(&key, Expect::Absent, json!({ "metadata": {} }))
+                    .await
+                    .unwrap();
                 println!("acknowledged {key} {}", written.revision);
             })
         });

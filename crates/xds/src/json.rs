@@ -83,15 +83,23 @@ pub fn type_name(type_url: &str) -> &str {
 
 /// Decodes bytes as a message of the named type.
 pub fn decode(name: &str, bytes: &[u8]) -> Result<DynamicMessage, JsonError> {
-    let descriptor = POOL.get_message_by_name(name).ok_or_else(|| JsonError::UnknownType(name.to_owned()))?;
-    DynamicMessage::decode(descriptor, bytes).map_err(|source| JsonError::Decode { type_name: name.to_owned(), source })
+    let descriptor = POOL
+        .get_message_by_name(name)
+        .ok_or_else(|| JsonError::UnknownType(name.to_owned()))?;
+    DynamicMessage::decode(descriptor, bytes).map_err(|source| JsonError::Decode {
+        type_name: name.to_owned(),
+        source,
+    })
 }
 
 /// Canonical JSON of a message (lowerCamelCase, defaults left out), `@type` not included.
 pub fn message_to_json(message: &DynamicMessage) -> Result<Value, JsonError> {
     message
         .serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new())
-        .map_err(|source| JsonError::Json { type_name: message.descriptor_name(), source })
+        .map_err(|source| JsonError::Json {
+            type_name: message.descriptor_name(),
+            source,
+        })
 }
 
 /// JSON of a typed message.
@@ -117,10 +125,17 @@ pub fn any_to_json(any: &Any) -> Result<Value, JsonError> {
 /// A typed message from canonical JSON. Unknown fields are errors.
 pub fn from_json<M: prost::Message + prost::Name + Default>(json: &Value) -> Result<M, JsonError> {
     let name = M::full_name();
-    let descriptor = POOL.get_message_by_name(&name).ok_or_else(|| JsonError::UnknownType(name.clone()))?;
-    let message = DynamicMessage::deserialize(descriptor, json)
-        .map_err(|source| JsonError::Json { type_name: name.clone(), source })?;
-    message.transcode_to().map_err(|source| JsonError::Decode { type_name: name, source })
+    let descriptor = POOL
+        .get_message_by_name(&name)
+        .ok_or_else(|| JsonError::UnknownType(name.clone()))?;
+    let message = DynamicMessage::deserialize(descriptor, json).map_err(|source| JsonError::Json {
+        type_name: name.clone(),
+        source,
+    })?;
+    message.transcode_to().map_err(|source| JsonError::Decode {
+        type_name: name,
+        source,
+    })
 }
 
 trait DescriptorName {

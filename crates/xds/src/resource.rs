@@ -71,9 +71,16 @@ pub struct Resource {
 impl Resource {
     /// Encodes a message into a resource.
     pub fn encode<M: Message + Name>(name: impl Into<Arc<str>>, message: &M) -> Self {
-        let any = crate::google::protobuf::Any { type_url: M::type_url(), value: message.encode_to_vec().into() };
+        let any = crate::google::protobuf::Any {
+            type_url: M::type_url(),
+            value: message.encode_to_vec().into(),
+        };
         let body = Bytes::from(any.encode_to_vec());
-        Self { name: name.into(), hash: ContentHash::of(&body), body }
+        Self {
+            name: name.into(),
+            hash: ContentHash::of(&body),
+            body,
+        }
     }
 }
 
@@ -98,7 +105,10 @@ impl ResourceSet {
         }
         let mut hash = [0; 16];
         hash.copy_from_slice(&hasher.finalize()[..16]);
-        Self { resources, hash: Some(ContentHash(hash)) }
+        Self {
+            resources,
+            hash: Some(ContentHash(hash)),
+        }
     }
 
     /// Version of the whole set: a hash over names and content hashes; `None` only for the default (empty) set.

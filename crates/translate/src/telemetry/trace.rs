@@ -138,7 +138,12 @@ fn finish(tracing: &mut hcm::Tracing, mesh: &MeshConfig, class: &ProxyClass, set
     let of_mesh = own.and_then(|t| t.get("customTags")).and_then(Json::as_object);
     match &setting.custom_tags {
         Some(own) => tags.extend(own.iter().filter_map(|(tag, value)| custom_tag(class, tag, value))),
-        None => tags.extend(of_mesh.into_iter().flatten().filter_map(|(tag, v)| custom_tag(class, tag, v))),
+        None => tags.extend(
+            of_mesh
+                .into_iter()
+                .flatten()
+                .filter_map(|(tag, v)| custom_tag(class, tag, v)),
+        ),
     }
     tags.sort_by(|a, b| a.tag.cmp(&b.tag));
     tracing.custom_tags = tags;
