@@ -1,5 +1,10 @@
 //! Holds a running API server against recorded stories: `kube_api KUBECONFIG DATA [NAME-PREFIX…]`.
 
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with the conformance program, which uses all of it"
+)]
 #[path = "../../conformance/src/kube_api/mod.rs"]
 mod kube_api;
 

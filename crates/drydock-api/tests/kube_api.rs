@@ -1,6 +1,11 @@
 //! The recorded stories that need no controllers, against a server of our own.
 #![allow(clippy::unwrap_used)]
 
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with the conformance program, which uses all of it"
+)]
 #[path = "../../conformance/src/kube_api/mod.rs"]
 mod kube_api;
 

@@ -5,7 +5,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use drydock_api::server::StartError;
@@ -22,6 +22,8 @@ use crate::{machine, network, parts, ready};
 
 /// A cluster that is not ready by then never will be.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time that a killed process takes to give up its lock.
+const LETTING_GO: Duration = Duration::from_secs(3);
 
 /// Serves until asked to end. `daemon`: started by `up`, which listens on standard output.
 ///
@@ -45,11 +47,21 @@ pub fn run(dir: &DataDir, daemon: bool) -> Result<()> {
     served
 }
 
-/// Holds the data directory for this process; given up with the process, however it ends.
+/// Holds the data directory for this process; given up with the process, however it ends. A process that was just killed
+/// lets go only when the last of its threads has ended, so it is waited for.
 fn locked(dir: &DataDir) -> Result<Flock<fs::File>> {
-    let file = fs::File::create(dir.path().join("lock")).context("cannot create the lock file")?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| anyhow::anyhow!("another process serves the cluster in {}", dir.path().display()))
+    let mut file = fs::File::create(dir.path().join("lock")).context("cannot create the lock file")?;
+    let until = Instant::now() + LETTING_GO;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err(_) if Instant::now() >= until => {
+                bail!("another process serves the cluster in {}", dir.path().display())
+            }
+            Err((same, _)) => file = same,
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 async fn serve(dir: &DataDir) -> Result<()> {

@@ -23,6 +23,9 @@ use crate::graph::Cx;
 use crate::query::Query;
 use crate::{naming, proto, rules};
 
+/// A subset: its name, the labels that it asks for, and its own policy.
+type Part<'a> = (&'a str, Option<&'a BTreeMap<String, String>>, Option<TrafficPolicy>);
+
 /// Label that keeps sessions on endpoints that are leaving.
 const PERSISTENT_SESSION: &str = "istio.io/persistent-session";
 
@@ -92,8 +95,7 @@ pub(crate) fn of_service(cx: &mut Cx<'_>, key: &ServiceKey, client: &Client) -> 
         };
         let whole = policy_of(spec.and_then(|s| s.traffic_policy.as_ref()));
         let subsets = spec.map(|s| s.subsets.as_slice()).unwrap_or_default();
-        let mut parts: Vec<(&str, Option<&BTreeMap<String, String>>, Option<TrafficPolicy>)> =
-            vec![("", None, whole.clone())];
+        let mut parts: Vec<Part<'_>> = vec![("", None, whole.clone())];
         for subset in subsets {
             let policy = rules::policy_for_subset(whole.as_ref(), subset.traffic_policy.as_ref(), port.number);
             parts.push((&subset.name, Some(&subset.labels), policy));
@@ -331,6 +333,5 @@ fn message(endpoint: &Endpoint, mutual: bool) -> LbEndpoint {
             filter_metadata,
             typed_filter_metadata: BTreeMap::new(),
         }),
-        ..Default::default()
     }
 }

@@ -134,7 +134,7 @@ fn parse(name: &str, own: &str) -> Option<(String, String)> {
 
 fn bytes(data: &[u8]) -> Option<core::DataSource> {
     Some(core::DataSource {
-        specifier: Some(core::data_source::Specifier::InlineBytes(data.to_vec().into())),
+        specifier: Some(core::data_source::Specifier::InlineBytes(data.to_vec())),
         ..Default::default()
     })
 }

@@ -149,8 +149,7 @@ fn all_golden_scenarios_are_accepted() {
             if !text.is_empty() {
                 let last = text
                     .lines()
-                    .filter(|l| !l.trim().is_empty())
-                    .next_back()
+                    .rfind(|l| !l.trim().is_empty())
                     .unwrap_or_default()
                     .to_owned();
                 refused.push(format!(

@@ -44,5 +44,5 @@ fn unverified(tls: &Value, selected: bool) -> Option<&str> {
     let mode = tls["mode"]
         .as_str()
         .filter(|mode| matches!(*mode, "SIMPLE" | "MUTUAL"))?;
-    (!given("caCertificates") && !(given("credentialName") && selected)).then_some(mode)
+    (!(given("caCertificates") || given("credentialName") && selected)).then_some(mode)
 }

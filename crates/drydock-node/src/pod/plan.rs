@@ -283,7 +283,7 @@ mod tests {
                 started_at: jiff::Timestamp::UNIX_EPOCH,
                 stop_signal: String::new(),
             };
-            units[index].begin(run, choice % 3 == 0);
+            units[index].begin(run, choice.is_multiple_of(3));
         }
         for index in &plan.stop {
             units[*index].end(exit(143), None, now);

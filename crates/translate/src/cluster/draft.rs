@@ -91,10 +91,10 @@ impl Draft {
                     )),
                 })
             });
-            if self.preserve_case {
-                if let Some(options) = http.upstream_protocol_options.as_mut().and_then(http1) {
-                    options.header_key_format = Some(crate::settings::preserve_case());
-                }
+            if self.preserve_case
+                && let Some(options) = http.upstream_protocol_options.as_mut().and_then(http1)
+            {
+                options.header_key_format = Some(crate::settings::preserve_case());
             }
             self.cluster
                 .typed_extension_protocol_options

@@ -171,10 +171,8 @@ pub(crate) fn targets(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Target> {
                 .iter()
                 .all(|(k, v)| class.workload_labels.get(k) == Some(v));
         for port in &service.ports {
-            if selected {
-                if let Some(number) = target_port(service, port, class) {
-                    by_port.entry(number).or_default().push((service.clone(), port.clone()));
-                }
+            if selected && let Some(number) = target_port(service, port, class) {
+                by_port.entry(number).or_default().push((service.clone(), port.clone()));
             }
         }
     }
@@ -183,13 +181,13 @@ pub(crate) fn targets(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Target> {
             host: host.clone(),
             namespace: namespace.clone(),
         };
-        if let Some(service) = snapshot.service(&key) {
-            if let Some(port) = service.ports.iter().find(|p| p.name == *port_name) {
-                by_port
-                    .entry(*number)
-                    .or_default()
-                    .push((service.clone(), port.clone()));
-            }
+        if let Some(service) = snapshot.service(&key)
+            && let Some(port) = service.ports.iter().find(|p| p.name == *port_name)
+        {
+            by_port
+                .entry(*number)
+                .or_default()
+                .push((service.clone(), port.clone()));
         }
     }
     by_port

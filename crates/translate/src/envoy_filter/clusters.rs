@@ -22,10 +22,10 @@ pub(super) fn apply(patches: &Patches, class: &ProxyClass, resources: Vec<Arc<Re
         &[Side::Gateway]
     };
     for patch in sides.iter().flat_map(|side| patches.of("CLUSTER", *side)) {
-        if patch.operation == Operation::Add {
-            if let Ok(cluster) = xds::json::from_json::<Cluster>(&patch.value) {
-                list.push(Arc::new(Resource::encode(cluster.name.as_str(), &cluster)));
-            }
+        if patch.operation == Operation::Add
+            && let Ok(cluster) = xds::json::from_json::<Cluster>(&patch.value)
+        {
+            list.push(Arc::new(Resource::encode(cluster.name.as_str(), &cluster)));
         }
     }
     list

@@ -57,10 +57,10 @@ pub(super) fn apply(patches: &Patches, class: &ProxyClass, resources: Vec<Arc<Re
         &[Side::Gateway]
     };
     for patch in sides.iter().flat_map(|side| patches.of("LISTENER", *side)) {
-        if patch.operation == Operation::Add {
-            if let Ok(message) = xds::json::from_json::<Listener>(&patch.value) {
-                list.push(Arc::new(Resource::encode(message.name.as_str(), &message)));
-            }
+        if patch.operation == Operation::Add
+            && let Ok(message) = xds::json::from_json::<Listener>(&patch.value)
+        {
+            list.push(Arc::new(Resource::encode(message.name.as_str(), &message)));
         }
     }
     list
@@ -96,10 +96,10 @@ fn listener(patches: &Patches, side: Side, message: &mut Listener) -> bool {
         }
     }
     message.filter_chains = chains;
-    if let Some(mut chain) = message.default_filter_chain.take() {
-        if filter_chain(patches, side, &at, &mut chain) {
-            message.default_filter_chain = Some(chain);
-        }
+    if let Some(mut chain) = message.default_filter_chain.take()
+        && filter_chain(patches, side, &at, &mut chain)
+    {
+        message.default_filter_chain = Some(chain);
     }
     true
 }

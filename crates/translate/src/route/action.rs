@@ -49,7 +49,7 @@ pub(super) fn direct_response(setting: &DirectResponse) -> route::Action {
         .as_ref()
         .and_then(|body| match (&body.string, &body.bytes) {
             (Some(text), _) => Some(core::data_source::Specifier::InlineString(text.clone())),
-            (None, Some(bytes)) => decode_base64(bytes).map(|b| core::data_source::Specifier::InlineBytes(b.into())),
+            (None, Some(bytes)) => decode_base64(bytes).map(core::data_source::Specifier::InlineBytes),
             _ => None,
         });
     route::Action::DirectResponse(route_v3::DirectResponseAction {
@@ -139,7 +139,6 @@ pub(super) fn fault(setting: &FaultInjection) -> fault::HttpFault {
             fault_delay_secifier: Some(fault_common::fault_delay::FaultDelaySecifier::FixedDelay(
                 proto::duration(fixed),
             )),
-            ..Default::default()
         })
     });
     let abort = setting.abort.as_ref().and_then(|abort| {

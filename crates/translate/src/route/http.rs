@@ -294,12 +294,12 @@ fn operation(route: &route_v3::Route, name: &str, port: u16) -> String {
         Some(PathSpecifier::SafeRegex(regex)) => regex.regex.clone(),
         _ => "/*".to_owned(),
     };
-    if let Some(route::Action::Route(forward)) = &route.action {
-        if let Some(route_action::ClusterSpecifier::Cluster(cluster)) = &forward.cluster_specifier {
-            let parts: Vec<&str> = cluster.split('|').collect();
-            if let ["outbound", port, _, host] = parts[..] {
-                return format!("{host}:{port}{path}");
-            }
+    if let Some(route::Action::Route(forward)) = &route.action
+        && let Some(route_action::ClusterSpecifier::Cluster(cluster)) = &forward.cluster_specifier
+    {
+        let parts: Vec<&str> = cluster.split('|').collect();
+        if let ["outbound", port, _, host] = parts[..] {
+            return format!("{host}:{port}{path}");
         }
     }
     format!("{name}:{port}{path}")

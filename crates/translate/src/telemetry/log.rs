@@ -214,7 +214,6 @@ fn open_telemetry(settings: &Json, scope: &Scope) -> Option<OpenTelemetryAccessL
             Some(otlp::KeyValue {
                 key: key.clone(),
                 value: Some(text(value.as_str()?)),
-                ..Default::default()
             })
         })
         .collect();
