@@ -90,7 +90,8 @@ destinationrule.networking.istio.io/too-large created
 
 @ until 30s
 $ istioctl ps | grep '^sleep' | awk -F '[[:space:]][[:space:]]+' '{print $3}'
-[..](Rejected)[..]
+...
+ERROR
 
 $ kubectl exec -n test-ns deploy/sleep -c sleep -- curl -s -o /dev/null -w '%{http_code}\n' http://httpbin:8000/status/200
 200

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::assets::Assets;
-use crate::validate::{Mistake, nearest};
+use crate::validate::{Mistake, brief, nearest};
 use crate::values::merge;
 use crate::yaml;
 
@@ -47,7 +47,7 @@ impl Known {
         Self(tree)
     }
 
-    /// Values that no chart knows.
+    /// Values that no chart knows, and single values where a chart has a map.
     pub(crate) fn unknown(&self, values: &Value) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
         walk(&self.0, values, "spec.values", &mut mistakes);
@@ -63,12 +63,19 @@ fn extend(tree: &mut Value, more: &Value) {
 }
 
 fn walk(known: &Value, values: &Value, path: &str, mistakes: &mut Vec<Mistake>) {
-    let (Some(known), Some(values)) = (known.as_object(), values.as_object()) else {
+    let Some(known) = known.as_object().filter(|known| !known.is_empty()) else {
         return;
     };
-    if known.is_empty() {
+    let Some(values) = values.as_object() else {
+        if !values.is_null() {
+            mistakes.push(Mistake::Type {
+                path: path.to_owned(),
+                wants: "a map of settings",
+                has: brief(values),
+            });
+        }
         return;
-    }
+    };
     for (key, value) in values {
         match known.get(key) {
             Some(_) if OPEN.contains(&key.as_str()) => {}

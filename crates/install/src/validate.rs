@@ -163,7 +163,7 @@ fn shown(path: &str) -> String {
 }
 
 /// A value in an error, cut to a readable length.
-fn brief(value: &Value) -> String {
+pub(crate) fn brief(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(40) {
         Some((end, _)) => format!("{}…", &text[..end]),
