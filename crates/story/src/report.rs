@@ -54,7 +54,7 @@ impl Report {
             if traffic.cut_off > 0 {
                 println!(
                     "  {:width$}  {:>9}",
-                    "cut off because the client itself restarted", traffic.cut_off
+                    "cut off with their client or the API server", traffic.cut_off
                 );
             }
             for failure in &traffic.failures {

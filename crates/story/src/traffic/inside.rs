@@ -118,13 +118,9 @@ pub async fn send(client: Client, counter: Counter, stopped: watch::Receiver<boo
             continue;
         };
         if !count(&output, &counter) {
-            let stays = matches!(pods.get_opt(&pod).await, Ok(Some(pod)) if pod.metadata.deletion_timestamp.is_none());
-            // A client that was itself deleted in mid-request is no failure of the mesh; one that lives is.
-            if stays {
-                counter.inside(Err(format!("client {pod} did not get through its batch")));
-            } else {
-                counter.with(|totals| totals.cut_off += 1);
-            }
+            // Every request has a time limit of its own and prints how it ended, so a mesh that hangs has been counted.
+            // A batch that breaks off without a word lost its client, or the API server between us and the client.
+            counter.with(|totals| totals.cut_off += 1);
         }
     }
 }
