@@ -16,4 +16,4 @@ mod yaml;
 pub use gotmpl::{Template, TemplateError, Value};
 pub use json::{from_json, to_json};
 pub use templates::{RenderError, Templates};
-pub use yaml::to_yaml;
+pub use yaml::{sorted, to_yaml};

@@ -19,6 +19,24 @@ pub fn to_yaml(json: &Value) -> String {
     text
 }
 
+/// The same value with its keys sorted at every level.
+pub fn sorted(json: &Value) -> Value {
+    match json {
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(key, _)| *key);
+            Value::Object(
+                fields
+                    .into_iter()
+                    .map(|(key, value)| (key.clone(), sorted(value)))
+                    .collect(),
+            )
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        scalar => scalar.clone(),
+    }
+}
+
 fn mapping(text: &mut String, fields: &serde_json::Map<String, Value>, indent: usize) {
     for (index, (key, value)) in fields.iter().enumerate() {
         if index > 0 {

@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use gotemplate::to_yaml;
+use gotemplate::{sorted, to_yaml};
 use revision::selector::Labels;
 use serde_json::{Value, json};
 
 use crate::injector::{InjectError, Injector, Outcome, Request};
 use crate::workload::Workload;
-use crate::written;
 
 /// Largest file that is read, in bytes.
 const LARGEST: usize = 32 << 20;
@@ -60,7 +59,7 @@ pub fn inject_documents(
         let value: Value = serde_saphyr::from_str(&document).map_err(|error| yaml(error.to_string()))?;
         match inject_object(injector, &value, &namespace_annotations)? {
             Some(injected) => {
-                result.push_str(&to_yaml(&written::sorted(&injected)));
+                result.push_str(&to_yaml(&sorted(&injected)));
                 result.push('\n');
             }
             None => {

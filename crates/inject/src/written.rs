@@ -2,7 +2,7 @@
 //!
 //! Annotations that hold containers are compared as text by people and tools, so the text is the same whoever wrote it.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Fields of a container and of what it contains, in the order of Kubernetes' types. No two types disagree on the
 /// order of names that they share.
@@ -157,26 +157,9 @@ pub(crate) fn proxy_config(config: &Value) -> Value {
     Value::Object(
         entries
             .into_iter()
-            .map(|(name, value)| (name.clone(), sorted(value)))
+            .map(|(name, value)| (name.clone(), gotemplate::sorted(value)))
             .collect(),
     )
-}
-
-/// A value with all keys sorted.
-pub(crate) fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let mut entries: Vec<(&String, &Value)> = fields.iter().collect();
-            entries.sort_by_key(|(name, _)| *name);
-            entries
-                .into_iter()
-                .map(|(name, value)| (name.clone(), sorted(value)))
-                .collect::<Map<_, _>>()
-                .into()
-        }
-        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
-        scalar => scalar.clone(),
-    }
 }
 
 #[cfg(test)]

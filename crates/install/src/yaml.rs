@@ -62,26 +62,11 @@ fn split(text: &str) -> Vec<&str> {
     parts
 }
 
+pub use gotemplate::sorted;
+
 /// Block YAML with keys sorted at every level.
 pub fn to_sorted(value: &Value) -> String {
     gotemplate::to_yaml(&sorted(value))
-}
-
-/// The same value with sorted keys.
-pub fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let mut keys: Vec<_> = fields.iter().collect();
-            keys.sort_by(|a, b| a.0.cmp(b.0));
-            Value::Object(
-                keys.into_iter()
-                    .map(|(key, value)| (key.clone(), sorted(value)))
-                    .collect(),
-            )
-        }
-        Value::Array(items) => items.iter().map(sorted).collect(),
-        scalar => scalar.clone(),
-    }
 }
 
 #[cfg(test)]
