@@ -23,6 +23,7 @@ mod disruption;
 mod endpoints;
 mod garbage;
 mod job;
+mod leadership;
 mod load_balancer;
 mod namespace;
 mod namespace_defaults;
@@ -33,9 +34,11 @@ mod scheduler;
 mod stateful_set;
 
 pub use error::Error;
+pub use leadership::Turn;
 pub use shell::Key;
 
 use kube::Client;
+use tokio::sync::watch;
 
 /// What the controllers are told besides how to reach the API server.
 #[derive(Debug, Clone, Default)]
@@ -43,17 +46,22 @@ pub struct Options {
     /// PEM text of the API server's certificate authority, which every namespace gets as the ConfigMap
     /// `kube-root-ca.crt`. `None` where another controller writes it.
     pub root_ca: Option<String>,
+    /// Whether others may be doing the same work.
+    pub turn: Turn,
 }
 
-/// Runs all controllers until the future is dropped.
+/// Runs all controllers until the future is dropped, or until others have taken over their work.
 pub async fn run(client: Client, options: Options) {
     let (events, writing) = shell::Recorder::new(client.clone());
     let world = world::World::new(&client, events);
-    let mut runner = shell::Runner::default();
+    let (act, may_act) = watch::channel(false);
+    let (schedule, may_schedule) = watch::channel(false);
+    let mut runner = shell::Runner::behind(may_act);
+    let mut scheduling = shell::Runner::behind(may_schedule);
     runner.spawn(writing);
     // Controllers subscribe to the caches before the watches fill them.
     namespace_defaults::start(&world, &mut runner, options.root_ca);
-    scheduler::start(&world, &mut runner);
+    scheduler::start(&world, &mut scheduling);
     deployment::start(&world, &mut runner);
     replica_set::start(&world, &mut runner);
     stateful_set::start(&world, &mut runner);
@@ -67,5 +75,10 @@ pub async fn run(client: Client, options: Options) {
     namespace::start(&world, &mut runner);
     garbage::start(&client, &mut runner);
     world.watch(&mut runner);
-    runner.run().await;
+    tokio::select! {
+        () = runner.run() => {}
+        () = scheduling.run() => {}
+        () = leadership::hold(client.clone(), leadership::CONTROLLERS, options.turn.clone(), act) => {}
+        () = leadership::hold(client, leadership::SCHEDULER, options.turn, schedule) => {}
+    }
 }

@@ -38,6 +38,14 @@ pub struct NodeConfig {
     /// PEM certificates of the authority that signs the API server's client certificate (the cluster CA). What the API
     /// server publishes in `kube-system/extension-apiserver-authentication` counts too.
     pub client_ca_pem: Vec<u8>,
+    /// PEM certificates of the authority that signs the API server's own certificate: it counts as that of its clients
+    /// where none is published.
+    pub server_ca_pem: Vec<u8>,
+    /// Answer callers of the kubelet port that show neither certificate nor token: for an API server that was given
+    /// none, on a network where nobody else reaches the port.
+    pub allow_anonymous: bool,
+    /// The Node carries the role `control-plane`: the API server runs beside it.
+    pub control_plane: bool,
     /// What the kubelet server shows; `None`: the node asks the cluster for a certificate, and shows a self-signed one
     /// as long as it gets none (enough for an API server that does not verify its nodes).
     pub serving: Option<Serving>,
@@ -66,6 +74,9 @@ impl NodeConfig {
             cluster_domain: "cluster.local".into(),
             kubelet_port: 0,
             client_ca_pem: Vec::new(),
+            server_ca_pem: Vec::new(),
+            allow_anonymous: false,
+            control_plane: false,
             serving: None,
             serve_dns: true,
             shim_command: None,

@@ -35,17 +35,14 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// If the port is taken or the client authority cannot be read.
 pub(crate) async fn bind(node: Arc<Node>) -> Result<(u16, impl Future<Output = ()>)> {
     let shown = Arc::new(certificate::Shown::first(&node.config)?);
-    let acceptor = tls::acceptor(
-        &node.config,
-        &tls::published_authority(&node.client).await,
-        shown.clone(),
-    )?;
+    let roots = tls::authorities(&node.client, &node.config).await?;
+    let acceptor = tls::acceptor(roots, shown.clone())?;
     let address = SocketAddr::from(([0, 0, 0, 0], node.config.kubelet_port));
     let listener = TcpListener::bind(address)
         .await
         .map_err(|e| Error::Network(format!("kubelet port {}: {e}", node.config.kubelet_port)))?;
     let port = listener.local_addr().map_err(|e| Error::Network(e.to_string()))?.port();
-    let access = Arc::new(access::Access::new(node.client.clone(), node.config.name.clone()));
+    let access = Arc::new(access::Access::new(node.client.clone(), &node.config));
     Ok((port, async move {
         tokio::join!(shown.keep(&node), serve(node.clone(), access, acceptor, listener));
     }))
@@ -75,21 +72,14 @@ async fn connection(
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else {
         return;
     };
-    // The handshake has proven the certificate; a connection without one does not come this far.
-    let Some(user) = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|c| c.first())
-        .and_then(|c| access::User::of(c))
-    else {
-        return;
+    // The handshake has proven the certificate, if there is one. One that names nobody is no certificate of a user.
+    let shown = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
+    let user = match shown.map(|c| access::User::of(c)) {
+        Some(None) => return,
+        Some(user) => user.map(Arc::new),
+        None => None,
     };
-    let state = routes::State {
-        node,
-        access,
-        user: Arc::new(user),
-    };
+    let state = routes::State { node, access, user };
     let router = Router::new().fallback(routes::handle).with_state(state);
     let service = hyper_util::service::TowerToHyperService::new(router);
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();

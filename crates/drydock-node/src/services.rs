@@ -4,4 +4,4 @@ mod nft;
 mod table;
 
 pub(crate) use nft::{apply, remove};
-pub(crate) use table::Table;
+pub(crate) use table::{Here, Table};

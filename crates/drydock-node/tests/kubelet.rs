@@ -11,8 +11,12 @@ use support::pki::{AnyServer, Identity, stranger};
 use support::{Lab, able};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// One HTTP/1.1 request with the given identity; the whole answer, or why there is none.
+/// One HTTP/1.1 request with the given certificate; the whole answer, or why there is none.
 fn ask(lab: &Lab, identity: Option<&Identity>, path: &str) -> Result<String, String> {
+    ask_with(lab, identity, None, path)
+}
+
+fn ask_with(lab: &Lab, identity: Option<&Identity>, token: Option<&str>, path: &str) -> Result<String, String> {
     let port = lab.kubelet_port();
     let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().unwrap().dangerous();
@@ -39,7 +43,10 @@ fn ask(lab: &Lab, identity: Option<&Identity>, path: &str) -> Result<String, Str
             .connect(name, stream)
             .await
             .map_err(|e| e.to_string())?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
+        let token = token
+            .map(|t| format!("authorization: Bearer {t}\r\n"))
+            .unwrap_or_default();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\n{token}connection: close\r\n\r\n");
         tls.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
         let mut answer = String::new();
         tls.read_to_string(&mut answer).await.map_err(|e| e.to_string())?;
@@ -83,9 +90,30 @@ fn only_known_and_allowed_users_are_answered() {
     // Known to the authority, but the API server does not allow it.
     let somebody = lab.identity("somebody", None);
     assert!(ask(&lab, Some(&somebody), path).unwrap().starts_with("HTTP/1.1 403"));
-    // Unknown to the authority, or nobody at all.
+    // Unknown to the authority.
     let stranger = stranger();
     assert!(ask(&lab, Some(&stranger), path).is_err());
-    assert!(ask(&lab, None, path).is_err());
+    // Nobody at all: told how the API server becomes somebody.
+    let nobody = ask(&lab, None, path).unwrap();
+    assert!(
+        nobody.starts_with("HTTP/1.1 403") && nobody.contains("--kubelet-client-certificate"),
+        "{nobody}"
+    );
+    // By token: the API server says whose it is.
+    assert!(
+        ask_with(&lab, None, Some("root"), path)
+            .unwrap()
+            .starts_with("HTTP/1.1 200")
+    );
+    assert!(
+        ask_with(&lab, None, Some("somebody"), path)
+            .unwrap()
+            .starts_with("HTTP/1.1 403")
+    );
+    assert!(
+        ask_with(&lab, None, Some("forged"), path)
+            .unwrap()
+            .starts_with("HTTP/1.1 401")
+    );
     lab.end();
 }

@@ -121,9 +121,9 @@ fn containers_survive_the_node() {
     let run = |script: &str| json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["sh", "-c", script]}]});
     lab.pod(
         "long",
-        run("echo started; while ! cat /tmp/end 2>/dev/null; do sleep 0.1; done; exit 7"),
+        run("echo started; while ! cat /end 2>/dev/null; do sleep 0.1; done; exit 7"),
     );
-    lab.pod("short", run("sleep 1; exit 5"));
+    lab.pod("short", run("while ! cat /end 2>/dev/null; do sleep 0.1; done; exit 5"));
     lab.pod("forgotten", run("sleep 1000"));
     for pod in ["long", "short", "forgotten"] {
         lab.wait(pod, "/status/containerStatuses/0/started", json!(true));
@@ -131,7 +131,8 @@ fn containers_survive_the_node() {
     let before = lab.api.get("pods", "long").unwrap();
     lab.node_killed();
     lab.api.remove("pods", "forgotten");
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    lab.touch_inside("short", "end");
+    lab.wait_file("short", "containers/c/0/exit.json");
     lab.node_up();
     // Ended while nobody looked: the shim remembers.
     let short = lab.wait("short", "/status/phase", json!("Failed"));
@@ -146,15 +147,36 @@ fn containers_survive_the_node() {
         before.pointer("/status/containerStatuses/0/containerID")
     );
     lab.api.delete_pod("long", 1);
-    let begun = std::time::Instant::now();
-    while std::fs::read_dir(lab.config.data_dir.join("node/pods"))
-        .unwrap()
-        .count()
-        > 1
-    {
-        assert!(begun.elapsed().as_secs() < 20, "folders of pods are left");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+    lab.wait_folders(1);
+    lab.end();
+}
+
+#[test]
+fn a_debugger_joins_a_running_pod() {
+    if !able() {
+        return;
     }
+    let lab = Lab::start();
+    lab.pod(
+        "p",
+        json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["sh", "-c", "while ! cat /end 2>/dev/null; do sleep 0.1; done"]}]}),
+    );
+    lab.wait("p", "/status/containerStatuses/0/started", json!(true));
+    let script = "cat /proc/1/cmdline; touch /proc/1/root/seen; exit 3";
+    let debugger =
+        json!({"name": "d", "image": "busybox", "targetContainerName": "c", "command": ["sh", "-c", script]});
+    lab.api
+        .patch("pods", "p", &json!({"spec": {"ephemeralContainers": [debugger]}}));
+    let pod = lab.wait(
+        "p",
+        "/status/ephemeralContainerStatuses/0/state/terminated/exitCode",
+        json!(3),
+    );
+    // It has seen the other's process, and the pod goes on as if nothing had been.
+    assert!(lab.log("p", "d", 0).contains("/end"), "{}", lab.log("p", "d", 0));
+    assert_eq!(pod.pointer("/status/phase"), Some(&json!("Running")));
+    lab.touch_inside("p", "end");
+    lab.wait("p", "/status/phase", json!("Succeeded"));
     lab.end();
 }
 
@@ -282,18 +304,21 @@ fn a_finalizer_keeps_the_object_and_nothing_else() {
     lab.api.delete_pod("kept", 1);
     lab.wait("kept", "/metadata/deletionGracePeriodSeconds", json!(0));
     let settled = lab.api.get("pods", "kept").unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    // A change of the object makes the node look at it again; the next pod shows that it has.
+    lab.api
+        .patch("pods", "kept", &json!({"metadata": {"labels": {"looked": "at"}}}));
+    lab.pod(
+        "next",
+        json!({"containers": [{"name": "c", "command": ["sleep", "1000"]}]}),
+    );
+    lab.wait("next", "/status/containerStatuses/0/started", json!(true));
     assert_eq!(
-        lab.api.get("pods", "kept").unwrap(),
-        settled,
+        lab.api.get("pods", "kept").unwrap()["status"],
+        settled["status"],
         "the node goes on writing"
     );
-    assert_eq!(
-        std::fs::read_dir(lab.config.data_dir.join("node/pods"))
-            .unwrap()
-            .count(),
-        0
-    );
+    lab.api.delete_pod("next", 0);
+    lab.wait_folders(0);
     lab.end();
 }
 

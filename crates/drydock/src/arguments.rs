@@ -117,18 +117,28 @@ pub struct NodeArguments {
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: PathBuf,
     /// Name of the node
-    #[arg(long, default_value = "drydock")]
+    #[arg(long, default_value = "drydock-node")]
     pub name: String,
-    /// Addresses of its pods
-    #[arg(long, value_name = "CIDR", default_value = "10.244.250.0/24")]
-    pub pod_cidr: ipnet::Ipv4Net,
-    /// Addresses of services, as the API server hands them out
-    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
-    pub service_cidr: ipnet::Ipv4Net,
+    /// Addresses of its pods [default: a /24 of 10.244.0.0/16 that no other node has]
+    #[arg(long, value_name = "CIDR")]
+    pub pod_cidr: Option<ipnet::Ipv4Net>,
+    /// Addresses of services [default: what the API server hands out]
+    #[arg(long, value_name = "CIDR")]
+    pub service_cidr: Option<ipnet::Ipv4Net>,
+    /// Port that the API server reaches the node at [default: a free one]
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    pub port: u16,
     /// Do not serve cluster DNS: the cluster brings its own
     #[arg(long)]
     pub no_dns: bool,
-    /// Authority (PEM) of the API server's client certificate, where that is not the cluster's own
+    /// Authority (PEM) of the API server's client certificate, where the API server does not publish it
     #[arg(long, value_name = "FILE")]
     pub client_ca: Option<PathBuf>,
+    /// Answer an API server that shows no client certificate; whoever reaches the node's port can then run commands in
+    /// its pods
+    #[arg(long)]
+    pub allow_anonymous: bool,
+    /// Do not load the images that were built beside this program
+    #[arg(long)]
+    pub no_images: bool,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use drydock_node::image::{ImageStore, Reference};
@@ -30,8 +30,7 @@ pub fn load(dir: &DataDir, path: &Path, name: Option<&str>) -> Result<Vec<String
 }
 
 /// Images that `make build` (or a release) has put beside this program.
-#[must_use]
-pub fn beside_program() -> Vec<PathBuf> {
+fn beside_program() -> Vec<PathBuf> {
     let Ok(program) = std::env::current_exe() else {
         return Vec::new();
     };
@@ -52,9 +51,23 @@ pub fn beside_program() -> Vec<PathBuf> {
     images
 }
 
+/// Loads what was built beside this program and is new, and says so.
+///
+/// # Errors
+/// An image cannot be loaded.
+pub fn load_built(dir: &DataDir) -> Result<()> {
+    for image in not_loaded(dir, beside_program()) {
+        let began = Instant::now();
+        let names = load(dir, &image, None)?;
+        remember(dir, &image)?;
+        let took = began.elapsed().as_secs_f64();
+        println!("  {:<12} {} ({took:.1} s)", "image", names.join(" "));
+    }
+    Ok(())
+}
+
 /// Of these images those that are new or changed since [`remember`] was told of them.
-#[must_use]
-pub fn not_loaded(dir: &DataDir, images: Vec<PathBuf>) -> Vec<PathBuf> {
+fn not_loaded(dir: &DataDir, images: Vec<PathBuf>) -> Vec<PathBuf> {
     let known = known(dir);
     images
         .into_iter()
@@ -63,10 +76,7 @@ pub fn not_loaded(dir: &DataDir, images: Vec<PathBuf>) -> Vec<PathBuf> {
 }
 
 /// Remembers that an image was loaded.
-///
-/// # Errors
-/// The list cannot be written.
-pub fn remember(dir: &DataDir, image: &Path) -> Result<()> {
+fn remember(dir: &DataDir, image: &Path) -> Result<()> {
     let mut known = known(dir);
     known.insert(image.to_owned(), stamp(image));
     data_dir::write(&dir.loaded_file(), &serde_json::to_vec(&known)?)

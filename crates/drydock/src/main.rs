@@ -5,6 +5,7 @@ mod cluster_file;
 mod data_dir;
 mod down;
 mod images;
+mod join;
 mod logs;
 mod machine;
 mod network;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use drydock_node::NodeConfig;
@@ -12,8 +12,8 @@ use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use crate::arguments::NodeArguments;
 use crate::cluster_file::ClusterFile;
 use crate::data_dir::DataDir;
-use crate::machine;
 use crate::process::Process;
+use crate::{images, join, machine};
 
 /// The runtime that everything runs on.
 ///
@@ -97,27 +97,53 @@ pub fn node(arguments: NodeArguments) -> Result<()> {
     machine::become_root(&dir)?;
     machine::check_programs()?;
     log();
+    let before = ClusterFile::read(&dir)?;
+    if before.as_ref().is_some_and(|file| file.network.is_some()) {
+        bail!(
+            "{} holds a cluster of its own: give the node another --data-dir",
+            dir.path().display()
+        );
+    }
     std::fs::create_dir_all(dir.path()).with_context(|| format!("cannot create {}", dir.path().display()))?;
-    // For `drydock down`, which ends what the node leaves running.
-    let file = ClusterFile {
-        node: arguments.name,
-        network: None,
-        pod_cidr: arguments.pod_cidr,
-        service_cidr: arguments.service_cidr,
-        api_port: 0,
-    };
-    file.write(&dir)?;
-    let mut config = node_config(&dir, &file);
-    config.serve_dns = !arguments.no_dns;
-    Process::own()?.register(&dir)?;
+    if !arguments.no_images {
+        images::load_built(&dir)?;
+    }
     runtime()?.block_on(async {
         let server = server_as(&arguments.kubeconfig, NODE).await?;
-        config.client_ca_pem = authority(&server).into_bytes();
-        if let Some(file) = &arguments.client_ca {
-            let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-            config.client_ca_pem.extend(pem);
-        }
+        let authority = authority(&server).into_bytes();
         let client = kube::Client::try_from(server).context("cannot make a client of the kubeconfig")?;
+        let version = client.apiserver_version().await;
+        let version = version.context("the API server does not answer")?;
+        let service_cidr = match arguments.service_cidr {
+            Some(range) => range,
+            None => join::service_range(&client).await?,
+        };
+        // For `drydock down`, which ends what the node leaves running.
+        let file = ClusterFile {
+            pod_cidr: join::pod_range(&client, &arguments.name, arguments.pod_cidr).await?,
+            node: arguments.name,
+            network: None,
+            service_cidr,
+            api_port: 0,
+        };
+        file.write(&dir)?;
+        Process::own()?.register(&dir)?;
+        let mut config = node_config(&dir, &file);
+        config.kubelet_port = arguments.port;
+        config.serve_dns = !arguments.no_dns;
+        config.allow_anonymous = arguments.allow_anonymous;
+        config.server_ca_pem = authority;
+        if let Some(file) = &arguments.client_ca {
+            config.client_ca_pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        }
+        tracing::info!(
+            api_server = version.git_version,
+            pods = %file.pod_cidr,
+            services = %file.service_cidr,
+            data_dir = %dir.path().display(),
+            "joins as {}",
+            file.node
+        );
         until_stopped(async { drydock_node::run(client, config).await.context("the node stopped") }).await
     })
 }
@@ -137,8 +163,11 @@ pub fn controllers(kubeconfig: &Path) -> Result<()> {
             .await
             .context("the API server does not answer")?;
         until_stopped(async {
-            drydock_controllers::run(client, drydock_controllers::Options { root_ca }).await;
-            anyhow::bail!("the controllers stopped")
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let identity = format!("{}_drydock-{}", host.trim(), std::process::id());
+            let turn = drydock_controllers::Turn::Awaited { identity };
+            drydock_controllers::run(client, drydock_controllers::Options { root_ca, turn }).await;
+            anyhow::bail!("others run the controllers now, or the API server is away")
         })
         .await
     })

@@ -92,10 +92,15 @@ async fn serve(dir: &DataDir) -> Result<()> {
     };
     let options = drydock_controllers::Options {
         root_ca: Some(ca.clone()),
+        // The lock on the data directory makes this process the only one; what an earlier one held is its own.
+        turn: drydock_controllers::Turn::Taken {
+            identity: format!("drydock_{}", cluster.node),
+        },
     };
     let controllers = drydock_controllers::run(client(parts::CONTROLLERS).await?, options);
     let mut config = parts::node_config(dir, &cluster);
     config.client_ca_pem = ca.into_bytes();
+    config.control_plane = true;
     config.serving = Some(node_certificate(&api, &config)?);
     let client = client(parts::NODE).await?;
     let node = drydock_node::run(client.clone(), config.clone());

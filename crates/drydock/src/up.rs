@@ -28,7 +28,7 @@ pub fn run(dir: &DataDir, with_images: bool) -> Result<()> {
         .with_context(|| format!("cannot create {}", dir.path().display()))?;
     machine::give_to_caller(dir.path());
     if with_images {
-        load_images(dir)?;
+        images::load_built(dir)?;
     }
     if let Some(process) = Process::of(dir).filter(|process| process.stays()) {
         println!(
@@ -41,21 +41,6 @@ pub fn run(dir: &DataDir, with_images: bool) -> Result<()> {
     start(dir, began)?;
     println!("The cluster is ready after {:.2} s.", began.elapsed().as_secs_f64());
     println!("  export KUBECONFIG={}", dir.kubeconfig().display());
-    Ok(())
-}
-
-fn load_images(dir: &DataDir) -> Result<()> {
-    for image in images::not_loaded(dir, images::beside_program()) {
-        let began = Instant::now();
-        let names = images::load(dir, &image, None)?;
-        images::remember(dir, &image)?;
-        println!(
-            "  {:<12} {} ({:.1} s)",
-            "image",
-            names.join(" "),
-            began.elapsed().as_secs_f64()
-        );
-    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{Key, Queue};
@@ -21,19 +22,27 @@ pub trait Reconciler: Send + Sync + 'static {
     fn reconcile(&self, key: &Key) -> impl Future<Output = Result<Requeue, Error>> + Send;
 }
 
-/// Collects the tasks of all controllers.
-#[derive(Debug, Default)]
+/// Collects the tasks of controllers that act only once a gate is open.
+#[derive(Debug)]
 pub struct Runner {
     tasks: JoinSet<()>,
+    gate: watch::Receiver<bool>,
 }
 
 impl Runner {
+    /// No tasks yet.
+    #[must_use]
+    pub fn behind(gate: watch::Receiver<bool>) -> Self {
+        let tasks = JoinSet::new();
+        Runner { tasks, gate }
+    }
+
     /// Starts a background task.
     pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
     }
 
-    /// Starts `workers` workers of a controller once `ready` returns (its caches are filled).
+    /// Starts `workers` workers of a controller once `ready` returns (its caches are filled) and the gate is open.
     pub fn controller<R: Reconciler>(
         &mut self,
         reconciler: R,
@@ -42,8 +51,12 @@ impl Runner {
         ready: impl Future<Output = ()> + Send + 'static,
     ) {
         let reconciler = Arc::new(reconciler);
+        let mut gate = self.gate.clone();
         self.tasks.spawn(async move {
             ready.await;
+            if gate.wait_for(|open| *open).await.is_err() {
+                return;
+            }
             let mut set = JoinSet::new();
             for _ in 0..workers {
                 set.spawn(work(reconciler.clone(), queue.clone()));

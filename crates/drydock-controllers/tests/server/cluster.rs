@@ -40,6 +40,7 @@ impl Cluster {
         let mut tasks = JoinSet::new();
         let options = drydock_controllers::Options {
             root_ca: Some("PEM".into()),
+            ..Default::default()
         };
         tasks.spawn(drydock_controllers::run(client.clone(), options));
         tasks.spawn(pretend_to_run_pods(client.clone()));

@@ -35,11 +35,15 @@ impl Events {
     pub(crate) fn pod(&self, pod: &Pod, container: Option<&str>, kind: &str, reason: &str, message: String) {
         let (namespace, name, uid) = key(pod);
         let now = Some(Time(Timestamp::now()));
-        let is_init = |c: &str| {
-            pod.spec
-                .iter()
-                .flat_map(|s| s.init_containers.iter().flatten())
-                .any(|i| i.name == c)
+        let list = |name: &str| {
+            let spec = pod.spec.as_ref();
+            let init = spec.is_some_and(|s| s.init_containers.iter().flatten().any(|c| c.name == name));
+            let main = spec.is_some_and(|s| s.containers.iter().any(|c| c.name == name));
+            match (init, main) {
+                (true, _) => "initContainers",
+                (_, true) => "containers",
+                _ => "ephemeralContainers",
+            }
         };
         let event = Event {
             metadata: ObjectMeta {
@@ -52,12 +56,7 @@ impl Events {
                 name: Some(name.into()),
                 namespace: Some(namespace.into()),
                 uid: Some(uid.into()),
-                field_path: container.map(|c| {
-                    format!(
-                        "spec.{}{{{c}}}",
-                        if is_init(c) { "initContainers" } else { "containers" }
-                    )
-                }),
+                field_path: container.map(|c| format!("spec.{}{{{c}}}", list(c))),
                 resource_version: pod.metadata.resource_version.clone(),
             },
             type_: Some(kind.into()),

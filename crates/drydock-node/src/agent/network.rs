@@ -4,11 +4,11 @@
 use super::Node;
 use crate::dns::{self, Forward, Zone};
 use crate::error::Result;
-use crate::services::{self, Table};
+use crate::services::{self, Here, Table};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Resource};
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,6 +18,8 @@ use tokio::sync::watch;
 /// Changes that come closer together than this are taken together.
 const GATHER: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_secs(1);
+/// The node registers itself at the same time.
+const UNTIL_REGISTERED: Duration = Duration::from_millis(20);
 const DNS_PORT: u16 = 53;
 
 /// Binds the DNS port and returns the task that keeps everything up to date.
@@ -55,7 +57,15 @@ async fn follow(node: &Node, zone: &watch::Sender<Option<Arc<Zone>>>) {
             &slices,
         ))));
         let pods: Vec<Arc<Pod>> = node.workers().iter().filter_map(|h| h.pod.borrow().clone()).collect();
-        let table = Table::build(&services, &slices, &pods, &node_ips(node));
+        let table = Table::build(
+            &services,
+            &slices,
+            &pods,
+            &Here {
+                node: node.config.name.clone(),
+                addresses: node_ips(node),
+            },
+        );
         if applied.as_ref() != Some(&table) {
             match services::apply(&node.config, &table).await {
                 Ok(()) => applied = Some(table),
@@ -86,11 +96,11 @@ fn node_ips(node: &Node) -> Vec<Ipv4Addr> {
     out
 }
 
-/// `kube-system/kube-dns`, whose endpoint is the node itself.
+/// `kube-system/kube-dns`, whose endpoints are the nodes that serve DNS: each answers its own pods.
 async fn own_service(node: &Node) {
     while let Err(error) = write_service(node).await {
         tracing::debug!(%error, "kube-dns not written yet");
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(UNTIL_REGISTERED).await;
     }
     std::future::pending().await
 }
@@ -99,18 +109,26 @@ async fn write_service(node: &Node) -> Result<(), kube::Error> {
     let labels = json!({"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"});
     let service: Service = serde_json::from_value(json!({
         "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
-        "spec": {"clusterIP": node.config.dns_ip(), "ports": [
+        "spec": {"clusterIP": node.config.dns_ip(), "internalTrafficPolicy": "Local", "ports": [
             {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": DNS_PORT}, {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": DNS_PORT}]},
     }))
     .map_err(kube::Error::SerdeError)?;
     let services: Api<Service> = Api::namespaced(node.client.clone(), "kube-system");
     // Asked first: a second create would be refused for its address before it is refused for its name.
-    if services.get_opt("kube-dns").await?.is_none() {
-        services.create(&PostParams::default(), &service).await?;
+    match services.get_opt("kube-dns").await? {
+        None => drop(services.create(&PostParams::default(), &service).await?),
+        Some(found) if found.spec.as_ref().is_some_and(|s| s.selector.is_some()) => {
+            tracing::info!("the cluster has a DNS of its own: this node's is not added to kube-system/kube-dns");
+            return Ok(());
+        }
+        Some(_) => {}
     }
-    let name = "kube-dns-node";
+    // Goes with the Node object.
+    let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(node.client.clone());
+    let owner = nodes.get(&node.config.name).await?.owner_ref(&());
+    let name = format!("kube-dns-{}", node.config.name);
     let slice: EndpointSlice = serde_json::from_value(json!({
-        "metadata": {"name": name, "namespace": "kube-system", "labels": {"kubernetes.io/service-name": "kube-dns", "endpointslice.kubernetes.io/managed-by": "drydock-node"}},
+        "metadata": {"name": name, "namespace": "kube-system", "ownerReferences": owner.into_iter().collect::<Vec<_>>(), "labels": {"kubernetes.io/service-name": "kube-dns", "endpointslice.kubernetes.io/managed-by": "drydock-node"}},
         "addressType": "IPv4",
         "ports": [{"name": "dns", "port": DNS_PORT, "protocol": "UDP"}, {"name": "dns-tcp", "port": DNS_PORT, "protocol": "TCP"}],
         "endpoints": [{"addresses": [node.config.node_ip()], "conditions": {"ready": true}, "nodeName": node.config.name}],
@@ -118,8 +136,10 @@ async fn write_service(node: &Node) -> Result<(), kube::Error> {
     .map_err(kube::Error::SerdeError)?;
     let slices: Api<EndpointSlice> = Api::namespaced(node.client.clone(), "kube-system");
     if unless_there(slices.create(&PostParams::default(), &slice).await)? {
-        let patch = Patch::Merge(json!({"endpoints": slice.endpoints, "ports": slice.ports}));
-        slices.patch(name, &PatchParams::default(), &patch).await?;
+        let patch = Patch::Merge(
+            json!({"metadata": {"ownerReferences": slice.metadata.owner_references}, "endpoints": slice.endpoints, "ports": slice.ports}),
+        );
+        slices.patch(&name, &PatchParams::default(), &patch).await?;
     }
     Ok(())
 }

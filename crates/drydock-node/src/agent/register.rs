@@ -1,6 +1,7 @@
 //! The Node object, its conditions, and the lease that shows that the node lives.
 
 use super::Node;
+use crate::config::NodeConfig;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::Api;
@@ -36,15 +37,20 @@ pub(super) fn capacity() -> (i128, i128) {
 pub(super) async fn keep(node: Arc<Node>, port: u16) {
     let mut beat: u32 = 0;
     let mut registered = false;
+    let mut told = false;
+    let since = jiff::Timestamp::now();
     loop {
         let round = async {
-            if !registered || beat.is_multiple_of(STATUS_EVERY) {
-                write_node(&node, port).await?;
-                registered = true;
+            if !told || beat.is_multiple_of(STATUS_EVERY) {
+                write_node(&node, port, since).await?;
+                (registered, told) = (true, true);
             }
             renew(&node).await
         };
-        let pause = match tokio::time::timeout(HEARTBEAT, round).await {
+        let done = tokio::time::timeout(HEARTBEAT, round).await;
+        // While the node could not be heard somebody may have written that it is unknown.
+        told &= matches!(done, Ok(Ok(())));
+        let pause = match done {
             Ok(Ok(())) => HEARTBEAT,
             Ok(Err(error)) => {
                 // Often at the start, where both begin together; after that somebody should know.
@@ -66,11 +72,11 @@ pub(super) async fn keep(node: Arc<Node>, port: u16) {
     }
 }
 
-async fn write_node(node: &Node, port: u16) -> Result<(), kube::Error> {
+async fn write_node(node: &Node, port: u16, since: jiff::Timestamp) -> Result<(), kube::Error> {
     let api: Api<NodeObject> = Api::all(node.client.clone());
     let name = &node.config.name;
     let object: NodeObject = serde_json::from_value(json!({
-        "metadata": {"name": name, "labels": labels(name)},
+        "metadata": {"name": name, "labels": labels(&node.config)},
         "spec": {"podCIDR": node.config.pod_cidr.to_string(), "podCIDRs": [node.config.pod_cidr.to_string()]},
     }))
     .map_err(kube::Error::SerdeError)?;
@@ -80,7 +86,7 @@ async fn write_node(node: &Node, port: u16) -> Result<(), kube::Error> {
             api.patch(
                 name,
                 &PatchParams::default(),
-                &Patch::Merge(json!({"metadata": {"labels": labels(name)}})),
+                &Patch::Merge(json!({"metadata": {"labels": labels(&node.config)}})),
             )
             .await?;
         }
@@ -90,7 +96,7 @@ async fn write_node(node: &Node, port: u16) -> Result<(), kube::Error> {
     if resolves(name).await {
         addresses.push(json!({"type": "Hostname", "address": name}));
     }
-    let patch = Patch::Merge(json!({ "status": status(node, port, &addresses) }));
+    let patch = Patch::Merge(json!({ "status": status(node, port, since, &addresses) }));
     api.patch_status(name, &PatchParams::default(), &patch).await.map(drop)
 }
 
@@ -109,20 +115,24 @@ fn arch() -> &'static str {
     }
 }
 
-fn labels(name: &str) -> Value {
-    json!({
-        "kubernetes.io/hostname": name,
+fn labels(config: &NodeConfig) -> Value {
+    let mut labels = json!({
+        "kubernetes.io/hostname": config.name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": arch(),
         "beta.kubernetes.io/os": "linux",
         "beta.kubernetes.io/arch": arch(),
-        "node-role.kubernetes.io/control-plane": "",
-    })
+    });
+    if config.control_plane {
+        labels["node-role.kubernetes.io/control-plane"] = json!("");
+    }
+    labels
 }
 
-fn status(node: &Node, port: u16, addresses: &[Value]) -> Value {
-    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let condition = |kind: &str, value: &str, reason: &str, message: &str| json!({"type": kind, "status": value, "reason": reason, "message": message, "lastHeartbeatTime": now, "lastTransitionTime": now});
+fn status(node: &Node, port: u16, since: jiff::Timestamp, addresses: &[Value]) -> Value {
+    let text = |time: jiff::Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let (now, since) = (text(jiff::Timestamp::now()), text(since));
+    let condition = |kind: &str, value: &str, reason: &str, message: &str| json!({"type": kind, "status": value, "reason": reason, "message": message, "lastHeartbeatTime": now, "lastTransitionTime": since});
     let (cpus, memory) = node.capacity;
     let amount = |factor: i128| json!({"cpu": (cpus * factor).to_string(), "memory": format!("{}Ki", memory * factor / 1024), "pods": "250", "ephemeral-storage": "100Gi"});
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_string();

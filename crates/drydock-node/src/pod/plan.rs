@@ -65,7 +65,7 @@ pub(crate) fn initialized(units: &[Unit]) -> bool {
     let done = |u: &Unit| match u.role {
         Role::Init => u.ended().is_some_and(|e| e.exit.code == 0),
         Role::Sidecar => u.started(),
-        Role::Main => true,
+        Role::Main | Role::Ephemeral => true,
     };
     mains_begun(units) || units.iter().all(done)
 }
@@ -80,25 +80,33 @@ pub(crate) fn next(units: &[Unit], policy: Policy, now: Instant) -> Plan {
     let mut plan = Plan::default();
     if mains_begun(units) {
         run_mains(units, policy, now, &mut plan);
-        return plan;
+    } else {
+        initialize(units, policy, now, &mut plan);
     }
-    for (index, unit) in units.iter().enumerate().filter(|(_, u)| u.role != Role::Main) {
+    if plan.stop.is_empty() && plan.outcome.is_none() {
+        let added = |u: &Unit| u.role == Role::Ephemeral && is_new(u);
+        for (index, unit) in units.iter().enumerate().filter(|(_, u)| added(u)) {
+            plan.start_when_due(index, unit, now);
+        }
+    }
+    plan
+}
+
+/// Init containers in their order, then the first of the others.
+fn initialize(units: &[Unit], policy: Policy, now: Instant, plan: &mut Plan) {
+    let before = |u: &Unit| matches!(u.role, Role::Init | Role::Sidecar);
+    for (index, unit) in units.iter().enumerate().filter(|(_, u)| before(u)) {
         match (&unit.phase, unit.role) {
             (Phase::Ended(e), Role::Init) if e.exit.code == 0 => continue,
             (Phase::Ended(_), Role::Init) if policy == Policy::Never => {
-                finish(units, Outcome::Failed, &mut plan);
-                return plan;
+                return finish(units, Outcome::Failed, plan);
             }
             (Phase::Running(_), Role::Sidecar) if unit.started() => continue,
-            (Phase::Running(_), _) => return plan,
-            _ => {
-                plan.start_when_due(index, unit, now);
-                return plan;
-            }
+            (Phase::Running(_), _) => return,
+            _ => return plan.start_when_due(index, unit, now),
         }
     }
-    begin_mains(units, now, &mut plan);
-    plan
+    begin_mains(units, now, plan);
 }
 
 /// Main containers start in order, each after the postStart hook of the one before.
@@ -127,7 +135,7 @@ fn run_mains(units: &[Unit], policy: Policy, now: Instant, plan: &mut Plan) {
     begin_mains(units, now, plan);
     for (index, unit) in units.iter().enumerate() {
         let again = match unit.role {
-            Role::Init => false,
+            Role::Init | Role::Ephemeral => false,
             Role::Sidecar => unit.ended().is_some(),
             Role::Main => unit.ended().is_some() && !over(unit),
         };
@@ -175,20 +183,20 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
-    /// `"i:0 s:r m:n"`: role, then n(ew), r(unning), R(unning, startup pending), h(ook pending) or an exit code.
+    /// `"i:0 s:r m:n e:n"`: role, then n(ew), r(unning), R(unning, startup pending), h(ook pending) or an exit code.
     fn units(text: &str) -> Vec<Unit> {
-        let containers = |mains: bool| -> Vec<_> {
+        let containers = |kinds: &str| -> Vec<_> {
             let of = |w: &str| {
                 let startup = w.ends_with('R').then(|| json!({"tcpSocket": {"port": 1}}));
                 json!({"name": "c", "restartPolicy": w.starts_with('s').then_some("Always"), "startupProbe": startup})
             };
             text.split(' ')
-                .filter(|w| w.starts_with('m') == mains)
+                .filter(|w| w.starts_with(|c| kinds.contains(c)))
                 .map(of)
                 .collect()
         };
         let pod: Pod = serde_json::from_value(
-            json!({"metadata": {}, "spec": {"initContainers": containers(false), "containers": containers(true)}}),
+            json!({"metadata": {}, "spec": {"initContainers": containers("is"), "containers": containers("m"), "ephemeralContainers": containers("e")}}),
         )
         .unwrap();
         let mut units = Unit::all(&pod);
@@ -264,6 +272,16 @@ mod tests {
         check("m:0 m:r", Policy::OnFailure, None, &[], None);
         check("m:0 m:3", Policy::Never, None, &[], Some(Outcome::Failed));
         check("m:0 m:3", Policy::OnFailure, Some(1), &[], None);
+    }
+
+    #[test]
+    fn ephemeral_containers_start_once_and_hold_nothing_up() {
+        check("m:r e:n", Policy::Always, Some(1), &[], None);
+        check("i:r m:n e:n", Policy::Always, Some(2), &[], None);
+        check("m:r e:1", Policy::Always, None, &[], None);
+        check("m:0 e:r", Policy::Never, None, &[1], None);
+        check("m:0 e:1", Policy::Never, None, &[], Some(Outcome::Succeeded));
+        check("m:0 e:n", Policy::Never, None, &[], Some(Outcome::Succeeded));
     }
 
     /// One step of a random life: whatever the plan starts or stops happens, and running containers end at random.

@@ -22,6 +22,14 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
+    pub(crate) fn create(error: &Error) -> Self {
+        Self {
+            reason: "CreateContainerError",
+            message: error.to_string(),
+            retry: Duration::from_secs(5),
+        }
+    }
+
     fn config(error: &Error) -> Self {
         Self {
             reason: "CreateContainerConfigError",
@@ -117,13 +125,15 @@ async fn environment(site: &Site, pod: &Pod, container: &Container) -> Result<BT
     )
 }
 
-/// Works out image, user, environment, mounts and limits; mounts the root.
+/// Works out image, user, environment, mounts and limits; mounts the root. The container sees the processes of the
+/// namespace `processes`, or only its own.
 pub(crate) async fn prepare(
     site: &Site,
     pod: &Pod,
     container: &Container,
     attempt: u32,
     image: Image,
+    processes: Option<PathBuf>,
 ) -> Result<Launch, Refused> {
     let vars = environment(site, pod, container)
         .await
@@ -132,16 +142,13 @@ pub(crate) async fn prepare(
     let root = Rootfs::new(&place.dir);
     root.release();
     let _ = std::fs::remove_dir_all(&place.dir);
-    let refused = |e: Error| Refused {
-        reason: "CreateContainerError",
-        message: e.to_string(),
-        retry: Duration::from_secs(5),
-    };
-    root.mount(&image.layers).map_err(refused)?;
-    spec(site, pod, container, attempt, &image, &vars, &root).map_err(|e| {
+    root.mount(&image.layers).map_err(|e| Refused::create(&e))?;
+    let mut launch = spec(site, pod, container, attempt, &image, &vars, &root).map_err(|e| {
         root.release();
         Refused::config(&e)
-    })
+    })?;
+    launch.spec.processes = processes;
+    Ok(launch)
 }
 
 fn spec(

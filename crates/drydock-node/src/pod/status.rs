@@ -29,7 +29,10 @@ pub(crate) fn status(pod: &Pod, units: &[Unit], facts: &Facts, now: Timestamp) -
     let ready_units = units.iter().filter(|u| u.role == Role::Main || u.role == Role::Sidecar);
     let unready: Vec<&str> = ready_units.filter(|u| !u.ready()).map(|u| u.name.as_str()).collect();
     let begun = initialized(units);
-    let (inits, mains): (Vec<&Unit>, Vec<&Unit>) = units.iter().partition(|u| u.role != Role::Main);
+    let of = |role: fn(Role) -> bool| units.iter().filter(move |u| role(u.role)).collect::<Vec<&Unit>>();
+    let inits = of(|r| matches!(r, Role::Init | Role::Sidecar));
+    let mains = of(|r| r == Role::Main);
+    let added = of(|r| r == Role::Ephemeral);
     let phase = match facts.outcome {
         Some(Outcome::Succeeded) => "Succeeded",
         Some(Outcome::Failed) => "Failed",
@@ -113,6 +116,8 @@ pub(crate) fn status(pod: &Pod, units: &[Unit], facts: &Facts, now: Timestamp) -
         init_container_statuses: (!inits.is_empty())
             .then(|| inits.iter().map(|u| container(u, facts, begun)).collect()),
         container_statuses: Some(mains.iter().map(|u| container(u, facts, begun)).collect()),
+        ephemeral_container_statuses: (!added.is_empty())
+            .then(|| added.iter().map(|u| container(u, facts, begun)).collect()),
         qos_class: old.qos_class,
         reason: facts.reason.as_ref().map(|r| r.0.clone()),
         message: facts.reason.as_ref().map(|r| r.1.clone()).filter(|m| !m.is_empty()),
@@ -134,10 +139,10 @@ fn container(unit: &Unit, facts: &Facts, begun: bool) -> ContainerStatus {
     };
     let (state, last) = match &unit.phase {
         Phase::New => {
-            let pending = if unit.role == Role::Main && !begun || unit.role != Role::Main && unit.waiting.is_none() {
-                "PodInitializing"
-            } else {
-                "ContainerCreating"
+            let pending = match unit.role {
+                Role::Ephemeral => "ContainerCreating",
+                Role::Main if begun => "ContainerCreating",
+                _ => "PodInitializing",
             };
             let first = Waiting {
                 reason: pending.into(),
@@ -171,8 +176,12 @@ fn container(unit: &Unit, facts: &Facts, begun: bool) -> ContainerStatus {
         image: unit.image.clone(),
         image_id: run.map(|r| r.image_id.clone()).unwrap_or_default(),
         container_id: run.map(|r| format!("drydock://{}", r.id)),
-        ready: if unit.role == Role::Init { done } else { unit.ready() },
-        started: Some(unit.started()),
+        ready: match unit.role {
+            Role::Init => done,
+            Role::Ephemeral => false,
+            _ => unit.ready(),
+        },
+        started: (unit.role != Role::Ephemeral).then(|| unit.started()),
         restart_count: run.map_or(0, |r| i32::try_from(r.attempt).unwrap_or(i32::MAX)),
         state: Some(state),
         last_state: last.map(terminated),
@@ -181,7 +190,11 @@ fn container(unit: &Unit, facts: &Facts, begun: bool) -> ContainerStatus {
 }
 
 fn restarts(unit: &Unit, ended: &Ended) -> bool {
-    unit.role != Role::Init || ended.exit.code != 0
+    match unit.role {
+        Role::Init => ended.exit.code != 0,
+        Role::Ephemeral => false,
+        _ => true,
+    }
 }
 
 fn terminated(ended: &Ended) -> ContainerStateTerminated {

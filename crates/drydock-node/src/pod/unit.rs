@@ -14,6 +14,8 @@ pub(crate) enum Role {
     /// An init container that stays (`restartPolicy: Always`).
     Sidecar,
     Main,
+    /// Added to a running pod to look into it: started once, and no part of the pod's own life.
+    Ephemeral,
 }
 
 /// One run, as its status reports it.
@@ -109,7 +111,10 @@ impl Unit {
                 },
             )
         });
-        init.chain(spec.containers.iter().map(|c| Self::new(c, Role::Main)))
+        let main = spec.containers.iter().map(|c| Self::new(c, Role::Main));
+        let added = super::every_container(pod).skip(super::all_containers(pod).count());
+        init.chain(main)
+            .chain(added.map(|c| Self::new(&c, Role::Ephemeral)))
             .collect()
     }
 
@@ -162,12 +167,14 @@ impl Unit {
     pub(crate) fn end(&mut self, exit: Exit, message: Option<String>, now: Instant) {
         let Phase::Running(run) = &self.phase else { return };
         let ran = exit.at.duration_since(run.started_at).try_into().unwrap_or_default();
-        let wait = self.backoff.after(ran);
-        self.retry_at = Some(now + wait);
-        self.waiting = (!wait.is_zero()).then(|| Waiting {
-            reason: "CrashLoopBackOff".into(),
-            message: format!("back-off {}s restarting failed container={}", wait.as_secs(), self.name),
-        });
+        if self.role != Role::Ephemeral {
+            let wait = self.backoff.after(ran);
+            self.retry_at = Some(now + wait);
+            self.waiting = (!wait.is_zero()).then(|| Waiting {
+                reason: "CrashLoopBackOff".into(),
+                message: format!("back-off {}s restarting failed container={}", wait.as_secs(), self.name),
+            });
+        }
         self.phase = Phase::Ended(Ended {
             run: run.clone(),
             exit,

@@ -200,6 +200,11 @@ impl Worker {
     /// Does what is due. `true` when nothing of the pod is left.
     async fn step(&mut self) -> bool {
         self.retry_at = None;
+        // Set forward whatever comes of it: what lies in the past would wake a pod that has nothing to do for ever.
+        let refresh = Instant::now() >= self.next_refresh;
+        if refresh {
+            self.next_refresh = Instant::now() + REFRESH;
+        }
         if self.gone || self.pod.metadata.deletion_timestamp.is_some() {
             return self.terminate().await;
         }
@@ -207,7 +212,7 @@ impl Worker {
             self.release().await;
             return false;
         }
-        if let Err(error) = self.surroundings().await {
+        if let Err(error) = self.surroundings(refresh).await {
             self.warn("FailedMount", error.to_string());
             self.wake(Instant::now() + RETRY);
             return false;
@@ -236,7 +241,7 @@ impl Worker {
     }
 
     /// Sandbox and volumes, made when missing and kept fresh.
-    async fn surroundings(&mut self) -> Result<()> {
+    async fn surroundings(&mut self, refresh: bool) -> Result<()> {
         if self.site.is_none() {
             let sandbox = Sandbox::create(&self.node, &self.pod, &self.dir).await?;
             let site = self.new_site(sandbox);
@@ -254,11 +259,8 @@ impl Worker {
         if self.units.iter().all(|u| matches!(u.phase, Phase::New)) {
             return site.volumes.prepare(&self.pod, &context).await;
         }
-        if Instant::now() >= self.next_refresh {
-            self.next_refresh = Instant::now() + REFRESH;
-            if let Err(error) = site.volumes.refresh(&self.pod, &context).await {
-                tracing::debug!(pod = key(&self.pod).1, %error, "volume not refreshed");
-            }
+        if refresh && let Err(error) = site.volumes.refresh(&self.pod, &context).await {
+            tracing::debug!(pod = key(&self.pod).1, %error, "volume not refreshed");
         }
         Ok(())
     }
@@ -266,19 +268,28 @@ impl Worker {
     async fn wait(&mut self) {
         let at = self.retry_at.unwrap_or(self.next_refresh).min(self.next_refresh);
         tokio::select! {
-            changed = self.incoming.changed() => match (changed, self.incoming.borrow_and_update().clone()) {
-                (Ok(()), Some(pod)) => {
-                    self.pod = pod;
-                    self.next_refresh = Instant::now();
+            changed = self.incoming.changed() => {
+                let pod = self.incoming.borrow_and_update().clone();
+                match (changed, pod) {
+                    (Ok(()), Some(pod)) => self.changed(pod),
+                    _ => self.gone = true,
                 }
-                _ => self.gone = true,
-            },
+            }
             message = self.messages.recv() => if let Some(message) = message { self.take(message) },
             () = tokio::time::sleep_until(at.into()) => {}
         }
         while let Ok(message) = self.messages.try_recv() {
             self.take(message);
         }
+    }
+
+    fn changed(&mut self, pod: Arc<Pod>) {
+        self.pod = pod;
+        self.next_refresh = Instant::now();
+        // The only containers that a pod can get later: they are added behind the others, and stay.
+        let known = self.units.len();
+        self.units.extend(Unit::all(&self.pod).into_iter().skip(known));
+        self.probes.resize_with(self.units.len(), Vec::new);
     }
 
     fn take(&mut self, message: Message) {
@@ -313,7 +324,7 @@ impl Worker {
     }
 
     fn container(&self, index: usize) -> Option<Container> {
-        super::all_containers(&self.pod).nth(index).cloned()
+        super::every_container(&self.pod).nth(index)
     }
 
     fn wake(&mut self, at: Instant) {

@@ -23,6 +23,8 @@ pub(crate) struct Spec {
     pub(crate) netns: Option<PathBuf>,
     pub(crate) hostname: String,
     pub(crate) host_pid: bool,
+    /// The process namespace to join; `None`: one of its own, or the host's.
+    pub(crate) processes: Option<PathBuf>,
     pub(crate) host_ipc: bool,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) cgroup: String,
@@ -120,9 +122,12 @@ impl Spec {
                 namespaces.push(json!({ "type": kind }));
             }
         };
-        own("pid", !self.host_pid);
+        own("pid", !self.host_pid && self.processes.is_none());
         own("ipc", !self.host_ipc);
         own("uts", self.netns.is_some());
+        if let Some(path) = self.processes.as_ref().filter(|_| !self.host_pid) {
+            namespaces.push(json!({"type": "pid", "path": path}));
+        }
         if let Some(path) = &self.netns {
             namespaces.push(json!({"type": "network", "path": path}));
         }

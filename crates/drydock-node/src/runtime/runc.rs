@@ -69,6 +69,15 @@ impl Runtime {
         let _ = self.run(&["delete", "--force", id]).await;
     }
 
+    /// Number of the container's first process.
+    pub(crate) async fn pid(&self, id: &str) -> Result<i32> {
+        let out = self.run(&["state", id]).await?;
+        let state: Value = serde_json::from_slice(&out).map_err(|e| Error::Pod(format!("state of {id}: {e}")))?;
+        let pid = state["pid"].as_i64().and_then(|p| i32::try_from(p).ok());
+        pid.filter(|p| *p > 0)
+            .ok_or_else(|| Error::Pod(format!("container {id} does not run")))
+    }
+
     /// IDs of all containers of this cluster.
     pub(crate) async fn list(&self) -> Result<Vec<String>> {
         let out = self.run(&["list", "--quiet"]).await?;

@@ -1,5 +1,11 @@
 //! Who may ask a node: as kubelet, whoever the API server's own rules allow `nodes/proxy`, `nodes/log` and so on.
+//!
+//! A caller is known by a client certificate or by a bearer token. Without either it is the anonymous user, whom the
+//! rules of a cluster allow nothing.
 
+use crate::config::NodeConfig;
+use axum::http::{HeaderMap, header};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::Api;
 use kube::api::PostParams;
@@ -15,8 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const REMEMBERED: usize = 1024;
 /// Members may do everything, before any rule is looked at (as in the API server).
 const MASTERS: &str = "system:masters";
+const ANONYMOUS: &str = "system:anonymous";
 
-/// The subject of a client certificate.
+/// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct User {
     pub(super) name: String,
@@ -36,30 +43,78 @@ impl User {
             .collect();
         Some(Self { name, groups })
     }
+
+    fn anonymous() -> Self {
+        Self {
+            name: ANONYMOUS.into(),
+            groups: vec!["system:unauthenticated".into()],
+        }
+    }
+
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.name == ANONYMOUS
+    }
 }
 
-/// (user, verb, subresource) → the answer, and until when it holds.
+/// (user and groups, verb, subresource) → the answer, and until when it holds.
 type Known = BTreeMap<(String, &'static str, &'static str), (bool, Instant)>;
 
 /// Asks the API server and remembers.
 pub(super) struct Access {
     client: kube::Client,
     node: String,
+    /// Callers without an identity may do everything.
+    open: bool,
     known: Mutex<Known>,
 }
 
 impl Access {
-    pub(super) fn new(client: kube::Client, node: String) -> Self {
+    pub(super) fn new(client: kube::Client, config: &NodeConfig) -> Self {
         Self {
             client,
-            node,
+            node: config.name.clone(),
+            open: config.allow_anonymous,
             known: Mutex::default(),
         }
+    }
+
+    /// Whose request this is: `certificate` is what the connection has proven. `None`: it shows a token that the API
+    /// server does not know.
+    pub(super) async fn identify(&self, certificate: Option<&User>, headers: &HeaderMap) -> Option<User> {
+        if let Some(user) = certificate {
+            return Some(user.clone());
+        }
+        let Some(value) = headers.get(header::AUTHORIZATION) else {
+            return Some(User::anonymous());
+        };
+        self.review(value.to_str().ok()?.strip_prefix("Bearer ")?).await
+    }
+
+    async fn review(&self, token: &str) -> Option<User> {
+        let review = TokenReview {
+            spec: TokenReviewSpec {
+                token: Some(token.into()),
+                audiences: None,
+            },
+            ..TokenReview::default()
+        };
+        let api: Api<TokenReview> = Api::all(self.client.clone());
+        let params = PostParams::default();
+        let asked = tokio::time::timeout(PATIENCE, api.create(&params, &review)).await;
+        let status = asked.ok()?.ok()?.status?;
+        let user = status.user.filter(|_| status.authenticated == Some(true))?;
+        Some(User {
+            name: user.username?,
+            groups: user.groups.unwrap_or_default(),
+        })
     }
 
     /// Whether `user` may `verb` the node's `subresource`.
     pub(super) async fn allows(&self, user: &User, verb: &'static str, subresource: &'static str) -> bool {
         if user.groups.iter().any(|g| g == MASTERS) {
+            return true;
+        }
+        if user.is_anonymous() && self.open {
             return true;
         }
         let key = (format!("{user:?}"), verb, subresource);

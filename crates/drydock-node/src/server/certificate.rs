@@ -22,9 +22,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 const SIGNER: &str = "kubernetes.io/kubelet-serving";
-/// How long the signer may take, and how long until another try when it did not sign.
+/// How long the signer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-const AGAIN: Duration = Duration::from_secs(600);
+/// How long until another try when it did not sign: the API server may be starting, or have no signer at all.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(600);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// Asked for: a day, renewed when two thirds of it are over.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -61,15 +63,19 @@ impl Shown {
         if node.config.serving.is_some() {
             return std::future::pending().await;
         }
+        let mut retry = FIRST_RETRY;
         loop {
             let pause = match request(node).await {
                 Ok(key) => {
+                    retry = FIRST_RETRY;
                     *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
                     LIFETIME.mul_f64(2.0 / 3.0)
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no serving certificate from the cluster");
-                    AGAIN
+                    let pause = retry;
+                    retry = (retry * 2).min(LAST_RETRY);
+                    pause
                 }
             };
             tokio::time::sleep(pause).await;

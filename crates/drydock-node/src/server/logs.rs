@@ -2,7 +2,7 @@
 
 use super::routes::{Query, problem};
 use crate::agent::Node;
-use crate::pod::{View, all_containers, key};
+use crate::pod::{View, every_container, key};
 use crate::runtime::{Place, log_path, rotated};
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -104,7 +104,7 @@ pub(super) async fn answer(
         return problem(StatusCode::NOT_FOUND, "pod does not exist".into());
     };
     let (_, name, uid) = key(&pod);
-    if !all_containers(&pod).any(|c| c.name == container) {
+    if !every_container(&pod).any(|c| c.name == container) {
         return problem(
             StatusCode::NOT_FOUND,
             format!("container \"{container}\" not found in pod \"{name}\""),
@@ -157,6 +157,7 @@ fn waiting(pod: &Pod, container: &str) -> String {
             .iter()
             .flatten()
             .chain(s.init_container_statuses.iter().flatten())
+            .chain(s.ephemeral_container_statuses.iter().flatten())
     });
     let waiting = status
         .filter(|s| s.name == container)

@@ -19,7 +19,8 @@ use std::sync::{Arc, PoisonError};
 pub(super) struct State {
     pub(super) node: Arc<Node>,
     pub(super) access: Arc<Access>,
-    pub(super) user: Arc<User>,
+    /// Whom the connection's certificate names.
+    pub(super) user: Option<Arc<User>>,
 }
 
 /// Query parameters; a name may repeat (`command`).
@@ -71,8 +72,12 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// One request of an authenticated user.
+/// One request: whose it is, whether that user may, then the answer.
 pub(super) async fn handle(axum::extract::State(state): axum::extract::State<State>, request: Request) -> Response {
+    let identified = state.access.identify(state.user.as_deref(), request.headers()).await;
+    let Some(user) = identified else {
+        return problem(StatusCode::UNAUTHORIZED, "Unauthorized".into());
+    };
     let path = request.uri().path().to_string();
     let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
     let subresource = match parts.first().copied() {
@@ -87,14 +92,16 @@ pub(super) async fn handle(axum::extract::State(state): axum::extract::State<Sta
     } else {
         "create"
     };
-    if !state.access.allows(&state.user, verb, subresource).await {
-        return problem(
-            StatusCode::FORBIDDEN,
-            format!(
-                "Forbidden (user={}, verb={verb}, resource=nodes, subresource={subresource})",
-                state.user.name
-            ),
-        );
+    if !state.access.allows(&user, verb, subresource).await {
+        let hint = if user.is_anonymous() {
+            ": the API server shows this node no certificate; give it --kubelet-client-certificate and \
+             --kubelet-client-key, or start the node with --allow-anonymous"
+        } else {
+            ""
+        };
+        let who = &user.name;
+        let text = format!("Forbidden (user={who}, verb={verb}, resource=nodes, subresource={subresource}){hint}");
+        return problem(StatusCode::FORBIDDEN, text);
     }
     let query = Query::parse(request.uri().query().unwrap_or_default());
     match parts.as_slice() {

@@ -1,4 +1,4 @@
-//! The server's side of TLS: what it shows, and the demand for a client certificate signed by the cluster's authority.
+//! The server's side of TLS: what it shows, and whose client certificates it takes.
 
 use super::certificate::Shown;
 use crate::config::NodeConfig;
@@ -21,7 +21,7 @@ fn failed(error: impl std::fmt::Display) -> Error {
 
 /// Who signs the certificates of the API server's clients, in PEM: what the API server itself publishes. Nothing if it
 /// publishes nothing, or does not answer now.
-pub(super) async fn published_authority(client: &kube::Client) -> String {
+async fn published_authority(client: &kube::Client) -> String {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
     let asked = tokio::time::timeout(PATIENCE, api.get_opt("extension-apiserver-authentication")).await;
     let data = asked
@@ -31,29 +31,41 @@ pub(super) async fn published_authority(client: &kube::Client) -> String {
     data.and_then(|mut d| d.remove("client-ca-file")).unwrap_or_default()
 }
 
-/// What accepts connections of clients whose certificate one of the authorities has signed.
-pub(super) fn acceptor(config: &NodeConfig, published: &str, shown: Arc<Shown>) -> Result<TlsAcceptor> {
+/// Whose client certificates count: those that the node was told, and what the API server publishes. Where it publishes
+/// nothing, the authority of the API server's own certificate is also that of its clients (in most clusters it is).
+pub(super) async fn authorities(client: &kube::Client, config: &NodeConfig) -> Result<RootCertStore> {
+    let published = published_authority(client).await;
+    let second = if published.is_empty() {
+        config.server_ca_pem.as_slice()
+    } else {
+        published.as_bytes()
+    };
     let mut roots = RootCertStore::empty();
-    for cert in CertificateDer::pem_slice_iter(&config.client_ca_pem) {
-        roots.add(cert.map_err(failed)?).map_err(failed)?;
+    for pem in [config.client_ca_pem.as_slice(), second] {
+        for cert in CertificateDer::pem_slice_iter(pem) {
+            roots.add(cert.map_err(failed)?).map_err(failed)?;
+        }
     }
-    for cert in CertificateDer::pem_slice_iter(published.as_bytes()) {
-        roots.add(cert.map_err(failed)?).map_err(failed)?;
-    }
-    if roots.is_empty() {
-        return Err(Error::Tls(
-            "no client authority: give the cluster CA (certificate-authority-data of the kubeconfig)".into(),
-        ));
-    }
+    Ok(roots)
+}
+
+/// What accepts connections. A client that shows a certificate must show one that an authority has signed; one that
+/// shows none is told by its requests who it is.
+pub(super) fn acceptor(roots: RootCertStore, shown: Arc<Shown>) -> Result<TlsAcceptor> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .map_err(failed)?;
-    let mut server = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(failed)?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(shown);
+        .map_err(failed)?;
+    let builder = if roots.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .allow_unauthenticated()
+            .build()
+            .map_err(failed)?;
+        builder.with_client_cert_verifier(verifier)
+    };
+    let mut server = builder.with_cert_resolver(shown);
     // Upgrades are a thing of HTTP/1.1.
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(server)))

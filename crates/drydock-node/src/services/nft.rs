@@ -153,6 +153,7 @@ fn render(config: &NodeConfig, table: &Table) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::services::Here;
     use k8s_openapi::api::core::v1::{Pod, Service};
     use k8s_openapi::api::discovery::v1::EndpointSlice;
     use serde_json::{Value, json};
@@ -190,6 +191,10 @@ mod tests {
                 json!({"clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80}]}),
             ),
             service(
+                "near",
+                json!({"clusterIP": "10.96.0.8", "internalTrafficPolicy": "Local", "ports": [{"name": "http", "port": 80, "nodePort": 30081}]}),
+            ),
+            service(
                 "headless",
                 json!({"clusterIP": "None", "ports": [{"name": "http", "port": 80}]}),
             ),
@@ -205,10 +210,19 @@ mod tests {
                 8080,
                 json!([{"addresses": ["10.244.0.6"], "conditions": {"ready": false, "serving": true, "terminating": true}}]),
             ),
+            slice(
+                "near",
+                53,
+                json!([{"addresses": ["10.244.0.10"], "nodeName": "n"}, {"addresses": ["10.244.1.10"], "nodeName": "far"}]),
+            ),
             slice("headless", 8080, json!([{"addresses": ["10.244.0.9"]}])),
         ];
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "d"}, "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 53, "hostPort": 5353, "protocol": "UDP"}]}]}, "status": {"podIP": "10.244.0.8"}})).unwrap();
-        Table::build(&services, &slices, &[Arc::new(pod)], &[config().node_ip()])
+        let here = Here {
+            node: config().name,
+            addresses: vec![config().node_ip()],
+        };
+        Table::build(&services, &slices, &[Arc::new(pod)], &here)
     }
 
     #[test]
@@ -226,9 +240,11 @@ mod tests {
             type ipv4_addr . inet_proto . inet_service : verdict
             elements = { 10.96.0.5 . tcp . 80 : goto svc-0,
               10.96.0.6 . tcp . 80 : goto svc-1,
+              10.96.0.8 . tcp . 80 : goto svc-2,
               10.244.0.1 . tcp . 80 : goto svc-0,
               10.244.0.1 . tcp . 30080 : goto svc-0,
-              10.244.0.1 . udp . 5353 : goto svc-2 }
+              10.244.0.1 . tcp . 30081 : goto svc-3,
+              10.244.0.1 . udp . 5353 : goto svc-4 }
           }
           set rejected {
             type ipv4_addr . inet_proto . inet_service
@@ -236,16 +252,26 @@ mod tests {
           }
           set hairpin {
             type ipv4_addr . ipv4_addr
-            elements = { 10.244.0.3 . 10.244.0.3,
+            elements = { 10.244.0.10 . 10.244.0.10,
+              10.244.0.3 . 10.244.0.3,
               10.244.0.4 . 10.244.0.4,
               10.244.0.6 . 10.244.0.6,
-              10.244.0.8 . 10.244.0.8 }
+              10.244.0.8 . 10.244.0.8,
+              10.244.1.10 . 10.244.1.10 }
+          }
+          chain svc-3 {
+            comment "d/near:80"
+            meta l4proto tcp dnat ip to numgen random mod 2 map { 0 : 10.244.0.10 . 53, 1 : 10.244.1.10 . 53 }
+          }
+          chain svc-2 {
+            comment "d/near:80 (local)"
+            meta l4proto tcp dnat ip to 10.244.0.10:53
           }
           chain svc-1 {
             comment "d/one:80"
             meta l4proto tcp dnat ip to 10.244.0.6:8080
           }
-          chain svc-2 {
+          chain svc-4 {
             comment "d/p hostPort 5353"
             meta l4proto udp dnat ip to 10.244.0.8:53
           }

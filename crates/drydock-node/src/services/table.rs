@@ -1,7 +1,7 @@
 //! Services and their endpoints, boiled down to "this address and port goes to these pods".
 
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
@@ -58,13 +58,21 @@ pub(crate) struct Table {
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+/// Where the table is for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Here {
+    /// Name of the node.
+    pub(crate) node: String,
+    /// The addresses that NodePort and hostPort answer on.
+    pub(crate) addresses: Vec<Ipv4Addr>,
+}
+
 impl Table {
-    /// `node_ips` are the addresses NodePort and hostPort answer on.
     pub(crate) fn build(
         services: &[Arc<Service>],
         slices: &[Arc<EndpointSlice>],
         pods: &[Arc<Pod>],
-        node_ips: &[Ipv4Addr],
+        here: &Here,
     ) -> Self {
         let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
         for slice in slices.iter().filter(|s| s.address_type == "IPv4") {
@@ -75,7 +83,7 @@ impl Table {
         }
         let mut table = Self::default();
         for pod in pods {
-            table.host_ports(pod, node_ips);
+            table.host_ports(pod, &here.addresses);
         }
         // Oldest first: a front that two services claim stays with the first.
         let mut ordered: Vec<&Arc<Service>> = services.iter().collect();
@@ -91,12 +99,12 @@ impl Table {
                 service.metadata.namespace.as_deref().unwrap_or_default(),
                 service.metadata.name.as_deref().unwrap_or_default(),
             );
-            table.service(service, by_service.get(&key).map_or(&[], Vec::as_slice), node_ips);
+            table.service(service, by_service.get(&key).map_or(&[], Vec::as_slice), here);
         }
         table
     }
 
-    fn service(&mut self, service: &Service, slices: &[&EndpointSlice], node_ips: &[Ipv4Addr]) {
+    fn service(&mut self, service: &Service, slices: &[&EndpointSlice], here: &Here) {
         let Some(spec) = &service.spec else { return };
         if spec.type_.as_deref() == Some("ExternalName") {
             return;
@@ -113,6 +121,14 @@ impl Table {
                 .flat_map(|l| l.ingress.iter().flatten());
             addresses.extend(ingress.filter_map(|i| i.ip.as_ref()).filter_map(ip));
         }
+        let local = spec.internal_traffic_policy.as_deref() == Some("Local");
+        let inside: BTreeSet<Ipv4Addr> = spec
+            .cluster_ips
+            .iter()
+            .flatten()
+            .chain(&spec.cluster_ip)
+            .filter_map(ip)
+            .collect();
         for port in spec.ports.iter().flatten() {
             let protocol = Protocol::parse(port.protocol.as_deref());
             let back = Back {
@@ -122,7 +138,7 @@ impl Table {
                     service.metadata.name.as_deref().unwrap_or_default(),
                     port.port
                 ),
-                endpoints: endpoints(slices, port),
+                endpoints: endpoints(slices, port, None),
                 sticky: spec.session_affinity.as_deref() == Some("ClientIP"),
             };
             let front = |ip: &Ipv4Addr, port: i32| {
@@ -136,9 +152,15 @@ impl Table {
             let node = port
                 .node_port
                 .into_iter()
-                .flat_map(|np| node_ips.iter().filter_map(move |ip| front(ip, np)));
+                .flat_map(|np| here.addresses.iter().filter_map(move |ip| front(ip, np)));
+            let near = local.then(|| Back {
+                name: format!("{} (local)", back.name),
+                endpoints: endpoints(slices, port, Some(&here.node)),
+                ..back.clone()
+            });
             for front in plain.chain(node) {
-                self.fronts.entry(front).or_insert_with(|| back.clone());
+                let chosen = near.as_ref().filter(|_| inside.contains(&front.ip)).unwrap_or(&back);
+                self.fronts.entry(front).or_insert_with(|| chosen.clone());
             }
         }
     }
@@ -189,8 +211,8 @@ impl Table {
     }
 }
 
-/// Ready endpoints; if there are none, those that end but still serve (as kube-proxy).
-fn endpoints(slices: &[&EndpointSlice], port: &ServicePort) -> BTreeSet<SocketAddrV4> {
+/// Ready endpoints (of one node: `on`); if there are none, those that end but still serve (as kube-proxy).
+fn endpoints(slices: &[&EndpointSlice], port: &ServicePort, on: Option<&str>) -> BTreeSet<SocketAddrV4> {
     let (mut ready, mut serving) = (BTreeSet::new(), BTreeSet::new());
     for slice in slices {
         let matches = |p: &&k8s_openapi::api::discovery::v1::EndpointPort| {
@@ -207,7 +229,8 @@ fn endpoints(slices: &[&EndpointSlice], port: &ServicePort) -> BTreeSet<SocketAd
         else {
             continue;
         };
-        for endpoint in &slice.endpoints {
+        let here = |e: &&Endpoint| on.is_none_or(|node| e.node_name.as_deref() == Some(node));
+        for endpoint in slice.endpoints.iter().filter(here) {
             let conditions = endpoint.conditions.clone().unwrap_or_default();
             let addresses = endpoint
                 .addresses

@@ -172,6 +172,7 @@ impl FakeApi {
             (&Method::POST, _, Some("token")) => Some(
                 json!({"metadata": {}, "spec": {"audiences": []}, "status": {"token": "a-token", "expirationTimestamp": "2099-01-01T00:00:00Z"}}),
             ),
+            (&Method::POST, _, _) if resource == "tokenreviews" => Some(review(&body)),
             (&Method::POST, _, _) => Some(self.create(resource, body)),
             (&Method::PATCH, Some(name), _) => self.patch(resource, name, &body),
             (&Method::DELETE, Some(name), _) => match self.get(resource, name) {
@@ -194,6 +195,16 @@ impl FakeApi {
         *response.status_mut() = code;
         response
     }
+}
+
+/// Two tokens are good; one is a master's.
+fn review(request: &Value) -> Value {
+    let status = match request["spec"]["token"].as_str() {
+        Some("root") => json!({"authenticated": true, "user": {"username": "root", "groups": ["system:masters"]}}),
+        Some("somebody") => json!({"authenticated": true, "user": {"username": "somebody"}}),
+        _ => json!({"authenticated": false}),
+    };
+    json!({"metadata": {}, "spec": {}, "status": status})
 }
 
 fn merge(target: &mut Value, patch: &Value) {

@@ -10,7 +10,7 @@ use drydock_node::NodeConfig;
 use drydock_node::image::ImageStore;
 use pki::{Authority, Identity};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -180,18 +180,48 @@ impl Lab {
         }
     }
 
-    /// Everything a container has written, without times.
-    pub fn log(&self, pod: &str, container: &str, attempt: u32) -> String {
+    /// The folder of a pod.
+    pub fn folder(&self, pod: &str) -> PathBuf {
         let uid = self
             .api
             .get("pods", pod)
             .and_then(|p| p["metadata"]["uid"].as_str().map(str::to_string))
             .unwrap_or_default();
+        self.config.data_dir.join("node/pods").join(uid)
+    }
+
+    /// Makes a file in the root of the pod's container `c`, first run: a signal to its script.
+    pub fn touch_inside(&self, pod: &str, path: &str) {
+        let root = self.folder(pod).join("containers/c/0/bundle/rootfs");
+        std::fs::write(root.join(path), "x").unwrap();
+    }
+
+    /// Waits until a file is there below the pod's folder.
+    pub fn wait_file(&self, pod: &str, path: &str) {
+        let (file, begun) = (self.folder(pod).join(path), Instant::now());
+        while !file.exists() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "{} does not appear",
+                file.display()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the node holds folders of so many pods.
+    pub fn wait_folders(&self, count: usize) {
+        let (dir, begun) = (self.config.data_dir.join("node/pods"), Instant::now());
+        while std::fs::read_dir(&dir).unwrap().count() != count {
+            assert!(begun.elapsed() < Duration::from_secs(30), "folders of pods are left");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Everything a container has written, without times.
+    pub fn log(&self, pod: &str, container: &str, attempt: u32) -> String {
         let path = self
-            .config
-            .data_dir
-            .join("node/pods")
-            .join(uid)
+            .folder(pod)
             .join("logs")
             .join(container)
             .join(format!("{attempt}.log"));

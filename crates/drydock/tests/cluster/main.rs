@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod image;
+mod join;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

@@ -45,7 +45,7 @@ impl Cluster {
         let mut tasks = JoinSet::new();
         tasks.spawn(drydock_controllers::run(
             client.clone(),
-            drydock_controllers::Options { root_ca: None },
+            drydock_controllers::Options::default(),
         ));
         tasks.spawn(pods(client.clone()));
         tasks.spawn(bundles(client.clone()));

@@ -2,6 +2,7 @@
 
 use super::{RETRY, Worker, seconds};
 use crate::pod::plan::{self, Outcome};
+use crate::pod::unit::Role;
 use crate::pod::{adopt, report};
 use crate::runtime::shim::read_exit;
 use crate::runtime::{Rootfs, cgroup};
@@ -28,7 +29,8 @@ impl Worker {
             return false;
         }
         if self.facts.outcome.is_none() {
-            let failed = self.units.iter().any(|u| u.ended().is_some_and(|e| e.exit.code != 0));
+            let own = self.units.iter().filter(|u| u.role != Role::Ephemeral);
+            let failed = own.into_iter().any(|u| u.ended().is_some_and(|e| e.exit.code != 0));
             self.facts.outcome = Some(if failed { Outcome::Failed } else { Outcome::Succeeded });
         }
         self.release().await;

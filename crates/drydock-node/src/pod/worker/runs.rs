@@ -1,12 +1,14 @@
 //! Runs of containers: beginning, watching, probing and ending one.
 
 use super::{Message, Worker, seconds};
+use crate::error::Error;
 use crate::pod::site::Site;
 use crate::pod::unit::{Run, Waiting};
-use crate::pod::{adopt, hooks, key, lifecycle, start};
+use crate::pod::{adopt, ephemeral_containers, hooks, key, lifecycle, start};
 use crate::probe::{self, Kind};
 use crate::runtime::shim::wait_exit;
 use crate::runtime::{Exit, Rootfs};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
@@ -30,7 +32,11 @@ impl Worker {
             ),
         );
         self.forget_old_runs(&site, &container.name, attempt).await;
-        let launch = match start::prepare(&site, &self.pod, &container, attempt, image).await {
+        let processes = match self.shared_processes(&container.name).await {
+            Ok(path) => path,
+            Err(refused) => return self.refuse(index, &site, refused),
+        };
+        let launch = match start::prepare(&site, &self.pod, &container, attempt, image, processes).await {
             Ok(launch) => launch,
             Err(refused) => return self.refuse(index, &site, refused),
         };
@@ -60,6 +66,22 @@ impl Worker {
                     .await;
             });
         }
+    }
+
+    /// The process namespace that an ephemeral container looks into: that of the container it targets.
+    async fn shared_processes(&self, name: &str) -> Result<Option<PathBuf>, start::Refused> {
+        let added = ephemeral_containers(&self.pod).find(|c| c.name == name);
+        let Some(target) = added.and_then(|c| c.target_container_name.as_deref()) else {
+            return Ok(None);
+        };
+        let unit = self.units.iter().find(|u| u.name == target);
+        let running = unit.and_then(|u| u.running());
+        let found = match running.zip(self.site.as_ref()) {
+            Some((run, site)) => site.node.runtime.pid(&site.place(target, run.attempt).id).await,
+            None => Err(Error::Pod(format!("target container \"{target}\" does not run"))),
+        };
+        let found = found.map(|pid| Some(PathBuf::from(format!("/proc/{pid}/ns/pid"))));
+        found.map_err(|error| start::Refused::create(&error))
     }
 
     /// A container whose program could not be started has run and failed with 128 (as containerd reports it).
