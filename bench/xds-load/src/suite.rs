@@ -66,9 +66,9 @@ pub async fn measure(load: &Load, pid: Option<u32>, folder: Option<&Path>, round
     };
     if let Some(folder) = folder {
         let mut rows = Vec::new();
-        for round in 0..rounds {
+        for _ in 0..rounds {
             let before = usage()?;
-            let delays = change::one(folder, load.shape, round, synced.len(), &mut events).await?;
+            let delays = change::one(folder, load.shape, synced.len(), &mut events).await?;
             ensure!(
                 delays.len() == synced.len(),
                 "a change reached only {} of {} sidecars",

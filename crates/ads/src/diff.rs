@@ -73,7 +73,7 @@ pub struct Whole {
     /// Names that are subscribed to and not in the set.
     pub missing: Vec<Arc<str>>,
     /// The resources, encoded.
-    pub pieces: Vec<Bytes>,
+    pub pieces: Arc<[Bytes]>,
 }
 
 /// Set and subscription (`None` for the wildcard) that a [`Whole`] is of.

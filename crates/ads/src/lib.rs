@@ -14,6 +14,7 @@
 //! | [`limits`] | bounds, all configurable |
 //! | [`registry`] | who is connected and how far each got |
 //! | [`counters`] | numbers for the metrics page |
+//! | `requests` | request messages out of a body, nothing kept between them |
 //! | [`server`] | the machine behind gRPC |
 
 pub mod counters;
@@ -28,6 +29,7 @@ pub mod stream;
 pub mod wire;
 
 mod recent;
+mod requests;
 
 pub use limits::Limits;
 pub use registry::{Connection, Registry};

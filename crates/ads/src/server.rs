@@ -3,7 +3,6 @@
 //! The response body *is* the stream: hyper asks it for the next frame when the proxy's flow-control window has room,
 //! and only then is the next response made. There is no task, channel or encoder buffer per stream.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
@@ -15,21 +14,23 @@ use bytes::Bytes;
 use futures::Stream as _;
 use http_body::Frame;
 use tokio_stream::wrappers::WatchStream;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::{Codec, Decoder};
-use tonic::{Status, Streaming};
 use xds::envoy::config::core::v3::Node;
-use xds::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
+use xds::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 
 use crate::counters::Counters;
 use crate::diff::Shared;
 use crate::kinds;
 use crate::limits::Limits;
 use crate::registry::{Connection, Registry};
+use crate::requests::Requests;
 use crate::source::{Peer, Question, Refusal, Source, View};
 use crate::stream::{Outcome, Protocol, Stream};
+use crate::wire::Frames;
+
+/// Largest frame that HTTP/2 peers take without saying so, in bytes.
+const FRAME: usize = 16 << 10;
 
 const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 
@@ -82,34 +83,22 @@ impl<S: Source> DiscoveryServer<S> {
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return Err(Status::unauthenticated("the connection was not authenticated"));
         };
-        let bound = Some(self.inner.limits.request_bytes);
         match request.uri().path().rsplit('/').next() {
-            Some("StreamAggregatedResources") => {
-                let decoder = tonic_prost::ProstCodec::<DiscoveryResponse, DiscoveryRequest>::default().decoder();
-                Ok(self.body(decoder, request.into_body(), bound, peer))
-            }
-            Some("DeltaAggregatedResources") => {
-                let decoder =
-                    tonic_prost::ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default().decoder();
-                Ok(self.body(decoder, request.into_body(), bound, peer))
-            }
+            Some("StreamAggregatedResources") => Ok(self.body::<DiscoveryRequest>(request.into_body(), peer)),
+            Some("DeltaAggregatedResources") => Ok(self.body::<DeltaDiscoveryRequest>(request.into_body(), peer)),
             _ => Err(Status::unimplemented(
                 "no such method of the aggregated discovery service",
             )),
         }
     }
 
-    fn body<R, D>(&self, decoder: D, requests: Body, bound: Option<usize>, peer: Peer) -> Body
-    where
-        R: Request,
-        D: Decoder<Item = R, Error = Status> + Send + 'static,
-    {
-        Body::new(DiscoveryBody {
+    fn body<R: Request>(&self, requests: Body, peer: Peer) -> Body {
+        Body::new(DiscoveryBody::<S, R> {
             inner: self.inner.clone(),
-            requests: Streaming::new_request(decoder, requests, None, bound),
+            requests: Requests::new(requests, self.inner.limits.request_bytes),
             peer,
             open: None,
-            frames: VecDeque::new(),
+            frames: Frames::default(),
             timer: None,
             ended: false,
         })
@@ -143,7 +132,7 @@ impl<S: Source> tower::Service<http::Request<Body>> for DiscoveryServer<S> {
 }
 
 /// The two request types, as far as the server needs to know them apart.
-trait Request: Send + Unpin + 'static {
+trait Request: prost::Message + Default + Unpin + 'static {
     const PROTOCOL: Protocol;
     fn take_node(&mut self) -> Option<Node>;
     fn type_url(&self) -> &str;
@@ -208,10 +197,10 @@ impl Drop for Open {
 
 struct DiscoveryBody<S, R> {
     inner: Arc<Inner<S>>,
-    requests: Streaming<R>,
+    requests: Requests<R>,
     peer: Peer,
     open: Option<Open>,
-    frames: VecDeque<Bytes>,
+    frames: Frames,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     ended: bool,
 }
@@ -220,7 +209,7 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
     /// Reads requests until there is none, or enough for one turn.
     fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<(), Status> {
         for _ in 0..self.inner.limits.burst {
-            match Pin::new(&mut self.requests).poll_next(cx) {
+            match self.requests.poll_next(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(None) => return Err(Status::ok("")),
                 Poll::Ready(Some(Err(status))) => return Err(status),
@@ -381,7 +370,7 @@ impl<S: Source, R: Request> http_body::Body for DiscoveryBody<S, R> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
         loop {
-            if let Some(frame) = this.frames.pop_front() {
+            if let Some(frame) = this.frames.next_frame(FRAME) {
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
             if this.ended {

@@ -21,6 +21,9 @@ const CUT_EVERY: u32 = 32;
 /// A piece ends when it has this size, wherever it is.
 const LARGEST_PIECE: usize = 64 << 10;
 
+/// A resource of this size is not copied into a piece.
+const LARGE: usize = 32 << 10;
+
 const RESOURCES: u32 = 2;
 
 /// What a response says besides its resources.
@@ -64,12 +67,80 @@ impl Head<'_> {
     }
 }
 
-/// Encodes resources into pieces, reusing those that exist.
+/// A response on its way out.
+#[derive(Debug, Default)]
+pub struct Frames {
+    head: Option<Bytes>,
+    pieces: Option<Arc<[Bytes]>>,
+    sent: usize,
+}
+
+impl Frames {
+    /// A head, then pieces.
+    pub fn new(head: Bytes, pieces: Arc<[Bytes]>) -> Self {
+        Self {
+            head: Some(head),
+            pieces: Some(pieces),
+            sent: 0,
+        }
+    }
+
+    /// The next bytes to send. Every frame costs a call of the kernel, so that small pieces are copied together as
+    /// long as they fit `size`; what is large is sent from where it is.
+    pub fn next_frame(&mut self, size: usize) -> Option<Bytes> {
+        let first = self.next()?;
+        if self.peek().is_none_or(|next| first.len() + next > size) {
+            return Some(first);
+        }
+        let mut frame = BytesMut::with_capacity(size);
+        frame.put(first);
+        while self.peek().is_some_and(|next| frame.len() + next <= size)
+            && let Some(next) = self.next()
+        {
+            frame.put(next);
+        }
+        Some(frame.freeze())
+    }
+
+    /// Size of the next piece.
+    fn peek(&self) -> Option<usize> {
+        match &self.head {
+            Some(head) => Some(head.len()),
+            None => self.pieces.as_ref()?.get(self.sent).map(Bytes::len),
+        }
+    }
+}
+
+impl Iterator for Frames {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if let Some(head) = self.head.take() {
+            return Some(head);
+        }
+        let next = self.pieces.as_ref()?.get(self.sent).cloned();
+        self.sent += 1;
+        if next.is_none() {
+            self.pieces = None;
+        }
+        next
+    }
+}
+
+/// Encodes resources into pieces, reusing those that exist. A large resource is not copied: its own pieces are sent.
 pub fn pieces(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) -> Vec<Bytes> {
     let mut pieces = Vec::new();
     let mut start = 0;
     let mut size = 0;
     for (at, resource) in resources.iter().enumerate() {
+        if resource.body.len() >= LARGE {
+            if start < at {
+                pieces.push(piece(protocol, &resources[start..at], shared));
+            }
+            push_large(protocol, resource, &mut pieces);
+            (start, size) = (at + 1, 0);
+            continue;
+        }
         size += resource.body.len();
         if at + 1 == resources.len() || size >= LARGEST_PIECE || is_cut(&resource.name) {
             pieces.push(piece(protocol, &resources[start..=at], shared));
@@ -106,14 +177,50 @@ fn piece(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) -> By
     }
     let mut out = BytesMut::with_capacity(resources.iter().map(|r| r.body.len() + r.name.len() + 64).sum());
     for resource in resources {
-        match protocol {
-            Protocol::Sotw => put_bytes(RESOURCES, &resource.body, &mut out),
-            Protocol::Delta => put_resource(&resource.name, &resource.hash.to_string(), &resource.body, &mut out),
-        }
+        put_head(protocol, resource, &mut out);
+        resource.body.pieces().iter().for_each(|piece| out.put_slice(piece));
+        put_tail(protocol, resource, &mut out);
     }
     let bytes = out.freeze();
     lock(&shared.pieces).insert(key, bytes.clone(), bytes.len());
     bytes
+}
+
+/// A resource that is sent in its own pieces, between what names it.
+fn push_large(protocol: Protocol, resource: &Resource, pieces: &mut Vec<Bytes>) {
+    let mut head = BytesMut::new();
+    put_head(protocol, resource, &mut head);
+    pieces.push(head.freeze());
+    pieces.extend(resource.body.pieces().iter().cloned());
+    let mut tail = BytesMut::new();
+    put_tail(protocol, resource, &mut tail);
+    if !tail.is_empty() {
+        pieces.push(tail.freeze());
+    }
+}
+
+/// Everything of a resource in a response that comes before its body.
+fn put_head(protocol: Protocol, resource: &Resource, out: &mut BytesMut) {
+    let body = resource.body.len();
+    encode_key(RESOURCES, WireType::LengthDelimited, out);
+    match protocol {
+        Protocol::Sotw => encode_varint(body as u64, out),
+        Protocol::Delta => {
+            let version = resource.hash.to_string();
+            let len = field_len(1, version.len()) + field_len(2, body) + field_len(3, resource.name.len());
+            encode_varint(len as u64, out);
+            put_bytes(1, version.as_bytes(), out);
+            encode_key(2, WireType::LengthDelimited, out);
+            encode_varint(body as u64, out);
+        }
+    }
+}
+
+/// What comes after it.
+fn put_tail(protocol: Protocol, resource: &Resource, out: &mut BytesMut) {
+    if protocol == Protocol::Delta {
+        put_bytes(3, resource.name.as_bytes(), out);
+    }
 }
 
 /// `envoy.service.discovery.v3.Resource` with version, resource and name, as field 2 of the response.
@@ -208,7 +315,7 @@ mod tests {
                 (&*sent.name, sent.version.clone()),
                 (&*made.name, made.hash.to_string())
             );
-            assert_eq!(sent.resource.as_ref().unwrap().encode_to_vec(), made.body);
+            assert_eq!(sent.resource.as_ref().unwrap().encode_to_vec(), made.body.to_bytes());
         }
     }
 

@@ -352,7 +352,7 @@ fn stream(protocol: Protocol, view: Arc<View>) -> Stream {
 
 fn decode(protocol: Protocol, response: Response) -> Received {
     let url = url_of(&response.type_url);
-    let bytes: Vec<u8> = response.frames.into_iter().flatten().skip(5).collect();
+    let bytes: Vec<u8> = response.frames.flatten().skip(5).collect();
     match protocol {
         Protocol::Delta => {
             let message = DeltaDiscoveryResponse::decode(&bytes[..]).unwrap();

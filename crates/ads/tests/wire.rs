@@ -62,7 +62,8 @@ impl Source for World {
                 value: question.names.join("+"),
             },
         )
-        .body;
+        .body
+        .to_bytes();
         let answer = Answer {
             resources: vec![any],
             control_plane: "me".to_owned(),

@@ -3,8 +3,9 @@
 //! All files are read again when anything below the directory changes; objects that are gone are deletions. A file that
 //! cannot be read keeps what it said before, so that a half-saved edit takes nothing away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::feed::Change;
@@ -30,8 +31,8 @@ type Objects = BTreeMap<Id, Value>;
 pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Result<()> {
     let (wake, woken) = std::sync::mpsc::channel();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            let _ = wake.send(());
+        if let Some(done) = event.ok().and_then(|event| meaning(&event)) {
+            let _ = wake.send(done);
         }
     })?;
     watcher
@@ -40,7 +41,6 @@ pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Resu
     let mut tree = Tree {
         directory: directory.to_owned(),
         files: BTreeMap::new(),
-        told: Objects::new(),
     };
     std::thread::Builder::new().name("files".to_owned()).spawn(move || {
         let _watcher = watcher;
@@ -52,8 +52,10 @@ pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Resu
         if !tell(tree.read()) || !tell(vec![Change::Synced]) {
             return;
         }
-        while woken.recv().is_ok() {
-            while woken.recv_timeout(SETTLE).is_ok() {}
+        while let Ok(mut done) = woken.recv() {
+            while let Ok(also) = woken.recv_timeout(if done { Duration::ZERO } else { SETTLE }) {
+                done |= also;
+            }
             if !tell(tree.read()) {
                 return;
             }
@@ -62,59 +64,89 @@ pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Resu
     Ok(())
 }
 
-struct Tree {
-    directory: PathBuf,
-    /// Per file: size and time of change, and what it held when it was last readable.
-    files: BTreeMap<PathBuf, (Stamp, Objects)>,
-    told: Objects,
+/// What an event says of the files that are read: nothing, that one is being written, or that one is written.
+fn meaning(event: &notify::Event) -> Option<bool> {
+    use notify::EventKind;
+    use notify::event::{AccessKind, AccessMode, ModifyKind};
+    let done = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(_))
+        | EventKind::Remove(_) => true,
+        EventKind::Access(_) => return None,
+        _ => false,
+    };
+    // A folder that was moved or removed has no ending.
+    let concerns = |path: &PathBuf| is_read(path) || path.extension().is_none();
+    event.paths.iter().any(concerns).then_some(done)
 }
 
+struct Tree {
+    directory: PathBuf,
+    files: Files,
+}
+
+/// Per file: size and time of change, and what it held when it was last readable.
+type Files = BTreeMap<PathBuf, (Stamp, Arc<Objects>)>;
 type Stamp = (u64, Option<std::time::SystemTime>);
 
 impl Tree {
     /// Reads what changed and says what that means.
     fn read(&mut self) -> Vec<Change> {
-        let mut seen = BTreeMap::new();
-        let mut before = std::mem::take(&mut self.files);
+        let mut now = Files::new();
         for path in yaml_files(&self.directory) {
             let Ok(meta) = std::fs::metadata(&path) else { continue };
             let stamp = (meta.len(), meta.modified().ok());
-            let old = before.remove(&path);
-            let entry = match old {
-                Some((held, objects)) if held == stamp => (held, objects),
+            let entry = match self.files.get(&path) {
+                Some((held, objects)) if *held == stamp => (stamp, objects.clone()),
                 old => match read_file(&path) {
-                    Ok(objects) => (stamp, objects),
+                    Ok(objects) => (stamp, Arc::new(objects)),
                     Err(error) => {
                         tracing::warn!(file = %path.display(), %error, "file not read; what it said before stays");
-                        (stamp, old.map(|(_, objects)| objects).unwrap_or_default())
+                        (stamp, old.map(|(_, objects)| objects.clone()).unwrap_or_default())
                     }
                 },
             };
-            seen.insert(path, entry);
+            now.insert(path, entry);
         }
-        self.files = seen;
-        let now: Objects = self.files.values().flat_map(|(_, objects)| objects.clone()).collect();
-        let changes = changes(&self.told, &now);
-        self.told = now;
+        let changes = changes(&self.files, &now);
+        self.files = now;
         changes
     }
 }
 
-fn changes(before: &Objects, now: &Objects) -> Vec<Change> {
-    let gone = before
-        .keys()
-        .filter(|id| !now.contains_key(*id))
-        .map(|(group, kind, namespace, name)| Change::Delete {
-            group: group.clone(),
-            kind: kind.clone(),
-            namespace: namespace.clone(),
-            name: name.clone(),
-        });
-    let new = now
-        .iter()
-        .filter(|(id, value)| before.get(*id) != Some(value))
-        .map(|(_, value)| Change::Apply(value.clone()));
-    gone.chain(new).collect()
+/// What to tell. Only files that differ are compared; of two files with one object the last has it.
+fn changes(before: &Files, now: &Files) -> Vec<Change> {
+    let mut touched: BTreeSet<&Id> = BTreeSet::new();
+    for (files, others) in [(before, now), (now, before)] {
+        for (path, (_, objects)) in files {
+            match others.get(path) {
+                Some((_, other)) if Arc::ptr_eq(objects, other) => {}
+                _ => touched.extend(objects.keys()),
+            }
+        }
+    }
+    let (mut gone, mut new) = (Vec::new(), Vec::new());
+    for id in touched {
+        match (find(before, id), find(now, id)) {
+            (Some(_), None) => {
+                let (group, kind, namespace, name) = id.clone();
+                gone.push(Change::Delete {
+                    group,
+                    kind,
+                    namespace,
+                    name,
+                });
+            }
+            (old, Some(value)) if old != Some(value) => new.push(Change::Apply(value.clone())),
+            _ => {}
+        }
+    }
+    gone.extend(new);
+    gone
+}
+
+fn find<'a>(files: &'a Files, id: &Id) -> Option<&'a Value> {
+    files.values().rev().find_map(|(_, objects)| objects.get(id))
 }
 
 fn yaml_files(directory: &Path) -> Vec<PathBuf> {
@@ -125,15 +157,17 @@ fn yaml_files(directory: &Path) -> Vec<PathBuf> {
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.is_dir() {
             files.extend(yaml_files(&path));
-        } else if path
-            .extension()
-            .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
-        {
+        } else if is_read(&path) {
             files.push(path);
         }
     }
     files.sort();
     files
+}
+
+fn is_read(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
 }
 
 fn read_file(path: &Path) -> anyhow::Result<Objects> {
@@ -213,8 +247,12 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_deleted_and_what_differs_is_applied() {
-        let before = read_text(TWO).unwrap();
-        let now = read_text(&TWO.replace("name: b, namespace", "name: c, namespace")).unwrap();
+        let file = |text: &str| {
+            let objects = Arc::new(read_text(text).unwrap());
+            Files::from([(PathBuf::from("x.yaml"), ((0, None), objects))])
+        };
+        let before = file(TWO);
+        let now = file(&TWO.replace("name: b, namespace", "name: c, namespace"));
         let said = changes(&before, &now);
         assert!(
             matches!(&said[..], [Change::Delete { name, .. }, Change::Apply(_)] if name == "b"),
@@ -231,7 +269,6 @@ mod tests {
         let mut tree = Tree {
             directory: directory.clone(),
             files: BTreeMap::new(),
-            told: Objects::new(),
         };
         assert_eq!(tree.read().len(), 2);
         std::fs::write(&file, "kind: [").unwrap();

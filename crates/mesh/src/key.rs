@@ -140,7 +140,7 @@ impl ServiceKey {
 pub enum Input {
     /// The mesh configuration.
     Mesh,
-    /// Which services exist, who sees them, and their order.
+    /// All services, without their endpoints.
     Services,
     /// A service without its endpoints.
     Service(ServiceKey),

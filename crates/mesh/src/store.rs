@@ -531,18 +531,12 @@ impl Pass<'_> {
 
     /// Derives the services that events touched.
     fn derive(&mut self) {
-        let mut membership = false;
         let mut replaced = false;
         for key in std::mem::take(&mut self.dirty) {
             let service = derive::service(self.stored, &key).map(Arc::new);
             let endpoints = Arc::new(derive::endpoints(self.stored, &key));
             let snapshot = &mut self.stored.snapshot;
             if snapshot.services.get(&key) != service.as_ref() {
-                let before = snapshot.services.get(&key);
-                membership |= match (before, &service) {
-                    (Some(old), Some(new)) => Self::index_differs(old, new),
-                    _ => true,
-                };
                 self.changed.insert(Input::Service(key.clone()));
                 let services = Arc::make_mut(&mut snapshot.services);
                 match service {
@@ -569,20 +563,7 @@ impl Pass<'_> {
             let mut ordered: Vec<_> = self.stored.snapshot.services.values().cloned().collect();
             ordered.sort_by(|a, b| a.age_order(b));
             self.stored.snapshot.ordered = Arc::new(ordered);
-        }
-        if membership {
             self.changed.insert(Input::Services);
         }
-    }
-
-    /// Whether what is known of a service without reading it differs: who sees it, and in which order.
-    fn index_differs(old: &crate::service::Service, new: &crate::service::Service) -> bool {
-        old.visibility != new.visibility
-            || old.created != new.created
-            || old.alias_of != new.alias_of
-            || old.registry != new.registry
-            || old.selector != new.selector
-            || old.ports != new.ports
-            || old.addresses != new.addresses
     }
 }

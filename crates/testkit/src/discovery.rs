@@ -127,7 +127,7 @@ fn of_json(json: &Value) -> ProtoValue {
 
 /// A resource as JSON, without its type; null for what cannot be decoded.
 pub fn resource_json(resource: &Resource) -> Value {
-    let any: Option<Any> = prost::Message::decode(resource.body.as_ref()).ok();
+    let any: Option<Any> = prost::Message::decode(resource.body.to_bytes()).ok();
     let Some(any) = any else { return Value::Null };
     let mut json = xds::json::any_to_json(&any).unwrap_or_default();
     if let Value::Object(map) = &mut json {

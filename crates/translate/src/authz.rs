@@ -85,6 +85,7 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Filters {
     let known = |namespace: Option<&str>, host: &str| match namespace {
         None => scope.service(host).is_some(),
         Some(namespace) => scope
+            .seen
             .services
             .iter()
             .any(|s| *s.key.host == *host && *s.key.namespace == *namespace),

@@ -9,7 +9,7 @@ use crate::graph::{ClassId, Cx};
 use crate::proxy::ProxyClass;
 use crate::query::Query;
 use crate::resource_type::ResourceType;
-use crate::{cluster, envoy_filter, listener, name_table, route, secret};
+use crate::{cluster, endpoint, envoy_filter, listener, name_table, route, secret};
 
 pub(crate) fn resources(
     cx: &mut Cx<'_>,
@@ -53,19 +53,18 @@ fn patched(
 
 /// Endpoints of all clusters; most classes share one set.
 fn endpoints(cx: &mut Cx<'_>, class: &ProxyClass) -> Arc<ResourceSet> {
-    let client = Client {
-        preserve_case: false,
-        attempt_count: true,
-        ..Client::scoped(cx, class)
-    };
-    let plain = cx.set(Query::Outbound(Arc::new(client.clone()), ResourceType::Endpoints));
+    let client = Client::scoped(cx, class);
+    let seen = cx.scope_of(client.scope()).seen.clone();
+    let view = endpoint::view(cx, &client);
+    let plain = cx.set(&Query::OutboundEndpoints(view, seen.clone()));
     if !cluster::passes_through(cx, class) {
         return plain;
     }
-    let client = Arc::new(Client {
+    let client = Client {
         through: true,
         ..client
-    });
-    let through = cx.set(Query::Outbound(client, ResourceType::Endpoints));
+    };
+    let view = endpoint::view(cx, &client);
+    let through = cx.set(&Query::OutboundEndpoints(view, seen));
     Arc::new(ResourceSet::new(plain.iter().chain(through.iter()).cloned()))
 }

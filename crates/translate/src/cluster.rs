@@ -21,27 +21,28 @@ use crate::graph::Cx;
 use crate::listener::merged_servers;
 use crate::proxy::ProxyClass;
 use crate::query::Query;
-use crate::resource_type::ResourceType;
 
 /// Everything that a class is owed.
 pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>> {
-    let client = Arc::new(outbound::view(&Client::scoped(cx, class)));
-    let outbound = cx.set(Query::Outbound(client, ResourceType::Cluster));
+    let client = Client::scoped(cx, class);
+    let scope = cx.scope_of(client.scope());
+    let view = outbound::view(cx, &client);
+    let outbound = cx.set(&Query::OutboundClusters(view, scope.seen.clone()));
     let mut resources: Vec<Arc<Resource>> = outbound.iter().cloned().collect();
     let mesh = cx.read(Input::Mesh).mesh.clone();
     resources.push(encode(&fixed::black_hole(&mesh)));
     if passes_through(cx, class) {
-        let through = Arc::new(outbound::view(&Client {
+        let client = Client {
             through: true,
             ..Client::of_class(class)
-        }));
-        resources.extend(cx.set(Query::Outbound(through, ResourceType::Cluster)).iter().cloned());
+        };
+        let view = outbound::view(cx, &client);
+        let through = cx.set(&Query::OutboundClusters(view, scope.seen.clone()));
+        resources.extend(through.iter().cloned());
     }
     if class.is_sidecar() {
         resources.push(encode(&fixed::passthrough(&mesh, class)));
         resources.push(encode(&fixed::inbound_passthrough(&mesh, class)));
-        let scope = Client::scoped(cx, class).scope();
-        let scope = cx.scope_of(scope);
         resources.extend(inbound::clusters(cx, class, &scope).iter().map(encode));
     }
     resources

@@ -21,7 +21,8 @@ use crate::authentication::{self, Mode};
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::query::Query;
-use crate::{naming, proto, rules};
+use crate::scope::Seen;
+use crate::{naming, proto, rules, sensitivity};
 
 /// A subset: its name, the labels that it asks for, and its own policy.
 type Part<'a> = (&'a str, Option<&'a BTreeMap<String, String>>, Option<TrafficPolicy>);
@@ -29,17 +30,31 @@ type Part<'a> = (&'a str, Option<&'a BTreeMap<String, String>>, Option<TrafficPo
 /// Label that keeps sessions on endpoints that are leaving.
 const PERSISTENT_SESSION: &str = "istio.io/persistent-session";
 
+/// The part of a client that endpoints of any service depend on.
+pub(crate) fn view(cx: &mut Cx<'_>, client: &Client) -> Arc<Client> {
+    let sensitivity = cx.sensitivity();
+    Arc::new(Client {
+        preserve_case: false,
+        attempt_count: true,
+        sidecar: None,
+        namespace: client.namespace.clone().filter(|n| sensitivity.names(n)),
+        labels: client.labels.clone().filter(|_| sensitivity.endpoints_by_labels),
+        locality: client.locality.clone().filter(|_| sensitivity.endpoints_by_place),
+        node: client.node.clone().filter(|_| sensitivity.endpoints_by_node),
+        ..client.clone()
+    })
+}
+
 /// Endpoints of all services that a client of the sort sees.
-pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet> {
-    let scope = cx.scope_of(client.scope());
-    let mut resources: Vec<Arc<Resource>> = Vec::new();
-    for service in scope.services.iter() {
+pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>, seen: &Seen) -> Arc<ResourceSet> {
+    let mut resources: Vec<Arc<Resource>> = Vec::with_capacity(seen.services.len());
+    for service in seen.services.iter() {
         if !has_assignments(service, client) || (client.through && service.external) {
             continue;
         }
         let narrow = client_for(cx, client, service);
-        let all = cx.resources(Query::Endpoints(service.key.clone(), narrow));
-        resources.extend(naming::of_ports(&all, service, client));
+        let all = cx.resources(&Query::Endpoints(service.key.clone(), narrow));
+        resources.extend(naming::of_ports(&all, service, seen.narrowed));
     }
     Arc::new(ResourceSet::new(resources))
 }
@@ -54,28 +69,37 @@ fn has_assignments(service: &Service, client: &Client) -> bool {
 }
 
 /// The client, reduced to what the order and choice of this service's endpoints hang on.
-fn client_for(cx: &mut Cx<'_>, client: &Client, service: &Service) -> Arc<Client> {
+fn client_for(cx: &mut Cx<'_>, client: &Arc<Client>, service: &Service) -> Arc<Client> {
     let rules = cx.host_rules(&service.key.host);
     let mesh = &cx.read(Input::Mesh).mesh;
-    let mut narrow = client.clone();
-    narrow.sidecar = None;
-    narrow.preserve_case = false;
-    narrow.attempt_count = true;
-    let by_outlier = mesh
-        .default_traffic_policy
-        .as_ref()
-        .is_some_and(|p| p.outlier_detection.is_some());
-    if rules.is_empty() {
-        narrow.namespace = None;
-        if service.traffic_distribution.is_none() && mesh.locality_lb_setting.distribute.is_empty() && !by_outlier {
-            narrow.locality = None;
-            narrow.labels = None;
-        }
+    let by_namespace = client.namespace.as_ref().is_some_and(|n| rules.names(n));
+    let orders = !rules.is_empty() || sensitivity::mesh_orders_by_place(mesh) || by_place(service);
+    let by_labels =
+        rules.order_by_labels() || by_place(service) || (orders && sensitivity::mesh_orders_by_labels(mesh));
+    let by_node = by_node(service);
+    let keeps = by_namespace == client.namespace.is_some()
+        && (orders || client.locality.is_none())
+        && (by_labels || client.labels.is_none())
+        && (by_node || client.node.is_none());
+    if keeps {
+        return client.clone();
     }
-    if !service.node_local && service.traffic_distribution.is_none() {
-        narrow.node = None;
-    }
+    let mut narrow = Client::clone(client);
+    narrow.namespace.take_if(|_| !by_namespace);
+    narrow.locality.take_if(|_| !orders);
+    narrow.labels.take_if(|_| !by_labels);
+    narrow.node.take_if(|_| !by_node);
     Arc::new(narrow)
+}
+
+/// Whether the service's endpoints are ordered by where the client is, without any rule.
+pub(crate) fn by_place(service: &Service) -> bool {
+    service.traffic_distribution.is_some()
+}
+
+/// Whether the node of the client matters.
+pub(crate) fn by_node(service: &Service) -> bool {
+    service.node_local || service.traffic_distribution.is_some()
 }
 
 /// Assignments of one service: of each port, and of each port and subset.

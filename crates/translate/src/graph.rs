@@ -2,12 +2,17 @@
 //!
 //! Every query has a level, and reads only inputs and queries of lower levels. An update therefore walks upwards once:
 //! what read a changed input is computed again; if its value is what it was, nothing above it is looked at.
+//!
+//! A query is looked up by its content once per read; edges are numbers.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use hashbrown::{HashMap, HashSet as FastSet};
 use mesh::{Input, Snapshot};
 
+use crate::parts::Parts;
 use crate::proxy::ProxyClass;
 use crate::query::{self, Query, Value};
 
@@ -15,68 +20,120 @@ use crate::query::{self, Query, Value};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClassId(pub(crate) u32);
 
+/// Place of an answer in the graph.
+type NodeId = u32;
+
 #[derive(Debug)]
 struct Node {
+    query: Query,
     value: Value,
-    inputs: HashSet<Input>,
-    queries: HashSet<Query>,
-    used_by: HashSet<Query>,
+    /// What it read, without repetition, in order.
+    inputs: Vec<Input>,
+    reads: Vec<NodeId>,
+    used_by: FastSet<NodeId>,
 }
 
 /// Answers that are known, and who read what.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
-    nodes: HashMap<Query, Node>,
-    readers: HashMap<Input, HashSet<Query>>,
+    ids: HashMap<Query, NodeId>,
+    nodes: Vec<Option<Node>>,
+    free: Vec<NodeId>,
+    readers: HashMap<Input, FastSet<NodeId>>,
     pub(crate) classes: BTreeMap<ClassId, Arc<ProxyClass>>,
     pub(crate) computed: u64,
-    /// Queries that lost their last reader.
-    orphans: Vec<Query>,
+    /// Nodes that lost a reader, and perhaps the last one.
+    orphans: Vec<NodeId>,
+    /// Parts of resources that others may have in common.
+    parts: Parts,
 }
 
 impl Graph {
     /// The answer to a query, computed if it is not known.
     pub(crate) fn get(&mut self, snapshot: &Snapshot, query: &Query) -> Value {
-        if let Some(node) = self.nodes.get(query) {
-            return node.value.clone();
-        }
-        let value = self.compute(snapshot, query);
-        if let Some(node) = self.nodes.get(query) {
-            return node.value.clone();
-        }
-        value
+        self.find(snapshot, query).1
     }
 
-    fn compute(&mut self, snapshot: &Snapshot, query: &Query) -> Value {
+    fn find(&mut self, snapshot: &Snapshot, query: &Query) -> (NodeId, Value) {
+        if let Some(id) = self.ids.get(query)
+            && let Some(node) = self.node(*id)
+        {
+            return (*id, node.value.clone());
+        }
+        let (value, inputs, reads) = self.compute(snapshot, query);
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.nodes.push(None);
+            NodeId::try_from(self.nodes.len() - 1).unwrap_or(NodeId::MAX)
+        });
+        self.nodes[id as usize] = Some(Node {
+            query: query.clone(),
+            value: value.clone(),
+            inputs: Vec::new(),
+            reads: Vec::new(),
+            used_by: FastSet::new(),
+        });
+        self.ids.insert(query.clone(), id);
+        self.link(id, inputs, reads);
+        (id, value)
+    }
+
+    fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id as usize).and_then(Option::as_ref)
+    }
+
+    fn node_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+        self.nodes.get_mut(id as usize).and_then(Option::as_mut)
+    }
+
+    fn compute(&mut self, snapshot: &Snapshot, query: &Query) -> (Value, Vec<Input>, Vec<NodeId>) {
         self.computed += 1;
         let mut cx = Cx {
             graph: self,
             snapshot,
-            inputs: HashSet::new(),
-            queries: HashSet::new(),
+            inputs: Vec::new(),
+            reads: Vec::new(),
             level: query.level(),
         };
         let value = query::compute(query, &mut cx);
-        let (inputs, queries) = (cx.inputs, cx.queries);
-        for input in &inputs {
-            self.readers.entry(input.clone()).or_default().insert(query.clone());
-        }
-        for read in &queries {
-            if let Some(node) = self.nodes.get_mut(read) {
-                node.used_by.insert(query.clone());
+        let (mut inputs, mut reads) = (cx.inputs, cx.reads);
+        inputs.sort_unstable();
+        inputs.dedup();
+        reads.sort_unstable();
+        reads.dedup();
+        (value, inputs, reads)
+    }
+
+    /// Replaces what a node read; most computations read what they read before.
+    fn link(&mut self, id: NodeId, inputs: Vec<Input>, reads: Vec<NodeId>) {
+        let Some(node) = self.node_mut(id) else { return };
+        let old_inputs = std::mem::replace(&mut node.inputs, inputs.clone());
+        let old_reads = std::mem::replace(&mut node.reads, reads.clone());
+        if old_inputs != inputs {
+            for input in old_inputs.iter().filter(|i| inputs.binary_search(i).is_err()) {
+                if let Some(readers) = self.readers.get_mut(input) {
+                    readers.remove(&id);
+                    if readers.is_empty() {
+                        self.readers.remove(input);
+                    }
+                }
+            }
+            for input in inputs.into_iter().filter(|i| old_inputs.binary_search(i).is_err()) {
+                self.readers.entry(input).or_default().insert(id);
             }
         }
-        let used_by = self.nodes.remove(query).map(|old| old.used_by).unwrap_or_default();
-        self.nodes.insert(
-            query.clone(),
-            Node {
-                value: value.clone(),
-                inputs,
-                queries,
-                used_by,
-            },
-        );
-        value
+        if old_reads != reads {
+            for read in old_reads.iter().filter(|r| reads.binary_search(r).is_err()) {
+                if let Some(node) = self.node_mut(*read) {
+                    node.used_by.remove(&id);
+                    self.orphans.push(*read);
+                }
+            }
+            for read in reads.iter().filter(|r| old_reads.binary_search(r).is_err()) {
+                if let Some(node) = self.node_mut(*read) {
+                    node.used_by.insert(id);
+                }
+            }
+        }
     }
 
     /// Computes anew what read a changed input; answers whose value differs now.
@@ -85,23 +142,33 @@ impl Graph {
         snapshot: &Snapshot,
         changed: impl IntoIterator<Item = &'a Input>,
     ) -> Vec<Query> {
-        let mut dirty: BTreeMap<u8, HashSet<Query>> = BTreeMap::new();
-        for input in changed {
-            for query in self.readers.get(input).into_iter().flatten() {
-                dirty.entry(query.level()).or_default().insert(query.clone());
+        let mut dirty: BTreeMap<u8, BTreeSet<NodeId>> = BTreeMap::new();
+        for id in changed
+            .into_iter()
+            .filter_map(|input| self.readers.get(input))
+            .flatten()
+        {
+            if let Some(node) = self.node(*id) {
+                dirty.entry(node.query.level()).or_default().insert(*id);
             }
         }
         let mut different = Vec::new();
-        while let Some((_, queries)) = dirty.pop_first() {
-            for query in queries {
-                let Some(old) = self.forget_edges(&query) else { continue };
-                let value = self.compute(snapshot, &query);
-                if value == old {
+        while let Some((_, ids)) = dirty.pop_first() {
+            for id in ids {
+                let Some(query) = self.node(id).map(|node| node.query.clone()) else {
+                    continue;
+                };
+                let (value, inputs, reads) = self.compute(snapshot, &query);
+                self.link(id, inputs, reads);
+                let Some(node) = self.node_mut(id) else { continue };
+                if value == node.value {
                     continue;
                 }
-                if let Some(node) = self.nodes.get(&query) {
-                    for user in &node.used_by {
-                        dirty.entry(user.level()).or_default().insert(user.clone());
+                node.value = value;
+                let users: Vec<NodeId> = node.used_by.iter().copied().collect();
+                for user in users {
+                    if let Some(node) = self.node(user) {
+                        dirty.entry(node.query.level()).or_default().insert(user);
                     }
                 }
                 different.push(query);
@@ -111,70 +178,51 @@ impl Graph {
         different
     }
 
-    fn forget_edges(&mut self, query: &Query) -> Option<Value> {
-        let node = self.nodes.get_mut(query)?;
-        let (inputs, queries) = (std::mem::take(&mut node.inputs), std::mem::take(&mut node.queries));
-        let value = node.value.clone();
-        for input in &inputs {
-            if let Some(readers) = self.readers.get_mut(input) {
-                readers.remove(query);
-                if readers.is_empty() {
-                    self.readers.remove(input);
-                }
-            }
-        }
-        for read in &queries {
-            if let Some(node) = self.nodes.get_mut(read) {
-                node.used_by.remove(query);
-                if node.used_by.is_empty() {
-                    self.orphans.push(read.clone());
-                }
-            }
-        }
-        Some(value)
-    }
-
     /// Forgets a class's answers, and what nobody reads any more.
     pub(crate) fn release(&mut self, class: ClassId) {
-        let roots: Vec<Query> = self
-            .nodes
-            .keys()
-            .filter(|q| matches!(q, Query::Class(id, _) if *id == class))
-            .cloned()
-            .collect();
-        for root in roots {
-            self.forget_edges(&root);
-            self.nodes.remove(&root);
+        for resource_type in crate::ResourceType::ALL {
+            if let Some(id) = self.ids.get(&Query::Class(class, resource_type)).copied() {
+                self.forget(id);
+            }
         }
         self.classes.remove(&class);
         self.collect();
     }
 
+    fn forget(&mut self, id: NodeId) {
+        self.link(id, Vec::new(), Vec::new());
+        if let Some(node) = self.nodes.get_mut(id as usize).and_then(Option::take) {
+            self.ids.remove(&node.query);
+            self.free.push(id);
+        }
+    }
+
     /// Forgets what has lost its readers and found no new one.
     fn collect(&mut self) {
-        while let Some(query) = self.orphans.pop() {
-            let unused = self.nodes.get(&query).is_some_and(|node| node.used_by.is_empty());
-            if unused && !matches!(query, Query::Class(..)) {
-                self.forget_edges(&query);
-                self.nodes.remove(&query);
+        while let Some(id) = self.orphans.pop() {
+            let unused = self
+                .node(id)
+                .is_some_and(|node| node.used_by.is_empty() && !matches!(node.query, Query::Class(..)));
+            if unused {
+                self.forget(id);
             }
         }
     }
 
     /// Number of answers that are kept.
     pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
+        self.ids.len()
     }
 
     /// Inputs that an answer rests on, directly or through other answers.
     pub(crate) fn inputs_of(&self, query: &Query) -> HashSet<Input> {
         let mut inputs = HashSet::new();
         let mut seen = HashSet::new();
-        let mut open = vec![query.clone()];
-        while let Some(query) = open.pop() {
-            if let (true, Some(node)) = (seen.insert(query.clone()), self.nodes.get(&query)) {
+        let mut open: Vec<NodeId> = self.ids.get(query).copied().into_iter().collect();
+        while let Some(id) = open.pop() {
+            if let (true, Some(node)) = (seen.insert(id), self.node(id)) {
                 inputs.extend(node.inputs.iter().cloned());
-                open.extend(node.queries.iter().cloned());
+                open.extend(node.reads.iter().copied());
             }
         }
         inputs
@@ -185,28 +233,36 @@ impl Graph {
 pub(crate) struct Cx<'a> {
     graph: &'a mut Graph,
     snapshot: &'a Snapshot,
-    inputs: HashSet<Input>,
-    queries: HashSet<Query>,
+    inputs: Vec<Input>,
+    reads: Vec<NodeId>,
     level: u8,
 }
 
 impl<'a> Cx<'a> {
     /// The answer to another query, of a lower level.
-    pub(crate) fn get(&mut self, query: Query) -> Value {
+    pub(crate) fn get(&mut self, query: &Query) -> Value {
         debug_assert!(
             query.level() < self.level,
             "{query:?} is read by a query of level {}",
             self.level
         );
-        let value = self.graph.get(self.snapshot, &query);
-        self.queries.insert(query);
+        let (id, value) = self.graph.find(self.snapshot, query);
+        self.reads.push(id);
         value
     }
 
     /// The snapshot, for a read that is recorded as `input`.
     pub(crate) fn read(&mut self, input: Input) -> &'a Snapshot {
-        self.inputs.insert(input);
+        // Loops read the same input again and again; one record is enough.
+        if self.inputs.last() != Some(&input) {
+            self.inputs.push(input);
+        }
         self.snapshot
+    }
+
+    /// The same bytes, where they already are if another resource has them.
+    pub(crate) fn share(&mut self, part: Bytes) -> Bytes {
+        self.graph.parts.share(part)
     }
 
     /// A class by its number.

@@ -8,6 +8,7 @@
 //! | [`Proxy`], [`ProxyClass`] | a node message read; what translation may know of it |
 //! | `client` | the part of a class that matters towards other services, shared by many classes |
 //! | `scope`, `rules` | what a namespace sees; which DestinationRule applies |
+//! | `sensitivity` | what of clients matters to anybody, so that all others share |
 //! | `cluster`, `endpoint`, `listener`, `route`, `secret`, `name_table` | one resource type each |
 //! | `authentication`, `authz` | PeerAuthentication and AuthorizationPolicy |
 //! | `telemetry` | access logs and trace settings |
@@ -36,6 +37,7 @@ mod jwt;
 mod listener;
 mod name_table;
 mod naming;
+mod parts;
 mod proto;
 mod proxy;
 mod query;
@@ -44,6 +46,7 @@ mod route;
 mod rules;
 mod scope;
 mod secret;
+mod sensitivity;
 mod settings;
 mod sidecar;
 mod telemetry;

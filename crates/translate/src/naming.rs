@@ -5,8 +5,6 @@ use std::sync::Arc;
 use mesh::{Meta, Port, Service, TargetPort};
 use xds::resource::Resource;
 
-use crate::client::Client;
-
 /// Traffic to nowhere.
 pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
 /// Outbound traffic to where the client sent it.
@@ -19,15 +17,15 @@ pub(crate) fn outbound(port: u16, subset: &str, host: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }
 
-/// Those of a service's resources that are for the ports a client sees; a Sidecar may import some only.
+/// Those of a service's resources that are for the ports a client sees, if a Sidecar narrows them.
 pub(crate) fn of_ports<'a>(
     all: &'a [Arc<Resource>],
     service: &'a Service,
-    client: &'a Client,
+    narrowed: bool,
 ) -> impl Iterator<Item = Arc<Resource>> + 'a {
     let visible = move |name: &str| {
         let port = name.split('|').nth(1).and_then(|p| p.parse().ok());
-        client.sidecar.is_none() || port.is_none_or(|p| service.port(p).is_some())
+        !narrowed || port.is_none_or(|p| service.port(p).is_some())
     };
     all.iter().filter(move |r| visible(&r.name)).cloned()
 }

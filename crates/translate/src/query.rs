@@ -9,13 +9,16 @@ use crate::client::Client;
 use crate::graph::{ClassId, Cx};
 use crate::resource_type::ResourceType;
 use crate::rules::{HostRules, Rules};
-use crate::scope::{Scope, ScopeKey};
+use crate::scope::{Scope, ScopeKey, Seen};
+use crate::sensitivity::Sensitivity;
 
 /// A question whose answer is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Query {
     /// All DestinationRules by host.
     Rules,
+    /// What of clients matters to anybody.
+    Sensitivity,
     /// What proxies see.
     Scope(ScopeKey),
     /// The DestinationRules that may concern a host.
@@ -24,8 +27,12 @@ pub(crate) enum Query {
     Clusters(ServiceKey, Arc<Client>),
     /// Endpoints of a service's clusters, for clients of a sort.
     Endpoints(ServiceKey, Arc<Client>),
-    /// What clients of a sort are owed towards other services.
-    Outbound(Arc<Client>, ResourceType),
+    /// Clusters of all services that clients of a sort see.
+    OutboundClusters(Arc<Client>, Seen),
+    /// Endpoints of all services that clients of a sort see.
+    OutboundEndpoints(Arc<Client>, Seen),
+    /// Route configurations of clients of a sort.
+    OutboundRoutes(Arc<Client>),
     /// What a class is owed.
     Class(ClassId, ResourceType),
 }
@@ -35,9 +42,9 @@ impl Query {
     pub(crate) fn level(&self) -> u8 {
         match self {
             Self::Rules | Self::Scope(_) => 0,
-            Self::HostRules(_) => 1,
+            Self::HostRules(_) | Self::Sensitivity => 1,
             Self::Clusters(..) | Self::Endpoints(..) => 2,
-            Self::Outbound(..) => 3,
+            Self::OutboundClusters(..) | Self::OutboundEndpoints(..) | Self::OutboundRoutes(_) => 3,
             Self::Class(_, ResourceType::Route | ResourceType::Secret | ResourceType::Extension) => 5,
             Self::Class(..) => 4,
         }
@@ -49,13 +56,15 @@ impl Query {
 pub(crate) enum Value {
     /// To [`Query::Rules`].
     Rules(Arc<Rules>),
+    /// To [`Query::Sensitivity`].
+    Sensitivity(Arc<Sensitivity>),
     /// To [`Query::HostRules`].
     HostRules(Arc<HostRules>),
     /// To [`Query::Scope`].
     Scope(Arc<Scope>),
     /// To [`Query::Clusters`] and [`Query::Endpoints`].
     Resources(Arc<Vec<Arc<Resource>>>),
-    /// To [`Query::Outbound`] and [`Query::Class`].
+    /// To [`Query::Class`] and those of all services.
     Set(Arc<ResourceSet>),
 }
 
@@ -63,6 +72,7 @@ impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Rules(a), Self::Rules(b)) => Arc::ptr_eq(a, b) || a == b,
+            (Self::Sensitivity(a), Self::Sensitivity(b)) => a == b,
             (Self::HostRules(a), Self::HostRules(b)) => Arc::ptr_eq(a, b) || a == b,
             (Self::Scope(a), Self::Scope(b)) => Arc::ptr_eq(a, b) || a == b,
             (Self::Resources(a), Self::Resources(b)) => {
@@ -81,13 +91,14 @@ impl PartialEq for Value {
 pub(crate) fn compute(query: &Query, cx: &mut Cx<'_>) -> Value {
     match query {
         Query::Rules => Value::Rules(Arc::new(crate::rules::all(cx))),
+        Query::Sensitivity => Value::Sensitivity(Arc::new(crate::sensitivity::of_mesh(cx))),
         Query::HostRules(host) => Value::HostRules(Arc::new(crate::rules::of_host(cx, host))),
         Query::Scope(key) => Value::Scope(Arc::new(crate::scope::of_key(cx, key))),
         Query::Clusters(key, client) => Value::Resources(Arc::new(crate::cluster::of_service(cx, key, client))),
         Query::Endpoints(key, client) => Value::Resources(Arc::new(crate::endpoint::of_service(cx, key, client))),
-        Query::Outbound(client, ResourceType::Endpoints) => Value::Set(crate::endpoint::outbound(cx, client)),
-        Query::Outbound(client, ResourceType::Route) => Value::Set(crate::route::outbound(cx, client)),
-        Query::Outbound(client, _) => Value::Set(crate::cluster::outbound(cx, client)),
+        Query::OutboundClusters(client, seen) => Value::Set(crate::cluster::outbound(cx, client, seen)),
+        Query::OutboundEndpoints(client, seen) => Value::Set(crate::endpoint::outbound(cx, client, seen)),
+        Query::OutboundRoutes(client) => Value::Set(crate::route::outbound(cx, client)),
         Query::Class(id, resource_type) => Value::Set(match cx.class(*id) {
             Some(class) => crate::class::resources(cx, &class, *id, *resource_type),
             None => Arc::default(),
@@ -105,34 +116,41 @@ impl Cx<'_> {
     }
 
     pub(crate) fn scope_of(&mut self, key: ScopeKey) -> Arc<Scope> {
-        match self.get(Query::Scope(key)) {
+        match self.get(&Query::Scope(key)) {
             Value::Scope(scope) => scope,
             _ => Arc::default(),
         }
     }
 
     pub(crate) fn rules(&mut self) -> Arc<Rules> {
-        match self.get(Query::Rules) {
+        match self.get(&Query::Rules) {
             Value::Rules(rules) => rules,
             _ => Arc::default(),
         }
     }
 
+    pub(crate) fn sensitivity(&mut self) -> Arc<Sensitivity> {
+        match self.get(&Query::Sensitivity) {
+            Value::Sensitivity(sensitivity) => sensitivity,
+            _ => Arc::default(),
+        }
+    }
+
     pub(crate) fn host_rules(&mut self, host: &Arc<str>) -> Arc<HostRules> {
-        match self.get(Query::HostRules(host.clone())) {
+        match self.get(&Query::HostRules(host.clone())) {
             Value::HostRules(rules) => rules,
             _ => Arc::default(),
         }
     }
 
-    pub(crate) fn resources(&mut self, query: Query) -> Arc<Vec<Arc<Resource>>> {
+    pub(crate) fn resources(&mut self, query: &Query) -> Arc<Vec<Arc<Resource>>> {
         match self.get(query) {
             Value::Resources(resources) => resources,
             _ => Arc::default(),
         }
     }
 
-    pub(crate) fn set(&mut self, query: Query) -> Arc<ResourceSet> {
+    pub(crate) fn set(&mut self, query: &Query) -> Arc<ResourceSet> {
         match self.get(query) {
             Value::Set(set) => set,
             _ => Arc::default(),

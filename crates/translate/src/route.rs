@@ -24,7 +24,6 @@ use crate::graph::Cx;
 use crate::proto;
 use crate::proxy::{ProxyClass, Role};
 use crate::query::Query;
-use crate::resource_type::ResourceType;
 
 /// Longest body of a direct response, in bytes.
 const MAX_DIRECT_RESPONSE: u32 = 1 << 20;
@@ -42,7 +41,7 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>
             if !sidecar::selects_by_labels(cx, &client) {
                 client.labels = None;
             }
-            cx.set(Query::Outbound(Arc::new(client), ResourceType::Route))
+            cx.set(&Query::OutboundRoutes(Arc::new(client)))
                 .iter()
                 .cloned()
                 .collect()

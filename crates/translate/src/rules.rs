@@ -1,6 +1,6 @@
 //! Which DestinationRule applies to a service, for a client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::networking::DestinationRule;
@@ -17,6 +17,8 @@ type Rule = Config<DestinationRule>;
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Rules {
     by_host: BTreeMap<String, Vec<(Arc<Rule>, Visibility)>>,
+    /// Hosts that are patterns.
+    wildcards: Vec<String>,
     root: Arc<str>,
 }
 
@@ -77,6 +79,7 @@ pub(crate) fn all(cx: &mut Cx<'_>) -> Rules {
         by_host.entry(name).or_default().push((rule.clone(), visibility));
     }
     Rules {
+        wildcards: by_host.keys().filter(|h| host::is_wildcard(h)).cloned().collect(),
         by_host,
         root: mesh.root_namespace.as_str().into(),
     }
@@ -84,11 +87,9 @@ pub(crate) fn all(cx: &mut Cx<'_>) -> Rules {
 
 pub(crate) fn of_host(cx: &mut Cx<'_>, name: &Arc<str>) -> HostRules {
     let all = cx.rules();
-    let mut hosts: Vec<&String> = all
-        .by_host
-        .keys()
-        .filter(|pattern| host::covers(pattern, name))
-        .collect();
+    let exact = all.by_host.get_key_value(&**name).map(|(host, _)| host);
+    let patterns = all.wildcards.iter().filter(|w| ***w != **name && host::covers(w, name));
+    let mut hosts: Vec<&String> = exact.into_iter().chain(patterns).collect();
     hosts.sort_by(|a, b| host::by_specificity(a, b));
     let rules = hosts
         .into_iter()
@@ -104,7 +105,53 @@ pub(crate) fn of_host(cx: &mut Cx<'_>, name: &Arc<str>) -> HostRules {
     }
 }
 
+/// Whether clients of a namespace may see a rule otherwise than clients of most: it is there, or names them.
+fn names(rule: &Rule, visibility: &Visibility, namespace: &str) -> bool {
+    *rule.meta.namespace == *namespace
+        || matches!(visibility, Visibility::Only(namespaces) if namespaces.contains(namespace))
+}
+
+/// Whether some policy of the rule names labels of client and endpoint that should agree.
+fn orders_by_labels(rule: &DestinationRule) -> bool {
+    let own = rule.traffic_policy.iter();
+    own.chain(rule.subsets.iter().filter_map(|s| s.traffic_policy.as_ref()))
+        .flat_map(|policy| {
+            let ports = policy.port_level_settings.iter();
+            let ports = ports.filter_map(|p| p.load_balancer.as_ref());
+            policy.load_balancer.iter().chain(ports)
+        })
+        .filter_map(|balancer| balancer.locality_lb_setting.as_ref())
+        .any(|setting| !setting.failover_priority.is_empty())
+}
+
 impl Rules {
+    /// Namespaces whose clients may see some rule otherwise than clients of all other namespaces do.
+    pub(crate) fn named(&self) -> BTreeSet<Arc<str>> {
+        let mut namespaces = BTreeSet::new();
+        for (rule, visibility) in self.by_host.values().flatten() {
+            namespaces.insert(rule.meta.namespace.clone());
+            if let Visibility::Only(only) = visibility {
+                namespaces.extend(only.iter().cloned());
+            }
+        }
+        namespaces
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_host.is_empty()
+    }
+
+    /// Whether the order of endpoints may depend on labels of the client.
+    pub(crate) fn order_by_labels(&self) -> bool {
+        self.select_by_labels()
+            || self
+                .by_host
+                .values()
+                .flatten()
+                .any(|(rule, _)| orders_by_labels(&rule.spec))
+    }
+
     /// Whether some rule selects clients by their labels.
     pub(crate) fn select_by_labels(&self) -> bool {
         self.by_host
@@ -118,6 +165,16 @@ impl HostRules {
     /// Whether there is none, so that no client's namespace matters.
     pub(crate) fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Whether the namespace matters: clients of all that do not are served alike.
+    pub(crate) fn names(&self, namespace: &str) -> bool {
+        self.rules.iter().any(|(_, rule, v)| names(rule, v, namespace))
+    }
+
+    /// Whether the order of endpoints may depend on labels of the client.
+    pub(crate) fn order_by_labels(&self) -> bool {
+        self.select_by_labels() || self.rules.iter().any(|(_, rule, _)| orders_by_labels(&rule.spec))
     }
 
     /// Whether some rule selects clients by their labels.

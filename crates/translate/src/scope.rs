@@ -2,6 +2,7 @@
 //! imports of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use api::networking::sidecar::{EgressListener, OutboundTrafficPolicy};
@@ -25,11 +26,52 @@ pub(crate) struct ScopeKey {
     pub(crate) sidecar: Option<SidecarName>,
 }
 
+/// The services that clients see, as part of a question: clients that see the same share the answer, whatever
+/// namespace they are in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// One per host.
+    pub(crate) services: Services,
+    /// Whether a Sidecar leaves out ports of them.
+    pub(crate) narrowed: bool,
+    fingerprint: u64,
+}
+
+impl Seen {
+    fn new(services: Services, narrowed: bool) -> Self {
+        let mut hasher = std::hash::DefaultHasher::new();
+        services.iter().for_each(|service| service.key.hash(&mut hasher));
+        Self {
+            services,
+            narrowed,
+            fingerprint: hasher.finish(),
+        }
+    }
+}
+
+impl PartialEq for Seen {
+    fn eq(&self, other: &Self) -> bool {
+        self.narrowed == other.narrowed
+            && self.fingerprint == other.fingerprint
+            && (Arc::ptr_eq(&self.services, &other.services)
+                || (self.services.len() == other.services.len()
+                    && std::iter::zip(&*self.services, &*other.services).all(|(a, b)| Arc::ptr_eq(a, b) || a == b)))
+    }
+}
+
+impl Eq for Seen {}
+
+impl Hash for Seen {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.fingerprint.hash(state);
+    }
+}
+
 /// What a namespace sees.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Scope {
-    /// Services, one per host.
-    pub(crate) services: Services,
+    /// Services.
+    pub(crate) seen: Seen,
     by_host: BTreeMap<Arc<str>, usize>,
     /// Other names of services, by the service's host.
     pub(crate) aliases: BTreeMap<Arc<str>, Vec<Arc<Service>>>,
@@ -70,7 +112,7 @@ impl Egress {
 impl Scope {
     /// The service of that host.
     pub(crate) fn service(&self, host: &str) -> Option<&Arc<Service>> {
-        self.by_host.get(host).and_then(|index| self.services.get(*index))
+        self.by_host.get(host).and_then(|index| self.seen.services.get(*index))
     }
 
     /// The services from which routes of a port are made; port 0 is told by what it binds to.
@@ -128,9 +170,10 @@ pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
     }
     let listeners = sidecar.as_ref().map(|s| s.spec.egress.as_slice()).unwrap_or_default();
     if listeners.is_empty() {
-        scope.services = Arc::new(one_per_host(visible.iter().map(|s| (*s).clone()), namespace));
+        let services = Arc::new(one_per_host(visible.iter().map(|s| (*s).clone()), namespace));
+        scope.seen = Seen::new(services.clone(), false);
         scope.egress = vec![Egress {
-            services: scope.services.clone(),
+            services,
             virtual_services: Arc::new(of_mesh(&scope.virtual_services).cloned().collect()),
             ..Egress::default()
         }];
@@ -139,13 +182,14 @@ pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
             .iter()
             .map(|l| egress(l, namespace, &visible, &scope.virtual_services))
             .collect();
-        scope.services = Arc::new(union(&scope.egress, namespace, &visible));
+        scope.seen = Seen::new(Arc::new(union(&scope.egress, namespace, &visible)), true);
     }
     if let Some(policy) = sidecar.as_ref().and_then(|s| s.spec.outbound_traffic_policy.as_ref()) {
         scope.unknown = policy.clone();
         scope.unknown.mode.get_or_insert_with(|| "REGISTRY_ONLY".to_owned());
     }
     scope.by_host = scope
+        .seen
         .services
         .iter()
         .enumerate()

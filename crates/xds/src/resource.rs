@@ -4,11 +4,11 @@
 //! content never counts as a change. A [`ResourceSet`] is an immutable, ordered collection of them, shared by all
 //! streams that are owed the same configuration.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use prost::encoding::{WireType, encode_key, encode_varint, string};
 use prost::{Message, Name};
 use sha2::{Digest, Sha256};
 
@@ -57,6 +57,64 @@ impl fmt::Debug for ContentHash {
     }
 }
 
+/// Encoded bytes, in pieces that other bodies may share.
+#[derive(Clone, Debug)]
+pub struct Body(Pieces);
+
+#[derive(Clone, Debug)]
+enum Pieces {
+    One(Bytes),
+    Many(Arc<[Bytes]>),
+}
+
+impl Body {
+    /// The pieces, in order; together they are the whole.
+    pub fn pieces(&self) -> &[Bytes] {
+        match &self.0 {
+            Pieces::One(bytes) => std::slice::from_ref(bytes),
+            Pieces::Many(pieces) => pieces,
+        }
+    }
+
+    /// Number of bytes.
+    pub fn len(&self) -> usize {
+        self.pieces().iter().map(Bytes::len).sum()
+    }
+
+    /// Whether there are no bytes: such a resource only stands for a name.
+    pub fn is_empty(&self) -> bool {
+        self.pieces().iter().all(Bytes::is_empty)
+    }
+
+    /// All in one; copies if there are several pieces.
+    pub fn to_bytes(&self) -> Bytes {
+        match &self.0 {
+            Pieces::One(bytes) => bytes.clone(),
+            Pieces::Many(pieces) => pieces.concat().into(),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self(Pieces::One(bytes))
+    }
+}
+
+impl From<Vec<Bytes>> for Body {
+    fn from(pieces: Vec<Bytes>) -> Self {
+        Self(Pieces::Many(pieces.into()))
+    }
+}
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_bytes() == other.to_bytes()
+    }
+}
+
+impl Eq for Body {}
+
 /// One named discovery resource, encoded once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
@@ -65,7 +123,7 @@ pub struct Resource {
     /// Hash of `body`; its text form is the resource's version on the wire.
     pub hash: ContentHash,
     /// Encoded `google.protobuf.Any` (type URL and message).
-    pub body: Bytes,
+    pub body: Body,
 }
 
 impl Resource {
@@ -79,7 +137,27 @@ impl Resource {
         Self {
             name: name.into(),
             hash: ContentHash::of(&body),
-            body,
+            body: body.into(),
+        }
+    }
+
+    /// A resource whose message is already encoded, in pieces; fields of a message may come in any order.
+    pub fn of_pieces<M: Name>(name: impl Into<Arc<str>>, message: Vec<Bytes>) -> Self {
+        let length: usize = message.iter().map(Bytes::len).sum();
+        let mut head = BytesMut::new();
+        string::encode(1, &M::type_url(), &mut head);
+        encode_key(2, WireType::LengthDelimited, &mut head);
+        encode_varint(length as u64, &mut head);
+        let mut pieces = vec![head.freeze()];
+        pieces.extend(message);
+        let mut hasher = Sha256::new();
+        pieces.iter().for_each(|piece| hasher.update(piece));
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&hasher.finalize()[..16]);
+        Self {
+            name: name.into(),
+            hash: ContentHash(hash),
+            body: pieces.into(),
         }
     }
 }
@@ -87,16 +165,26 @@ impl Resource {
 /// An immutable, ordered set of resources of one type.
 #[derive(Clone, Debug, Default)]
 pub struct ResourceSet {
-    resources: BTreeMap<Arc<str>, Arc<Resource>>,
+    /// By name.
+    resources: Box<[Arc<Resource>]>,
     hash: Option<ContentHash>,
 }
 
 impl ResourceSet {
     /// Builds a set; of two resources with one name the later wins.
     pub fn new(resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
-        let resources: BTreeMap<_, _> = resources.into_iter().map(|r| (r.name.clone(), r)).collect();
+        let mut resources: Vec<Arc<Resource>> = resources.into_iter().collect();
+        // The sort is stable, so of one name the last is the one that came last.
+        resources.sort_by(|a, b| a.name.cmp(&b.name));
+        resources.dedup_by(|later, kept| {
+            let same = later.name == kept.name;
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
         let mut hasher = Sha256::new();
-        for resource in resources.values() {
+        for resource in &resources {
             hasher.update((resource.name.len() as u64).to_be_bytes());
             hasher.update(resource.name.as_bytes());
             hasher.update(resource.hash.0);
@@ -106,7 +194,7 @@ impl ResourceSet {
         let mut hash = [0; 16];
         hash.copy_from_slice(&hasher.finalize()[..16]);
         Self {
-            resources,
+            resources: resources.into_boxed_slice(),
             hash: Some(ContentHash(hash)),
         }
     }
@@ -118,12 +206,13 @@ impl ResourceSet {
 
     /// The resource of that name.
     pub fn get(&self, name: &str) -> Option<&Arc<Resource>> {
-        self.resources.get(name)
+        let at = self.resources.binary_search_by(|own| (*own.name).cmp(name)).ok()?;
+        self.resources.get(at)
     }
 
     /// All resources in name order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources.values()
+        self.resources.iter()
     }
 
     /// Number of resources.

@@ -29,7 +29,7 @@ use crate::diff::{Shared, same, version};
 use crate::kinds;
 use crate::limits::Limits;
 use crate::source::{Answer, View};
-use crate::wire::{self, Head};
+use crate::wire::{self, Frames, Head};
 
 pub use request::Outcome;
 use watch::Watch;
@@ -56,7 +56,7 @@ pub struct Response {
     /// Time of the change that caused it, if it was not asked for.
     pub pushed_for: Option<SystemTime>,
     /// Head, then shared pieces.
-    pub frames: VecDeque<Bytes>,
+    pub frames: Frames,
 }
 
 /// State of one stream.
@@ -172,7 +172,7 @@ impl Stream {
         let nonce = self.next_nonce();
         let pieces = match &content.whole {
             Some(whole) => whole.pieces.clone(),
-            None => wire::pieces(self.protocol, &content.resources, &self.shared),
+            None => wire::pieces(self.protocol, &content.resources, &self.shared).into(),
         };
         let watch = &mut self.watches[at];
         let head = Head {
@@ -238,7 +238,13 @@ impl Stream {
             removed: &[],
             control_plane: &answer.control_plane,
         };
-        response(self.protocol, type_url.clone(), answer.resources.len(), &head, pieces)
+        response(
+            self.protocol,
+            type_url.clone(),
+            answer.resources.len(),
+            &head,
+            pieces.into(),
+        )
     }
 
     fn next_nonce(&mut self) -> String {
@@ -247,15 +253,21 @@ impl Stream {
     }
 }
 
-fn response(protocol: Protocol, type_url: Arc<str>, resources: usize, head: &Head<'_>, pieces: Vec<Bytes>) -> Response {
-    let mut frames = VecDeque::from(pieces);
-    frames.push_front(head.encode(protocol, frames.iter().map(Bytes::len).sum()));
-    let bytes = frames.iter().map(Bytes::len).sum();
+fn response(
+    protocol: Protocol,
+    type_url: Arc<str>,
+    resources: usize,
+    head: &Head<'_>,
+    pieces: Arc<[Bytes]>,
+) -> Response {
+    let body: usize = pieces.iter().map(Bytes::len).sum();
+    let head = head.encode(protocol, body);
+    let bytes = head.len() + body;
     Response {
         type_url,
         resources,
         bytes,
         pushed_for: None,
-        frames,
+        frames: Frames::new(head, pieces),
     }
 }

@@ -153,7 +153,7 @@ impl Story {
 }
 
 fn render(protocol: Protocol, response: Response) -> String {
-    let bytes: Vec<u8> = response.frames.into_iter().flatten().skip(5).collect();
+    let bytes: Vec<u8> = response.frames.flatten().skip(5).collect();
     let mut out = kinds::short_name(&response.type_url).to_owned();
     let mut add = |name: &str, any: &xds::google::protobuf::Any| {
         let value = StringValue::decode(&any.value[..]).unwrap().value;

@@ -157,7 +157,7 @@ impl Watch {
                 _ => Arc::new(Resource {
                     name: Arc::from(name.as_str()),
                     hash,
-                    body: Bytes::new(),
+                    body: Bytes::new().into(),
                 }),
             }
         });
@@ -296,7 +296,7 @@ impl Watch {
                     .filter(|name| stage.get(name).is_none())
                     .map(Arc::from)
                     .collect(),
-                pieces: wire::pieces(protocol, &resources, shared),
+                pieces: wire::pieces(protocol, &resources, shared).into(),
             }
         })
     }

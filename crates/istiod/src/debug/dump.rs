@@ -37,7 +37,7 @@ fn messages(connection: &Connection) -> Vec<(&'static str, Bytes)> {
 }
 
 fn dump(type_url: &str, resources: &[Arc<Resource>]) -> Option<(&'static str, Bytes)> {
-    let any = |resource: &Arc<Resource>| Any::decode(resource.body.clone()).ok();
+    let any = |resource: &Arc<Resource>| Any::decode(resource.body.to_bytes()).ok();
     Some(match type_url {
         kinds::CLUSTER => {
             let dynamic = |r| clusters_config_dump::DynamicCluster {

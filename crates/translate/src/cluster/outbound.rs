@@ -19,47 +19,48 @@ use crate::client::Client;
 use crate::graph::Cx;
 use crate::query::Query;
 use crate::rules::{self, Applied, HostRules};
+use crate::scope::Seen;
 use crate::{dynamic_dns, naming, proto};
 
-/// The part of a client that clusters depend on.
-pub(crate) fn view(client: &Client) -> Client {
-    Client {
+/// The part of a client that clusters of any service depend on.
+pub(crate) fn view(cx: &mut Cx<'_>, client: &Client) -> Arc<Client> {
+    let sensitivity = cx.sensitivity();
+    Arc::new(Client {
         locality: None,
         node: None,
         attempt_count: true,
+        sidecar: None,
+        namespace: client.namespace.clone().filter(|n| sensitivity.names(n)),
+        labels: client.labels.clone().filter(|_| sensitivity.rules_select_by_labels),
         ..client.clone()
-    }
+    })
 }
 
 /// All clusters that a client of the sort is owed towards other services.
-pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet> {
-    let scope = cx.scope_of(client.scope());
-    let mut resources: Vec<Arc<Resource>> = Vec::new();
-    for service in scope.services.iter() {
+pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>, seen: &Seen) -> Arc<ResourceSet> {
+    let mut resources: Vec<Arc<Resource>> = Vec::with_capacity(seen.services.len());
+    for service in seen.services.iter() {
         if client.through && service.external {
             continue;
         }
         let narrow = client_for(cx, client, service);
-        let all = cx.resources(Query::Clusters(service.key.clone(), narrow));
-        resources.extend(naming::of_ports(&all, service, client));
+        let all = cx.resources(&Query::Clusters(service.key.clone(), narrow));
+        resources.extend(naming::of_ports(&all, service, seen.narrowed));
     }
     Arc::new(ResourceSet::new(resources))
 }
 
 /// The client, reduced to what this service's configuration reads of it, so that others share the result.
-pub(crate) fn client_for(cx: &mut Cx<'_>, client: &Client, service: &Service) -> Arc<Client> {
+fn client_for(cx: &mut Cx<'_>, client: &Arc<Client>, service: &Service) -> Arc<Client> {
     let rules = cx.host_rules(&service.key.host);
-    let mut narrow = client.clone();
-    narrow.sidecar = None;
-    if rules.is_empty() {
-        narrow.namespace = None;
+    let by_namespace = client.namespace.as_ref().is_some_and(|n| rules.names(n));
+    let by_labels = client.labels.is_some() && rules.select_by_labels();
+    if by_namespace == client.namespace.is_some() && by_labels == client.labels.is_some() {
+        return client.clone();
     }
-    if !rules.select_by_labels() {
-        narrow.labels = None;
-    }
-    if !service.node_local {
-        narrow.node = None;
-    }
+    let mut narrow = Client::clone(client);
+    narrow.namespace.take_if(|_| !by_namespace);
+    narrow.labels.take_if(|_| !by_labels);
     Arc::new(narrow)
 }
 

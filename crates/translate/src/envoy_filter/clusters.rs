@@ -66,7 +66,7 @@ fn patched(patches: &Patches, class: &ProxyClass, resource: Arc<Resource>) -> Op
 }
 
 fn decode(resource: &Resource) -> Option<Cluster> {
-    let any = Any::decode(resource.body.clone()).ok()?;
+    let any = Any::decode(resource.body.to_bytes()).ok()?;
     Cluster::decode(any.value).ok()
 }
 

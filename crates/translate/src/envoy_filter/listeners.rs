@@ -35,7 +35,7 @@ const VIRTUAL: [&str; 2] = ["virtualInbound", "virtualOutbound"];
 pub(super) fn apply(patches: &Patches, class: &ProxyClass, resources: Vec<Arc<Resource>>) -> Vec<Arc<Resource>> {
     let mut list = Vec::new();
     for resource in resources {
-        let any = Any::decode(resource.body.clone()).ok();
+        let any = Any::decode(resource.body.to_bytes()).ok();
         let Some(mut message) = any.and_then(|any| Listener::decode(any.value).ok()) else {
             list.push(resource);
             continue;

@@ -45,7 +45,7 @@ pub(super) fn apply(
         Side::Gateway
     };
     let patched = |resource: Arc<Resource>| {
-        let any = Any::decode(resource.body.clone()).ok();
+        let any = Any::decode(resource.body.to_bytes()).ok();
         let Some(mut message) = any.and_then(|any| RouteConfiguration::decode(any.value).ok()) else {
             return resource;
         };

@@ -228,7 +228,7 @@ impl Builder<'_, '_, '_> {
         let hosts = served.sni();
         let client = Client::of_class(self.common.class);
         let mut chains = Vec::new();
-        for service in self.scope.services.iter().cloned() {
+        for service in self.scope.seen.services.iter().cloned() {
             if service.external || !hosts.iter().any(|h| host::covers(h, &service.key.host)) {
                 continue;
             }

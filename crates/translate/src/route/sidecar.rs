@@ -6,9 +6,12 @@ use std::sync::Arc;
 use api::mesh_config::MeshConfig;
 use api::networking::VirtualService;
 use api::networking::sidecar::OutboundTrafficPolicy;
+use bytes::{Bytes, BytesMut};
 use mesh::{Config, Input, Protocol, Registry, Resolution, Service};
+use prost::Message;
+use prost::encoding::message;
 use xds::envoy::config::route::v3::{self as route_v3, RouteConfiguration, VirtualHost, route, route_action};
-use xds::resource::{Resource, ResourceSet};
+use xds::resource::{ContentHash, Resource, ResourceSet};
 
 use super::http::{self, Audience};
 use super::{MAX_DIRECT_RESPONSE, hash};
@@ -17,6 +20,11 @@ use crate::graph::Cx;
 use crate::host;
 use crate::scope::{Egress, Scope};
 use crate::{naming, proto};
+
+/// Number of the field `virtual_hosts` in a route configuration.
+const VIRTUAL_HOSTS: u32 = 2;
+/// One virtual host in this many ends a part.
+const CUT_EVERY: u8 = 2;
 
 /// Whether some route or rule of the namespace depends on the labels of the client.
 pub(super) fn selects_by_labels(cx: &mut Cx<'_>, client: &Client) -> bool {
@@ -102,10 +110,27 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
         configurations.push(configuration(name, virtual_hosts));
     }
     Arc::new(ResourceSet::new(
-        configurations
-            .iter()
-            .map(|c| Arc::new(Resource::encode(c.name.as_str(), c))),
+        configurations.into_iter().map(|c| Arc::new(encode(cx, c))),
     ))
+}
+
+/// Encodes a configuration in parts. Those of two namespaces differ in a few virtual hosts only and share all other
+/// parts; where a part ends is told by the name of its last host, so that a difference moves no later boundary.
+fn encode(cx: &mut Cx<'_>, mut configuration: RouteConfiguration) -> Resource {
+    let hosts = std::mem::take(&mut configuration.virtual_hosts);
+    let mut parts = vec![Bytes::from(configuration.encode_to_vec())];
+    let mut part = BytesMut::new();
+    for host in &hosts {
+        message::encode(VIRTUAL_HOSTS, host, &mut part);
+        let ends = ContentHash::of(host.name.as_bytes()).as_bytes()[0].is_multiple_of(CUT_EVERY);
+        if ends {
+            parts.push(cx.share(part.split().freeze()));
+        }
+    }
+    if !part.is_empty() {
+        parts.push(cx.share(part.freeze()));
+    }
+    Resource::of_pieces::<RouteConfiguration>(configuration.name, parts)
 }
 
 fn configuration(name: String, virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {

@@ -1,0 +1,64 @@
+//! What of clients matters to anybody: what no rule, service or setting asks about is left out of questions, so that
+//! clients which differ only there share the answers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::mesh_config::MeshConfig;
+use mesh::Input;
+
+use crate::endpoint;
+use crate::graph::Cx;
+
+/// What somebody asks about.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Sensitivity {
+    /// Namespaces whose clients may see a DestinationRule otherwise than those of all other namespaces.
+    namespaces: BTreeSet<Arc<str>>,
+    /// A DestinationRule selects clients by their labels.
+    pub(crate) rules_select_by_labels: bool,
+    /// Endpoints may be ordered by the client's locality.
+    pub(crate) endpoints_by_place: bool,
+    /// Endpoints may be ordered by the client's labels.
+    pub(crate) endpoints_by_labels: bool,
+    /// Endpoints may be chosen by the client's node.
+    pub(crate) endpoints_by_node: bool,
+}
+
+impl Sensitivity {
+    /// Whether clients of that namespace are told apart from others.
+    pub(crate) fn names(&self, namespace: &str) -> bool {
+        self.namespaces.contains(namespace)
+    }
+}
+
+pub(crate) fn of_mesh(cx: &mut Cx<'_>) -> Sensitivity {
+    let rules = cx.rules();
+    let mesh = &cx.read(Input::Mesh).mesh;
+    let services = cx.read(Input::Services).services();
+    Sensitivity {
+        namespaces: rules.named(),
+        rules_select_by_labels: rules.select_by_labels(),
+        endpoints_by_place: mesh_orders_by_place(mesh)
+            || !rules.is_empty()
+            || services.iter().any(|s| endpoint::by_place(s)),
+        endpoints_by_labels: mesh_orders_by_labels(mesh)
+            || rules.order_by_labels()
+            || services.iter().any(|s| endpoint::by_place(s)),
+        endpoints_by_node: services.iter().any(|s| endpoint::by_node(s)),
+    }
+}
+
+/// Whether the mesh configuration orders endpoints by where the client is.
+pub(crate) fn mesh_orders_by_place(mesh: &MeshConfig) -> bool {
+    let by_outliers = mesh
+        .default_traffic_policy
+        .as_ref()
+        .is_some_and(|p| p.outlier_detection.is_some());
+    by_outliers || !mesh.locality_lb_setting.distribute.is_empty()
+}
+
+/// Whether the mesh configuration names labels of client and endpoint that should agree.
+pub(crate) fn mesh_orders_by_labels(mesh: &MeshConfig) -> bool {
+    !mesh.locality_lb_setting.failover_priority.is_empty()
+}
