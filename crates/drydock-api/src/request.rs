@@ -1,6 +1,6 @@
 //! What a request asks for: its path and its query, parsed with bounds.
 
-use crate::error::ApiError;
+use crate::{error::ApiError, select::fields};
 
 /// Longest path we look at, bytes.
 const MAX_PATH: usize = 4096;
@@ -105,7 +105,6 @@ impl RequestInfo {
                 info.rest = tail.iter().map(|&part| part.to_owned()).collect();
             }
         }
-        info.selected_name = query.and_then(selected_name).unwrap_or_default();
         let options_watch = query.is_some_and(|query| {
             pairs(query)
                 .into_iter()
@@ -123,17 +122,17 @@ impl RequestInfo {
             _ => return Ok(info),
         }
         .to_owned();
+        if matches!(info.verb.as_str(), "list" | "watch") {
+            info.selected_name = query.and_then(selected_name).unwrap_or_default();
+        }
         Ok(info)
     }
 }
 
-/// The name in a field selector that is exactly one name.
+/// The name that the field selector of a list or watch asks for.
 fn selected_name(query: &str) -> Option<String> {
     let (_, selector) = pairs(query).into_iter().find(|(key, _)| key == "fieldSelector")?;
-    let name = selector
-        .split(',')
-        .find_map(|term| term.strip_prefix("metadata.name="))?;
-    Some(name.trim_start_matches('=').to_owned()).filter(|name| !name.is_empty())
+    fields::exact_name(&selector)
 }
 
 /// How unknown and duplicate fields are treated.

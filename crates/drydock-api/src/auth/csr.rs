@@ -4,7 +4,11 @@ use crate::{field::FieldError, objects::text};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateSigningRequestDer, pem::PemObject};
 use serde_json::{Value, json};
-use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
+use x509_parser::{
+    certification_request::X509CertificationRequest,
+    extensions::{GeneralName, ParsedExtension},
+    prelude::FromDer,
+};
 
 /// Shortest lifetime that may be asked for, seconds.
 const SHORTEST: i64 = 600;
@@ -40,21 +44,55 @@ pub fn problems(request: &Value) -> Vec<FieldError> {
     out
 }
 
-/// Organizations in the subject of a request, which become groups; none if it cannot be read.
+/// Who a request says it is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// Common name: becomes the user.
+    pub common_name: String,
+    /// Organizations: become groups.
+    pub organizations: Vec<String>,
+    /// Alternative names that are host names or addresses.
+    pub hosts: usize,
+    /// Alternative names of other kinds.
+    pub other_names: usize,
+}
+
+/// The subject of a request; empty if it cannot be read.
 #[must_use]
-pub fn organizations(encoded: &str) -> Vec<String> {
+pub fn subject(encoded: &str) -> Subject {
     let Ok(pem) = STANDARD.decode(encoded) else {
-        return Vec::new();
+        return Subject::default();
     };
     let Ok(der) = CertificateSigningRequestDer::from_pem_slice(&pem) else {
-        return Vec::new();
+        return Subject::default();
     };
     let Ok((_, parsed)) = X509CertificationRequest::from_der(&der) else {
-        return Vec::new();
+        return Subject::default();
     };
     let subject = &parsed.certification_request_info.subject;
-    let names = subject.iter_organization().filter_map(|one| one.as_str().ok());
-    names.map(str::to_owned).collect()
+    let mut out = Subject {
+        common_name: subject
+            .iter_common_name()
+            .next()
+            .and_then(|one| one.as_str().ok())
+            .unwrap_or_default()
+            .to_owned(),
+        organizations: subject
+            .iter_organization()
+            .filter_map(|one| one.as_str().ok())
+            .map(str::to_owned)
+            .collect(),
+        ..Subject::default()
+    };
+    for extension in parsed.requested_extensions().into_iter().flatten() {
+        if let ParsedExtension::SubjectAlternativeName(names) = extension {
+            let host = |name: &&GeneralName<'_>| matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_));
+            let hosts = names.general_names.iter().filter(host).count();
+            out.hosts += hosts;
+            out.other_names += names.general_names.len() - hosts;
+        }
+    }
+    out
 }
 
 fn bad_request(encoded: &str) -> Option<String> {

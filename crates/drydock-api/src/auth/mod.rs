@@ -17,6 +17,7 @@ pub mod escalation;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod impersonate;
+pub mod node_scope;
 pub mod pki;
 pub mod rbac;
 pub mod reviews;

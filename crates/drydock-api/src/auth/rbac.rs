@@ -2,6 +2,7 @@
 
 use super::{
     attributes::{Attributes, Target},
+    node_scope,
     user::{MASTERS, User},
 };
 use crate::objects::{Objects, text};
@@ -195,7 +196,8 @@ pub fn authorize(objects: &dyn Objects, user: &User, attributes: &Attributes) ->
         };
     }
     if user.in_group("system:nodes")
-        && user.name.starts_with("system:node:")
+        && let Some(node) = node_scope::node_of(&user.name)
+        && node_scope::allows(objects, node, attributes)
         && objects
             .get(GROUP, "clusterroles", "", "system:node")
             .is_some_and(|role| rules(&role).iter().any(|r| r.allows(attributes)))

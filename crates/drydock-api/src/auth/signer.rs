@@ -1,17 +1,21 @@
 //! Signs approved certificate signing requests for the signers that every cluster has.
 
-use super::pki::ClusterCa;
+use super::{
+    csr::{self, Subject},
+    node_scope,
+    pki::ClusterCa,
+    user::MASTERS,
+};
 use crate::{Core, follow::Follower, objects::text};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use drydock_store::{Expect, Stored};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-const SIGNERS: [&str; 3] = [
-    "kubernetes.io/kube-apiserver-client",
-    "kubernetes.io/kube-apiserver-client-kubelet",
-    "kubernetes.io/kubelet-serving",
-];
+const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
+const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
+const SIGNERS: [&str; 3] = [CLIENT, KUBELET_CLIENT, KUBELET_SERVING];
 /// Lifetime when none is asked for, seconds: a year.
 const USUAL: i64 = 365 * 24 * 60 * 60;
 
@@ -69,6 +73,38 @@ async fn sign(core: &Core, ca: &ClusterCa, stored: &Stored) {
     }
 }
 
+/// Why a signer does not sign a request, in the words of the real one. Each signer gives certificates for one purpose,
+/// whatever the request asks for and whoever has approved it.
+fn refusal(signer: &str, subject: &Subject, usages: &[&str]) -> Option<&'static str> {
+    let (purpose, nodes) = match signer {
+        CLIENT => ("client auth", false),
+        KUBELET_CLIENT => ("client auth", true),
+        _ => ("server auth", true),
+    };
+    let fits = |usage: &&str| [purpose, "digital signature", "key encipherment"].contains(usage);
+    if !usages.iter().all(fits) || !usages.contains(&purpose) {
+        return Some("usages did not match the signer's");
+    }
+    if subject.organizations.iter().any(|one| one == MASTERS) {
+        return Some("subject organization system:masters is not allowed");
+    }
+    if !nodes {
+        return None;
+    }
+    if subject.organizations != ["system:nodes"] {
+        return Some("subject organization is not system:nodes");
+    }
+    if node_scope::node_of(&subject.common_name).is_none() {
+        return Some("subject common name does not begin with system:node: ");
+    }
+    match signer {
+        KUBELET_CLIENT if subject.hosts + subject.other_names > 0 => Some("subjectAltNames are not allowed"),
+        KUBELET_SERVING if subject.other_names > 0 => Some("email and URI subjectAltNames are not allowed"),
+        KUBELET_SERVING if subject.hosts == 0 => Some("DNS or IP subjectAltName is required"),
+        _ => None,
+    }
+}
+
 fn certificate(ca: &ClusterCa, request: &Value) -> Result<String, String> {
     let pem = STANDARD
         .decode(text(request, &["spec", "request"]))
@@ -79,5 +115,103 @@ fn certificate(ca: &ClusterCa, request: &Value) -> Result<String, String> {
         .as_array()
         .map(|u| u.iter().filter_map(Value::as_str).collect())
         .unwrap_or_default();
+    let subject = csr::subject(text(request, &["spec", "request"]));
+    if let Some(why) = refusal(text(request, &["spec", "signerName"]), &subject, &usages) {
+        return Err(why.into());
+    }
     ca.sign_request(&pem, &usages, seconds).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(signer: &str, cn: &str, organization: &str, hosts: usize, usages: &[&str], expected: Option<&str>) {
+        let subject = Subject {
+            common_name: cn.into(),
+            organizations: vec![organization.into()],
+            hosts,
+            other_names: 0,
+        };
+        assert_eq!(
+            refusal(signer, &subject, usages),
+            expected,
+            "{signer} {cn} {organization}"
+        );
+    }
+
+    #[test]
+    fn each_signer_has_one_purpose() {
+        let (client, server) = (
+            ["client auth", "digital signature"],
+            ["server auth", "key encipherment"],
+        );
+        check(CLIENT, "jane", "dev", 0, &client, None);
+        check(
+            CLIENT,
+            "jane",
+            "system:masters",
+            0,
+            &client,
+            Some("subject organization system:masters is not allowed"),
+        );
+        check(
+            CLIENT,
+            "jane",
+            "dev",
+            0,
+            &server,
+            Some("usages did not match the signer's"),
+        );
+        check(KUBELET_CLIENT, "system:node:n", "system:nodes", 0, &client, None);
+        check(
+            KUBELET_CLIENT,
+            "system:node:n",
+            "system:masters",
+            0,
+            &client,
+            Some("subject organization system:masters is not allowed"),
+        );
+        check(
+            KUBELET_CLIENT,
+            "jane",
+            "system:nodes",
+            0,
+            &client,
+            Some("subject common name does not begin with system:node: "),
+        );
+        check(
+            KUBELET_CLIENT,
+            "system:node:n",
+            "dev",
+            0,
+            &client,
+            Some("subject organization is not system:nodes"),
+        );
+        check(
+            KUBELET_CLIENT,
+            "system:node:n",
+            "system:nodes",
+            1,
+            &client,
+            Some("subjectAltNames are not allowed"),
+        );
+        check(KUBELET_SERVING, "system:node:n", "system:nodes", 1, &server, None);
+        check(
+            KUBELET_SERVING,
+            "system:node:n",
+            "system:nodes",
+            1,
+            &["server auth", "client auth"],
+            Some("usages did not match the signer's"),
+        );
+        check(
+            KUBELET_SERVING,
+            "system:node:n",
+            "system:nodes",
+            0,
+            &server,
+            Some("DNS or IP subjectAltName is required"),
+        );
+    }
 }

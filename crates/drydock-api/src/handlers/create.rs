@@ -41,6 +41,10 @@ impl Call {
 
     /// Everything of a create but the write.
     async fn prepare_new(&mut self, mut object: Value, applied: bool) -> Result<Value, ApiError> {
+        if self.attributes.info.verb != "create" {
+            // An update or an apply that makes the object needs the permission to create it as well.
+            self.api.authorize_as(&self.attributes, "create").await?;
+        }
         self.check_namespace(&object)?;
         if self.resource.namespaced {
             meta::set(&mut object, "namespace", self.namespace());

@@ -28,6 +28,9 @@ const MAX_BODY: usize = 3 * 1024 * 1024;
 /// Subresources that are streams to the node.
 const STREAMS: [&str; 5] = ["log", "exec", "attach", "portforward", "proxy"];
 
+/// Those of [`STREAMS`] that act inside a pod.
+const SESSIONS: [&str; 3] = ["exec", "attach", "portforward"];
+
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
     let values: Vec<&str> = headers
         .get_all(name)
@@ -63,6 +66,21 @@ impl Api {
             self.plain(&parts, &attributes, accept.as_deref())
         };
         result.unwrap_or_else(|error| error_response(&error, format))
+    }
+
+    /// Whether the user may do the same with another verb.
+    ///
+    /// # Errors
+    /// 403 if not.
+    pub async fn authorize_as(&self, attributes: &Attributes, verb: &str) -> Result<(), ApiError> {
+        let mut attributes = attributes.clone();
+        attributes.info.verb = verb.into();
+        match self.hooks.authorizer.authorize(&attributes).await {
+            Decision::Allow => Ok(()),
+            Decision::Deny(reason) => {
+                Err(auth::attributes::Attributes::of(&attributes.info).refusal(&attributes.user.name, &reason))
+            }
+        }
     }
 
     /// Paths that are no resources.
@@ -151,6 +169,10 @@ impl Api {
         resource: &Arc<ResourceInfo>,
     ) -> Result<Response, ApiError> {
         let info = attributes.info.clone();
+        if info.verb == "get" && SESSIONS.contains(&info.subresource.as_str()) {
+            // A WebSocket begins with a GET; what it carries is no reading.
+            self.authorize_as(&attributes, "create").await?;
+        }
         if info.subresource != "log" {
             let mut warnings = Vec::new();
             let wanted = Options::parse(parts.uri.query())?;

@@ -68,6 +68,20 @@ impl FieldSelector {
     }
 }
 
+/// The one name that a selector asks for, if it does; what it means is read as where objects are selected.
+#[must_use]
+pub fn exact_name(text: &str) -> Option<String> {
+    if text.len() > MAX_LEN {
+        return None;
+    }
+    let terms = split_terms(text).into_iter().filter(|term| !term.is_empty());
+    let terms: Option<Vec<_>> = terms.map(|term| split_term(&term)).collect();
+    let named = terms?
+        .into_iter()
+        .find(|(label, equal, _)| label == "metadata.name" && *equal);
+    named.map(|(_, _, name)| name).filter(|name| !name.is_empty())
+}
+
 /// Splits at commas that are not escaped.
 fn split_terms(text: &str) -> Vec<String> {
     let mut terms = vec![String::new()];

@@ -1,6 +1,6 @@
 //! Label and field selectors of list requests.
 
-mod fields;
+pub mod fields;
 mod labels;
 
 pub use fields::FieldSelector;

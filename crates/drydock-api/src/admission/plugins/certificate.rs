@@ -1,6 +1,8 @@
 //! Nobody becomes a master of the cluster by a signing request, and approving one needs the permission for its signer.
 
 use super::creates;
+use serde_json::Value;
+
 use crate::{
     auth::{
         attributes::{Attributes, Target},
@@ -29,7 +31,7 @@ pub(super) fn admit(objects: &dyn Objects, request: &AdmissionRequest<'_>) -> Re
         Err(ApiError::forbidden(subject, &cause))
     };
     if creates(request, GROUP, PLURAL) && signer == CLIENT_SIGNER {
-        let groups = csr::organizations(text(object, &["spec", "request"]));
+        let groups = csr::subject(text(object, &["spec", "request"])).organizations;
         if groups.iter().any(|group| group == MASTERS) {
             return forbidden(format!(
                 "use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"
@@ -40,20 +42,31 @@ pub(super) fn admit(objects: &dyn Objects, request: &AdmissionRequest<'_>) -> Re
         && request.subresource == Some("approval")
         && request.resource.group == GROUP
         && request.resource.plural == PLURAL;
-    if approves && !may_approve(objects, request, signer) {
+    if approves && !may_use(objects, request, signer, "approve") {
         return forbidden(format!(
             "user not permitted to approve requests with signerName {signer:?}"
+        ));
+    }
+    let certificate = |object: &Value| object["status"]["certificate"].clone();
+    let signs = request.operation == Operation::Update
+        && request.subresource == Some("status")
+        && request.resource.group == GROUP
+        && request.resource.plural == PLURAL
+        && request.old_object.map(certificate) != Some(certificate(object));
+    if signs && !may_use(objects, request, signer, "sign") {
+        return forbidden(format!(
+            "user not permitted to sign requests with signerName {signer:?}"
         ));
     }
     Ok(())
 }
 
-/// `approve` on the signer, or on all signers of its domain.
-fn may_approve(objects: &dyn Objects, request: &AdmissionRequest<'_>, signer: &str) -> bool {
+/// `verb` on the signer, or on all signers of its domain.
+fn may_use(objects: &dyn Objects, request: &AdmissionRequest<'_>, signer: &str, verb: &str) -> bool {
     let domain = signer.split('/').next().unwrap_or_default();
     [signer.to_owned(), format!("{domain}/*")].into_iter().any(|name| {
         let attributes = Attributes {
-            verb: "approve".into(),
+            verb: verb.into(),
             target: Target::Resource {
                 group: GROUP.into(),
                 version: "*".into(),

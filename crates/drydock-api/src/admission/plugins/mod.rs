@@ -31,6 +31,7 @@ pub fn mutate(core: &Core, request: &mut AdmissionRequest<'_>) -> Result<(), Api
 pub fn validate(core: &Core, request: &AdmissionRequest<'_>) -> Result<(), ApiError> {
     crate::auth::escalation::admit(core, request)?;
     certificate::admit(core, request)?;
+    node::admit(request)?;
     pod::limits_hold(core, request)?;
     pod::quota(core, request)
 }
