@@ -3,6 +3,7 @@
 #   PROFILE=dist-fast   cargo profile of the binaries in bin/ (dev: quick to compile, slow to run)
 #   KEEP=1              demo, walk: leave the cluster up afterwards
 #   DATA=DIR SET=name   conformance: other golden data, one set only
+#   BENCH=quick         bench: two minutes instead of ten
 
 PROFILE ?= dist-fast
 profile_dir := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
@@ -12,7 +13,7 @@ theirs := envoy kubectl helm
 cargo_build := cargo build --locked --profile $(PROFILE)
 
 .DEFAULT_GOAL := help
-.PHONY: help build bins images demo walk test lint conformance bench clean
+.PHONY: help build bins images demo walk test lint conformance bench bench-check clean
 
 help:
 	@echo 'make build        everything into bin/ and the container images'
@@ -21,7 +22,8 @@ help:
 	@echo 'make test         format, lint, licences, unit and story tests; one screen of summary'
 	@echo 'make lint         format and clippy only'
 	@echo 'make conformance  the golden sets (DATA=DIR, SET=name)'
-	@echo 'make bench        simulated sidecars against istiod, and the floor to hold it against (target/bench)'
+	@echo 'make bench        simulated sidecars against istiod, and the floor to hold it against (target/bench; BENCH=quick)'
+	@echo 'make bench-check  the ratios of the last `make bench` against the recorded ones'
 	@echo 'make clean        stop the cluster and remove what was built'
 
 build: images
@@ -64,7 +66,10 @@ conformance:
 	@cargo run --locked --quiet --package conformance -- $(if $(DATA),--data $(DATA)) $(if $(SET),--set $(SET))
 
 bench: bins
-	@target/$(profile_dir)/xds-load suite --istiod bin/istiod
+	@target/$(profile_dir)/xds-load suite --istiod bin/istiod $(if $(filter quick,$(BENCH)),--quick)
+
+bench-check: bins
+	@target/$(profile_dir)/xds-load check
 
 clean:
 	@if [ -x bin/drydock ]; then bin/drydock reset; fi

@@ -9,16 +9,23 @@
 //! | `record` | keeps what a control plane answers to one sidecar |
 //! | `replay` | sends recorded answers to every stream without computing anything: the floor |
 //! | `suite` | the whole table: control plane and floor, several sizes, one report |
+//! | `check` | compares a report's ratios with recorded ones |
 
 mod change;
+mod check;
+mod churn;
+mod fleet;
 mod mesh;
+mod plot;
 mod process;
 mod record;
 mod replay;
 mod report;
+mod server;
 mod sidecar;
 mod statistics;
 mod suite;
+mod targets;
 mod wire;
 
 use std::path::PathBuf;
@@ -102,13 +109,28 @@ enum Command {
         #[arg(long, default_value = "bin/istiod")]
         istiod: PathBuf,
         /// Numbers of sidecars
-        #[arg(long, value_delimiter = ',', default_value = "500,2000")]
+        #[arg(long, value_delimiter = ',', default_value = "500,2000,10000")]
         sidecars: Vec<usize>,
         #[command(flatten)]
         shape: Shape,
         /// Folder for the report
         #[arg(long, default_value = "target/bench")]
         out: PathBuf,
+        /// Less of everything, in two minutes: 500 sidecars, no start of a large mesh
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Compares a report's ratios with recorded ones; fails if one is worse beyond noise
+    Check {
+        /// The report
+        #[arg(long, default_value = "target/bench/report.json")]
+        report: PathBuf,
+        /// What was recorded
+        #[arg(long, default_value = "bench/recorded.json")]
+        recorded: PathBuf,
+        /// Record the report's ratios instead
+        #[arg(long)]
+        update: bool,
     },
 }
 
@@ -135,7 +157,8 @@ fn main() -> Result<()> {
                     shape,
                     timeout,
                 };
-                let figures = suite::measure(&load, pid, mesh.as_deref(), rounds).await?;
+                let mut fleet = fleet::Fleet::start(&load);
+                let figures = suite::measure(&mut fleet, &load, pid, mesh.as_deref(), rounds).await?;
                 println!("{}", serde_json::to_string_pretty(&figures)?);
                 Ok(())
             }
@@ -146,7 +169,22 @@ fn main() -> Result<()> {
                 sidecars,
                 shape,
                 out,
-            } => suite::run(&istiod, &sidecars, shape, &out).await,
+                quick,
+            } => {
+                let plan = suite::Plan {
+                    program: istiod,
+                    sizes: if quick { vec![500] } else { sidecars },
+                    shape,
+                    out,
+                    quick,
+                };
+                suite::run(&plan).await
+            }
+            Command::Check {
+                report,
+                recorded,
+                update,
+            } => check::run(&report, &recorded, update),
         }
     })
 }

@@ -33,13 +33,17 @@ pub fn namespace(shape: Shape, service: usize) -> String {
     format!("ns-{}", service % shape.namespaces)
 }
 
-/// File with the endpoints of service 0, which the benchmark changes.
-pub fn changing(folder: &Path) -> PathBuf {
-    folder.join("endpoints-0.yaml")
+/// Services whose endpoints the benchmark changes: each has a file of its own.
+pub const CHANGING: usize = 100;
+
+/// File with the endpoints of one of the first [`CHANGING`] services.
+pub fn endpoints_of(folder: &Path, service: usize) -> PathBuf {
+    folder.join(format!("endpoints-{service}.yaml"))
 }
 
-/// Writes the whole mesh.
+/// Writes the whole mesh, and removes what was in the folder.
 pub fn write(folder: &Path, shape: Shape) -> Result<()> {
+    std::fs::remove_dir_all(folder).ok();
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut text = String::new();
     for index in 0..shape.namespaces.min(shape.services) {
@@ -53,7 +57,12 @@ pub fn write(folder: &Path, shape: Shape) -> Result<()> {
     for service in 0..shape.services {
         let (namespace, address) = (
             namespace(shape, service),
-            format!("10.200.{}.{}", service / 250, service % 250 + 1),
+            format!(
+                "10.{}.{}.{}",
+                100 + service / 62_500,
+                service / 250 % 250,
+                service % 250 + 1
+            ),
         );
         let _ = write!(
             services,
@@ -68,14 +77,15 @@ pub fn write(folder: &Path, shape: Shape) -> Result<()> {
                 address = pod.address,
             );
         }
-        if service > 0 {
+        if service < CHANGING {
+            save(&endpoints_of(folder, service), &slice(shape, service, shape.pods))?;
+        } else {
             slices.push_str(&slice(shape, service, shape.pods));
         }
     }
     save(&folder.join("services.yaml"), &services)?;
     save(&folder.join("pods.yaml"), &pods)?;
-    save(&folder.join("endpoints.yaml"), &slices)?;
-    save(&changing(folder), &slice(shape, 0, shape.pods))
+    save(&folder.join("endpoints.yaml"), &slices)
 }
 
 /// The endpoints of a service, the first `ready` of its pods being ready.

@@ -41,10 +41,12 @@ impl Recording {
         for entry in std::fs::read_dir(folder).with_context(|| format!("no recording in {}", folder.display()))? {
             let bytes = std::fs::read(entry?.path())?;
             let response = RawResponse::decode(Bytes::from(bytes)).context("a file of the recording is damaged")?;
-            let named = response
-                .resources
-                .iter()
-                .filter_map(|r| Some((Resource::decode(r.clone()).ok()?.name, r.clone())));
+            let named = response.resources.iter().filter_map(|r| {
+                Some((
+                    String::from_utf8(Resource::decode(r.clone()).ok()?.name.into()).ok()?,
+                    r.clone(),
+                ))
+            });
             types.insert(
                 response.type_url.clone(),
                 Recorded {

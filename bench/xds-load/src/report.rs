@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::targets;
+
 /// What one load of one server gave.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
@@ -33,6 +35,59 @@ pub struct Figures {
     pub change_max_ms: f64,
     /// The server's processor time for one change, in seconds.
     pub change_cpu_s: f64,
+    /// Seconds until each was in sync, for the plots.
+    #[serde(skip)]
+    pub syncs: Vec<f64>,
+    /// Milliseconds until each heard of an endpoint change, all rounds together.
+    #[serde(skip)]
+    pub delays: Vec<f64>,
+}
+
+/// What one change of the mesh led to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ChangeFigures {
+    /// Sidecars that it concerns, and sidecars that received anything.
+    pub concerned: usize,
+    pub received: usize,
+    /// Milliseconds until half of those concerned, and the last one, had everything.
+    pub p50_ms: f64,
+    pub last_ms: f64,
+    /// The server's processor time.
+    pub cpu_s: f64,
+}
+
+/// Endpoints that change all the time.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ChurnFigures {
+    pub changes_per_s: f64,
+    /// Endpoint sets that all sidecars together received.
+    pub responses_per_s: f64,
+    /// Milliseconds during which a sidecar did not know of a change.
+    pub staleness_p50_ms: f64,
+    pub staleness_p99_ms: f64,
+    pub staleness_max_ms: f64,
+    /// Share of one core.
+    pub cpu_share: f64,
+}
+
+/// All sidecars connect again at once.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ReconnectFigures {
+    pub sync_p50_s: f64,
+    pub sync_max_s: f64,
+    pub cpu_s: f64,
+    /// The slowest against the median.
+    pub slowest_to_median: f64,
+}
+
+/// From the start of the process to readiness.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StartFigures {
+    pub pods: usize,
+    pub endpoint_slices: usize,
+    pub ready_s: f64,
+    pub cpu_s: f64,
+    pub memory_mib: f64,
 }
 
 /// The whole suite.
@@ -40,22 +95,77 @@ pub struct Figures {
 pub struct Report {
     /// Machine and shape of the mesh.
     pub about: String,
+    /// The commit that was measured.
+    pub commit: String,
     /// The control plane, by number of sidecars.
     pub sidecars: BTreeMap<String, Figures>,
     /// Recorded answers without any computing, by number of sidecars.
     pub floor: BTreeMap<String, Figures>,
+    /// By what was changed.
+    pub changes: BTreeMap<String, ChangeFigures>,
+    /// Number of sidecars in `changes`, `churn` and `idle_cpu_share`.
+    pub sidecars_changed: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub churn: Option<ChurnFigures>,
+    /// Share of one core while nothing changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_cpu_share: Option<f64>,
+    /// By number of sidecars.
+    pub reconnect: BTreeMap<String, ReconnectFigures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartFigures>,
+    /// Control plane to floor, and what else does not depend on the machine's speed.
+    pub ratios: BTreeMap<String, f64>,
 }
 
 impl Report {
+    /// What can be compared between runs and machines.
+    pub fn ratios(&self) -> BTreeMap<String, f64> {
+        let mut ratios = BTreeMap::new();
+        for (sidecars, ours) in &self.sidecars {
+            let Some(floor) = self.floor.get(sidecars) else {
+                continue;
+            };
+            let mut put = |name: &str, ours: f64, floor: f64| {
+                if floor > 0.0 {
+                    ratios.insert(format!("{sidecars} {name}"), ours / floor);
+                }
+            };
+            put("sync to floor", ours.sync_max_s, floor.sync_max_s);
+            put("cpu to floor", ours.cpu_s, floor.cpu_s);
+            put("memory to floor", ours.kib_per_sidecar, floor.kib_per_sidecar);
+            put("bytes to floor", ours.mib_received, floor.mib_received);
+            // A change costs little against bringing everything, or something is computed too often.
+            put("change cpu to sync cpu", ours.change_cpu_s, ours.cpu_s);
+        }
+        ratios
+    }
+
     /// The tables.
     pub fn markdown(&self) -> String {
-        let mut text = format!("# Discovery under load\n\n{}\n\n", self.about);
-        text.push_str("| | sidecars | all in sync | CPU | memory per sidecar | each receives | one change p50 / p99 / max |\n|---|---|---|---|---|---|---|\n");
+        let mut text = format!("# Discovery under load\n\n{}\nCommit {}.\n\n", self.about, self.commit);
+        self.loads(&mut text);
+        self.changes(&mut text);
+        self.others(&mut text);
+        text.push_str("\n## Targets\n\n| | measured | bound | |\n|---|---|---|---|\n");
+        for target in targets::of(self) {
+            let met = if target.is_met() { "met" } else { "**missed**" };
+            let _ = writeln!(
+                text,
+                "| {} | {:.3} | {} | {met} |",
+                target.name, target.measured, target.bound
+            );
+        }
+        text
+    }
+
+    fn loads(&self, text: &mut String) {
+        text.push_str("| | sidecars | all in sync | CPU | memory per sidecar | each receives | one endpoint change p50 / p99 / max |\n|---|---|---|---|---|---|---|\n");
         for (name, figures) in [("control plane", &self.sidecars), ("floor", &self.floor)] {
-            for (sidecars, f) in figures {
+            for (sidecars, f) in by_number(figures) {
                 let change = if f.change_max_ms > 0.0 {
                     format!(
-                        "{:.1} / {:.1} / {:.1} ms, {:.2} s CPU",
+                        "{:.1} / {:.1} / {:.1} ms, {:.3} s CPU",
                         f.change_p50_ms, f.change_p99_ms, f.change_max_ms, f.change_cpu_s
                     )
                 } else {
@@ -75,26 +185,73 @@ impl Report {
                 );
             }
         }
-        text.push_str("\nRatios of control plane to floor, in the same run:\n\n| sidecars | all in sync | CPU | memory per sidecar |\n|---|---|---|---|\n");
-        for (sidecars, ours) in &self.sidecars {
-            let Some(floor) = self.floor.get(sidecars) else {
-                continue;
-            };
-            let ratio = |ours: f64, floor: f64| {
-                if floor > 0.0 {
-                    format!("{:.2}", ours / floor)
-                } else {
-                    "–".to_owned()
-                }
-            };
+        text.push_str("\nThe floor sends recorded answers and computes nothing. Control plane to floor, in the same run:\n\n| | ratio |\n|---|---|\n");
+        for (name, ratio) in &self.ratios {
+            let _ = writeln!(text, "| {name} | {ratio:.3} |");
+        }
+    }
+
+    fn changes(&self, text: &mut String) {
+        if self.changes.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            text,
+            "\n## Other changes, {} sidecars\n\n| | concerns | received by | p50 / last | CPU |\n|---|---|---|---|---|",
+            self.sidecars_changed
+        );
+        for (name, c) in &self.changes {
             let _ = writeln!(
                 text,
-                "| {sidecars} | {} | {} | {} |",
-                ratio(ours.sync_max_s, floor.sync_max_s),
-                ratio(ours.cpu_s, floor.cpu_s),
-                ratio(ours.kib_per_sidecar, floor.kib_per_sidecar)
+                "| {name} | {} | {} | {:.1} / {:.1} ms | {:.3} s |",
+                c.concerned, c.received, c.p50_ms, c.last_ms, c.cpu_s
             );
         }
-        text
     }
+
+    fn others(&self, text: &mut String) {
+        text.push_str("\n## Over time\n\n");
+        if let Some(churn) = &self.churn {
+            let _ = writeln!(
+                text,
+                "- {:.0} endpoint changes per second, {} sidecars: not known for {:.1} / {:.1} / {:.1} ms (p50 / p99 / max), {:.0} endpoint sets received per second, {:.0} % of a core.",
+                churn.changes_per_s,
+                self.sidecars_changed,
+                churn.staleness_p50_ms,
+                churn.staleness_p99_ms,
+                churn.staleness_max_ms,
+                churn.responses_per_s,
+                churn.cpu_share * 100.0
+            );
+        }
+        for (sidecars, r) in by_number(&self.reconnect) {
+            let _ = writeln!(
+                text,
+                "- {sidecars} sidecars connect again at once: all in sync after {:.2} s, {:.2} s CPU, the slowest {:.2} times the median.",
+                r.sync_max_s, r.cpu_s, r.slowest_to_median
+            );
+        }
+        if let Some(share) = self.idle_cpu_share {
+            let _ = writeln!(
+                text,
+                "- Nothing changes, {} sidecars: {:.3} % of a core.",
+                self.sidecars_changed,
+                share * 100.0
+            );
+        }
+        if let Some(start) = &self.start {
+            let _ = writeln!(
+                text,
+                "- Start with {} pods and {} endpoint slices from files: ready after {:.2} s, {:.2} s CPU, {:.0} MiB.",
+                start.pods, start.endpoint_slices, start.ready_s, start.cpu_s, start.memory_mib
+            );
+        }
+    }
+}
+
+/// Rows in the order of their numbers.
+fn by_number<T>(rows: &BTreeMap<String, T>) -> Vec<(&String, &T)> {
+    let mut rows: Vec<_> = rows.iter().collect();
+    rows.sort_by_key(|(number, _)| number.parse::<usize>().unwrap_or_default());
+    rows
 }

@@ -1,15 +1,17 @@
 //! One simulated sidecar: subscribes as Envoy does, counts what it gets, says when it is in sync.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::statistics::Delays;
 use crate::wire::{self, CLUSTER, ENDPOINT, Kind, LISTENER, METHOD, Node, ROUTE, Request, Response};
 use crate::{Shape, mesh};
 
@@ -21,6 +23,7 @@ const LARGEST: usize = 256 << 20;
 /// A number of sidecars against one control plane.
 #[derive(Clone, Debug)]
 pub struct Load {
+    /// URL of the control plane.
     pub address: String,
     pub sidecars: usize,
     pub shape: Shape,
@@ -40,13 +43,68 @@ pub struct Received {
     pub reconnects: AtomicU64,
 }
 
+/// When endpoints of services were last changed, and how long it took sidecars to hear of it.
+#[derive(Debug)]
+pub struct Clock {
+    changed: Vec<AtomicU64>,
+    /// From a change to each sidecar that received it.
+    pub delays: Delays,
+}
+
+impl Clock {
+    /// Nothing was changed yet.
+    pub fn new(services: usize) -> Self {
+        Self {
+            changed: (0..services).map(|_| AtomicU64::new(0)).collect(),
+            delays: Delays::default(),
+        }
+    }
+
+    /// Endpoints of a service change now.
+    pub fn changes(&self, service: usize) {
+        if let Some(changed) = self.changed.get(service) {
+            changed.store(now(), Relaxed);
+        }
+    }
+
+    /// What arrives from now on is not counted.
+    pub fn stop(&self) {
+        self.changed.iter().for_each(|changed| changed.store(0, Relaxed));
+    }
+
+    fn arrived(&self, name: &[u8]) {
+        let Some(changed) = service_of(name).and_then(|service| self.changed.get(service)) else {
+            return;
+        };
+        let made = changed.load(Relaxed);
+        if made > 0 {
+            self.delays.record(now().saturating_sub(made) as f64 / 1e6);
+        }
+    }
+}
+
+/// Number of the service that an endpoint set is of.
+fn service_of(name: &[u8]) -> Option<usize> {
+    const PREFIX: &[u8] = b"outbound|80||svc-";
+    let digits = name.strip_prefix(PREFIX)?.split(|byte| *byte == b'.').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// Something that happened to a sidecar.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     /// It has everything it asked for; time since the load began.
     Synced(Duration),
-    /// It received the endpoints of service 0; Unix time in nanoseconds.
-    Changed(u64),
+    /// It received something after that; Unix time in nanoseconds.
+    Got { sidecar: usize, at: u64 },
+}
+
+/// What a sidecar tells the outside.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    pub received: Arc<Received>,
+    pub clock: Arc<Clock>,
+    pub events: mpsc::UnboundedSender<Event>,
 }
 
 /// Unix time in nanoseconds.
@@ -82,27 +140,22 @@ pub fn node(shape: Shape, number: usize) -> Node {
     }
 }
 
-/// Keeps one sidecar connected until its task is dropped.
-pub async fn run(
-    load: Load,
-    number: usize,
-    started: Instant,
-    received: Arc<Received>,
-    events: mpsc::UnboundedSender<Event>,
-) {
-    while stream(&load, number, started, &received, &events).await.is_err() {
-        received.reconnects.fetch_add(1, Relaxed);
-        tokio::time::sleep(PAUSE).await;
+/// Keeps one sidecar connected until its task is dropped; it connects again whenever `began` changes.
+pub async fn run(load: Load, number: usize, mut began: watch::Receiver<Instant>, outside: Outside) {
+    loop {
+        let started = *began.borrow_and_update();
+        tokio::select! {
+            _ = stream(&load, number, started, &outside) => {
+                outside.received.reconnects.fetch_add(1, Relaxed);
+                tokio::time::sleep(PAUSE).await;
+            }
+            changed = began.changed() => if changed.is_err() { return },
+        }
     }
 }
 
-async fn stream(
-    load: &Load,
-    number: usize,
-    started: Instant,
-    received: &Received,
-    events: &mpsc::UnboundedSender<Event>,
-) -> Result<()> {
+async fn stream(load: &Load, number: usize, started: Instant, outside: &Outside) -> Result<()> {
+    let (received, events) = (&*outside.received, &outside.events);
     let endpoint = tonic::transport::Endpoint::from_shared(load.address.clone())?
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20);
@@ -129,13 +182,17 @@ async fn stream(
     while let Some(response) = responses.message().await? {
         received.messages.fetch_add(1, Relaxed);
         received.bytes.fetch_add(response.encoded_len() as u64, Relaxed);
+        if state.synced {
+            let at = now();
+            events.send(Event::Got { sidecar: number, at })?;
+        }
         let acknowledgement = Request {
             type_url: response.type_url.clone(),
             nonce: response.nonce.clone(),
             ..Request::default()
         };
         requests.send(acknowledgement).await?;
-        if let Some(subscription) = state.take(&response, received, events) {
+        if let Some(subscription) = state.take(&response, outside) {
             requests.send(subscription).await?;
         }
         if !state.synced && state.is_complete() {
@@ -146,12 +203,14 @@ async fn stream(
     anyhow::bail!("the control plane ended the stream")
 }
 
+/// What a sidecar knows, names as their hashes.
 #[derive(Default)]
 struct State {
-    wanted_endpoints: HashSet<String>,
-    wanted_routes: HashSet<String>,
-    endpoints: HashSet<String>,
-    routes: HashSet<String>,
+    hasher: RandomState,
+    wanted_endpoints: HashSet<u64>,
+    wanted_routes: HashSet<u64>,
+    endpoints: HashSet<u64>,
+    routes: HashSet<u64>,
     clusters: bool,
     listeners: bool,
     synced: bool,
@@ -166,13 +225,10 @@ impl State {
     }
 
     /// Takes a response in; the request for what it refers to.
-    fn take(
-        &mut self,
-        response: &Response,
-        received: &Received,
-        events: &mpsc::UnboundedSender<Event>,
-    ) -> Option<Request> {
-        let count = |counter: &AtomicU64, synced: bool| {
+    fn take(&mut self, response: &Response, outside: &Outside) -> Option<Request> {
+        let received = &outside.received;
+        let synced = self.synced;
+        let count = |counter: &AtomicU64| {
             if !synced {
                 counter.fetch_add(response.resources.len() as u64, Relaxed);
             }
@@ -184,37 +240,37 @@ impl State {
                 ..Request::default()
             })
         };
+        let hasher = self.hasher.clone();
+        let hash = |name: &[u8]| hasher.hash_one(name);
         match response.type_url.as_str() {
             CLUSTER => {
                 self.clusters = true;
-                count(&received.clusters, self.synced);
+                count(&received.clusters);
                 let names = response.resources.iter().filter_map(wire::endpoint_set);
-                let new = names
-                    .filter(|name| self.wanted_endpoints.insert(name.clone()))
-                    .collect();
-                subscribe(ENDPOINT, new)
+                let new = names.filter(|name| self.wanted_endpoints.insert(hash(name.as_bytes())));
+                subscribe(ENDPOINT, new.collect())
             }
             LISTENER => {
                 self.listeners = true;
-                count(&received.listeners, self.synced);
+                count(&received.listeners);
                 let names = response.resources.iter().flat_map(wire::route_names);
-                let new = names.filter(|name| self.wanted_routes.insert(name.clone())).collect();
-                subscribe(ROUTE, new)
+                let new = names.filter(|name| self.wanted_routes.insert(hash(name.as_bytes())));
+                subscribe(ROUTE, new.collect())
             }
             ENDPOINT => {
-                count(&received.endpoint_sets, self.synced);
+                count(&received.endpoint_sets);
                 for resource in &response.resources {
-                    if self.synced && resource.name.contains("|svc-0.") {
-                        events.send(Event::Changed(now())).ok();
+                    if synced {
+                        outside.clock.arrived(&resource.name);
                     }
-                    self.endpoints.insert(resource.name.clone());
+                    self.endpoints.insert(hash(&resource.name));
                 }
                 None
             }
             ROUTE => {
-                count(&received.routes, self.synced);
-                self.routes
-                    .extend(response.resources.iter().map(|resource| resource.name.clone()));
+                count(&received.routes);
+                let names = response.resources.iter().map(|resource| hash(&resource.name));
+                self.routes.extend(names);
                 None
             }
             _ => None,

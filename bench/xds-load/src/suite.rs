@@ -1,59 +1,67 @@
 //! Runs servers, loads them, collects figures.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use anyhow::Result;
 
-use crate::report::{Figures, Report};
-use crate::sidecar::{self, Event, Load, Received};
+use crate::fleet::Fleet;
+use crate::process::{busy, usage};
+use crate::report::{Figures, ReconnectFigures, Report, StartFigures};
+use crate::server::Server;
+use crate::sidecar::Load;
 use crate::statistics::quantile;
-use crate::{Shape, change, mesh, process, record};
+use crate::{Shape, change, churn, mesh, plot, record};
 
 /// Endpoint changes at each size.
-const ROUNDS: usize = 5;
-/// Longest time that a server may take to answer at all.
-const STARTUP: Duration = Duration::from_secs(60);
+const ROUNDS: usize = 9;
+/// Sidecars at which other changes, churn and rest are measured.
+const CHANGED: usize = 500;
+/// Sidecars from which there is no floor: what matters is that it goes on as before.
+const MANY: usize = 5000;
+/// Longest time until all sidecars are in sync, in seconds.
+const TIMEOUT: u64 = 300;
+/// The mesh of the start: 30,000 pods and as many endpoint slices.
+const START: Shape = Shape {
+    services: 30_000,
+    pods: 1,
+    namespaces: 300,
+};
 
-/// Opens the sidecars of a load and measures; with a mesh folder, changes an endpoint in it as well.
-pub async fn measure(load: &Load, pid: Option<u32>, folder: Option<&Path>, rounds: usize) -> Result<Figures> {
-    let usage = || pid.map(process::usage).transpose().map(Option::unwrap_or_default);
-    let (before, received) = (usage()?, Arc::new(Received::default()));
-    let (sender, mut events) = mpsc::unbounded_channel();
-    let (started, mut tasks) = (Instant::now(), JoinSet::new());
-    for number in 0..load.sidecars {
-        tasks.spawn(sidecar::run(
-            load.clone(),
-            number,
-            started,
-            Arc::clone(&received),
-            sender.clone(),
-        ));
-    }
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(load.timeout);
-    let mut synced = Vec::with_capacity(load.sidecars);
-    while synced.len() < load.sidecars {
-        match tokio::time::timeout_at(deadline, events.recv()).await {
-            Ok(Some(Event::Synced(after))) => synced.push(after.as_secs_f64()),
-            Ok(Some(Event::Changed(_))) => {}
-            Ok(None) | Err(_) => break,
-        }
-    }
-    synced.sort_by(f64::total_cmp);
+/// What to measure.
+pub struct Plan {
+    /// The control plane's program.
+    pub program: PathBuf,
+    /// Numbers of sidecars.
+    pub sizes: Vec<usize>,
+    pub shape: Shape,
+    /// Folder for the report.
+    pub out: PathBuf,
+    /// Less of everything.
+    pub quick: bool,
+}
+
+/// Brings a fleet into sync and measures what that took; with a mesh folder, changes an endpoint in it as well.
+pub async fn measure(
+    fleet: &mut Fleet,
+    load: &Load,
+    pid: Option<u32>,
+    folder: Option<&Path>,
+    rounds: usize,
+) -> Result<Figures> {
+    let usage = || pid.map(usage).transpose().map(Option::unwrap_or_default);
+    let before = usage()?;
+    let syncs = fleet.synced().await;
     // Acknowledgements of the last responses are still on their way.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let after = usage()?;
     let each = load.sidecars.max(1) as u64;
+    let received = &fleet.received;
     let mut figures = Figures {
-        synced: synced.len(),
-        sync_p50_s: quantile(&synced, 0.5),
-        sync_max_s: quantile(&synced, 1.0),
+        synced: syncs.len(),
+        sync_p50_s: quantile(&syncs, 0.5),
+        sync_max_s: quantile(&syncs, 1.0),
         cpu_s: after.cpu - before.cpu,
         kib_per_sidecar: (after.memory - before.memory) / each as f64,
         mib_received: received.bytes.load(Relaxed) as f64 / each as f64 / f64::from(1 << 20),
@@ -62,163 +70,185 @@ pub async fn measure(load: &Load, pid: Option<u32>, folder: Option<&Path>, round
         listeners: received.listeners.load(Relaxed) / each,
         routes: received.routes.load(Relaxed) / each,
         reconnects: received.reconnects.load(Relaxed),
+        syncs,
         ..Figures::default()
     };
-    if let Some(folder) = folder {
-        let mut rows = Vec::new();
-        for _ in 0..rounds {
-            let before = usage()?;
-            let delays = change::one(folder, load.shape, synced.len(), &mut events).await?;
-            ensure!(
-                delays.len() == synced.len(),
-                "a change reached only {} of {} sidecars",
-                delays.len(),
-                synced.len()
-            );
-            rows.push([
-                quantile(&delays, 0.5),
-                quantile(&delays, 0.99),
-                quantile(&delays, 1.0),
-                usage()?.cpu - before.cpu,
-            ]);
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-        let median = |column: usize| {
-            let mut values: Vec<f64> = rows.iter().map(|row| row[column]).collect();
-            values.sort_by(f64::total_cmp);
-            quantile(&values, 0.5)
-        };
-        figures.change_p50_ms = median(0);
-        figures.change_p99_ms = median(1);
-        figures.change_max_ms = median(2);
-        figures.change_cpu_s = median(3);
+    let Some(folder) = folder else { return Ok(figures) };
+    let mut rows = Vec::new();
+    for _ in 0..rounds {
+        let (delays, cpu) = change::endpoint(folder, load.shape, fleet, pid).await?;
+        rows.push([
+            quantile(&delays, 0.5),
+            quantile(&delays, 0.99),
+            quantile(&delays, 1.0),
+            cpu,
+        ]);
+        figures.delays.extend(delays);
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    let median = |column: usize| {
+        let mut values: Vec<f64> = rows.iter().map(|row| row[column]).collect();
+        values.sort_by(f64::total_cmp);
+        quantile(&values, 0.5)
+    };
+    figures.change_p50_ms = median(0);
+    figures.change_p99_ms = median(1);
+    figures.change_max_ms = median(2);
+    figures.change_cpu_s = median(3);
     Ok(figures)
 }
 
-/// A server that ends with this value.
-struct Server(Child);
-
-impl Server {
-    fn start(command: &mut Command) -> Result<Self> {
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn();
-        Ok(Self(child.context("cannot start the server")?))
+/// The whole table; writes `report.json`, `report.md` and the plots.
+pub async fn run(plan: &Plan) -> Result<()> {
+    let mut report = Report {
+        about: about(plan.shape),
+        commit: commit(),
+        sidecars_changed: CHANGED,
+        ..Report::default()
+    };
+    let largest = plan.sizes.iter().copied().filter(|size| *size < MANY).max();
+    for &sidecars in &plan.sizes {
+        eprintln!("{sidecars} sidecars: control plane …");
+        control_plane(plan, sidecars, largest == Some(sidecars), &mut report).await?;
+        if sidecars < MANY {
+            eprintln!("{sidecars} sidecars: floor …");
+            floor(plan, sidecars, &mut report).await?;
+        }
     }
-
-    fn pid(&self) -> Result<u32> {
-        self.0.id().context("the server ended at once")
+    if !plan.quick {
+        eprintln!("start …");
+        report.start = Some(start(plan).await?);
     }
-
-    async fn stop(mut self) -> Result<()> {
-        self.0.kill().await.context("cannot stop the server")
-    }
-}
-
-/// Waits until something listens.
-async fn listening(port: u16) -> Result<()> {
-    let deadline = Instant::now() + STARTUP;
-    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        ensure!(Instant::now() < deadline, "nothing listens on port {port}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    report.ratios = report.ratios();
+    std::fs::write(plan.out.join("report.json"), serde_json::to_string_pretty(&report)?)?;
+    std::fs::write(plan.out.join("report.md"), report.markdown())?;
+    plots(plan, &report)?;
+    println!("{}", report.markdown());
     Ok(())
 }
 
-/// Records once the control plane has read everything; until then it refuses streams.
-async fn recorded(address: &str, folder: &Path, shape: Shape) -> Result<()> {
-    let deadline = Instant::now() + STARTUP;
-    loop {
-        match record::record(address, folder, shape).await {
-            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(200)).await,
-            outcome => return outcome,
-        }
+fn load(plan: &Plan, address: &str, sidecars: usize) -> Load {
+    Load {
+        address: address.to_owned(),
+        sidecars,
+        shape: plan.shape,
+        timeout: TIMEOUT,
     }
 }
 
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// The control plane, fed from files, on a free port.
-async fn start_istiod(program: &Path, folder: &Path) -> Result<(Server, String)> {
-    let port = free_port()?;
-    let address = |port: u16| format!("127.0.0.1:{port}");
-    let mut command = Command::new(program);
-    command.args(["discovery", "--registries=", "--configDir"]).arg(folder);
-    command.args(["--grpcAddr", &address(port), "--httpAddr", &address(free_port()?)]);
-    command.args([
-        "--monitoringAddr",
-        &address(free_port()?),
-        "--secureGRPCAddr",
-        "",
-        "--httpsAddr",
-        "",
-    ]);
-    let server = Server::start(&mut command)?;
-    listening(port).await?;
-    Ok((server, format!("http://{}", address(port))))
-}
-
-async fn start_replay(folder: &Path) -> Result<(Server, String)> {
-    let port = free_port()?;
-    let own: PathBuf = std::env::current_exe().context("cannot tell where this program is")?;
-    let mut command = Command::new(own);
-    command
-        .arg("replay")
-        .arg(folder)
-        .args(["--listen", &format!("127.0.0.1:{port}")]);
-    let server = Server::start(&mut command)?;
-    listening(port).await?;
-    Ok((server, format!("http://127.0.0.1:{port}")))
-}
-
-/// The whole table; writes `report.json` and `report.md`.
-pub async fn run(istiod: &Path, sizes: &[usize], shape: Shape, out: &Path) -> Result<()> {
-    let (mesh_folder, recording) = (out.join("mesh"), out.join("recording"));
+async fn control_plane(plan: &Plan, sidecars: usize, again: bool, report: &mut Report) -> Result<()> {
+    let (folder, recording) = (plan.out.join("mesh"), plan.out.join("recording"));
     std::fs::remove_dir_all(&recording).ok();
-    mesh::write(&mesh_folder, shape)?;
-    let mut report = Report {
-        about: about(shape),
-        ..Report::default()
-    };
-    for &sidecars in sizes {
-        eprintln!("{sidecars} sidecars: control plane …");
-        let (server, address) = start_istiod(istiod, &mesh_folder).await?;
-        // The first answer makes everything once; what is measured is serving it to all.
-        recorded(&address, &recording, shape).await?;
-        let load = Load {
-            address,
-            sidecars,
-            shape,
-            timeout: 300,
-        };
-        let figures = measure(&load, Some(server.pid()?), Some(&mesh_folder), ROUNDS).await?;
-        report.sidecars.insert(sidecars.to_string(), figures);
-        server.stop().await?;
-        eprintln!("{sidecars} sidecars: floor …");
-        let (server, address) = start_replay(&recording).await?;
-        let load = Load { address, ..load };
-        report.floor.insert(
-            sidecars.to_string(),
-            measure(&load, Some(server.pid()?), None, 0).await?,
-        );
-        server.stop().await?;
+    mesh::write(&folder, plan.shape)?;
+    let server = Server::control_plane(&plan.program, &folder)?;
+    let pid = server.pid()?;
+    server.ready().await?;
+    // The first answer makes everything once; what is measured is serving it to all.
+    record::record(&server.address, &recording, plan.shape).await?;
+    let load = load(plan, &server.address, sidecars);
+    let mut fleet = Fleet::start(&load);
+    let figures = measure(&mut fleet, &load, Some(pid), Some(&folder), ROUNDS).await?;
+    report.sidecars.insert(sidecars.to_string(), figures);
+    if sidecars == CHANGED {
+        report.changes = change::kinds(&folder, plan.shape, &mut fleet, pid).await?;
+        let rest = Duration::from_secs(if plan.quick { 5 } else { 20 });
+        let before = busy(pid)?;
+        tokio::time::sleep(rest).await;
+        report.idle_cpu_share = Some((busy(pid)? - before) / rest.as_secs_f64());
+        let time = Duration::from_secs(if plan.quick { 10 } else { 60 });
+        report.churn = Some(churn::run(&folder, plan.shape, &mut fleet, pid, time).await?);
     }
-    std::fs::write(out.join("report.json"), serde_json::to_string_pretty(&report)?)?;
-    std::fs::write(out.join("report.md"), report.markdown())?;
-    println!("{}", report.markdown());
+    if again {
+        let before = usage(pid)?;
+        let syncs = fleet.reconnect().await;
+        let (median, slowest) = (quantile(&syncs, 0.5), quantile(&syncs, 1.0));
+        let figures = ReconnectFigures {
+            sync_p50_s: median,
+            sync_max_s: slowest,
+            cpu_s: usage(pid)?.cpu - before.cpu,
+            slowest_to_median: slowest / median,
+        };
+        report.reconnect.insert(sidecars.to_string(), figures);
+    }
+    server.stop().await
+}
+
+async fn floor(plan: &Plan, sidecars: usize, report: &mut Report) -> Result<()> {
+    let server = Server::replay(&plan.out.join("recording")).await?;
+    let load = load(plan, &server.address, sidecars);
+    let mut fleet = Fleet::start(&load);
+    let figures = measure(&mut fleet, &load, Some(server.pid()?), None, 0).await?;
+    report.floor.insert(sidecars.to_string(), figures);
+    server.stop().await
+}
+
+async fn start(plan: &Plan) -> Result<StartFigures> {
+    let folder = plan.out.join("mesh-start");
+    mesh::write(&folder, START)?;
+    let began = Instant::now();
+    let server = Server::control_plane(&plan.program, &folder)?;
+    server.ready().await?;
+    let ready_s = began.elapsed().as_secs_f64();
+    let used = usage(server.pid()?)?;
+    server.stop().await?;
+    std::fs::remove_dir_all(&folder)?;
+    Ok(StartFigures {
+        pods: START.services * START.pods,
+        endpoint_slices: START.services,
+        ready_s,
+        cpu_s: used.cpu,
+        memory_mib: used.memory / 1024.0,
+    })
+}
+
+fn plots(plan: &Plan, report: &Report) -> Result<()> {
+    for (sidecars, ours) in &report.sidecars {
+        let mut series: Vec<(String, &[f64])> = vec![("control plane".to_owned(), &ours.syncs)];
+        series.extend(
+            report
+                .floor
+                .get(sidecars)
+                .map(|floor| ("floor".to_owned(), &*floor.syncs)),
+        );
+        let title = format!("{sidecars} sidecars: time until in sync");
+        std::fs::write(
+            plan.out.join(format!("sync-{sidecars}.svg")),
+            plot::histogram(&title, "s", &series),
+        )?;
+        let series = [("all rounds".to_owned(), &*ours.delays)];
+        let title = format!("{sidecars} sidecars: time until an endpoint change is known");
+        std::fs::write(
+            plan.out.join(format!("change-{sidecars}.svg")),
+            plot::histogram(&title, "ms", &series),
+        )?;
+    }
     Ok(())
 }
 
 fn about(shape: Shape) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = model
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map_or("unknown processor", |(_, name)| name.trim());
     format!(
-        "{} services × {} pods in {} namespaces, plaintext, control plane and sidecars on one machine with {cores} cores.",
+        "{} services × {} pods in {} namespaces, plaintext, control plane and sidecars on one machine with {cores} cores ({model}).",
         shape.services, shape.pods, shape.namespaces
     )
+}
+
+/// The commit that the working folder is at, if it is one.
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.is_empty());
+    match git(&["rev-parse", "--short", "HEAD"]) {
+        Some(commit) if changed => format!("{commit} and changes"),
+        Some(commit) => commit,
+        None => "unknown".to_owned(),
+    }
 }

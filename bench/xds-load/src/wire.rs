@@ -95,8 +95,8 @@ pub struct RawResponse {
 pub struct Resource {
     #[prost(message, optional, tag = "2")]
     pub any: Option<Any>,
-    #[prost(string, tag = "3")]
-    pub name: String,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub name: Bytes,
 }
 
 #[derive(Clone, PartialEq, Message)]
