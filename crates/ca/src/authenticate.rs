@@ -73,7 +73,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// From a gRPC request on a connection of [`crate::accept::incoming`].
+    /// From a gRPC request on a connection whose TLS layer is [`crate::tls`].
     pub fn of<T>(request: &tonic::Request<T>) -> Self {
         Self::new(request.peer_certs(), request.metadata())
     }

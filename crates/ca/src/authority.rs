@@ -166,6 +166,15 @@ impl Authority {
         &self.intermediates
     }
 
+    /// When the first of the roots ends.
+    pub fn roots_not_after(&self) -> Option<Timestamp> {
+        let end = |root: &CertificateDer<'_>| {
+            let (_, root) = X509Certificate::from_der(root).ok()?;
+            Timestamp::from_second(root.validity().not_after.timestamp()).ok()
+        };
+        self.roots.iter().filter_map(end).min()
+    }
+
     /// End of validity of the signing certificate.
     pub fn not_after(&self) -> Timestamp {
         self.not_after

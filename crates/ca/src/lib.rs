@@ -12,12 +12,12 @@
 //! | [`request`] | the other side: key and certificate request of a workload |
 //! | [`authenticate`] | who is calling: client certificate or reviewed token |
 //! | [`tls`] | rustls configuration for 15012 and 15017, with certificate and roots that can be swapped |
-//! | [`accept`] | a bounded TLS accept loop that `tonic` and `hyper` take as incoming connections |
 //! | [`service`] | `istio.v1.auth.IstioCertificateService` over the above |
 //!
 //! How istiod puts it together:
 //!
 //! ```no_run
+//! # use futures::StreamExt;
 //! # async fn example(tokens: std::sync::Arc<dyn ca::TokenReview>) -> Result<(), Box<dyn std::error::Error>> {
 //! let now = jiff::Timestamp::now();
 //! let authority = ca::Current::new(ca::Authority::self_signed("cluster.local", now)?);
@@ -27,14 +27,14 @@
 //! let tls = ca::tls::server_config(certificate, Some(clients));
 //! let authenticator = std::sync::Arc::new(ca::Authenticator::new("cluster.local", Some(tokens)));
 //! let listener = tokio::net::TcpListener::bind("0.0.0.0:15012").await?;
+//! let connections = listen::accept::tls(listener, tls, listen::Limits::default());
 //! tonic::transport::Server::builder()
 //!     .add_service(ca::service::CertificateService::new(authority, authenticator).into_server())
-//!     .serve_with_incoming(ca::accept::incoming(listener, tls, ca::accept::Limits::default()))
+//!     .serve_with_incoming(connections.map(|accepted| Ok::<_, std::io::Error>(accepted.io)))
 //!     .await?;
 //! # Ok(()) }
 //! ```
 
-pub mod accept;
 pub mod authenticate;
 pub mod authority;
 pub mod issue;

@@ -1,6 +1,7 @@
 //! `istio.v1.auth.IstioCertificateService`: the caller's own certificate, and nobody else's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,11 +13,27 @@ use crate::authenticate::{Authenticator, Credentials};
 use crate::authority::Current;
 use crate::issue::{IssueError, MAX_REQUEST};
 
-/// The service; mount [`CertificateService::into_server`] on a connection of [`crate::accept::incoming`].
+/// What became of the requests.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests received.
+    pub requests: AtomicU64,
+    /// Certificates issued.
+    pub issued: AtomicU64,
+    /// Callers without an identity.
+    pub unauthenticated: AtomicU64,
+    /// Requests that cannot be read.
+    pub unreadable: AtomicU64,
+    /// Certificates that could not be signed.
+    pub unsigned: AtomicU64,
+}
+
+/// The service; mount [`CertificateService::into_server`] on connections whose TLS layer is [`crate::tls`].
 #[derive(Debug, Clone)]
 pub struct CertificateService {
     authority: Current,
     authenticator: Arc<Authenticator>,
+    counters: Arc<Counters>,
 }
 
 impl CertificateService {
@@ -25,7 +42,15 @@ impl CertificateService {
         Self {
             authority,
             authenticator,
+            counters: Arc::default(),
         }
+    }
+
+    /// The same, counting there.
+    #[must_use]
+    pub fn counting(mut self, counters: Arc<Counters>) -> Self {
+        self.counters = counters;
+        self
     }
 
     /// As a tonic service, with the message size bounded.
@@ -40,7 +65,9 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let caller = self.authenticator.authenticate(&Credentials::of(&request)).await?;
+        count(&self.counters.requests);
+        let caller = self.authenticator.authenticate(&Credentials::of(&request)).await;
+        let caller = caller.inspect_err(|_| count(&self.counters.unauthenticated))?;
         let identity = caller.identities.into_iter().next();
         let identity = identity.ok_or_else(|| Status::unauthenticated("the caller has no identity"))?;
         let asked = request.into_inner();
@@ -55,12 +82,23 @@ impl IstioCertificateService for CertificateService {
             tokio::task::spawn_blocking(move || authority.issue(&asked.csr, &signed_for, ttl, Timestamp::now()))
                 .await
                 .map_err(|_| Status::internal("signing was interrupted; try again"))?
+                .inspect_err(|error| {
+                    count(match error {
+                        IssueError::Request(_) => &self.counters.unreadable,
+                        _ => &self.counters.unsigned,
+                    });
+                })
                 .map_err(status)?;
+        count(&self.counters.issued);
         tracing::info!(%identity, not_after = %issued.not_after, "workload certificate issued");
         Ok(Response::new(IstioCertificateResponse {
             cert_chain: issued.chain,
         }))
     }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
 }
 
 fn status(error: IssueError) -> Status {

@@ -43,6 +43,11 @@ impl ServingCertificate {
         Self(Swap::new(key))
     }
 
+    /// What is served now.
+    pub fn current(&self) -> Arc<CertifiedKey> {
+        self.0.load()
+    }
+
     /// Serves `key` from now on.
     pub fn replace(&self, key: Arc<CertifiedKey>) {
         self.0.store(key);

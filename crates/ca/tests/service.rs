@@ -7,6 +7,7 @@ use std::time::Duration;
 use ca::request::{KeyKind, Request};
 use ca::tls::{MeshClients, ServingCertificate};
 use ca::{Authenticator, Authority, Current, ServiceAccount, SpiffeId, TokenError, TokenReview};
+use futures::StreamExt;
 use jiff::Timestamp;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
@@ -53,10 +54,11 @@ async fn mesh() -> Mesh {
     let address = listener.local_addr().unwrap();
     let tls = ca::tls::server_config(certificate.clone(), Some(clients.clone()));
     let service = ca::service::CertificateService::new(authority.clone(), authenticator).into_server();
+    let connections = listen::accept::tls(listener, tls, listen::Limits::default());
     tokio::spawn(
         tonic::transport::Server::builder()
             .add_service(service)
-            .serve_with_incoming(ca::accept::incoming(listener, tls, ca::accept::Limits::default())),
+            .serve_with_incoming(connections.map(|accepted| Ok::<_, std::io::Error>(accepted.io))),
     );
     Mesh {
         authority,

@@ -30,7 +30,7 @@ pub enum Command {
 
 /// Options of `discovery`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(rename_all = "camelCase")]
+#[command(rename_all = "camelCase", after_help = crate::variables::help())]
 pub struct Discovery {
     /// Where services come from: `Kubernetes`, or nothing (then --configDir)
     #[arg(long, default_value = "Kubernetes")]
@@ -100,12 +100,8 @@ fn address(text: &str) -> Result<std::option::Option<SocketAddr>, String> {
         .map_err(|_| format!("{text:?} is not HOST:PORT or :PORT"))
 }
 
-/// A duration as Go prints it: `30m`, `1h30m`, `10s`, `500ms`.
 fn duration(text: &str) -> Result<std::time::Duration, String> {
-    text.parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|d| std::time::Duration::try_from(d).ok())
-        .ok_or_else(|| format!("{text:?} is not a duration such as 30m or 10s"))
+    crate::settings::duration(text).ok_or_else(|| format!("{text:?} is not a duration such as 30m or 10s"))
 }
 
 /// The command, and the flags that were ignored.
@@ -206,6 +202,21 @@ mod tests {
         assert_eq!(options.registries, "");
         assert_eq!(options.https_addr, None);
         assert_eq!(options.grpc_addr.unwrap().to_string(), "127.0.0.1:1");
+    }
+
+    #[test]
+    fn help_tells_flags_and_environment() {
+        let error = parse(["istiod", "discovery", "--help"].map(str::to_owned)).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp);
+        for part in [
+            "--secureGRPCAddr",
+            "[env: CLUSTER_ID",
+            "\n  REVISION ",
+            "[default: 100000]",
+        ] {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use ads::{DiscoveryServer, Registry};
 use anyhow::Context;
+use listen::accept;
 use mesh::Mesh;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 use crate::args::{Address, Discovery};
@@ -72,7 +74,7 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
     engine.run(inbox, settings.revision.label().to_owned(), sources, settings.gather)?;
 
     let parts = Parts::new(&settings, &options, engine.clone(), control_plane.as_ref());
-    parts.serve_pages(&options, &shutdown).await?;
+    parts.serve_pages(&options, settings.page_ports, &shutdown).await?;
     parts
         .serve_streams(&options, &settings, control_plane.as_ref(), &shutdown)
         .await?;
@@ -92,6 +94,9 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
     while !parts.registry.is_empty() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    // What was asked of a webhook or a page is still answered.
+    parts.pages_served.close();
+    let _ = tokio::time::timeout_at(deadline, parts.pages_served.wait()).await;
     if let Some(election) = election {
         let _ = tokio::time::timeout_at(
             deadline.max(tokio::time::Instant::now() + Duration::from_secs(1)),
@@ -110,6 +115,8 @@ struct Parts {
     debug: Debug,
     pages: Arc<Pages>,
     webhooks: Arc<Webhooks>,
+    signed: Arc<ca::service::Counters>,
+    pages_served: TaskTracker,
 }
 
 impl Parts {
@@ -127,8 +134,8 @@ impl Parts {
             allowed: settings.debug_namespaces.clone(),
             pod: settings.pod_name.clone(),
         };
-        let patches = cluster.map(|c| c.webhook_counters.clone()).unwrap_or_default();
-        let (metrics, injection) = Metrics::new(counters.clone(), patches);
+        let signed = Arc::new(ca::service::Counters::default());
+        let (metrics, injection) = Metrics::new(counters.clone(), cluster.map(|c| c.numbers(signed.clone())));
         let pages = Arc::new(Pages {
             engine: engine.clone(),
             registry: registry.clone(),
@@ -157,20 +164,25 @@ impl Parts {
             debug,
             pages,
             webhooks,
+            signed,
+            pages_served: TaskTracker::new(),
         }
     }
 
-    async fn serve_pages(&self, options: &Discovery, shutdown: &watch::Receiver<bool>) -> anyhow::Result<()> {
+    async fn serve_pages(
+        &self,
+        options: &Discovery,
+        limits: listen::Limits,
+        shutdown: &watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
         for (what, address) in [
             ("readiness", options.http_addr),
             ("monitoring", options.monitoring_addr),
         ] {
             if let Some(listener) = bind(what, address).await? {
-                tokio::spawn(http::serve(
-                    listener,
-                    http::router(self.pages.clone()),
-                    shutdown.clone(),
-                ));
+                let (connections, pages) = (accept::tcp(listener, limits), http::router(self.pages.clone()));
+                self.pages_served
+                    .spawn(listen::http::serve(connections, pages, limits, shutdown.clone()));
             }
         }
         Ok(())
@@ -194,6 +206,7 @@ impl Parts {
         let mut server = grpc::Server {
             routes: Routes::new(discovery),
             gate: None,
+            limits: settings.stream_ports,
             max_age: options.max_connection_age,
             shutdown: shutdown.clone(),
         };
@@ -205,6 +218,7 @@ impl Parts {
             if settings.sign {
                 let service =
                     ca::service::CertificateService::new(cluster.authority.clone(), cluster.authenticator.clone());
+                let service = service.counting(self.signed.clone());
                 server.routes = server.routes.add_service(service.into_server());
             }
             if settings.authenticate {
@@ -231,7 +245,10 @@ impl Parts {
     ) {
         let tls = ca::tls::server_config(cluster.serving.certificate.clone(), None);
         let router = webhook::router(self.webhooks.clone()).merge(http::readiness(self.pages.clone()));
-        tokio::spawn(http::serve_tls(listener, tls, router, shutdown.clone()));
+        let limits = settings.page_ports;
+        let connections = accept::tls(listener, tls, limits);
+        self.pages_served
+            .spawn(listen::http::serve(connections, router, limits, shutdown.clone()));
         if settings.inject {
             let pages = self.pages.clone();
             tokio::spawn(injector::keep(

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use ads::Peer;
 use ca::{Authenticator, Credentials};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use listen::accept::{self, Accepted};
+use listen::first::First;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -40,6 +42,8 @@ pub struct Server {
     pub routes: Routes,
     /// Who is who on the TLS port; `None` believes everybody.
     pub gate: Option<Gate>,
+    /// Bounds of each port. A connection on which nobody was admitted within the header timeout is closed.
+    pub limits: listen::Limits,
     /// Connections are asked to move elsewhere at this age, spread by a tenth.
     pub max_age: Option<Duration>,
     /// Set when the process ends.
@@ -65,12 +69,7 @@ impl Gate {
     }
 
     /// `streams`: whether the request opens a stream, on which secrets may be asked for.
-    async fn admit(
-        &self,
-        address: Option<SocketAddr>,
-        credentials: &Credentials,
-        streams: bool,
-    ) -> Result<Peer, Status> {
+    async fn admit(&self, address: SocketAddr, credentials: &Credentials, streams: bool) -> Result<Peer, Status> {
         let turn = self
             .turns
             .acquire()
@@ -91,7 +90,7 @@ impl Gate {
         drop(turn);
         let identities = caller.identities.iter().map(ToString::to_string).collect();
         Ok(Peer {
-            address,
+            address: Some(address),
             identities,
             authenticated: true,
             readable_secrets,
@@ -100,54 +99,51 @@ impl Gate {
 }
 
 impl Server {
-    /// Accepts plaintext connections until shutdown.
+    /// Serves plaintext connections until shutdown.
     pub async fn plaintext(self, listener: TcpListener) {
-        let mut shutdown = self.shutdown.clone();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = shutdown.wait_for(|ending| *ending) => return,
-            };
-            match accepted {
-                Ok((connection, address)) => {
-                    let _ = connection.set_nodelay(true);
-                    tokio::spawn(self.clone().connection(connection, Some(address)));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accept failed");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
+        let connections = accept::tcp(listener, self.limits);
+        self.serve(connections).await;
     }
 
-    /// Accepts TLS connections until shutdown.
+    /// Serves TLS connections until shutdown.
     pub async fn tls(self, listener: TcpListener, config: Arc<rustls::ServerConfig>) {
-        let mut connections = std::pin::pin!(ca::accept::incoming(listener, config, ca::accept::Limits::default()));
-        let mut shutdown = self.shutdown.clone();
-        loop {
-            let connection = tokio::select! {
-                connection = connections.next() => connection,
-                _ = shutdown.wait_for(|ending| *ending) => return,
-            };
-            match connection {
-                Some(Ok(connection)) => {
-                    let address = connection.get_ref().0.peer_addr().ok();
-                    tokio::spawn(self.clone().connection(connection, address));
-                }
-                Some(Err(error)) => tracing::info!(%error, "TLS connection not accepted"),
-                None => return,
-            }
-        }
+        let connections = accept::tls(listener, config, self.limits);
+        self.serve(connections).await;
     }
 
-    async fn connection<I>(self, io: I, address: Option<SocketAddr>)
+    async fn serve<I>(self, connections: impl Stream<Item = Accepted<I>>)
     where
         I: AsyncRead + AsyncWrite + Connected<ConnectInfo: PeerCertificates> + Unpin + Send + 'static,
     {
+        let mut connections = std::pin::pin!(connections);
+        let mut shutdown = self.shutdown.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = connections.next() => accepted,
+                _ = shutdown.wait_for(|ending| *ending) => return,
+            };
+            let Some(accepted) = accepted else { return };
+            tokio::spawn(self.clone().connection(accepted));
+        }
+    }
+
+    async fn connection<I>(self, accepted: Accepted<I>)
+    where
+        I: AsyncRead + AsyncWrite + Connected<ConnectInfo: PeerCertificates> + Unpin + Send + 'static,
+    {
+        let Accepted {
+            io,
+            peer,
+            place: _place,
+        } = accepted;
         let info = io.connect_info();
+        let first = First::default();
+        let admitted = first.clone();
+        let patience = self.limits.header_timeout;
         let (max_age, mut shutdown) = (self.max_age, self.shutdown.clone());
-        let service = hyper::service::service_fn(move |request| self.clone().request(request, info.clone(), address));
+        let service = hyper::service::service_fn(move |request| {
+            self.clone().request(request, info.clone(), peer, admitted.clone())
+        });
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -160,19 +156,20 @@ impl Server {
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
         let age = async {
             match max_age {
-                Some(age) => tokio::time::sleep(spread(age, address)).await,
+                Some(age) => tokio::time::sleep(spread(age, peer)).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            ended = connection.as_mut() => return log_end(address, ended),
+            ended = connection.as_mut() => return log_end(peer, ended),
+            () = first.missing(patience) => return tracing::debug!(%peer, "no request was admitted in time; closed"),
             () = age => {}
             _ = shutdown.wait_for(|ending| *ending) => {}
         }
         // No new requests; open streams get a moment to end, then the proxy connects elsewhere.
         connection.as_mut().graceful_shutdown();
         if let Ok(ended) = tokio::time::timeout(Duration::from_secs(10), connection).await {
-            log_end(address, ended);
+            log_end(peer, ended);
         }
     }
 
@@ -180,7 +177,8 @@ impl Server {
         self,
         request: http::Request<Incoming>,
         info: C,
-        address: Option<SocketAddr>,
+        address: SocketAddr,
+        admitted: First,
     ) -> Result<http::Response<Body>, Infallible> {
         let (mut parts, body) = request.into_parts();
         let peer = match &self.gate {
@@ -191,14 +189,17 @@ impl Server {
                     .await
             }
             None => Ok(Peer {
-                address,
+                address: Some(address),
                 ..Peer::default()
             }),
         };
         match peer {
-            Ok(peer) => parts.extensions.insert(peer),
+            Ok(peer) => {
+                admitted.seen();
+                parts.extensions.insert(peer)
+            }
             Err(status) => {
-                tracing::info!(peer = ?address, %status, "request refused");
+                tracing::info!(peer = %address, %status, "request refused");
                 return Ok(status.into_http());
             }
         };
@@ -227,13 +228,13 @@ impl<T: Clone + Send + Sync + 'static> PeerCertificates for tonic::transport::se
 }
 
 /// Up to a tenth more, by the peer's port, so that proxies which came together do not leave together.
-fn spread(age: Duration, address: Option<SocketAddr>) -> Duration {
-    age + age * (u32::from(address.map_or(0, |a| a.port())) % 100) / 1000
+fn spread(age: Duration, peer: SocketAddr) -> Duration {
+    age + age * (u32::from(peer.port()) % 100) / 1000
 }
 
-fn log_end(address: Option<SocketAddr>, ended: hyper::Result<()>) {
+fn log_end(peer: SocketAddr, ended: hyper::Result<()>) {
     if let Err(error) = ended {
-        tracing::debug!(peer = ?address, %error, "connection ended");
+        tracing::debug!(%peer, %error, "connection ended");
     }
 }
 

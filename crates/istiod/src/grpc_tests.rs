@@ -11,6 +11,7 @@ use ca::request::{KeyKind, Request};
 use ca::{Authenticator, Authority, ServiceAccount, SpiffeId, TokenError, TokenReview};
 use jiff::{Timestamp, ToSpan};
 use mesh::Mesh;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
@@ -46,12 +47,18 @@ impl TokenReview for OneToken {
 
 struct Setup {
     address: SocketAddr,
+    /// The port without TLS.
+    plain: SocketAddr,
     authority: Authority,
     /// Keeps the server from ending.
     _ending: watch::Sender<bool>,
 }
 
 async fn serve() -> Setup {
+    serve_within(listen::Limits::default()).await
+}
+
+async fn serve_within(limits: listen::Limits) -> Setup {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let authority = Authority::self_signed("cluster.local", Timestamp::now()).unwrap();
     let serving = Serving::new(&authority, vec![NAME.to_owned()]).unwrap();
@@ -78,17 +85,25 @@ async fn serve() -> Setup {
     let server = Server {
         routes: Routes::new(discovery),
         gate: Some(Gate::new(authenticator, None)),
+        limits,
         max_age: None,
         shutdown,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let plain_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, plain) = (listener.local_addr().unwrap(), plain_listener.local_addr().unwrap());
+    let everybody = Server {
+        gate: None,
+        ..server.clone()
+    };
+    tokio::spawn(everybody.plaintext(plain_listener));
     tokio::spawn(server.tls(
         listener,
         ca::tls::server_config(serving.certificate, Some(serving.clients)),
     ));
     Setup {
         address,
+        plain,
         authority,
         _ending: ending,
     }
@@ -178,4 +193,46 @@ async fn nobody_gets_in_as_somebody_else() {
     refused(open(&setup, None, Some("good"), "other").await, "PermissionDenied");
     let own = certificate(&setup.authority, Timestamp::now());
     refused(open(&setup, Some(own), None, "other").await, "PermissionDenied");
+}
+
+/// Connects, sends `bytes` and nothing more; the server must end the connection.
+async fn is_closed(address: SocketAddr, bytes: &[u8]) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "{address} keeps a connection that says only {bytes:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_for_nothing_is_closed() {
+    let moment = Duration::from_millis(50);
+    let setup = serve_within(listen::Limits {
+        handshake_timeout: moment,
+        header_timeout: moment,
+        ..listen::Limits::default()
+    })
+    .await;
+    // Nothing, half a preface, and a whole one with settings and no request.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings = [&preface[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    for bytes in [&b""[..], &preface[..10], &settings] {
+        is_closed(setup.plain, bytes).await;
+    }
+    // On the TLS port: no handshake, half a record.
+    is_closed(setup.address, b"").await;
+    is_closed(setup.address, &[22, 3, 1, 0, 200, 1]).await;
+}
+
+#[tokio::test]
+async fn only_so_many_connections_are_open() {
+    let setup = serve_within(listen::Limits {
+        connections: 1,
+        ..listen::Limits::default()
+    })
+    .await;
+    let held = tokio::net::TcpStream::connect(setup.plain).await.unwrap();
+    // The server takes connections in turn, so the second finds the first in its place.
+    is_closed(setup.plain, b"").await;
+    drop(held);
 }

@@ -1,6 +1,5 @@
 //! Ports 8080 and 15014: readiness, metrics, version, debug pages (control-plane.md §1.17).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -11,10 +10,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use ca::Authenticator;
-use futures::StreamExt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio_rustls::server::TlsStream;
 
 use crate::debug::{self, Debug};
 use crate::engine::Engine;
@@ -55,71 +50,9 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .merge(debug)
 }
 
-/// Serves pages until shutdown.
-pub async fn serve(listener: TcpListener, router: Router, mut shutdown: watch::Receiver<bool>) {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let until = async move {
-        let _ = shutdown.wait_for(|ending| *ending).await;
-    };
-    if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(until).await {
-        tracing::error!(%error, "HTTP server ended");
-    }
-}
-
 /// Readiness alone, for ports that are reachable by everybody.
 pub fn readiness(pages: Arc<Pages>) -> Router {
     Router::new().route("/ready", get(ready)).with_state(pages)
-}
-
-/// Serves pages over TLS until shutdown.
-pub async fn serve_tls(
-    listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    router: Router,
-    mut shutdown: watch::Receiver<bool>,
-) {
-    let Ok(address) = listener.local_addr() else { return };
-    let connections = Box::pin(ca::accept::incoming(listener, tls, ca::accept::Limits::default()));
-    let until = async move {
-        let _ = shutdown.wait_for(|ending| *ending).await;
-    };
-    if let Err(error) = axum::serve(Tls { connections, address }, router)
-        .with_graceful_shutdown(until)
-        .await
-    {
-        tracing::error!(%error, "HTTPS server ended");
-    }
-}
-
-/// Accepted TLS connections, as axum wants them.
-struct Tls<S> {
-    connections: S,
-    address: SocketAddr,
-}
-
-impl<S> axum::serve::Listener for Tls<S>
-where
-    S: futures::Stream<Item = std::io::Result<TlsStream<TcpStream>>> + Unpin + Send + 'static,
-{
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
-        loop {
-            match self.connections.next().await {
-                Some(Ok(connection)) => {
-                    let peer = connection.get_ref().0.peer_addr().unwrap_or(self.address);
-                    return (connection, peer);
-                }
-                Some(Err(error)) => tracing::info!(%error, "TLS connection not accepted"),
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        Ok(self.address)
-    }
 }
 
 async fn ready(State(pages): State<Arc<Pages>>) -> Response {

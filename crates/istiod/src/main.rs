@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`args`] | the command line, compatible with `pilot-discovery` |
 //! | [`settings`] | the environment that the charts set |
+//! | [`variables`] | the same as a table, for people |
 //! | [`engine`] | changes in, views per class of proxies out |
 //! | [`files`] | changes from a directory of YAML files |
 //! | [`control_plane`] | changes from, and writes to, a Kubernetes API |
@@ -30,6 +31,7 @@ mod serving;
 mod settings;
 mod source;
 mod validation;
+mod variables;
 mod version;
 mod webhook;
 

@@ -6,34 +6,51 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use ads::counters::{Counters, Histogram, PerKind};
 use ads::{Registry, kinds};
+use ca::Current;
+use cluster::budget::Writer;
+use jiff::Timestamp;
 
 use crate::engine::{Engine, Translate};
 use crate::version;
 use crate::webhook::InjectionMetrics;
 
+/// Numbers of a control plane that has a cluster.
+pub struct Cluster {
+    /// Webhook configurations.
+    pub webhooks: Arc<cluster::webhooks::Counters>,
+    /// Writes.
+    pub ledger: Arc<cluster::budget::Ledger>,
+    /// Who signs.
+    pub authority: Current,
+    /// When istiod's own certificate ends, in seconds since 1970.
+    pub serving_end: Arc<AtomicI64>,
+    /// Certificates asked for.
+    pub signed: Arc<ca::service::Counters>,
+}
+
 /// Where the numbers come from.
 pub struct Metrics {
     started: Instant,
     ads: Arc<Counters>,
-    webhooks: Arc<cluster::webhooks::Counters>,
+    cluster: Option<Cluster>,
     injection: prometheus_client::registry::Registry,
 }
 
 impl Metrics {
     /// The page over these numbers, and the injector's own.
-    pub fn new(ads: Arc<Counters>, webhooks: Arc<cluster::webhooks::Counters>) -> (Self, InjectionMetrics) {
+    pub fn new(ads: Arc<Counters>, cluster: Option<Cluster>) -> (Self, InjectionMetrics) {
         let mut injection = prometheus_client::registry::Registry::default();
         let counters = InjectionMetrics::register(&mut injection);
         (
             Self {
                 started: Instant::now(),
                 ads,
-                webhooks,
+                cluster,
                 injection,
             },
             counters,
@@ -104,19 +121,9 @@ impl Metrics {
             "Time spent on changes",
             load(&counters.busy_micros) / 1e6,
         );
-        let name = [("name", "sidecar-injector.istio.io")];
-        page.family(
-            "webhook_patch_attempts_total",
-            "counter",
-            "Attempts to write a webhook configuration",
-        );
-        page.sample("webhook_patch_attempts_total", &name, load(&self.webhooks.attempts));
-        page.family(
-            "webhook_patch_failures_total",
-            "counter",
-            "Failed attempts to write a webhook configuration",
-        );
-        page.sample("webhook_patch_failures_total", &name, load(&self.webhooks.failures));
+        if let Some(cluster) = &self.cluster {
+            cluster.render(&mut page, Timestamp::now());
+        }
         page.text + &self.injection()
     }
 
@@ -161,6 +168,103 @@ impl Metrics {
         }
         // The text format proper has no end marker.
         text.trim_end().trim_end_matches("# EOF").to_owned()
+    }
+}
+
+impl Cluster {
+    fn render(&self, page: &mut Page, now: Timestamp) {
+        let name = [("name", "sidecar-injector.istio.io")];
+        page.family(
+            "webhook_patch_attempts_total",
+            "counter",
+            "Attempts to write a webhook configuration",
+        );
+        page.sample("webhook_patch_attempts_total", &name, load(&self.webhooks.attempts));
+        page.family(
+            "webhook_patch_failures_total",
+            "counter",
+            "Failed attempts to write a webhook configuration",
+        );
+        page.sample("webhook_patch_failures_total", &name, load(&self.webhooks.failures));
+        page.family(
+            "istiod_webhook_without_endpoints",
+            "gauge",
+            "Webhooks whose service has no ready endpoint",
+        );
+        for finding in self.webhooks.findings() {
+            let labels = [
+                ("configuration", &*finding.configuration),
+                ("webhook", &*finding.webhook),
+                ("service", &*finding.service),
+                ("fails", if finding.fails_closed { "closed" } else { "open" }),
+            ];
+            page.sample("istiod_webhook_without_endpoints", &labels, 1.0);
+        }
+        page.family("istiod_writes_total", "counter", "Writes to the Kubernetes API");
+        for writer in Writer::ALL {
+            let (written, _) = self.ledger.read(writer);
+            page.sample("istiod_writes_total", &[("writer", writer.name())], written as f64);
+        }
+        page.family(
+            "istiod_writes_held_total",
+            "counter",
+            "Writes held back because the writer's budget for the object is used up",
+        );
+        for writer in Writer::ALL {
+            let (_, held) = self.ledger.read(writer);
+            page.sample("istiod_writes_held_total", &[("writer", writer.name())], held as f64);
+        }
+        let authority = self.authority.load();
+        let root = authority.roots_not_after().map_or(0, Timestamp::as_second);
+        let serving = self.serving_end.load(Relaxed);
+        for (what, help, end) in [
+            ("citadel_server_root_cert_expiry", "the first root ends", root),
+            (
+                "citadel_server_cert_chain_expiry",
+                "the signing certificate ends",
+                authority.not_after().as_second(),
+            ),
+            ("istiod_serving_cert_expiry", "istiod's own certificate ends", serving),
+        ] {
+            let (timestamp, seconds) = (format!("{what}_timestamp"), format!("{what}_seconds"));
+            page.single(
+                &timestamp,
+                "gauge",
+                &format!("When {help}, in seconds since 1970"),
+                end as f64,
+            );
+            page.single(
+                &seconds,
+                "gauge",
+                &format!("Seconds until {help}"),
+                (end - now.as_second()) as f64,
+            );
+        }
+        for (what, help, number) in [
+            ("csr_count", "Certificates asked for", &self.signed.requests),
+            (
+                "success_cert_issuance_count",
+                "Certificates issued",
+                &self.signed.issued,
+            ),
+            (
+                "authentication_failure_count",
+                "Requests without an identity",
+                &self.signed.unauthenticated,
+            ),
+            (
+                "csr_parsing_err_count",
+                "Requests that cannot be read",
+                &self.signed.unreadable,
+            ),
+            (
+                "csr_sign_err_count",
+                "Certificates that could not be signed",
+                &self.signed.unsigned,
+            ),
+        ] {
+            page.single(&format!("citadel_server_{what}"), "counter", help, load(number));
+        }
     }
 }
 
@@ -221,6 +325,32 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_expires_is_told_in_time() {
+        let now = Timestamp::UNIX_EPOCH + jiff::Span::new().hours(24 * 20_000);
+        let Ok(authority) = ca::Authority::self_signed("cluster.local", now) else {
+            panic!("a root")
+        };
+        let cluster = Cluster {
+            webhooks: Arc::default(),
+            ledger: Arc::default(),
+            authority: Current::new(authority),
+            serving_end: Arc::new(AtomicI64::new(now.as_second() + 60)),
+            signed: Arc::default(),
+        };
+        let mut page = Page::default();
+        cluster.render(&mut page, now);
+        for line in [
+            "citadel_server_root_cert_expiry_seconds 315360000",
+            "citadel_server_cert_chain_expiry_seconds 315360000",
+            "citadel_server_root_cert_expiry_timestamp 2043360000",
+            "istiod_serving_cert_expiry_seconds 60",
+            "citadel_server_csr_count 0",
+        ] {
+            assert!(page.text.contains(&format!("\n{line}\n")), "{line}:\n{}", page.text);
+        }
+    }
 
     #[test]
     fn the_page_is_prometheus_text() {

@@ -2,6 +2,7 @@
 //! authority (revisions.md §4.6).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use ca::tls::{MeshClients, ServingCertificate};
@@ -34,8 +35,9 @@ pub struct Serving {
     pub certificate: Arc<ServingCertificate>,
     /// Whom to trust as clients.
     pub clients: Arc<MeshClients>,
+    /// When the certificate ends, in seconds since 1970.
+    pub end: Arc<AtomicI64>,
     names: Vec<String>,
-    not_after: Timestamp,
 }
 
 impl Serving {
@@ -49,13 +51,13 @@ impl Serving {
         Ok(Self {
             certificate: Arc::new(ServingCertificate::new(issued.certified_key()?)),
             clients: Arc::new(MeshClients::new(&authority.roots())?),
+            end: Arc::new(AtomicI64::new(issued.not_after.as_second())),
             names,
-            not_after: issued.not_after,
         })
     }
 
     /// Keeps both fresh for ever.
-    pub async fn keep(mut self, authority: Current) {
+    pub async fn keep(self, authority: Current) {
         let mut changes = authority.subscribe();
         loop {
             let replaced = tokio::select! {
@@ -75,16 +77,16 @@ impl Serving {
     }
 
     fn is_half_gone(&self, now: Timestamp) -> bool {
-        let half = ca::issue::SERVING_TTL / 2;
-        self.not_after.duration_since(now) < jiff::SignedDuration::try_from(half).unwrap_or_default()
+        let half = ca::issue::SERVING_TTL.as_secs() / 2;
+        self.end.load(Relaxed) - now.as_second() < i64::try_from(half).unwrap_or(i64::MAX)
     }
 
-    fn renew(&mut self, authority: &Authority) -> anyhow::Result<()> {
+    fn renew(&self, authority: &Authority) -> anyhow::Result<()> {
         let issued = authority.serving(&self.names, ca::issue::SERVING_TTL, Timestamp::now())?;
         self.certificate.replace(issued.certified_key()?);
         self.clients.replace(&authority.roots())?;
-        self.not_after = issued.not_after;
-        tracing::info!(until = %self.not_after, "own certificate renewed");
+        self.end.store(issued.not_after.as_second(), Relaxed);
+        tracing::info!(until = %issued.not_after, "own certificate renewed");
         Ok(())
     }
 }
@@ -93,6 +95,29 @@ impl Serving {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[tokio::test]
+    async fn a_new_root_brings_a_new_certificate_before_the_next_check() {
+        let authority =
+            || Authority::self_signed("cluster.local", Timestamp::now() - jiff::Span::new().hours(1)).unwrap();
+        let current = Current::new(authority());
+        let serving = Serving::new(&current.load(), vec!["istiod.istio-system.svc".to_owned()]).unwrap();
+        let (certificate, end) = (serving.certificate.clone(), serving.end.clone());
+        let first = format!("{:?}", certificate.current().cert);
+        // As if made long ago.
+        end.store(0, Relaxed);
+        assert!(serving.is_half_gone(Timestamp::now()));
+        tokio::spawn(serving.keep(current.clone()));
+        tokio::task::yield_now().await;
+        current.replace(authority());
+        let renewed = async {
+            while end.load(Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), renewed).await.unwrap();
+        assert_ne!(format!("{:?}", certificate.current().cert), first);
+    }
 
     #[test]
     fn a_named_revision_answers_to_its_service_too() {

@@ -48,6 +48,10 @@ pub struct Settings {
     /// Bounds of the discovery service; `XDS_MAX_STREAMS`, `XDS_MAX_REQUEST_BYTES`, `XDS_MAX_NAMES`,
     /// `XDS_MAX_UNACKNOWLEDGED` and `XDS_SHARED_BYTES` replace the defaults of [`Limits`].
     pub limits: Limits,
+    /// Bounds of ports 15010 and 15012 (`XDS_MAX_CONNECTIONS`, `TLS_HANDSHAKE_TIMEOUT`, `REQUEST_HEADER_TIMEOUT`).
+    pub stream_ports: listen::Limits,
+    /// Bounds of ports 8080, 15014 and 15017 (`HTTP_MAX_CONNECTIONS`, and the same times).
+    pub page_ports: listen::Limits,
     /// How long changes are gathered before they are worked on (`PILOT_DEBOUNCE_AFTER`). Zero, the default here,
     /// means at once: what arrives while one change is worked on is gathered anyway.
     pub gather: Duration,
@@ -63,11 +67,12 @@ impl Settings {
     }
 
     fn from(get: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
-        let flag = |name: &str, otherwise: bool| match get(name).as_deref() {
-            Some("true" | "1" | "t" | "T" | "TRUE" | "True") => true,
-            Some("false" | "0" | "f" | "F" | "FALSE" | "False") => false,
-            _ => otherwise,
+        let boolean = |text: &str| match text {
+            "true" | "1" | "t" | "T" | "TRUE" | "True" => Some(true),
+            "false" | "0" | "f" | "F" | "FALSE" | "False" => Some(false),
+            _ => None,
         };
+        let flag = |name: &str, otherwise: bool| read(name, get(name), boolean).unwrap_or(otherwise);
         let list = |name: &str| -> Vec<String> {
             let text = get(name).unwrap_or_default();
             text.split(',')
@@ -76,8 +81,16 @@ impl Settings {
                 .map(str::to_owned)
                 .collect()
         };
-        let number = |name: &str, otherwise: usize| get(name).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
-        let defaults = Limits::default();
+        let number =
+            |name: &str, otherwise: usize| read(name, get(name), |text| text.parse().ok()).unwrap_or(otherwise);
+        let span = |name: &str, otherwise: Duration| read(name, get(name), duration).unwrap_or(otherwise);
+        let (defaults, ports) = (Limits::default(), listen::Limits::default());
+        let page_ports = listen::Limits {
+            connections: number("HTTP_MAX_CONNECTIONS", ports.connections).max(1),
+            handshake_timeout: span("TLS_HANDSHAKE_TIMEOUT", ports.handshake_timeout),
+            header_timeout: span("REQUEST_HEADER_TIMEOUT", ports.header_timeout),
+            ..ports
+        };
         let present = |name: &str| get(name).is_none_or(|value| !value.is_empty());
         let revision = match get("REVISION").filter(|name| !name.is_empty()) {
             Some(name) => Revision::parse(&name)?,
@@ -117,12 +130,34 @@ impl Settings {
                 shared_bytes: number("XDS_SHARED_BYTES", defaults.shared_bytes),
                 ..defaults
             },
-            gather: get("PILOT_DEBOUNCE_AFTER")
-                .and_then(|text| text.parse::<jiff::SignedDuration>().ok())
-                .and_then(|span| Duration::try_from(span).ok())
-                .unwrap_or_default(),
+            stream_ports: listen::Limits {
+                connections: number("XDS_MAX_CONNECTIONS", defaults.streams).max(1),
+                ..page_ports
+            },
+            page_ports,
+            gather: span("PILOT_DEBOUNCE_AFTER", Duration::ZERO),
         })
     }
+}
+
+/// A variable's value. One that cannot be used is named, and its default counts: a typing error must not end a control
+/// plane that was running.
+fn read<T>(name: &str, text: Option<String>, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    let text = text.filter(|text| !text.is_empty())?;
+    let value = parse(&text);
+    if value.is_none() {
+        tracing::warn!(
+            variable = name,
+            value = text,
+            "value cannot be used; the default counts"
+        );
+    }
+    value
+}
+
+/// A duration as Go prints it: `30m`, `1h30m`, `10s`, `500ms`.
+pub fn duration(text: &str) -> Option<Duration> {
+    Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -143,6 +178,38 @@ mod tests {
         let settings = check("");
         assert!(settings.revision.is_unnamed() && settings.leader_election && settings.patch_injector);
         assert_eq!(settings.audiences, ["istio-ca"]);
+    }
+
+    #[test]
+    fn every_variable_that_is_read_is_in_the_table() {
+        let asked = std::cell::RefCell::new(std::collections::BTreeSet::new());
+        Settings::from(|name| {
+            asked.borrow_mut().insert(name.to_owned());
+            None
+        })
+        .unwrap();
+        let table = crate::variables::ALL.iter().map(|variable| variable.0.to_owned());
+        assert_eq!(asked.into_inner(), table.collect());
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_table() {
+        let defaults = crate::variables::ALL.iter().filter(|variable| variable.0 != "POD_NAME");
+        let text: Vec<String> = defaults
+            .map(|variable| format!("{}={}", variable.0, variable.1))
+            .collect();
+        let (told, silent) = (check(&text.join(" ")), check("POD_NAME="));
+        assert_eq!(format!("{told:?}"), format!("{silent:?}"));
+    }
+
+    #[test]
+    fn ports_are_bounded_as_told() {
+        let settings = check("XDS_MAX_CONNECTIONS=7 HTTP_MAX_CONNECTIONS=no REQUEST_HEADER_TIMEOUT=1s");
+        assert_eq!(
+            (settings.stream_ports.connections, settings.page_ports.connections),
+            (7, 1024)
+        );
+        assert_eq!(settings.page_ports.header_timeout, Duration::from_secs(1));
     }
 
     #[test]

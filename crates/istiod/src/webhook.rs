@@ -6,6 +6,7 @@ mod metrics;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use axum::Router;
@@ -19,6 +20,9 @@ use inject::review::{LARGEST, Verdict, answer, path_environment};
 use serde_json::{Value, json};
 
 pub use metrics::InjectionMetrics;
+
+/// How long a review may take to arrive; no API server waits longer for the answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Annotations of a namespace, if it is known.
 pub type NamespaceAnnotations = dyn Fn(&str) -> Option<BTreeMap<String, String>> + Send + Sync;
@@ -69,10 +73,11 @@ async fn body(request: Request<Body>) -> Result<Vec<u8>, Response> {
             "invalid Content-Type, want `application/json`",
         );
     }
-    match to_bytes(request.into_body(), LARGEST).await {
-        Ok(bytes) if bytes.is_empty() => refuse(StatusCode::BAD_REQUEST, "no body found"),
-        Ok(bytes) => Ok(bytes.into()),
-        Err(_) => refuse(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 6 MiB"),
+    match tokio::time::timeout(PATIENCE, to_bytes(request.into_body(), LARGEST)).await {
+        Err(_) => refuse(StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time"),
+        Ok(Ok(bytes)) if bytes.is_empty() => refuse(StatusCode::BAD_REQUEST, "no body found"),
+        Ok(Ok(bytes)) => Ok(bytes.into()),
+        Ok(Err(_)) => refuse(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 6 MiB"),
     }
 }
 

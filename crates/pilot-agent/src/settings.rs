@@ -93,6 +93,8 @@ pub struct Settings {
     pub cpu_limit: u32,
     /// `PROXY_CONFIG`.
     pub proxy_config: String,
+    /// Bounds of the status port: `STATUS_MAX_CONNECTIONS`, `STATUS_HEADER_TIMEOUT`.
+    pub status_limits: listen::Limits,
 }
 
 impl Settings {
@@ -156,6 +158,11 @@ impl Settings {
             bootstrap_override: some("ISTIO_BOOTSTRAP_OVERRIDE").map(PathBuf::from),
             cpu_limit: parse(env, "ISTIO_CPU_LIMIT", "a number of processors")?.unwrap_or(0),
             proxy_config: text("PROXY_CONFIG"),
+            status_limits: listen::Limits {
+                connections: parse(env, "STATUS_MAX_CONNECTIONS", "a number of connections")?.unwrap_or(256),
+                header_timeout: duration(env, "STATUS_HEADER_TIMEOUT")?.unwrap_or(Duration::from_secs(30)),
+                ..listen::Limits::default()
+            },
             pod_namespace,
         })
     }
@@ -276,6 +283,8 @@ mod tests {
             ("WORKLOAD_RSA_KEY_SIZE", "1024"),
             ("ENVOY_STATUS_PORT", "99999"),
             ("FILE_MOUNTED_CERTS", "maybe"),
+            ("STATUS_MAX_CONNECTIONS", "many"),
+            ("STATUS_HEADER_TIMEOUT", "later"),
         ] {
             assert_eq!(Settings::read(&env(&[(name, value)])).unwrap_err().name, name);
         }

@@ -38,6 +38,7 @@ const FORBIDDEN: &[(&str, &[&[&str]])] = &[
     ("translate", &[IO, &["ads", "cluster"], DRYDOCK]),
     ("ads", &[&["mesh", "translate", "api", "kube", "k8s-openapi"], DRYDOCK]),
     ("ca", &[&["mesh", "kube", "k8s-openapi"], DRYDOCK]),
+    ("listen", &[&["kube", "k8s-openapi"], TRYSAIL, DRYDOCK]),
     ("gotemplate", &[IO, TRYSAIL, DRYDOCK]),
     ("inject", &[IO, &["http"], DRYDOCK]),
     ("analyze", &[IO, DRYDOCK]),

@@ -297,7 +297,12 @@ impl Prepared {
         } else {
             Ipv4Addr::UNSPECIFIED.into()
         };
-        let serving = status::serve(SocketAddr::new(any, port), Arc::new(status)).await;
+        let serving = status::serve(
+            SocketAddr::new(any, port),
+            Arc::new(status),
+            self.settings.status_limits,
+        )
+        .await;
         tasks.spawn(serving.with_context(|| format!("cannot listen on status port {port}"))?);
         Ok(())
     }

@@ -64,13 +64,14 @@ pub fn router(status: Arc<Status>) -> Router {
 pub async fn serve(
     address: SocketAddr,
     status: Arc<Status>,
+    limits: listen::Limits,
 ) -> std::io::Result<impl Future<Output = ()> + Send + use<>> {
     let listener = tokio::net::TcpListener::bind(address).await?;
-    let routes = router(status).into_make_service_with_connect_info::<SocketAddr>();
+    let connections = listen::accept::tcp(listener, limits);
     Ok(async move {
-        if let Err(error) = axum::serve(listener, routes).await {
-            tracing::error!(%error, "the status server ended");
-        }
+        // Ends with the agent: it answers while Envoy drains.
+        let (_keep, never) = watch::channel(false);
+        listen::http::serve(connections, router(status), limits, never).await;
     })
 }
 

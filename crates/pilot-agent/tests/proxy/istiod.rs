@@ -119,10 +119,11 @@ impl Istiod {
             .unwrap();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let connections = listen::accept::tls(listener, tls, listen::Limits::default());
             let serving = tonic::transport::Server::builder()
                 .add_service(service)
                 .add_service(AggregatedDiscoveryServiceServer::new(discovery))
-                .serve_with_incoming(ca::accept::incoming(listener, tls, ca::accept::Limits::default()));
+                .serve_with_incoming(connections.map(|accepted| Ok::<_, std::io::Error>(accepted.io)));
             drop(serving.await);
         });
         self.running = Some(runtime);

@@ -1,0 +1,132 @@
+//! The environment variables that istiod reads: one table for `--help`, the documentation and the tests.
+
+/// A variable: its name, its default, what it decides.
+pub struct Variable(pub &'static str, pub &'static str, pub &'static str);
+
+/// All of them but those that are flags as well.
+pub const ALL: &[Variable] = &[
+    Variable("REVISION", "default", "own revision"),
+    Variable("POD_NAME", "istiod-PID", "identity in elections and answers"),
+    Variable(
+        "ENABLE_LEADER_ELECTION",
+        "true",
+        "without it every replica writes what only one should",
+    ),
+    Variable("INJECT_ENABLED", "true", "serve /inject"),
+    Variable(
+        "INJECTION_WEBHOOK_CONFIG_NAME",
+        "istio-sidecar-injector",
+        "empty: leave injector webhooks alone",
+    ),
+    Variable(
+        "VALIDATION_WEBHOOK_CONFIG_NAME",
+        "istio-istio-system",
+        "empty: leave validator webhooks alone",
+    ),
+    Variable(
+        "ENABLE_NATIVE_SIDECARS",
+        "auto",
+        "proxies as init containers: true, false, or by the cluster's version",
+    ),
+    Variable(
+        "ISTIOD_CUSTOM_HOST",
+        "",
+        "further names of istiod's certificate, comma-separated",
+    ),
+    Variable("ENABLE_CA_SERVER", "true", "sign certificates"),
+    Variable(
+        "ROOT_CA_DIR",
+        "/etc/cacerts",
+        "directory of a plugged-in certificate authority",
+    ),
+    Variable(
+        "TOKEN_AUDIENCES",
+        "istio-ca",
+        "audiences that tokens may be made for, comma-separated",
+    ),
+    Variable("XDS_AUTH", "true", "streams need an identity on port 15012"),
+    Variable(
+        "PILOT_ENABLE_XDS_IDENTITY_CHECK",
+        "true",
+        "a node must be who its connection proved",
+    ),
+    Variable("ENABLE_DEBUG_ON_HTTP", "true", "serve debug pages"),
+    Variable(
+        "ENABLE_DEBUG_ENDPOINT_AUTH",
+        "true",
+        "debug pages need an identity, except on loopback",
+    ),
+    Variable(
+        "DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES",
+        "",
+        "further namespaces that may ask about every proxy",
+    ),
+    Variable(
+        "SHARED_MESH_CONFIG",
+        "",
+        "ConfigMap whose mesh configuration lies under the revision's own",
+    ),
+    Variable("COMPLIANCE_POLICY", "", "rules that proxies must comply with"),
+    Variable(
+        "PILOT_DEBOUNCE_AFTER",
+        "0s",
+        "how long changes are gathered before they are worked on",
+    ),
+    Variable("XDS_MAX_STREAMS", "100000", "streams open at one time"),
+    Variable("XDS_MAX_REQUEST_BYTES", "4194304", "size of one request"),
+    Variable("XDS_MAX_NAMES", "100000", "names that one stream may subscribe to"),
+    Variable("XDS_MAX_UNACKNOWLEDGED", "8", "responses on their way to one proxy"),
+    Variable(
+        "XDS_SHARED_BYTES",
+        "67108864",
+        "memory for encoded responses that streams share",
+    ),
+    Variable(
+        "XDS_MAX_CONNECTIONS",
+        "100000",
+        "connections open at one time, on 15010 and on 15012",
+    ),
+    Variable(
+        "HTTP_MAX_CONNECTIONS",
+        "1024",
+        "connections open at one time, on 8080, 15014 and 15017",
+    ),
+    Variable(
+        "TLS_HANDSHAKE_TIMEOUT",
+        "10s",
+        "a TLS handshake that takes longer is dropped",
+    ),
+    Variable(
+        "REQUEST_HEADER_TIMEOUT",
+        "30s",
+        "a connection without a whole request (15010, 15012: an admitted one) is closed",
+    ),
+];
+
+/// The table as `--help` shows it.
+pub fn help() -> String {
+    let width = ALL
+        .iter()
+        .map(|Variable(name, ..)| name.len())
+        .max()
+        .unwrap_or_default();
+    let line = |Variable(name, default, help): &Variable| match *default {
+        "" => format!("  {name:width$}  {help}\n"),
+        default => format!("  {name:width$}  {help} [default: {default}]\n"),
+    };
+    format!("Environment:\n{}", ALL.iter().map(line).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_is_documented() {
+        let page = include_str!("../../../docs/istiod.md");
+        for Variable(name, default, help) in ALL {
+            let row = format!("| `{name}` | {default} | {help} |");
+            assert!(page.contains(&row), "docs/istiod.md lacks the row\n{row}");
+        }
+    }
+}
