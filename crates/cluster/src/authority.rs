@@ -157,19 +157,21 @@ impl Home {
             place: format!("renewal of {SELF_SIGNED}"),
             source,
         })?;
-        if let Some(renewed) = due {
-            self.store(&stored, &renewed).await?;
-            return Ok(Some(renewed));
-        }
-        Ok((stored.to_files() != held.to_files()).then_some(stored))
+        let valid = match due {
+            None => stored,
+            Some(renewed) if self.store(&stored, &renewed).await? => renewed,
+            // Another istiod was first: its root counts, and at once. Ours is in nobody's bundle.
+            Some(_) => self.try_load().await?,
+        };
+        Ok((valid.to_files() != held.to_files()).then_some(valid))
     }
 
-    /// Replaces the secret only if it still holds what was renewed.
-    async fn store(&self, before: &Authority, renewed: &Authority) -> Result<(), LoadError> {
+    /// Replaces the secret only if it still holds what was renewed; answers whether it did.
+    async fn store(&self, before: &Authority, renewed: &Authority) -> Result<bool, LoadError> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut secret = secrets.get(SELF_SIGNED).await?;
         if files(secret.clone()).get("ca-cert.pem") != before.to_files().get("ca-cert.pem") {
-            return Ok(());
+            return Ok(false);
         }
         secret.data = Some(
             renewed
@@ -179,8 +181,11 @@ impl Home {
                 .collect(),
         );
         // The resource version read above makes this a compare-and-set.
-        secrets.replace(SELF_SIGNED, &PostParams::default(), &secret).await?;
-        Ok(())
+        match secrets.replace(SELF_SIGNED, &PostParams::default(), &secret).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -245,9 +250,39 @@ mod tests {
         let api = fake::Api::default();
         let broken =
             serde_json::json!({ "metadata": { "name": SELF_SIGNED }, "data": { "ca-cert.pem": "bm9uc2Vuc2U=" } });
-        api.put(SECRET, broken.clone());
+        let broken = api.put(SECRET, broken);
         assert!(matches!(home(&api).load().await, Err(LoadError::Unusable { .. })));
         assert_eq!(api.get(SECRET), Some(broken));
+    }
+
+    #[tokio::test]
+    async fn of_two_that_renew_at_once_both_use_the_root_that_was_stored() {
+        let api = fake::Api::default();
+        let years = |years: i64| Timestamp::now() - jiff::Span::new().hours(years * 365 * 24);
+        let Ok(old) = Authority::self_signed("cluster.local", years(9)) else {
+            panic!("a root")
+        };
+        let data: BTreeMap<String, ByteString> = old
+            .to_files()
+            .into_iter()
+            .map(|(name, content)| (name, ByteString(content)))
+            .collect();
+        api.put(
+            SECRET,
+            serde_json::json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": SELF_SIGNED }, "data": data }),
+        );
+        let (one, two) = (home(&api), home(&api));
+        let (one, two) = tokio::join!(one.refresh(&old), two.refresh(&old));
+        let roots = |refreshed: Result<Option<Authority>, LoadError>| refreshed.ok().flatten().map(|a| a.roots_pem());
+        let (one, two) = (roots(one), roots(two));
+        assert!(one.is_some());
+        assert_eq!(one, two);
+        let stored = home(&api).load().await;
+        assert_eq!(
+            stored.ok().map(|a| a.roots_pem()),
+            one,
+            "and it is the one that others will read"
+        );
     }
 
     #[tokio::test]

@@ -2,9 +2,13 @@
 //!
 //! The lock is a ConfigMap annotation, the same object and format that Istio's own replicas use, so the two exclude
 //! each other. It expires when it was not renewed for its duration *as seen by the observer*: clocks are not compared.
+//!
+//! There are never two leaders. A holder leads until a fixed time after it *asked* for its last renewal, whatever the
+//! API answers meanwhile; who takes the lock from a living holder waits for longer than that before it leads. Nobody
+//! takes it back at once, so two that do not agree on the default revision do not keep the API busy.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -14,13 +18,23 @@ use kube::{Api, Client};
 use revision::leadership::{Key, may_steal};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::budget::Meter;
+use crate::events;
 
 /// Annotation of the lock.
 const RECORD: &str = "control-plane.alpha.kubernetes.io/leader";
 /// A lock that is not renewed for this long is free.
 const DURATION: Duration = Duration::from_secs(30);
+/// A holder that could not renew for this long stops.
+const RENEWAL: Duration = Duration::from_secs(15);
+/// Who took the lock from a living holder leads after this time: the holder has stopped by then.
+const HANDOVER: Duration = Duration::from_secs(16);
 /// Time between two looks at the lock.
 const RETRY: Duration = Duration::from_millis(7500);
+/// The same after a failure.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// The same after a race.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Lock of the writer of root certificates.
@@ -49,8 +63,10 @@ pub struct Record {
 pub enum Step {
     /// It is mine: renew it.
     Renew,
-    /// It is free, or mine to take over.
+    /// It is free.
     Acquire,
+    /// Its holder lives, and it is mine to take over.
+    Steal,
     /// Somebody else has it.
     Wait,
 }
@@ -61,31 +77,18 @@ pub fn decide(record: Option<&Record>, unchanged: Duration, me: &Candidate, defa
     if record.holder_identity == me.identity {
         return Step::Renew;
     }
-    let expired = unchanged > Duration::from_secs(record.lease_duration_seconds.max(1));
-    let mine = may_steal(
-        &Key {
-            revision: me.revision.clone(),
-            remote: false,
-        },
-        &Key::parse(&record.holder_key),
-        default,
-    );
-    if record.holder_identity.is_empty() || expired || mine {
-        Step::Acquire
+    if record.holder_identity.is_empty() || unchanged > Duration::from_secs(record.lease_duration_seconds.max(1)) {
+        return Step::Acquire;
+    }
+    let own = Key {
+        revision: me.revision.clone(),
+        remote: false,
+    };
+    if may_steal(&own, &Key::parse(&record.holder_key), default) {
+        Step::Steal
     } else {
         Step::Wait
     }
-}
-
-/// How a look at the lock ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    /// The lock is ours.
-    Leads,
-    /// It is somebody else's.
-    Follows,
-    /// Somebody wrote it at the same moment; looking again at once tells more.
-    Raced,
 }
 
 /// Who runs for election.
@@ -99,67 +102,110 @@ pub struct Candidate {
     pub namespace: String,
 }
 
-/// Runs for the lock `name` until `ending`, then gives it up, which is when the task ends. The value says whether this
-/// process leads.
-///
-/// `default` follows the name of the default revision, which may take the lock from another revision.
-pub fn run(
-    client: &Client,
-    name: &'static str,
-    me: Candidate,
-    default: watch::Receiver<Option<String>>,
-    ending: watch::Receiver<bool>,
-) -> (watch::Receiver<bool>, tokio::task::JoinHandle<()>) {
-    let (leads, receiver) = watch::channel(false);
-    let maps = Api::namespaced(client.clone(), &me.namespace);
-    let election = Election {
-        maps,
-        name,
-        me,
-        default,
-        leads,
-        seen: None,
-        renewed: Instant::now(),
-    };
-    (receiver, tokio::spawn(election.run(ending)))
-}
-
-struct Election {
-    maps: Api<ConfigMap>,
-    name: &'static str,
-    me: Candidate,
-    default: watch::Receiver<Option<String>>,
-    leads: watch::Sender<bool>,
-    /// Last content, and since when it has been that.
-    seen: Option<(Record, Instant)>,
-    renewed: Instant,
+/// An election to run.
+#[derive(Debug)]
+pub struct Election {
+    /// Name of the lock.
+    pub name: &'static str,
+    /// Who runs.
+    pub me: Candidate,
+    /// The name of the default revision, which may take the lock from another revision.
+    pub default: watch::Receiver<Option<String>>,
+    /// Told whether this process leads.
+    pub leads: watch::Sender<bool>,
+    /// Allowance of writes.
+    pub meter: Meter,
 }
 
 impl Election {
+    /// Runs until `ending`, then gives the lock up, which is when the task ends.
+    pub fn run(self, client: &Client, ending: watch::Receiver<bool>) -> tokio::task::JoinHandle<()> {
+        let maps = Api::namespaced(client.clone(), &self.me.namespace);
+        tokio::spawn(Run::new(self, maps).run(ending))
+    }
+}
+
+/// The lock is ours.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// When the last renewal that succeeded was asked for.
+    renewed: Instant,
+    /// When the holder before has surely stopped.
+    leads_from: Instant,
+}
+
+/// How a look at the lock ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// The lock is ours.
+    Holds,
+    /// It is somebody else's.
+    Follows,
+    /// Somebody wrote it at the same moment; looking again at once tells more.
+    Raced,
+}
+
+struct Run {
+    election: Election,
+    maps: Api<ConfigMap>,
+    /// Last content, and since when it has been that.
+    seen: Option<(Record, Instant)>,
+    held: Option<Held>,
+    /// When somebody took the lock from us.
+    robbed: Option<Instant>,
+    /// The time of day at one instant; times of records follow from it.
+    epoch: (Timestamp, Instant),
+}
+
+impl Run {
+    fn new(election: Election, maps: Api<ConfigMap>) -> Self {
+        Self {
+            election,
+            maps,
+            seen: None,
+            held: None,
+            robbed: None,
+            epoch: (Timestamp::now(), Instant::now()),
+        }
+    }
+
     async fn run(mut self, mut ending: watch::Receiver<bool>) {
         loop {
-            let mut pause = RETRY;
-            match self.turn().await {
-                Ok(Turn::Leads) => {
-                    self.renewed = Instant::now();
-                    self.tell(true);
+            let limit = self
+                .held
+                .map_or_else(|| Instant::now() + RENEWAL, |held| held.renewed + RENEWAL);
+            let mut pause = match tokio::time::timeout_at(limit, self.turn()).await {
+                Ok(Ok(Turn::Holds | Turn::Follows)) => RETRY,
+                Ok(Ok(Turn::Raced)) => AGAIN,
+                Ok(Err(error)) => {
+                    tracing::warn!(lock = self.election.name, %error, "leader lock not reached");
+                    AFTER_FAILURE
                 }
-                Ok(Turn::Follows) => self.tell(false),
-                Ok(Turn::Raced) => pause = AGAIN,
-                Err(error) => {
-                    tracing::warn!(lock = self.name, %error, "leader lock not reached");
-                    // Others may take it when it expires, so stop before that.
-                    if self.renewed.elapsed() > DURATION / 2 {
-                        self.tell(false);
-                    }
+                Err(_) => {
+                    tracing::warn!(lock = self.election.name, "the API server does not answer");
+                    AGAIN
+                }
+            };
+            let now = Instant::now();
+            // What was asked too long ago is lost, whether or not an answer is still to come.
+            self.held = self.held.filter(|held| now < held.renewed + RENEWAL);
+            if let Some(held) = self.held {
+                let times = [held.renewed + RENEWAL, held.leads_from];
+                for until in times
+                    .iter()
+                    .filter_map(|time| time.checked_duration_since(now))
+                    .filter(|d| !d.is_zero())
+                {
+                    pause = pause.min(until);
                 }
             }
+            self.tell(self.held.is_some_and(|held| held.leads_from <= now));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                changed = self.default.changed() => if changed.is_err() { tokio::time::sleep(RETRY).await },
-                _ = ending.changed() => {}
+                Ok(()) = self.election.default.changed() => {}
+                Ok(_) = ending.wait_for(|ending| *ending) => {}
             }
-            if *ending.borrow_and_update() {
+            if *ending.borrow() {
                 return self.give_up().await;
             }
         }
@@ -167,39 +213,60 @@ impl Election {
 
     fn tell(&self, leads: bool) {
         let changed = self
+            .election
             .leads
             .send_if_modified(|value| std::mem::replace(value, leads) != leads);
         if changed {
-            tracing::info!(
-                lock = self.name,
-                revision = self.me.revision,
-                leads,
-                "leadership changed"
-            );
+            let (lock, revision) = (self.election.name, &self.election.me.revision);
+            tracing::info!(lock, revision, leads, "leadership changed");
         }
     }
 
     /// Looks once, and takes or renews the lock if that is right.
     async fn turn(&mut self) -> Result<Turn, kube::Error> {
-        let map = self.maps.get_opt(self.name).await?;
-        let record: Option<Record> = map
-            .as_ref()
-            .and_then(|map| map.metadata.annotations.as_ref()?.get(RECORD))
-            .and_then(|text| serde_json::from_str(text).ok());
+        let asked = Instant::now();
+        let map = self.maps.get_opt(self.election.name).await?;
+        let record = map.as_ref().and_then(record);
         let unchanged = self.unchanged(record.as_ref());
-        let default = self.default.borrow_and_update().clone();
-        let step = decide(record.as_ref(), unchanged, &self.me, default.as_deref());
+        let default = self.election.default.borrow_and_update().clone();
+        let is_ours = record
+            .as_ref()
+            .is_some_and(|record| record.holder_identity == self.election.me.identity);
+        if !is_ours && self.held.take().is_some() {
+            self.robbed = Some(asked);
+        }
+        // Who was robbed does not rob back: one of the two sees an old default.
+        let calm = self.robbed.is_none_or(|at| at.elapsed() > DURATION);
+        let step = decide(
+            record.as_ref(),
+            unchanged,
+            &self.election.me,
+            default.as_deref().filter(|_| calm),
+        );
         if step == Step::Wait {
             return Ok(Turn::Follows);
         }
+        // Woken early: a renewal now would change nothing.
+        if step == Step::Renew && self.held.is_some_and(|held| held.renewed.elapsed() < RETRY / 2) {
+            return Ok(Turn::Holds);
+        }
         let next = self.next_record(record.unwrap_or_default(), step);
-        match self.write(map, &next).await {
-            Ok(()) => {
+        match self.write(map, &next).await? {
+            false => Ok(Turn::Raced),
+            true => {
                 self.seen = Some((next, Instant::now()));
-                Ok(Turn::Leads)
+                let leads_from = match (step, self.held) {
+                    (Step::Acquire, _) => asked,
+                    (Step::Renew, Some(held)) => held.leads_from,
+                    // Ours without our knowing how: a former life, or an answer that was lost.
+                    _ => Instant::now() + HANDOVER,
+                };
+                self.held = Some(Held {
+                    renewed: asked,
+                    leads_from,
+                });
+                Ok(Turn::Holds)
             }
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Turn::Raced),
-            Err(error) => Err(error),
         }
     }
 
@@ -214,153 +281,85 @@ impl Election {
         }
     }
 
+    fn time(&self) -> String {
+        let now = self.epoch.0.checked_add(self.epoch.1.elapsed()).unwrap_or(self.epoch.0);
+        now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
     fn next_record(&self, before: Record, step: Step) -> Record {
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let acquired = step == Step::Acquire;
+        let renewed = step == Step::Renew;
+        let acquired = before.acquire_time.filter(|_| renewed);
         Record {
-            holder_identity: self.me.identity.clone(),
-            holder_key: self.me.revision.clone(),
+            holder_identity: self.election.me.identity.clone(),
+            holder_key: self.election.me.revision.clone(),
             lease_duration_seconds: DURATION.as_secs(),
-            acquire_time: if acquired {
-                Some(now.clone())
-            } else {
-                before.acquire_time
-            },
-            renew_time: Some(now),
-            leader_transitions: before.leader_transitions + u64::from(acquired),
+            acquire_time: Some(acquired.unwrap_or_else(|| self.time())),
+            renew_time: Some(self.time()),
+            leader_transitions: before.leader_transitions + u64::from(!renewed),
         }
     }
 
-    async fn write(&self, map: Option<ConfigMap>, record: &Record) -> Result<(), kube::Error> {
+    /// Writes the record if the lock is still as it was read; answers whether it was.
+    async fn write(&mut self, map: Option<ConfigMap>, record: &Record) -> Result<bool, kube::Error> {
         let text = serde_json::to_string(record).map_err(kube::Error::SerdeError)?;
+        let lock = events::named::<ConfigMap>(Some(&self.election.me.namespace), self.election.name);
+        if self.election.meter.spend(&lock).await.is_err() {
+            return Ok(false);
+        }
         let parameters = PostParams::default();
-        match map {
+        let written = match map {
             Some(mut map) => {
-                map.metadata
-                    .annotations
-                    .get_or_insert_default()
-                    .insert(RECORD.to_owned(), text);
-                self.maps.replace(self.name, &parameters, &map).await?;
+                let annotations = map.metadata.annotations.get_or_insert_default();
+                annotations.insert(RECORD.to_owned(), text);
+                self.maps.replace(self.election.name, &parameters, &map).await
             }
             None => {
                 let metadata = ObjectMeta {
-                    name: Some(self.name.to_owned()),
+                    name: Some(self.election.name.to_owned()),
                     annotations: Some(BTreeMap::from([(RECORD.to_owned(), text)])),
                     ..Default::default()
                 };
-                self.maps
-                    .create(
-                        &parameters,
-                        &ConfigMap {
-                            metadata,
-                            ..Default::default()
-                        },
-                    )
-                    .await?;
+                let map = ConfigMap {
+                    metadata,
+                    ..Default::default()
+                };
+                self.maps.create(&parameters, &map).await
             }
+        };
+        match written {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// Lets the next one in without waiting for the lock to expire.
-    async fn give_up(self) {
-        if !*self.leads.borrow() {
-            return;
-        }
-        let Ok(Some(map)) = self.maps.get_opt(self.name).await else {
+    async fn give_up(mut self) {
+        // First: the next one may lead as soon as the lock is free.
+        self.tell(false);
+        let Ok(Some(map)) = self.maps.get_opt(self.election.name).await else {
             return;
         };
-        let record = Record {
+        let Some(held) = record(&map).filter(|record| record.holder_identity == self.election.me.identity) else {
+            return;
+        };
+        let free = Record {
             lease_duration_seconds: 1,
+            leader_transitions: held.leader_transitions,
+            acquire_time: Some(self.time()),
+            renew_time: Some(self.time()),
             ..Record::default()
         };
-        if let Err(error) = self.write(Some(map), &record).await {
-            tracing::debug!(lock = self.name, %error, "leader lock not given up; it will expire");
+        if let Err(error) = self.write(Some(map), &free).await {
+            tracing::debug!(lock = self.election.name, %error, "leader lock not given up; it will expire");
         }
     }
+}
+
+fn record(map: &ConfigMap) -> Option<Record> {
+    serde_json::from_str(map.metadata.annotations.as_ref()?.get(RECORD)?).ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fake;
-
-    fn candidate(api: &fake::Api, identity: &str, revision: &str, default: Option<&str>) -> Election {
-        let me = Candidate {
-            identity: identity.into(),
-            revision: revision.into(),
-            namespace: "istio-system".into(),
-        };
-        let maps = Api::namespaced(api.client(), &me.namespace);
-        let (leads, default) = (watch::Sender::new(false), watch::channel(default.map(str::to_owned)).1);
-        Election {
-            maps,
-            name: NAMESPACE_CONTROLLER,
-            me,
-            default,
-            leads,
-            seen: None,
-            renewed: Instant::now(),
-        }
-    }
-
-    #[tokio::test]
-    async fn the_default_revision_takes_the_lock_and_the_other_notices() {
-        let api = fake::Api::default();
-        let mut old = candidate(&api, "istiod-a", "default", Some("canary"));
-        let mut second = candidate(&api, "istiod-b", "default", Some("canary"));
-        let mut new = candidate(&api, "istiod-canary-c", "canary", Some("canary"));
-        let turn = async |election: &mut Election| election.turn().await.ok();
-        assert_eq!(turn(&mut old).await, Some(Turn::Leads), "nobody has it");
-        assert_eq!(turn(&mut second).await, Some(Turn::Follows), "held and fresh");
-        assert_eq!(
-            turn(&mut new).await,
-            Some(Turn::Leads),
-            "the default revision may take it"
-        );
-        assert_eq!(turn(&mut old).await, Some(Turn::Follows), "it is gone");
-        new.tell(true);
-        new.give_up().await;
-        assert_eq!(turn(&mut second).await, Some(Turn::Leads), "given up");
-        let path = format!("/api/v1/namespaces/istio-system/configmaps/{NAMESPACE_CONTROLLER}");
-        let lock = api.get(&path).unwrap_or_default();
-        let record = lock["metadata"]["annotations"][RECORD].as_str().unwrap_or_default();
-        assert!(record.contains(r#""holderIdentity":"istiod-b""#), "{record}");
-    }
-
-    fn check(holder: Option<(&str, &str)>, unchanged: u64, default: Option<&str>, expected: Step) {
-        let record = holder.map(|(identity, key)| Record {
-            holder_identity: identity.into(),
-            holder_key: key.into(),
-            lease_duration_seconds: 30,
-            ..Record::default()
-        });
-        let me = Candidate {
-            identity: "me".into(),
-            revision: "canary".into(),
-            namespace: "istio-system".into(),
-        };
-        assert_eq!(
-            decide(record.as_ref(), Duration::from_secs(unchanged), &me, default),
-            expected
-        );
-    }
-
-    #[test]
-    fn the_lock_is_taken_when_free_expired_or_ours_by_right() {
-        check(None, 0, None, Step::Acquire);
-        check(Some(("", "")), 0, None, Step::Acquire);
-        check(Some(("me", "canary")), 60, None, Step::Renew);
-        check(Some(("other", "default")), 29, None, Step::Wait);
-        check(Some(("other", "default")), 31, None, Step::Acquire);
-        check(Some(("other", "default")), 0, Some("canary"), Step::Acquire);
-        check(Some(("other", "default")), 0, Some("default"), Step::Wait);
-    }
-
-    #[test]
-    fn the_record_reads_what_other_implementations_write() {
-        let text = r#"{"holderIdentity":"istiod-x","holderKey":"default","leaseDurationSeconds":30,"acquireTime":"2026-01-01T00:00:00Z","renewTime":"2026-01-01T00:00:00Z","leaderTransitions":3}"#;
-        let record: Record = serde_json::from_str(text).unwrap_or_default();
-        assert_eq!((&*record.holder_identity, record.leader_transitions), ("istiod-x", 3));
-    }
-}
+#[path = "election_tests.rs"]
+mod tests;

@@ -244,3 +244,7 @@ fn key(object: &DynamicObject) -> Key {
 
 /// Longest life of one watch request, in seconds; then it is opened again where it ended.
 pub(crate) const WATCH_SECONDS: u32 = 240;
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;

@@ -10,6 +10,8 @@
 //! | [`feed`] | watches of all kinds as one stream of changes, and when all of them have been read once |
 //! | [`config_map`] | one ConfigMap by name, as a value that changes |
 //! | [`authority`] | the CA's secret: loaded or created, once for all revisions |
+//! | [`budget`] | how often one writer may write one object |
+//! | [`events`] | warnings to people, about an object |
 //! | [`roots`] | `istio-ca-root-cert` in every namespace |
 //! | [`election`] | who of several replicas and revisions may write |
 //! | [`webhooks`] | `caBundle` and `failurePolicy`, and which revision is the default |
@@ -18,9 +20,11 @@
 
 pub mod access;
 pub mod authority;
+pub mod budget;
 pub mod client;
 pub mod config_map;
 pub mod election;
+pub mod events;
 pub mod feed;
 pub mod kinds;
 pub mod roots;
@@ -30,5 +34,6 @@ pub mod webhooks;
 mod backoff;
 #[cfg(test)]
 mod fake;
+mod watching;
 
 pub use kube::Client;

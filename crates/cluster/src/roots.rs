@@ -8,11 +8,13 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use crate::feed::WATCH_SECONDS;
+use crate::budget::Meter;
+use crate::events;
+use crate::watching::watching;
 
 /// Name of the ConfigMap.
 pub const NAME: &str = "istio-ca-root-cert";
@@ -52,25 +54,18 @@ impl State {
 }
 
 /// Writes for ever: what is missing always, what differs while `leads` says so.
-pub async fn run(client: Client, authority: Current, mut leads: watch::Receiver<bool>) {
-    let config = watcher::Config {
-        timeout: Some(WATCH_SECONDS),
-        ..watcher::Config::default()
-    };
-    let namespaces = watcher(Api::<Namespace>::all(client.clone()), config.clone()).default_backoff();
-    let maps = watcher(
-        Api::<ConfigMap>::all(client.clone()),
-        config.fields(&format!("metadata.name={NAME}")),
-    )
-    .default_backoff();
+pub async fn run(client: Client, authority: Current, mut leads: watch::Receiver<bool>, mut meter: Meter) {
+    let namespaces = watching(Api::<Namespace>::all(client.clone()), None);
+    let named = Some(format!("metadata.name={NAME}"));
+    let maps = watching(Api::<ConfigMap>::all(client.clone()), named);
     let (mut namespaces, mut maps) = (std::pin::pin!(namespaces), std::pin::pin!(maps));
     let mut roots = authority.subscribe();
     let mut state = State::default();
     let (mut namespaces_known, mut maps_known, mut failed) = (false, false, false);
     loop {
         tokio::select! {
-            Some(event) = namespaces.next() => namespaces_known |= on_namespace(&mut state, event),
-            Some(event) = maps.next() => maps_known |= on_map(&mut state, event),
+            Some(event) = namespaces.next() => on_namespace(&mut state, event, &mut namespaces_known),
+            Some(event) = maps.next() => on_map(&mut state, event, &mut maps_known),
             changed = roots.changed() => if changed.is_err() { return },
             changed = leads.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(RETRY), if failed => {}
@@ -83,6 +78,11 @@ pub async fn run(client: Client, authority: Current, mut leads: watch::Receiver<
         let leader = *leads.borrow_and_update();
         let stale: Vec<String> = state.stale(&wanted, leader).into_iter().map(str::to_owned).collect();
         for namespace in stale {
+            let map = events::named::<ConfigMap>(Some(&namespace), NAME);
+            if meter.spend(&map).await.is_err() {
+                failed = true;
+                continue;
+            }
             match write(&client, &namespace, &wanted, leader).await {
                 Ok(()) => {
                     state.maps.insert(namespace, Some(wanted.clone()));
@@ -103,10 +103,13 @@ pub async fn run(client: Client, authority: Current, mut leads: watch::Receiver<
     }
 }
 
-/// `true` when the first list is complete.
-fn on_namespace(state: &mut State, event: Result<watcher::Event<Namespace>, watcher::Error>) -> bool {
+/// `known` is false while a list is read, so that nothing is decided by half of it.
+fn on_namespace(state: &mut State, event: Result<watcher::Event<Namespace>, watcher::Error>, known: &mut bool) {
     match event {
-        Ok(watcher::Event::Init) => state.namespaces.clear(),
+        Ok(watcher::Event::Init) => {
+            *known = false;
+            state.namespaces.clear();
+        }
         Ok(watcher::Event::Apply(namespace) | watcher::Event::InitApply(namespace)) => {
             let name = namespace.metadata.name.unwrap_or_default();
             if namespace.metadata.deletion_timestamp.is_some() {
@@ -120,16 +123,18 @@ fn on_namespace(state: &mut State, event: Result<watcher::Event<Namespace>, watc
                 .namespaces
                 .remove(namespace.metadata.name.as_deref().unwrap_or_default());
         }
-        Ok(watcher::Event::InitDone) => return true,
+        Ok(watcher::Event::InitDone) => *known = true,
         Err(error) => tracing::warn!(%error, "watch of namespaces failed; trying again"),
     }
-    false
 }
 
-/// `true` when the first list is complete.
-fn on_map(state: &mut State, event: Result<watcher::Event<ConfigMap>, watcher::Error>) -> bool {
+/// As for namespaces.
+fn on_map(state: &mut State, event: Result<watcher::Event<ConfigMap>, watcher::Error>, known: &mut bool) {
     match event {
-        Ok(watcher::Event::Init) => state.maps.clear(),
+        Ok(watcher::Event::Init) => {
+            *known = false;
+            state.maps.clear();
+        }
         Ok(watcher::Event::Apply(map) | watcher::Event::InitApply(map)) => {
             let content = map.data.unwrap_or_default().remove(KEY);
             state.maps.insert(map.metadata.namespace.unwrap_or_default(), content);
@@ -137,10 +142,9 @@ fn on_map(state: &mut State, event: Result<watcher::Event<ConfigMap>, watcher::E
         Ok(watcher::Event::Delete(map)) => {
             state.maps.remove(map.metadata.namespace.as_deref().unwrap_or_default());
         }
-        Ok(watcher::Event::InitDone) => return true,
+        Ok(watcher::Event::InitDone) => *known = true,
         Err(error) => tracing::warn!(%error, "watch of root certificates failed; trying again"),
     }
-    false
 }
 
 async fn write(client: &Client, namespace: &str, roots: &str, leader: bool) -> Result<(), kube::Error> {
@@ -167,6 +171,7 @@ async fn write(client: &Client, namespace: &str, roots: &str, leader: bool) -> R
     if !leader {
         return Ok(());
     }
+    let before = map.clone();
     map.metadata
         .labels
         .get_or_insert_default()
@@ -174,13 +179,66 @@ async fn write(client: &Client, namespace: &str, roots: &str, leader: bool) -> R
     map.data
         .get_or_insert_default()
         .insert(KEY.to_owned(), roots.to_owned());
+    if map == before {
+        return Ok(());
+    }
     api.replace(NAME, &parameters, &map).await?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::budget::Writer;
+    use crate::events::Events;
+    use crate::fake;
+
+    /// The ConfigMap of namespace `a`.
+    fn held(api: &fake::Api) -> Option<String> {
+        let map = api.get("/api/v1/namespaces/a/configmaps/istio-ca-root-cert")?;
+        map["data"][KEY].as_str().map(str::to_owned)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_with_different_roots_do_not_overwrite_each_other() {
+        let api = fake::Api::default();
+        api.put(
+            "/api/v1/namespaces/a",
+            serde_json::json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "a" } }),
+        );
+        let replica = |leads: bool| {
+            let root = ca::Authority::self_signed("cluster.local", jiff::Timestamp::now());
+            let (authority, client) = (root.map(Current::new), api.client());
+            let meter = Meter::new(
+                Writer::RootCertificate,
+                Arc::default(),
+                Events::new(client.clone(), "pod"),
+            );
+            let Ok(authority) = authority else { panic!("a root") };
+            let leads = watch::Sender::new(leads);
+            tokio::spawn(run(client, authority.clone(), leads.subscribe(), meter));
+            (authority.load().roots_pem(), leads)
+        };
+        let ((first, leads), (second, waits)) = (replica(true), replica(false));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(held(&api), Some(first));
+        api.writes();
+        for minute in 0..60 {
+            api.cut_watches(minute % 2 == 0);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        assert_eq!(api.writes().len(), 0, "nothing changes for an hour");
+        leads.send_replace(false);
+        waits.send_replace(true);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(held(&api), Some(second));
+        assert_eq!(api.writes().len(), 1, "the next leader writes once");
+        api.delete("/api/v1/namespaces/a/configmaps/istio-ca-root-cert");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(held(&api).is_some(), "it comes back, for pods wait for it");
+    }
 
     #[test]
     fn missing_and_different_maps_are_stale() {

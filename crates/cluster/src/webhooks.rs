@@ -1,24 +1,33 @@
 //! Webhook configurations: which revision is the default, whose `caBundle` is ours to keep fresh, and when validation
 //! may start to refuse (revisions.md §2.7, §4.1, §4.5).
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod backends;
+mod fields;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ca::Current;
 use futures::StreamExt;
-use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
+};
 use kube::api::{ApiResource, DynamicObject, PostParams};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use revision::ownership::Names;
 use revision::webhook::{REVISION_KEY, WEBHOOK_SUFFIX};
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
-use crate::feed::WATCH_SECONDS;
+use crate::budget::{Ledger, Meter, Writer};
+use crate::events::{self, Events};
+use crate::watching::watching;
+use backends::Backends;
+pub use backends::Finding;
+use fields::{Backend, Policy, backend, with_bundle, with_policy};
 
 /// Label of a tag's webhook configuration.
 const TAG_KEY: &str = "istio.io/tag";
@@ -43,6 +52,14 @@ pub struct Counters {
     pub attempts: AtomicU64,
     /// Failed attempts.
     pub failures: AtomicU64,
+    findings: Mutex<BTreeSet<Finding>>,
+}
+
+impl Counters {
+    /// Webhooks that nobody answers.
+    pub fn findings(&self) -> BTreeSet<Finding> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Keeps this revision's webhooks.
@@ -61,6 +78,12 @@ pub struct Keeper {
     pub validation: bool,
     /// Counts.
     pub counters: Arc<Counters>,
+    /// Whether this process leads, and so tells of, and repairs, what belongs to a revision that is gone.
+    pub leads: watch::Receiver<bool>,
+    /// Where warnings go.
+    pub events: Events,
+    /// Allowances of writes.
+    pub ledger: Arc<Ledger>,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -69,6 +92,23 @@ impl std::fmt::Debug for Keeper {
             .field("revision", &self.revision)
             .finish_non_exhaustive()
     }
+}
+
+const MUTATING: &str = "MutatingWebhookConfiguration";
+const VALIDATING: &str = "ValidatingWebhookConfiguration";
+
+/// Allowances of the two writers.
+struct Meters {
+    bundle: Meter,
+    validator: Meter,
+}
+
+/// What a validator's policy depends on.
+struct Known<'a> {
+    backends: &'a Backends,
+    leader: bool,
+    /// Whether our validator was seen to refuse nonsense.
+    refuses: &'a mut bool,
 }
 
 type Mutating = BTreeMap<String, MutatingWebhookConfiguration>;
@@ -83,32 +123,35 @@ impl Keeper {
     }
 
     async fn keep(self, standing: watch::Sender<Option<Standing>>) {
-        let config = watcher::Config {
-            timeout: Some(WATCH_SECONDS),
-            ..watcher::Config::default()
-        };
-        let mutating = watcher(
-            Api::<MutatingWebhookConfiguration>::all(self.client.clone()),
-            config.clone(),
-        );
-        let validating = watcher(Api::<ValidatingWebhookConfiguration>::all(self.client.clone()), config);
-        let (mut mutating, mut validating) = (
-            std::pin::pin!(mutating.default_backoff()),
-            std::pin::pin!(validating.default_backoff()),
-        );
+        let mutating = watching(Api::<MutatingWebhookConfiguration>::all(self.client.clone()), None);
+        let validating = watching(Api::<ValidatingWebhookConfiguration>::all(self.client.clone()), None);
+        let (mut mutating, mut validating) = (std::pin::pin!(mutating), std::pin::pin!(validating));
         let (mut injectors, mut validators) = (Mutating::new(), Validating::new());
         let (mut first, mut second, mut refuses) = (false, false, false);
+        let mut backends = Backends::default();
+        let mut meters = Meters {
+            bundle: Meter::new(Writer::CaBundle, self.ledger.clone(), self.events.clone()),
+            validator: Meter::new(Writer::Validator, self.ledger.clone(), self.events.clone()),
+        };
+        let mut check = tokio::time::interval(backends::CHECK);
+        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut leads = self.leads.clone();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
         let mut retry: Option<tokio::time::Instant> = None;
         let mut roots = self.authority.subscribe();
+        let mut look = true;
         loop {
             tokio::select! {
-                Some(event) = mutating.next() => first |= track(&mut injectors, event),
-                Some(event) = validating.next() => second |= track(&mut validators, event),
+                Some(event) = mutating.next() => track(&mut injectors, event, &mut first),
+                Some(event) = validating.next() => track(&mut validators, event, &mut second),
+                _ = check.tick() => look = true,
+                Ok(()) = leads.changed() => {}
                 changed = roots.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(retry.unwrap_or_else(tokio::time::Instant::now)), if retry.is_some() => {}
             }
             if !(first && second) {
+                // The list that is being read brings everything.
+                retry = None;
                 continue;
             }
             let now = self.standing(&injectors, &validators);
@@ -117,13 +160,24 @@ impl Keeper {
                 *held = Some(now);
                 differs
             });
+            let leader = *leads.borrow_and_update();
+            if std::mem::take(&mut look) {
+                self.look(&injectors, &validators, &mut backends, leader).await;
+            }
             let bundle = roots.borrow_and_update().roots_pem().into_bytes();
             let mut done = true;
             if self.injection {
-                done &= self.patch_injectors(&mut injectors, &bundle).await;
+                done &= self.patch_injectors(&mut injectors, &bundle, &mut meters.bundle).await;
             }
             if self.validation {
-                done &= self.patch_validators(&mut validators, &bundle, &mut refuses).await;
+                let known = Known {
+                    backends: &backends,
+                    leader,
+                    refuses: &mut refuses,
+                };
+                done &= self
+                    .patch_validators(&mut validators, &bundle, known, &mut meters.validator)
+                    .await;
             }
             if done {
                 backoff.reset();
@@ -155,7 +209,7 @@ impl Keeper {
     }
 
     /// `false` if something should be tried again.
-    async fn patch_injectors(&self, injectors: &mut Mutating, bundle: &[u8]) -> bool {
+    async fn patch_injectors(&self, injectors: &mut Mutating, bundle: &[u8], meter: &mut Meter) -> bool {
         let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let mut done = true;
         let wanted: Vec<_> = injectors
@@ -164,6 +218,10 @@ impl Keeper {
             .collect();
         for next in wanted {
             let name = next.name_any();
+            if meter.spend(&events::reference(&next)).await.is_err() {
+                done = false;
+                continue;
+            }
             self.counters.attempts.fetch_add(1, Relaxed);
             match api.replace(&name, &self.writer(), &next).await {
                 Ok(written) => {
@@ -179,30 +237,90 @@ impl Keeper {
         done
     }
 
-    async fn patch_validators(&self, validators: &mut Validating, bundle: &[u8], refuses: &mut bool) -> bool {
-        let mine = validators
-            .values()
-            .any(|held| held.labels().get(REVISION_KEY) == Some(&self.revision));
-        if mine && !*refuses {
-            *refuses = self.refuses_nonsense().await;
-        }
-        let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
-        let mut done = *refuses || !mine;
+    /// `false` if something should be tried again.
+    async fn patch_validators(
+        &self,
+        validators: &mut Validating,
+        bundle: &[u8],
+        known: Known<'_>,
+        meter: &mut Meter,
+    ) -> bool {
+        let is_own = |held: &ValidatingWebhookConfiguration| held.labels().get(REVISION_KEY) == Some(&self.revision);
+        let mine = validators.values().any(is_own);
+        // An answer that came through the Service proves more than endpoints that were read before it.
+        let proved = mine && !*known.refuses && self.refuses_nonsense().await;
+        *known.refuses |= proved;
+        let (refuses, now) = (*known.refuses, tokio::time::Instant::now());
+        let policy = |own: bool, backend: Option<&Backend>| match backend {
+            _ if own && proved => Policy::Close,
+            Some(backend) if known.backends.is_abandoned(backend, now) => Policy::Open,
+            Some(backend) if known.backends.is_missing(backend) => Policy::Keep,
+            _ if own && refuses => Policy::Close,
+            _ => Policy::Keep,
+        };
+        let mut done = refuses || !mine;
         let wanted: Vec<_> = validators
             .values()
-            .filter_map(|held| with_policy(held, &self.revision, bundle, *refuses))
+            // What belongs to a revision that is gone has one heir.
+            .filter(|held| is_own(held) || (known.leader && held.labels().contains_key(REVISION_KEY)))
+            .filter_map(|held| {
+                let own = is_own(held);
+                with_policy(held, own.then_some(bundle), |backend| policy(own, backend))
+            })
             .collect();
+        let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         for next in wanted {
             let name = next.name_any();
+            if meter.spend(&events::reference(&next)).await.is_err() {
+                done = false;
+                continue;
+            }
             match api.replace(&name, &self.writer(), &next).await {
                 Ok(written) => {
-                    tracing::info!(webhook = name, fail_closed = *refuses, "validation webhook written");
+                    let policies: Vec<_> = next.webhooks.iter().flatten().map(|w| &w.failure_policy).collect();
+                    tracing::info!(webhook = name, ?policies, "validation webhook written");
                     validators.insert(name, written);
                 }
                 Err(error) => done &= self.is_settled(&name, &error),
             }
         }
         done
+    }
+
+    /// Looks behind the Services of all revisions' webhooks, and tells of those that nobody answers.
+    async fn look(&self, injectors: &Mutating, validators: &Validating, backends: &mut Backends, leader: bool) {
+        let webhooks = called(injectors, validators);
+        let services = webhooks.iter().map(|(_, service)| service.clone()).collect();
+        backends.look(&self.client, services).await;
+        let missing = webhooks.into_iter().filter(|(_, service)| backends.is_missing(service));
+        let found: BTreeSet<Finding> = missing.map(|(finding, _)| finding).collect();
+        let before = {
+            let mut held = self.counters.findings.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *held, found.clone())
+        };
+        for finding in found.difference(&before) {
+            let (configuration, webhook, service) = (&finding.configuration, &finding.webhook, &finding.service);
+            tracing::warn!(
+                configuration,
+                webhook,
+                service,
+                "webhook points at a service without ready endpoints"
+            );
+        }
+        // One of all istiods tells; again and again, because events go after an hour.
+        for finding in found.iter().filter(|_| leader) {
+            let name = &finding.configuration;
+            let object = match finding.kind {
+                MUTATING => injectors.get(name).map(events::reference),
+                _ => validators.get(name).map(events::reference),
+            };
+            if let Some(object) = object {
+                let note = finding.note();
+                self.events
+                    .warn(&object, "WebhookWithoutEndpoints", "Check", note)
+                    .await;
+            }
+        }
     }
 
     /// A conflict brings a watch event with the newer object, so only other errors need another try.
@@ -256,107 +374,80 @@ impl Keeper {
     }
 }
 
-/// Keeps a map of objects by name; `true` when the first list is complete.
-fn track<K: ResourceExt>(objects: &mut BTreeMap<String, K>, event: Result<watcher::Event<K>, watcher::Error>) -> bool {
+/// Webhooks of all revisions with the Services that they call.
+fn called(injectors: &Mutating, validators: &Validating) -> Vec<(Finding, Backend)> {
+    let one = |kind, configuration: &str, webhook: &str, client: &WebhookClientConfig, policy: Option<&String>| {
+        let service = backend(client)?;
+        let finding = Finding {
+            kind,
+            configuration: configuration.to_owned(),
+            webhook: webhook.to_owned(),
+            service: format!("{}/{}", service.0, service.1),
+            fails_closed: policy.is_none_or(|policy| policy == "Fail"),
+        };
+        Some((finding, service))
+    };
+    let mut found = Vec::new();
+    for (name, held) in injectors
+        .iter()
+        .filter(|(_, held)| held.labels().contains_key(REVISION_KEY))
+    {
+        let webhooks = held.webhooks.iter().flatten();
+        let injecting = webhooks.filter(|w| w.name.ends_with(WEBHOOK_SUFFIX));
+        found.extend(
+            injecting.filter_map(|w| one(MUTATING, name, &w.name, &w.client_config, w.failure_policy.as_ref())),
+        );
+    }
+    for (name, held) in validators
+        .iter()
+        .filter(|(_, held)| held.labels().contains_key(REVISION_KEY))
+    {
+        let webhooks = held.webhooks.iter().flatten();
+        found.extend(
+            webhooks.filter_map(|w| one(VALIDATING, name, &w.name, &w.client_config, w.failure_policy.as_ref())),
+        );
+    }
+    found
+}
+
+impl Finding {
+    fn note(&self) -> String {
+        let effect = match (self.kind, self.fails_closed) {
+            (MUTATING, true) => "pods that it selects cannot be created",
+            (MUTATING, false) => "pods that it selects start without a proxy",
+            (_, true) => "configuration that it selects cannot be written",
+            (_, false) => "configuration that it selects is not checked",
+        };
+        format!(
+            "webhook {} points at service {} without ready endpoints: {effect}; start an istiod behind the service, move \
+             the tag (istioctl tag set), or remove the revision (istioctl uninstall --revision)",
+            self.webhook, self.service
+        )
+    }
+}
+
+/// Keeps a map of objects by name; `known` is false while a list is read, so that nothing is decided by half of it.
+fn track<K: ResourceExt>(
+    objects: &mut BTreeMap<String, K>,
+    event: Result<watcher::Event<K>, watcher::Error>,
+    known: &mut bool,
+) {
     match event {
-        Ok(watcher::Event::Init) => objects.clear(),
+        Ok(watcher::Event::Init) => {
+            *known = false;
+            objects.clear();
+        }
         Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
             objects.insert(object.name_any(), object);
         }
         Ok(watcher::Event::Delete(object)) => {
             objects.remove(&object.name_any());
         }
-        Ok(watcher::Event::InitDone) => return true,
+        Ok(watcher::Event::InitDone) => *known = true,
         Err(error) => tracing::warn!(%error, "watch of webhook configurations failed; trying again"),
     }
-    false
-}
-
-/// The configuration with our bundle in its injector webhooks; `None` if it is not ours or holds it already.
-fn with_bundle(
-    held: &MutatingWebhookConfiguration,
-    revision: &str,
-    bundle: &[u8],
-) -> Option<MutatingWebhookConfiguration> {
-    if held.labels().get(REVISION_KEY).map(String::as_str) != Some(revision) {
-        return None;
-    }
-    let mut next = held.clone();
-    let ours = next
-        .webhooks
-        .iter_mut()
-        .flatten()
-        .filter(|webhook| webhook.name.ends_with(WEBHOOK_SUFFIX));
-    ours.for_each(|webhook| webhook.client_config.ca_bundle = Some(ByteString(bundle.to_vec())));
-    (next != *held).then_some(next)
-}
-
-/// The configuration with our bundle and, once validation works, failing closed; `None` if nothing changes. It never
-/// goes back to ignoring failures.
-fn with_policy(
-    held: &ValidatingWebhookConfiguration,
-    revision: &str,
-    bundle: &[u8],
-    refuses: bool,
-) -> Option<ValidatingWebhookConfiguration> {
-    if held.labels().get(REVISION_KEY).map(String::as_str) != Some(revision) {
-        return None;
-    }
-    let mut next = held.clone();
-    for webhook in next.webhooks.iter_mut().flatten() {
-        webhook.client_config.ca_bundle = Some(ByteString(bundle.to_vec()));
-        if refuses {
-            webhook.failure_policy = Some("Fail".to_owned());
-        }
-    }
-    (next != *held).then_some(next)
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn injector(revision: &str) -> MutatingWebhookConfiguration {
-        serde_json::from_value(serde_json::json!({
-            "metadata": { "name": "w", "labels": { "istio.io/rev": revision } },
-            "webhooks": [
-                { "name": "rev.namespace.sidecar-injector.istio.io", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"] },
-                { "name": "other.example.com", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"] },
-            ],
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn only_own_injector_webhooks_get_the_bundle_and_only_once() {
-        let next = with_bundle(&injector("canary"), "canary", b"pem").unwrap();
-        let bundles: Vec<bool> = next
-            .webhooks
-            .iter()
-            .flatten()
-            .map(|w| w.client_config.ca_bundle.is_some())
-            .collect();
-        assert_eq!(bundles, [true, false]);
-        assert_eq!(with_bundle(&next, "canary", b"pem"), None, "nothing to do");
-        assert_eq!(
-            with_bundle(&injector("stable"), "canary", b"pem"),
-            None,
-            "another revision's"
-        );
-    }
-
-    #[test]
-    fn validation_fails_closed_only_after_it_worked() {
-        let held: ValidatingWebhookConfiguration = serde_json::from_value(serde_json::json!({
-            "metadata": { "name": "v", "labels": { "istio.io/rev": "canary" } },
-            "webhooks": [{ "name": "rev.validation.istio.io", "clientConfig": {}, "failurePolicy": "Ignore", "sideEffects": "None", "admissionReviewVersions": ["v1"] }],
-        }))
-        .unwrap();
-        let policy = |refuses| {
-            let next = with_policy(&held, "canary", b"pem", refuses).unwrap();
-            next.webhooks.unwrap()[0].failure_policy.clone().unwrap()
-        };
-        assert_eq!((&*policy(false), &*policy(true)), ("Ignore", "Fail"));
-    }
-}
+#[path = "webhooks_tests.rs"]
+mod tests;

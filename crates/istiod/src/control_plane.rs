@@ -6,8 +6,10 @@ use std::time::Duration;
 use ca::{Authenticator, Current};
 use cluster::access::Access;
 use cluster::authority::Home;
+use cluster::budget::{Ledger, Meter, Writer};
 use cluster::config_map::{self, Data};
-use cluster::election::{self, Candidate, NAMESPACE_CONTROLLER};
+use cluster::election::{Candidate, Election, NAMESPACE_CONTROLLER};
+use cluster::events::Events;
 use cluster::tokens::Reviewer;
 use cluster::webhooks::{Keeper, Standing};
 use cluster::{Client, feed, kinds, roots};
@@ -17,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use crate::args::Discovery;
 use crate::discovery::{mesh_config_file, mesh_config_text};
 use crate::engine::Message;
+use crate::metrics;
 use crate::serving::{self, Serving};
 use crate::settings::Settings;
 
@@ -41,8 +44,10 @@ pub struct ControlPlane {
     pub native_sidecars: bool,
     /// Kinds that are watched.
     pub kinds: usize,
-    /// Numbers about webhook configurations.
-    pub webhook_counters: Arc<cluster::webhooks::Counters>,
+    webhook_counters: Arc<cluster::webhooks::Counters>,
+    ledger: Arc<Ledger>,
+    events: Events,
+    leads: watch::Sender<bool>,
     home: Home,
     client: Client,
     candidate: Candidate,
@@ -86,6 +91,10 @@ impl ControlPlane {
             read(&client, namespace, &injector_name).await,
         );
         let webhook_counters = Arc::new(cluster::webhooks::Counters::default());
+        let ledger = Arc::new(Ledger::default());
+        let events = Events::new(client.clone(), &settings.pod_name);
+        // Without election everybody leads.
+        let leads = watch::Sender::new(!settings.leader_election);
         let keeper = Keeper {
             client: client.clone(),
             revision: settings.revision.label().to_owned(),
@@ -94,6 +103,9 @@ impl ControlPlane {
             injection: settings.patch_injector,
             validation: settings.patch_validator,
             counters: webhook_counters.clone(),
+            leads: leads.subscribe(),
+            events: events.clone(),
+            ledger: ledger.clone(),
         };
         let kinds = forward(&client, messages);
         Ok(Self {
@@ -106,6 +118,9 @@ impl ControlPlane {
             native_sidecars: native_sidecars(&client, &settings.native_sidecars).await,
             kinds,
             webhook_counters,
+            ledger,
+            events,
+            leads,
             home,
             candidate: Candidate {
                 identity: settings.pod_name.clone(),
@@ -118,20 +133,43 @@ impl ControlPlane {
         })
     }
 
+    /// What the metrics page tells of this; `signed` counts certificates.
+    pub fn numbers(&self, signed: Arc<ca::service::Counters>) -> metrics::Cluster {
+        metrics::Cluster {
+            webhooks: self.webhook_counters.clone(),
+            ledger: self.ledger.clone(),
+            authority: self.authority.clone(),
+            serving_end: self.serving.end.clone(),
+            signed,
+        }
+    }
+
     /// Starts what goes on until the process ends: renewals, and the work of leaders. The task that is returned ends
     /// when `ending` was told and locks are given up.
     pub fn keep(self, ending: watch::Receiver<bool>) -> Option<tokio::task::JoinHandle<()>> {
         tokio::spawn(self.serving.keep(self.authority.clone()));
         tokio::spawn(self.home.keep(self.authority.clone()));
-        let (leads, election) = if self.leader_election {
-            let default = follow_default(self.standing);
-            let (leads, task) = election::run(&self.client, NAMESPACE_CONTROLLER, self.candidate, default, ending);
-            (leads, Some(task))
-        } else {
-            (always(), None)
+        let meter = |writer| Meter::new(writer, self.ledger.clone(), self.events.clone());
+        let leads = self.leads.subscribe();
+        tokio::spawn(roots::run(
+            self.client.clone(),
+            self.authority,
+            leads,
+            meter(Writer::RootCertificate),
+        ));
+        if !self.leader_election {
+            // Kept, so that nobody takes its end for a change.
+            tokio::spawn(async move { self.leads.closed().await });
+            return None;
+        }
+        let election = Election {
+            name: NAMESPACE_CONTROLLER,
+            me: self.candidate,
+            default: follow_default(self.standing),
+            leads: self.leads,
+            meter: meter(Writer::Lease),
         };
-        tokio::spawn(roots::run(self.client, self.authority, leads));
-        election
+        Some(election.run(&self.client, ending))
     }
 }
 
@@ -270,13 +308,6 @@ fn follow_default(mut standing: watch::Receiver<Option<Standing>>) -> watch::Rec
             }
         }
     });
-    receiver
-}
-
-/// Without election everybody leads.
-fn always() -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(true);
-    tokio::spawn(async move { sender.closed().await });
     receiver
 }
 

@@ -1,0 +1,214 @@
+//! Several revisions keep their webhooks, on one API.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::*;
+use crate::fake;
+
+const VALIDATORS: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+const INJECTORS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+
+/// A configuration of a revision, whose webhook calls `istiod-<revision>`.
+fn configuration(kind: &str, name: &str, revision: &str) -> Value {
+    let webhook = if kind == MUTATING {
+        "rev.namespace.sidecar-injector.istio.io"
+    } else {
+        "rev.validation.istio.io"
+    };
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+        "metadata": { "name": name, "labels": { "istio.io/rev": revision } },
+        "webhooks": [{
+            "name": webhook, "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "clientConfig": { "service": { "namespace": "istio-system", "name": format!("istiod-{revision}") } },
+        }],
+    })
+}
+
+fn endpoints(api: &fake::Api, revision: &str, ready: bool) {
+    let path = format!("/apis/discovery.k8s.io/v1/namespaces/istio-system/endpointslices/{revision}");
+    let labels = json!({ "kubernetes.io/service-name": format!("istiod-{revision}") });
+    api.put(
+        &path,
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": { "name": revision, "namespace": "istio-system", "labels": labels },
+            "endpoints": [{ "addresses": ["10.0.0.1"], "conditions": { "ready": ready } }],
+        }),
+    );
+}
+
+struct Setup {
+    api: fake::Api,
+    authority: Current,
+    ledger: Arc<Ledger>,
+    counters: Arc<Counters>,
+    leads: watch::Sender<bool>,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let root = ca::Authority::self_signed("cluster.local", jiff::Timestamp::now()).unwrap();
+        Self {
+            api: fake::Api::default(),
+            authority: Current::new(root),
+            ledger: Arc::default(),
+            counters: Arc::default(),
+            leads: watch::Sender::new(true),
+        }
+    }
+
+    fn keep(&self, revision: &str) {
+        let client = self.api.client();
+        Keeper {
+            client: client.clone(),
+            revision: revision.to_owned(),
+            namespace: "istio-system".to_owned(),
+            authority: self.authority.clone(),
+            injection: true,
+            validation: true,
+            counters: self.counters.clone(),
+            leads: self.leads.subscribe(),
+            events: Events::new(client, revision),
+            ledger: self.ledger.clone(),
+        }
+        .run();
+    }
+
+    fn policy(&self, validator: &str) -> Value {
+        self.api.get(&format!("{VALIDATORS}/{validator}")).unwrap()["webhooks"][0]["failurePolicy"].clone()
+    }
+
+    fn bundle(&self, injector: &str) -> Value {
+        self.api.get(&format!("{INJECTORS}/{injector}")).unwrap()["webhooks"][0]["clientConfig"]["caBundle"].clone()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let paths = self.api.paths("/apis/events.k8s.io");
+        let reason = |path: String| self.api.get(&path).unwrap()["reason"].as_str().unwrap().to_owned();
+        paths.into_iter().map(reason).collect()
+    }
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn revisions_side_by_side_write_once_and_then_nothing_for_an_hour() {
+    let setup = Setup::new();
+    for revision in ["a", "b", "c"] {
+        setup.api.put(
+            &format!("{INJECTORS}/{revision}"),
+            configuration(MUTATING, revision, revision),
+        );
+        setup.api.put(
+            &format!("{VALIDATORS}/{revision}"),
+            configuration(VALIDATING, revision, revision),
+        );
+        endpoints(&setup.api, revision, true);
+        setup.keep(revision);
+    }
+    setup
+        .api
+        .put(&format!("{INJECTORS}/tag"), configuration(MUTATING, "tag", "a"));
+    pass(60).await;
+    let first = setup.api.writes();
+    let webhooks = |writes: &[fake::Write]| writes.iter().filter(|w| w.path.contains("webhook")).count();
+    assert_eq!(webhooks(&first), 7, "one bundle each: {first:?}");
+    for minute in 0..60 {
+        // Watches end, and objects are told again.
+        setup.api.cut_watches(minute % 2 == 0);
+        pass(60).await;
+    }
+    assert_eq!(webhooks(&setup.api.writes()), 0);
+    // The tag moves: its new revision writes, once.
+    setup
+        .api
+        .put(&format!("{INJECTORS}/tag"), configuration(MUTATING, "tag", "b"));
+    pass(60).await;
+    let moved = setup.api.writes();
+    assert_eq!(webhooks(&moved), 1, "{moved:?} {:?}", setup.bundle("tag"));
+    assert!(setup.bundle("tag").is_string());
+    assert_eq!(setup.warnings(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_is_fought_is_held_and_tells() {
+    let setup = Setup::new();
+    setup
+        .api
+        .put(&format!("{INJECTORS}/a"), configuration(MUTATING, "a", "a"));
+    endpoints(&setup.api, "a", true);
+    setup.keep("a");
+    pass(5).await;
+    setup.api.writes();
+    let start = Instant::now();
+    // A tool that takes the bundle away whenever it sees one.
+    while start.elapsed() < Duration::from_secs(600) {
+        if setup.bundle("a").is_string() {
+            setup
+                .api
+                .put(&format!("{INJECTORS}/a"), configuration(MUTATING, "a", "a"));
+        }
+        pass(1).await;
+    }
+    let written = setup
+        .api
+        .writes()
+        .iter()
+        .filter(|write| write.path.starts_with(INJECTORS))
+        .count();
+    assert!(
+        (20..=32).contains(&written),
+        "a burst, and then one each half minute: {written}"
+    );
+    assert!(setup.ledger.read(Writer::CaBundle).1 > 0);
+    assert_eq!(setup.warnings(), ["WriteBudgetExhausted"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_fails_closed_without_somebody_behind_it() {
+    let setup = Setup::new();
+    for (name, revision) in [("own", "a"), ("gone", "old")] {
+        setup.api.put(
+            &format!("{VALIDATORS}/{name}"),
+            configuration(VALIDATING, name, revision),
+        );
+        setup
+            .api
+            .put(&format!("{INJECTORS}/{name}"), configuration(MUTATING, name, revision));
+    }
+    endpoints(&setup.api, "a", true);
+    endpoints(&setup.api, "old", false);
+    setup.leads.send_replace(false);
+    setup.keep("a");
+    pass(300).await;
+    assert_eq!(setup.policy("gone"), "Fail", "who does not lead leaves it alone");
+    let found = setup.counters.findings();
+    let found: Vec<_> = found.iter().map(|f| (f.kind, &*f.service, f.fails_closed)).collect();
+    let service = "istio-system/istiod-old";
+    assert_eq!(found, [(MUTATING, service, true), (VALIDATING, service, true)]);
+    assert_eq!(setup.warnings(), Vec::<String>::new());
+    setup.leads.send_replace(true);
+    pass(60).await;
+    assert_eq!(
+        (setup.policy("gone"), setup.policy("own")),
+        ("Ignore".into(), "Fail".into())
+    );
+    let injector = setup.api.get(&format!("{INJECTORS}/gone")).unwrap();
+    assert_eq!(
+        injector["webhooks"][0]["failurePolicy"], "Fail",
+        "a pod without its proxy is worse than no pod"
+    );
+    assert_eq!(setup.warnings(), ["WebhookWithoutEndpoints"; 2]);
+    assert_eq!(setup.counters.failures.load(Relaxed), 0);
+    // It comes back, and nobody warns any more.
+    endpoints(&setup.api, "old", true);
+    pass(60).await;
+    assert!(setup.counters.findings().is_empty());
+}
