@@ -16,6 +16,8 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use xds::resource::ResourceSet;
 
+use crate::handover;
+
 /// Largest batch of changes worked on at once.
 const BATCH: usize = 10_000;
 
@@ -264,6 +266,10 @@ impl<T: Translate> Engine<T> {
             .as_str()
             .is_some_and(|revision| revision != own);
         if group.ends_with("istio.io") && foreign {
+            if handover::stays(&self.snapshot(), &key) {
+                tracing::info!(object = %key, "belongs to another revision now; gateways that are connected here keep it");
+                return None;
+            }
             return Some(Event::Delete(key));
         }
         match Object::from_json(value) {

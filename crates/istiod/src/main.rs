@@ -6,6 +6,7 @@
 //! | [`settings`] | the environment that the charts set |
 //! | [`variables`] | the same as a table, for people |
 //! | [`engine`] | changes in, views per class of proxies out |
+//! | [`handover`] | configuration of gateways whose owner changes |
 //! | [`files`] | changes from a directory of YAML files |
 //! | [`control_plane`] | changes from, and writes to, a Kubernetes API |
 //! | [`source`] | who may open which stream, and what it is owed |
@@ -24,6 +25,7 @@ mod discovery;
 mod engine;
 mod files;
 mod grpc;
+mod handover;
 mod http;
 mod injector;
 mod metrics;

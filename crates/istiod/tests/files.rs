@@ -14,6 +14,7 @@ use xds::envoy::service::discovery::v3::aggregated_discovery_service_client::Agg
 use xds::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 
 fn service(name: &str) -> String {
     format!(
@@ -98,16 +99,21 @@ impl Istiod {
     }
 
     async fn proxy(&self) -> Proxy {
+        self.connect("sidecar", CLUSTER).await
+    }
+
+    /// A proxy of that type, which asks for resources of one type.
+    async fn connect(&self, role: &str, type_url: &str) -> Proxy {
         let address = format!("http://127.0.0.1:{}", self.grpc);
         let mut client = AggregatedDiscoveryServiceClient::connect(address).await.unwrap();
         let (requests, stream) = mpsc::channel(16);
         let node = Node {
-            id: "sidecar~10.0.0.9~p.default~default.svc.cluster.local".into(),
+            id: format!("{role}~10.0.0.9~p.default~default.svc.cluster.local"),
             ..Node::default()
         };
         let first = DeltaDiscoveryRequest {
             node: Some(node),
-            type_url: CLUSTER.into(),
+            type_url: type_url.into(),
             ..Default::default()
         };
         requests.send(first).await.unwrap();
@@ -183,6 +189,64 @@ async fn broken_files_take_nothing_away() {
     let change = proxy.next().await;
     assert_eq!(names(&change), ["outbound|80||b.default.svc.cluster.local"]);
     assert!(change.removed_resources.is_empty());
+}
+
+fn gateway(revision: &str, port: u16) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\n\
+         metadata: {{name: g, namespace: default, labels: {{istio.io/rev: {revision}}}}}\n\
+         spec: {{servers: [{{port: {{number: {port}, name: http, protocol: HTTP}}, hosts: ['*']}}]}}\n"
+    )
+}
+
+#[tokio::test]
+async fn a_gateway_whose_owner_changes_is_not_emptied() {
+    let istiod = Istiod::start("owner");
+    let listeners = |response: &DeltaDiscoveryResponse| -> Vec<String> {
+        let names = response.resources.iter().map(|r| r.name.clone());
+        names.filter(|name| name.starts_with("0.0.0.0_")).collect()
+    };
+    let mut proxy = istiod.connect("router", LISTENER).await;
+    let first = proxy.next().await;
+    assert_eq!(listeners(&first), Vec::<String>::new());
+    istiod.write("g.yaml", &gateway("default", 80));
+    assert_eq!(listeners(&proxy.next().await), ["0.0.0.0_80"]);
+    // It goes to another revision, and what comes after shows that this was seen.
+    istiod.write("g.yaml", &gateway("canary", 81));
+    istiod.write("h.yaml", &gateway("default", 82).replace("name: g", "name: h"));
+    let change = proxy.next().await;
+    assert_eq!(listeners(&change), ["0.0.0.0_82"]);
+    assert_eq!(change.removed_resources, Vec::<String>::new());
+    // Deleted is deleted, whoever owned it.
+    std::fs::remove_file(istiod.directory.join("g.yaml")).unwrap();
+    assert_eq!(proxy.next().await.removed_resources, ["0.0.0.0_80"]);
+}
+
+#[tokio::test]
+async fn the_end_closes_streams_and_comes_in_time() {
+    let mut istiod = Istiod::start("end");
+    let mut proxy = istiod.proxy().await;
+    proxy.next().await;
+    // A kept-alive client that asks for nothing more holds nothing up.
+    let mut idle = TcpStream::connect(("127.0.0.1", istiod.http)).unwrap();
+    write!(idle, "GET /ready HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert!(idle.read(&mut [0; 16]).unwrap() > 0);
+    let pid = istiod.process.id().to_string();
+    assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+    let ended = tokio::time::timeout(Duration::from_secs(20), proxy.responses.message()).await;
+    assert!(
+        !matches!(ended, Err(_) | Ok(Ok(Some(_)))),
+        "the stream goes on: {ended:?}"
+    );
+    let exited = tokio::task::spawn_blocking(move || {
+        let status = istiod.process.wait().unwrap();
+        (status, istiod)
+    });
+    let (status, _istiod) = tokio::time::timeout(Duration::from_secs(20), exited)
+        .await
+        .expect("ends")
+        .unwrap();
+    assert!(status.success(), "{status}");
 }
 
 // The pages are asked for by blocking means, so the proxy needs a thread of its own.
