@@ -17,6 +17,7 @@ mod shell;
 mod world;
 
 mod autoscaler;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod disruption;
@@ -28,6 +29,7 @@ mod load_balancer;
 mod namespace;
 mod namespace_defaults;
 mod node_lifecycle;
+mod quota;
 mod replica_set;
 mod root_ca;
 mod scheduler;
@@ -67,6 +69,8 @@ pub async fn run(client: Client, options: Options) {
     stateful_set::start(&world, &mut runner);
     daemon_set::start(&world, &mut runner);
     job::start(&world, &mut runner);
+    cron_job::start(&world, &mut runner);
+    quota::start(&world, &mut runner);
     endpoints::start(&world, &mut runner);
     load_balancer::start(&world, &mut runner);
     disruption::start(&world, &mut runner);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, ResourceQuota, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::watcher;
@@ -36,6 +36,8 @@ pub struct World {
     pub daemon_sets: Kind<DaemonSet>,
     pub revisions: Kind<ControllerRevision>,
     pub jobs: Kind<Job>,
+    pub cron_jobs: Kind<CronJob>,
+    pub quotas: Kind<ResourceQuota>,
     pub budgets: Kind<PodDisruptionBudget>,
     pub autoscalers: Kind<HorizontalPodAutoscaler>,
     pub events: Recorder,
@@ -60,6 +62,8 @@ impl World {
             daemon_sets: Kind::namespaced(client),
             revisions: Kind::namespaced(client),
             jobs: Kind::namespaced(client),
+            cron_jobs: Kind::namespaced(client),
+            quotas: Kind::namespaced(client),
             budgets: Kind::namespaced(client),
             autoscalers: Kind::namespaced(client),
             events,
@@ -88,6 +92,8 @@ impl World {
         runner.spawn(self.daemon_sets.clone().watch(all()));
         runner.spawn(self.revisions.clone().watch(all()));
         runner.spawn(self.jobs.clone().watch(all()));
+        runner.spawn(self.cron_jobs.clone().watch(all()));
+        runner.spawn(self.quotas.clone().watch(all()));
         runner.spawn(self.budgets.clone().watch(all()));
         runner.spawn(self.autoscalers.clone().watch(all()));
     }

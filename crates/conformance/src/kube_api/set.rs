@@ -77,9 +77,13 @@ async fn controllers(kubeconfig: PathBuf, root: String) -> anyhow::Result<()> {
     let agent = http::HeaderValue::from_static("kube-controller-manager/v1.36.2");
     config.headers.push((http::header::USER_AGENT, agent));
     let client = kube::Client::try_from(config)?;
-    drydock_controllers::run(client, drydock_controllers::Options {
-        root_ca: Some(root),
-        ..Default::default()
-    }).await;
+    drydock_controllers::run(
+        client,
+        drydock_controllers::Options {
+            root_ca: Some(root),
+            ..Default::default()
+        },
+    )
+    .await;
     Ok(())
 }

@@ -1,10 +1,15 @@
 //! Stories as they are written.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::LazyLock};
 
 use anyhow::Context;
+use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+#[allow(clippy::expect_used, reason = "the pattern is a constant and tested by its use")]
+static EXPONENT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?m)(: |- )([0-9]+e[0-9]+)$").expect("a constant pattern"));
 
 /// One file.
 #[derive(Debug, Clone, Deserialize)]
@@ -71,8 +76,9 @@ pub fn load(folder: &Path) -> anyhow::Result<Vec<Story>> {
         files.sort_by_key(fs::DirEntry::file_name);
         for file in files {
             let text = fs::read_to_string(file.path())?;
-            // The cases are YAML 1.2: `y` is a text.
+            // The cases are YAML 1.2: `y` is a text; but a number with an exponent and no point is one for few parsers.
             let options = serde_saphyr::options! { strict_booleans: true };
+            let text = EXPONENT.replace_all(&text, "${1}'${2}'");
             let story: Story = serde_saphyr::from_str_with_options(&text, options)
                 .with_context(|| format!("{} is no story", file.path().display()))?;
             stories.push(story);

@@ -34,7 +34,9 @@ impl Conflicts {
             [(key, path)] => format!("Apply failed with 1 conflict: conflict with {}: {path}", printed(key)),
             many => {
                 let mut lines = Vec::new();
-                for (key, set) in &self.0 {
+                // Those that own by a subresource come last.
+                let (whole, parts): (Vec<_>, Vec<_>) = self.0.iter().partition(|(key, _)| key.subresource.is_empty());
+                for (key, set) in whole.into_iter().chain(parts) {
                     lines.push(format!("conflicts with {}:", printed(key)));
                     lines.extend(set.printed().iter().map(|path| format!("- {path}")));
                 }

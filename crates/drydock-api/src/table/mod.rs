@@ -1,11 +1,14 @@
 //! Server-side printing: `meta.k8s.io` Tables.
 
 mod age;
+mod cluster_columns;
 mod columns;
 mod pods_cells;
 mod policy_cells;
 mod service_cells;
+mod service_columns;
 mod workload_cells;
+mod workload_columns;
 
 use serde_json::{Value, json};
 
