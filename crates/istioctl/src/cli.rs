@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::Cluster;
 use crate::command::{
-    analyze, check_inject, completion, explain, gateway, install, kube_inject, manifest, precheck, profile,
-    proxy_config, proxy_status, tag, uninstall, version,
+    analyze, check_inject, completion, explain, gateway, injector, install, kube_inject, manifest, precheck, profile,
+    proxy_config, proxy_status, revisions, tag, uninstall, version,
 };
 
 /// Istio configuration command line utility for service operators to debug and diagnose their mesh.
@@ -63,6 +64,9 @@ pub struct Global {
     /// Accepted for Istio's sake; has no effect.
     #[arg(long = "log_output_level", global = true, hide = true)]
     pub log_output_level: Option<String>,
+    /// A cluster instead of that of the Kubernetes configuration: tests bring their own.
+    #[arg(skip)]
+    pub cluster: Option<Cluster>,
 }
 
 /// Commands.
@@ -84,7 +88,7 @@ pub enum Command {
     /// Retrieves the synchronization status of each proxy of the mesh.
     #[command(visible_alias = "ps", alias = "proxystatus")]
     ProxyStatus(proxy_status::Flags),
-    /// Retrieves the configuration of a proxy.
+    /// A group of commands used to retrieve information about proxy configuration from the Envoy config dump.
     #[command(visible_alias = "pc", alias = "proxyconfig", subcommand)]
     ProxyConfig(proxy_config::Command),
     /// Creates, moves, lists and removes revision tags.
@@ -121,6 +125,12 @@ pub enum Experimental {
     Version(version::Flags),
     /// Checks which injector a pod or a workload is injected by.
     CheckInject(check_inject::Flags),
+    /// Injectors, what they inject, and pods that need a restart.
+    #[command(subcommand)]
+    Injector(injector::Command),
+    /// Revisions, what points at them, and pods on their right and wrong side.
+    #[command(visible_aliases = ["revisions", "rev"], subcommand)]
+    Revision(revisions::Command),
 }
 
 /// A Go duration: `90s`, `5m`, `1m30s`, `500ms`.

@@ -1,6 +1,7 @@
 //! The cluster that a command works on.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use api::names::label;
 use install::api_server::{ApiServer, kind, root};
@@ -8,13 +9,14 @@ use install::object::Object;
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use status::forward::{PortForward, Reach};
 use status::gather::Instance;
 
 use crate::cli::Global;
 use crate::failure::Failure;
 
 /// An API server that answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cluster {
     /// Requests to it.
     pub server: ApiServer,
@@ -22,12 +24,17 @@ pub struct Cluster {
     pub version: Info,
     /// Namespace of the context, for commands that look at one namespace.
     pub default_namespace: String,
+    /// How pods are reached.
+    pub reach: Arc<dyn Reach>,
 }
 
 impl Cluster {
     /// Reads the Kubernetes configuration and asks the API server for its version, so that a cluster that is not
     /// there is told at once and in one line.
     pub async fn connect(global: &Global) -> Result<Self, Failure> {
+        if let Some(given) = &global.cluster {
+            return Ok(given.clone());
+        }
         let mut config = config(global).await?;
         config.connect_timeout = Some(global.kubeclient_timeout);
         if global.impersonate.is_some() {
@@ -61,10 +68,26 @@ impl Cluster {
             }
         };
         Ok(Self {
+            reach: Arc::new(PortForward(client.clone())),
             server: ApiServer::new(client),
             version,
             default_namespace,
         })
+    }
+
+    /// An API server that is already connected to, and a way to reach its pods.
+    pub fn with(client: Client, reach: Arc<dyn Reach>, default_namespace: &str) -> Self {
+        Self {
+            server: ApiServer::new(client),
+            version: Info::default(),
+            default_namespace: default_namespace.to_owned(),
+            reach,
+        }
+    }
+
+    /// The namespace that a command looks at unless a name says another.
+    pub fn namespace<'a>(&'a self, global: &'a Global) -> &'a str {
+        global.namespace.as_deref().unwrap_or(&self.default_namespace)
     }
 
     /// The client.

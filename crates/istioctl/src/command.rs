@@ -5,7 +5,8 @@ pub mod check_inject;
 pub mod completion;
 pub mod explain;
 pub mod gateway;
-mod injection;
+pub mod injection;
+pub mod injector;
 pub mod install;
 pub mod kube_inject;
 pub mod manifest;
@@ -13,6 +14,7 @@ pub mod precheck;
 pub mod profile;
 pub mod proxy_config;
 pub mod proxy_status;
+pub mod revisions;
 pub mod tag;
 pub mod uninstall;
 pub mod version;
@@ -46,6 +48,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Completion(flags) => completion::run(flags),
         Command::KubeInject(flags) => kube_inject::run(global, flags).await,
         Command::Explain(command) => explain::run(global, command).await,
+        Command::Experimental(Experimental::Injector(command)) => injector::run(global, command).await,
+        Command::Experimental(Experimental::Revision(command)) => revisions::run(global, command).await,
         Command::Experimental(Experimental::CheckInject(flags)) => check_inject::run(global, flags).await,
         Command::Experimental(Experimental::Precheck(flags)) => precheck::run(global, flags).await,
         Command::Experimental(Experimental::ProxyStatus(flags)) => proxy_status::run(global, flags).await,

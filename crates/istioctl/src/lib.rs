@@ -9,6 +9,7 @@ pub mod command;
 pub mod confirm;
 pub mod failure;
 pub mod show;
+pub mod sides;
 pub mod table;
 
 use std::process::ExitCode;
@@ -22,6 +23,11 @@ use crate::failure::{Failure, USAGE};
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        // A group of commands without one of them is a question, not a mistake.
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            anstream::print!("{}", error.render().ansi());
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             // Help and version are no mistakes.
             let code = if error.use_stderr() { USAGE } else { 0 };

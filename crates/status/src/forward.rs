@@ -1,5 +1,7 @@
 //! HTTP to a port of a pod, through the API server's port-forward. The pod sees a caller on its loopback address.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -49,13 +51,7 @@ pub enum ForwardError {
     },
 }
 
-/// One HTTP request to a pod.
-pub async fn get(client: &Client, namespace: &str, pod: &str, port: u16, path: &str) -> Result<Bytes, ForwardError> {
-    request(client, namespace, pod, port, "GET", path).await
-}
-
-/// One HTTP request without a body to a pod.
-pub async fn request(
+async fn request(
     client: &Client,
     namespace: &str,
     pod: &str,
@@ -117,26 +113,53 @@ pub async fn request(
     result
 }
 
-/// Asks istiods through the API server.
-#[derive(Clone)]
-pub struct Forward {
-    client: Client,
-    namespace: String,
+/// A way to reach a port of a pod.
+#[async_trait]
+pub trait Reach: std::fmt::Debug + Send + Sync {
+    /// One HTTP request without a body.
+    async fn request(&self, to: &PodPort<'_>, method: &str, path: &str) -> Result<Bytes, ForwardError>;
 }
 
-impl std::fmt::Debug for Forward {
+/// A port of a pod.
+#[derive(Clone, Copy, Debug)]
+pub struct PodPort<'a> {
+    /// Namespace of the pod.
+    pub namespace: &'a str,
+    /// Name of the pod.
+    pub pod: &'a str,
+    /// The port.
+    pub port: u16,
+}
+
+/// Reaches pods by the API server's port-forward.
+#[derive(Clone)]
+pub struct PortForward(pub Client);
+
+impl std::fmt::Debug for PortForward {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Forward")
-            .field("namespace", &self.namespace)
-            .finish_non_exhaustive()
+        f.debug_struct("PortForward").finish_non_exhaustive()
     }
+}
+
+#[async_trait]
+impl Reach for PortForward {
+    async fn request(&self, to: &PodPort<'_>, method: &str, path: &str) -> Result<Bytes, ForwardError> {
+        request(&self.0, to.namespace, to.pod, to.port, method, path).await
+    }
+}
+
+/// Asks the istiods of a system namespace.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    reach: Arc<dyn Reach>,
+    namespace: String,
 }
 
 impl Forward {
     /// For istiods of a system namespace.
-    pub fn new(client: Client, namespace: &str) -> Self {
+    pub fn new(reach: Arc<dyn Reach>, namespace: &str) -> Self {
         Self {
-            client,
+            reach,
             namespace: namespace.to_owned(),
         }
     }
@@ -145,8 +168,13 @@ impl Forward {
 #[async_trait]
 impl Ask for Forward {
     async fn ask(&self, pod: &str, path: &str) -> Result<Bytes, String> {
-        let port = api::names::port::MONITORING;
-        get(&self.client, &self.namespace, pod, port, path)
+        let to = PodPort {
+            namespace: &self.namespace,
+            pod,
+            port: api::names::port::MONITORING,
+        };
+        self.reach
+            .request(&to, "GET", path)
             .await
             .map_err(|error| error.to_string())
     }

@@ -10,6 +10,8 @@ pub struct Build {
     pub version: String,
     /// Commit.
     pub revision: String,
+    /// Version of Go, for tools that expect it; empty if it is not built with it.
+    pub golang_version: String,
     /// State of the tree it was built from.
     pub status: String,
     /// Tag.
@@ -30,7 +32,7 @@ pub fn parse(answer: &[u8]) -> Build {
             version: (*version).to_owned(),
             revision: (*revision).to_owned(),
             status: (*status).to_owned(),
-            tag: String::new(),
+            ..Build::default()
         },
         _ => Build {
             version: text,

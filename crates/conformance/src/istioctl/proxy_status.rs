@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use istioctl::command::proxy_status::table;
+use istioctl::command::proxy_status::show::table;
 use serde_json::Value;
 use status::gather::{Answer, Instance};
 use status::proxy::{Proxy, Sync};

@@ -199,7 +199,7 @@ async fn warn_of_overwriting(cluster: &Cluster, operator: &Operator, version: &s
     let Ok(instances) = cluster.istiods(namespace, Some(revision)).await else {
         return;
     };
-    let ask = Forward::new(cluster.client(), namespace);
+    let ask = Forward::new(cluster.reach.clone(), namespace);
     let answers = gather::versions(&ask, &instances, Duration::from_secs(3)).await;
     let Some(old) = answers
         .into_iter()

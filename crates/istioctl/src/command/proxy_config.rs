@@ -2,7 +2,7 @@
 
 mod bootstrap;
 mod cluster;
-mod dump;
+pub mod dump;
 mod endpoint;
 mod listener;
 mod log;
@@ -13,7 +13,6 @@ pub mod target;
 use api::names::port;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
-use status::forward;
 
 use crate::cli::Global;
 use crate::cluster::Cluster;
@@ -303,14 +302,10 @@ async fn fetch(global: &Global, flags: &SourceFlags, path: &str) -> Result<Value
     let Some(pod) = pods.first() else {
         return Err(Failure::new(format!("no pod for {name}")));
     };
-    let body = forward::get(
-        &cluster.client(),
-        &pod.namespace,
-        &pod.name,
-        flags.proxy_admin_port,
-        path,
-    )
-    .await?;
+    let body = cluster
+        .reach
+        .request(&pod.port(flags.proxy_admin_port), "GET", path)
+        .await?;
     serde_json::from_slice(&body)
         .map_err(|error| Failure::new(format!("the proxy's answer to {path} is no JSON: {error}")))
 }

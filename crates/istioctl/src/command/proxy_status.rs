@@ -1,42 +1,44 @@
 //! `istioctl proxy-status` (`ps`): every proxy, its state by configuration type, and the istiod it is connected to.
 //!
-//! The columns are those of the upgrade page, not of today's Istio (operators.md §1).
+//! The columns are those of the upgrade page, not of today's Istio (operators.md §1). Whatever could not be found out is
+//! said, never left out silently.
+
+pub mod diff;
+pub mod show;
+pub mod unconnected;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::names::{PROXY_CONTAINER, annotation};
+use api::names::port;
 use clap::{Args, ValueEnum};
-use install::api_server::kind;
-use install::object::Object;
-use serde_json::{Value, json};
+use serde_json::Value;
 use status::forward::Forward;
-use status::gather::{self, Answer};
-use status::proxy::{Proxy, Sync, TYPES};
+use status::gather::{self, Answer, Ask, Instance};
+use status::proxy::Proxy;
 
+use self::unconnected::Unconnected;
+use super::proxy_config::target::{self, Pod};
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
+use crate::command::install::read;
 use crate::failure::Failure;
-use crate::table::{columns, row};
-
-/// Spaces between columns: two at least, as the page's awk command wants; Istio's are five.
-const PADDING: usize = 5;
 
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// Columns.
     Table,
-    /// JSON.
+    /// JSON, one document for each istiod, as Istio prints it.
     Json,
-    /// YAML.
+    /// The same as YAML.
     Yaml,
 }
 
 /// Flags.
 #[derive(Debug, Args)]
 pub struct Flags {
-    /// Only this proxy: `<pod>[.<namespace>]`, or `<type>/<name>`.
+    /// Compares what this proxy has with what its istiod sent: `<pod>[.<namespace>]`, or `<type>/<name>`.
     proxy: Option<String>,
     /// Only proxies of this revision's control plane.
     #[arg(short, long)]
@@ -50,12 +52,44 @@ pub struct Flags {
     /// How long each istiod may take to answer.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     timeout: Duration,
+    /// A configuration dump of Envoy instead of the proxy's own (`-` is standard input).
+    #[arg(long, value_name = "FILE", requires = "proxy")]
+    file: Option<String>,
+    /// Port of Envoy's administration interface.
+    #[arg(long, default_value_t = port::PROXY_ADMIN, value_parser = clap::value_parser!(u16).range(1..))]
+    proxy_admin_port: u16,
+}
+
+/// What is printed, and what went wrong beside it.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// For standard output.
+    pub text: String,
+    /// For standard error: what is missing in it.
+    pub notes: Vec<String>,
 }
 
 /// Prints the status.
 pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
+    let report = report(global, &flags).await?;
+    anstream::print!("{}", report.text);
+    for note in report.notes {
+        anstream::eprintln!("❗ {note}");
+    }
+    Ok(())
+}
+
+/// Finds out the status.
+pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
     let cluster = Cluster::connect(global).await?;
     let system = &global.istio_namespace;
+    let proxy = match &flags.proxy {
+        Some(name) => target::pods(&cluster, name, cluster.namespace(global))
+            .await?
+            .into_iter()
+            .next(),
+        None => None,
+    };
     let instances = cluster.istiods(system, flags.revision.as_deref()).await?;
     if instances.is_empty() {
         return Err(Failure::new(match &flags.revision {
@@ -63,239 +97,180 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
             None => format!("no running Istio pods in {system:?}"),
         }));
     }
-    let ask = Forward::new(cluster.client(), system);
-    let mut answers = gather::proxies(&ask, &instances, flags.timeout).await;
-    let silent: Vec<&Answer<Vec<Proxy>>> = answers.iter().filter(|answer| answer.result.is_err()).collect();
-    for answer in &silent {
-        let error = answer.result.as_ref().err().map(String::as_str).unwrap_or_default();
-        anstream::eprintln!(
-            "❗ {} (revision {}) did not answer, its proxies are missing here: {error}",
-            answer.instance.pod,
-            answer.instance.revision
-        );
+    let ask = Forward::new(cluster.reach.clone(), system);
+    match proxy {
+        Some(pod) => one(&cluster, &ask, &instances, flags, &pod).await,
+        None => every(&cluster, &ask, &instances, global, flags).await,
     }
-    if silent.len() == answers.len() {
-        return Err(Failure::new("no control plane answered"));
+}
+
+async fn every(
+    cluster: &Cluster,
+    ask: &Forward,
+    instances: &[Instance],
+    global: &Global,
+    flags: &Flags,
+) -> Result<Report, Failure> {
+    let pods = async {
+        match &flags.revision {
+            // Where the proxies of other revisions are connected was not asked.
+            Some(_) => Ok(None),
+            None => unconnected::pods(cluster, global).await.map(Some),
+        }
+    };
+    let (mut answers, pods) = futures::join!(gather::proxies(ask, instances, flags.timeout), pods);
+    let mut report = Report::default();
+    let silent = silent(&answers, &mut report);
+    if silent == answers.len() {
+        return Err(Failure::new(format!(
+            "no control plane answered: {}",
+            report.notes.join("; ")
+        )));
     }
-    let complete = silent.is_empty() && flags.revision.is_none();
+    let lost = match pods {
+        Ok(Some(pods)) => unconnected::find(&pods, &answers, instances),
+        Ok(None) => Vec::new(),
+        Err(failure) => {
+            report.notes.push(format!(
+                "pods cannot be listed, so that proxies without a control plane are not shown: {}",
+                failure.message()
+            ));
+            Vec::new()
+        }
+    };
     if let Some(namespace) = &global.namespace {
-        retain(&mut answers, |proxy| proxy.namespace() == namespace);
-    }
-    if let Some(wanted) = &flags.proxy {
-        let names = pods_named(&cluster, global, wanted).await?;
-        retain(&mut answers, |proxy| names.contains(&proxy.id));
-        if answers
-            .iter()
-            .all(|answer| answer.result.as_ref().is_ok_and(Vec::is_empty))
-        {
-            return Err(Failure::new(format!(
-                "{wanted} is connected to no control plane that answered"
-            )));
+        for proxies in answers.iter_mut().filter_map(|answer| answer.result.as_mut().ok()) {
+            proxies.retain(|proxy| proxy.namespace() == namespace);
         }
     }
-    match flags.output {
-        Format::Table => anstream::print!("{}", table(&answers, flags.verbosity > 0)),
-        Format::Json => anstream::println!("{}", serde_json::to_string_pretty(&document(&answers))?),
-        Format::Yaml => anstream::println!("{}", install::yaml::to_sorted(&document(&answers))),
-    }
-    rejections(&answers);
-    if complete && flags.proxy.is_none() {
-        lost(&cluster, global, &answers).await;
-    }
-    Ok(())
+    report.notes.extend(show::rejections(&answers));
+    report.text = match flags.output {
+        Format::Table => {
+            let mut text = show::table(&answers, flags.verbosity > 0);
+            if !lost.is_empty() {
+                text.push_str(&unconnected::table(&lost, silent > 0));
+            }
+            text
+        }
+        format => {
+            let versions = gather::versions(ask, instances, flags.timeout).await;
+            let mut documents = show::documents(&answers, &versions);
+            documents.extend(missing(&answers, &lost));
+            write(format, &documents)?
+        }
+    };
+    Ok(report)
 }
 
-fn retain(answers: &mut [Answer<Vec<Proxy>>], keep: impl Fn(&Proxy) -> bool) {
-    for proxies in answers.iter_mut().filter_map(|answer| answer.result.as_mut().ok()) {
-        proxies.retain(&keep);
-    }
-}
-
-/// Ids of the proxies that a name stands for.
-async fn pods_named(cluster: &Cluster, global: &Global, name: &str) -> Result<BTreeSet<String>, Failure> {
-    let default = global.namespace.as_deref().unwrap_or(&cluster.default_namespace);
-    Ok(crate::command::proxy_config::target::pods(cluster, name, default)
-        .await?
-        .into_iter()
-        .map(|pod| format!("{}.{}", pod.name, pod.namespace))
-        .collect())
-}
-
-/// The table; rows sorted by name.
-pub fn table(answers: &[Answer<Vec<Proxy>>], more: bool) -> String {
-    let mut further = BTreeSet::new();
-    if more {
-        let proxies = answers
-            .iter()
-            .filter_map(|answer| answer.result.as_ref().ok())
-            .flatten();
-        further.extend(
-            proxies
-                .flat_map(|proxy| proxy.types.keys())
-                .filter(|name| TYPES.iter().all(|(short, ..)| short != name)),
-        );
-    }
-    let mut header = row(["NAME", "CLUSTER"]);
-    header.extend(TYPES.iter().map(|(short, ..)| (*short).to_owned()));
-    header.extend(
-        further
-            .iter()
-            .map(|url| url.rsplit('.').next().unwrap_or(url).to_owned()),
-    );
-    header.extend(row(["ISTIOD", "VERSION"]));
-    let mut rows = Vec::new();
+/// Notes who did not answer, and counts them.
+fn silent(answers: &[Answer<Vec<Proxy>>], report: &mut Report) -> usize {
+    let before = report.notes.len();
     for answer in answers {
-        for proxy in answer.result.iter().flatten() {
-            let mut cells = vec![proxy.id.clone(), proxy.cluster.clone()];
-            cells.extend(TYPES.iter().map(|(short, ..)| proxy.state(short).word().to_owned()));
-            cells.extend(further.iter().map(|url| proxy.state(url).word().to_owned()));
-            cells.extend([answer.instance.pod.clone(), proxy.version.clone()]);
-            rows.push(cells);
+        if let Err(error) = &answer.result {
+            report.notes.push(format!(
+                "{} (revision {}) did not answer, its proxies are missing here: {error}",
+                answer.instance.pod, answer.instance.revision
+            ));
         }
     }
-    rows.sort();
-    rows.insert(0, header);
-    columns(&rows, PADDING)
+    report.notes.len() - before
 }
 
-fn document(answers: &[Answer<Vec<Proxy>>]) -> Value {
-    answers
+/// A last document that says what the others cannot hold.
+fn missing(answers: &[Answer<Vec<Proxy>>], lost: &[Unconnected]) -> Option<Value> {
+    let unanswered: Vec<Value> = answers
         .iter()
-        .map(|answer| {
-            let mut value = json!({"istiod": answer.instance.pod, "revision": answer.instance.revision});
-            match &answer.result {
-                Ok(proxies) => value["proxies"] = serde_json::to_value(proxies).unwrap_or_default(),
-                Err(error) => value["error"] = error.clone().into(),
-            }
-            value
+        .filter_map(|answer| {
+            let error = answer.result.as_ref().err()?;
+            let instance = &answer.instance;
+            Some(serde_json::json!({"istiod": instance.pod, "revision": instance.revision, "error": error}))
         })
-        .collect()
-}
-
-/// Why a proxy refused its configuration, which the table has no room for.
-fn rejections(answers: &[Answer<Vec<Proxy>>]) {
-    for proxy in answers
-        .iter()
-        .filter_map(|answer| answer.result.as_ref().ok())
-        .flatten()
-    {
-        for (name, state) in &proxy.types {
-            if let Sync::Error(error) = state {
-                anstream::eprintln!(
-                    "❗ {} refuses its {name} and runs on with the last good one: {error}",
-                    proxy.id
-                );
-            }
-        }
-    }
-}
-
-/// Pods with a proxy that is connected nowhere.
-async fn lost(cluster: &Cluster, global: &Global, answers: &[Answer<Vec<Proxy>>]) {
-    let known: BTreeSet<&str> = answers
-        .iter()
-        .filter_map(|answer| answer.result.as_ref().ok())
-        .flatten()
-        .map(|proxy| proxy.id.as_str())
         .collect();
-    let mut pods = kind("", "v1", "Pod");
-    pods.namespace = global.namespace.clone().unwrap_or_default();
-    let Ok(pods) = cluster.server.list(&pods, "").await else {
-        return;
-    };
-    let missing: Vec<String> = pods
-        .iter()
-        .filter(|pod| has_running_proxy(pod))
-        .map(|pod| format!("{}.{}", pod.name(), pod.namespace()))
-        .filter(|id| !known.contains(id.as_str()))
-        .collect();
-    if !missing.is_empty() {
-        anstream::eprintln!(
-            "❗ Proxies that are connected to no control plane:\n  {}",
-            missing.join("\n  ")
-        );
-    }
+    (!unanswered.is_empty() || !lost.is_empty()).then(|| {
+        serde_json::json!({"typeUrl": "trysail.dev/proxy-status/missing", "unanswered": unanswered, "notConnected": lost})
+    })
 }
 
-fn has_running_proxy(pod: &Object) -> bool {
-    let has = |list: &str| {
-        let containers = pod.0.pointer(&format!("/spec/{list}")).and_then(Value::as_array);
-        containers
-            .into_iter()
-            .flatten()
-            .any(|container| container["name"] == PROXY_CONTAINER)
-    };
-    let injected = pod
-        .0
-        .pointer("/metadata/annotations")
-        .is_some_and(|a| a.get(annotation::STATUS).is_some() || a.get(annotation::REVISION).is_some());
-    injected
-        && pod.text("/status/phase") == "Running"
-        && (has("containers") || has("initContainers"))
-        && pod.0.pointer("/metadata/deletionTimestamp").is_none()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use status::gather::Instance;
-    use std::collections::BTreeMap;
-
-    fn answer(pod: &str, proxies: &[(&str, &str)]) -> Answer<Vec<Proxy>> {
-        let proxies = proxies.iter().map(|(id, version)| {
-            let mut types: BTreeMap<String, Sync> = ["CDS", "LDS", "EDS", "RDS"]
-                .map(|t| (t.to_owned(), Sync::Synced))
-                .into();
-            types.insert("ECDS".to_owned(), Sync::NotSent);
-            Proxy {
-                id: (*id).to_owned(),
-                cluster: "Kubernetes".to_owned(),
-                version: (*version).to_owned(),
-                types,
-            }
-        });
-        Answer {
-            instance: Instance {
-                pod: pod.to_owned(),
-                revision: String::new(),
-                component: String::new(),
-            },
-            result: Ok(proxies.collect()),
+fn write(format: Format, documents: &[Value]) -> Result<String, Failure> {
+    let mut text = String::new();
+    for document in documents {
+        if format == Format::Yaml {
+            text.push_str("---\n");
+            text.push_str(&install::yaml::to_sorted(document));
+        } else {
+            text.push_str(&show::json(document)?);
         }
+        text.push('\n');
     }
+    Ok(text)
+}
 
-    #[test]
-    fn the_table_of_the_upgrade_page() {
-        let answers = [
-            answer(
-                "istiod-1-22-1-bdf5948d5-n72r2",
-                &[("sleep-78ff5975c6-8kxpl.app-ns-1", "1.22.1")],
-            ),
-            answer(
-                "istiod-1-23-1-7f6fc6cfd6-s8zfg",
-                &[("sleep-78ff5975c6-62pzf.app-ns-3", "1.23.1")],
-            ),
-        ];
-        let text = table(&answers, false);
-        assert_eq!(
-            text,
-            "NAME                                CLUSTER        CDS        LDS        EDS        RDS        ECDS         ISTIOD                             VERSION\n\
-             sleep-78ff5975c6-62pzf.app-ns-3     Kubernetes     SYNCED     SYNCED     SYNCED     SYNCED     NOT SENT     istiod-1-23-1-7f6fc6cfd6-s8zfg     1.23.1\n\
-             sleep-78ff5975c6-8kxpl.app-ns-1     Kubernetes     SYNCED     SYNCED     SYNCED     SYNCED     NOT SENT     istiod-1-22-1-bdf5948d5-n72r2      1.22.1\n"
-        );
-        // What the page's awk -F '[[:space:]][[:space:]]+' '{print $8}' prints.
-        let eighth: Vec<&str> = text
-            .lines()
-            .filter_map(|line| line.split("  ").filter(|c| !c.is_empty()).nth(7))
-            .map(str::trim)
-            .collect();
-        assert_eq!(
-            eighth,
-            [
-                "ISTIOD",
-                "istiod-1-23-1-7f6fc6cfd6-s8zfg",
-                "istiod-1-22-1-bdf5948d5-n72r2"
-            ]
-        );
+/// One proxy: its line, and what it has against what was sent.
+async fn one(
+    cluster: &Cluster,
+    ask: &Forward,
+    instances: &[Instance],
+    flags: &Flags,
+    pod: &Pod,
+) -> Result<Report, Failure> {
+    let id = format!("{}.{}", pod.name, pod.namespace);
+    let envoy = async {
+        let body = match &flags.file {
+            Some(file) => read(file)?.into(),
+            None => cluster
+                .reach
+                .request(&pod.port(flags.proxy_admin_port), "GET", "/config_dump")
+                .await
+                .map_err(|error| Failure::new(format!("could not contact sidecar: {error}")))?,
+        };
+        serde_json::from_slice::<Value>(&body)
+            .map_err(|error| Failure::new(format!("the proxy's configuration dump is no JSON: {error}")))
+    };
+    let (mut answers, envoy) = futures::join!(gather::proxies(ask, instances, flags.timeout), envoy);
+    let mut report = Report::default();
+    silent(&answers, &mut report);
+    for proxies in answers.iter_mut().filter_map(|answer| answer.result.as_mut().ok()) {
+        proxies.retain(|proxy| proxy.id == id);
     }
+    let holders: BTreeSet<&str> = answers
+        .iter()
+        .filter(|answer| answer.result.as_ref().is_ok_and(|proxies| !proxies.is_empty()))
+        .map(|answer| answer.instance.pod.as_str())
+        .collect();
+    let Some(holder) = holders.first() else {
+        let mut why = format!("{id} is connected to no control plane that answered");
+        for note in &report.notes {
+            why.push_str(&format!("\n  {note}"));
+        }
+        return Err(Failure::new(why));
+    };
+    let asked = tokio::time::timeout(
+        flags.timeout,
+        ask.ask(holder, &format!("/debug/config_dump?proxyID={id}")),
+    )
+    .await;
+    let sent = asked
+        .map_err(|_| {
+            Failure::new(format!(
+                "{holder} does not say within {:?} what it sent to {id}",
+                flags.timeout
+            ))
+        })?
+        .map_err(Failure::new)?;
+    let istiod: Value = serde_json::from_slice(&sent)
+        .map_err(|error| Failure::new(format!("unable to find config dump in Istiod responses: {error}")))?;
+    let sections = diff::compare(&istiod, &envoy?)?;
+    report.notes.extend(show::rejections(&answers));
+    report.text = match flags.output {
+        Format::Table => format!(
+            "{}\n{}",
+            show::table(&answers, flags.verbosity > 0),
+            diff::text(&sections)
+        ),
+        format => {
+            let document = serde_json::json!({"proxy": id, "istiod": holder, "comparison": sections});
+            write(format, &[document])?
+        }
+    };
+    Ok(report)
 }

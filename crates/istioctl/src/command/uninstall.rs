@@ -226,7 +226,7 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
 /// Proxies connected to the revision; `None` if none of its istiods answers.
 async fn proxies(cluster: &Cluster, namespace: &str, revision: &str) -> Option<Vec<String>> {
     let instances = cluster.istiods(namespace, Some(revision)).await.ok()?;
-    let ask = Forward::new(cluster.client(), namespace);
+    let ask = Forward::new(cluster.reach.clone(), namespace);
     let answers = gather::proxies(&ask, &instances, Duration::from_secs(5)).await;
     let heard: Vec<_> = answers.into_iter().filter_map(|answer| answer.result.ok()).collect();
     if heard.is_empty() {

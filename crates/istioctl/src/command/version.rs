@@ -63,7 +63,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         anstream::println!("Istio is not present in the cluster: no running Istio pods in namespace {namespace:?}");
         return print(&flags, &client, &[], &[]);
     }
-    let ask = Forward::new(cluster.client(), namespace);
+    let ask = Forward::new(cluster.reach.clone(), namespace);
     let (versions, proxies) = futures::join!(
         gather::versions(&ask, &instances, DEADLINE),
         gather::proxies(&ask, &instances, DEADLINE)

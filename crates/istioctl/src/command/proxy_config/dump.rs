@@ -29,8 +29,8 @@ pub fn merged(dump: &Value, kind: &str, list: &str) -> Result<Value, Failure> {
     Ok(whole)
 }
 
-/// An item in the JSON that other tools write (lowerCamelCase, no `@type` of its own). One of a kind that is not known
-/// stays as Envoy wrote it.
+/// An item in the JSON that other tools write (lowerCamelCase, no `@type` of its own). Of a kind that is not known, or
+/// that holds one, the names of fields are converted alone.
 pub fn canonical(item: &Value) -> Value {
     let convert = || -> Option<Value> {
         let mut fields = item.as_object()?.clone();
@@ -39,7 +39,50 @@ pub fn canonical(item: &Value) -> Value {
         let message = DynamicMessage::deserialize(descriptor, Value::Object(fields)).ok()?;
         xds::json::message_to_json(&message).ok()
     };
-    convert().unwrap_or_else(|| item.clone())
+    convert().unwrap_or_else(|| {
+        let mut renamed = camel(item);
+        if let Some(fields) = renamed.as_object_mut() {
+            fields.shift_remove("@type");
+        }
+        renamed
+    })
+}
+
+/// Fields that are maps: what is below them is data, not names of fields.
+const MAPS: [&str; 6] = [
+    "filter_metadata",
+    "typed_filter_metadata",
+    "key_values",
+    "metadata",
+    "fields",
+    "policies",
+];
+
+/// `snake_case` names of fields as protobuf's JSON writes them.
+fn camel(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => items.iter().map(camel).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| {
+                let is_map = MAPS.contains(&name.as_str());
+                (camel_name(name), if is_map { value.clone() } else { camel(value) })
+            })
+            .collect(),
+        other => other.clone(),
+    }
+}
+
+/// A `snake_case` name in lowerCamelCase.
+pub fn camel_name(name: &str) -> String {
+    let mut parts = name.split('_');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut letters = part.chars();
+        text.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        text.push_str(letters.as_str());
+    }
+    text
 }
 
 /// The items of several lists of a part, each below a field.

@@ -56,6 +56,7 @@ pub fn table(listeners: &[Value], verbose: bool) -> (Vec<Vec<String>>, usize) {
     }
     let mut rows = vec![header];
     for listener in listeners {
+        let first = rows.len();
         let default = listener.get("default_filter_chain").into_iter();
         for chain in list(listener, "/filter_chains").chain(default) {
             let mut row = vec![
@@ -69,6 +70,8 @@ pub fn table(listeners: &[Value], verbose: bool) -> (Vec<Vec<String>>, usize) {
             }
             rows.push(row);
         }
+        // As Istio lists them, so that both print the same lines: by destination, last first.
+        rows[first..].sort_by(|left, right| right.last().cmp(&left.last()));
     }
     (rows, 1)
 }

@@ -1,7 +1,6 @@
 //! `proxy-config log`: log levels of a running Envoy.
 
 use serde_json::Value;
-use status::forward;
 
 use super::{LogFlags, target};
 use crate::cli::Global;
@@ -25,8 +24,8 @@ pub async fn run(global: &Global, flags: &LogFlags) -> Result<String, Failure> {
     let namespace = global.namespace.as_deref().unwrap_or(&cluster.default_namespace);
     let mut text = String::new();
     for pod in target::pods(&cluster, name, namespace).await? {
-        let (client, port) = (cluster.client(), flags.source.proxy_admin_port);
-        let ask = async |path: &str| forward::request(&client, &pod.namespace, &pod.name, port, "POST", path).await;
+        let to = pod.port(flags.source.proxy_admin_port);
+        let ask = async |path: &str| cluster.reach.request(&to, "POST", path).await;
         let mut answer = String::from_utf8_lossy(&ask("/logging").await?).into_owned();
         for (logger, level) in &changes {
             if !logger.is_empty() && !knows(&answer, logger) {

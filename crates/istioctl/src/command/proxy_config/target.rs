@@ -3,6 +3,7 @@
 use install::api_server::kind;
 use install::object::Object;
 use serde_json::Value;
+use status::forward::PodPort;
 
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -14,6 +15,17 @@ pub struct Pod {
     pub name: String,
     /// Namespace.
     pub namespace: String,
+}
+
+impl Pod {
+    /// One of its ports.
+    pub fn port(&self, port: u16) -> PodPort<'_> {
+        PodPort {
+            namespace: &self.namespace,
+            pod: &self.name,
+            port,
+        }
+    }
 }
 
 /// Pods of `<pod>[.<namespace>]` (`pod/<pod>` too) or `deployment/<name>[.<namespace>]`; running ones first.

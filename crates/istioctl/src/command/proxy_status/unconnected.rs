@@ -1,0 +1,196 @@
+//! Pods that have a proxy which no control plane knows: the second table of `proxy-status`.
+
+use std::collections::BTreeSet;
+
+use api::names::{PROXY_CONTAINER, annotation};
+use install::api_server::kind;
+use install::object::Object;
+use serde::Serialize;
+use serde_json::Value;
+use status::gather::{Answer, Instance};
+use status::proxy::Proxy;
+
+use super::show::PADDING;
+use crate::cli::Global;
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::table::{columns, row};
+
+/// A pod whose proxy is connected nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unconnected {
+    /// `<pod>.<namespace>`.
+    pub name: String,
+    /// Revision that injected it.
+    pub revision: String,
+    /// Whether its proxy says that it is ready.
+    pub ready: bool,
+    /// What is wrong, as far as can be seen from here.
+    pub reason: String,
+}
+
+/// Pods of the namespace that is looked at, or of all.
+pub async fn pods(cluster: &Cluster, global: &Global) -> Result<Vec<Object>, Failure> {
+    let mut pods = kind("", "v1", "Pod");
+    pods.namespace = global.namespace.clone().unwrap_or_default();
+    Ok(cluster.server.list(&pods, "").await?)
+}
+
+/// Those of them that should be connected and are not, by name.
+pub fn find(pods: &[Object], answers: &[Answer<Vec<Proxy>>], instances: &[Instance]) -> Vec<Unconnected> {
+    let proxies = answers.iter().filter_map(|answer| answer.result.as_ref().ok());
+    let known: BTreeSet<&str> = proxies.flatten().map(|proxy| proxy.id.as_str()).collect();
+    let mut found: Vec<Unconnected> = pods
+        .iter()
+        .filter(|pod| should_be_connected(pod))
+        .map(|pod| (pod, format!("{}.{}", pod.name(), pod.namespace())))
+        .filter(|(_, id)| !known.contains(id.as_str()))
+        .map(|(pod, name)| {
+            let revision = revision(pod);
+            let proxy = proxy_status(pod);
+            Unconnected {
+                name,
+                ready: proxy.is_some_and(|status| status["ready"] == true),
+                reason: reason(&revision, proxy, answers, instances),
+                revision,
+            }
+        })
+        .collect();
+    found.sort_by(|left, right| left.name.cmp(&right.name));
+    found
+}
+
+/// The table, with the blank line before it; `incomplete` if some istiod did not answer.
+pub fn table(lost: &[Unconnected], incomplete: bool) -> String {
+    let mut rows = vec![row(["NOT CONNECTED", "REVISION", "READY", "WHY"])];
+    rows.extend(lost.iter().map(|pod| {
+        row([
+            &pod.name,
+            &pod.revision,
+            if pod.ready { "yes" } else { "no" },
+            &pod.reason,
+        ])
+    }));
+    let doubt = if incomplete {
+        "Some of these may be connected to a control plane that did not answer.\n"
+    } else {
+        ""
+    };
+    format!("\n{}{doubt}", columns(&rows, PADDING))
+}
+
+/// Revision that a pod says it was injected by.
+pub fn revision(pod: &Object) -> String {
+    let annotations = &pod.0["metadata"]["annotations"];
+    let status = annotations[annotation::STATUS].as_str().unwrap_or_default();
+    let status: Value = serde_json::from_str(status).unwrap_or_default();
+    let said = status["revision"]
+        .as_str()
+        .or_else(|| annotations[annotation::REVISION].as_str());
+    said.unwrap_or_default().to_owned()
+}
+
+/// Whether an injector put a proxy into a pod.
+pub fn has_proxy(pod: &Object) -> bool {
+    let annotations = &pod.0["metadata"]["annotations"];
+    let injected = annotations.get(annotation::STATUS).is_some() || annotations.get(annotation::REVISION).is_some();
+    injected
+        && ["containers", "initContainers"].iter().any(|list| {
+            let containers = pod.0["spec"][list].as_array().into_iter().flatten();
+            containers
+                .into_iter()
+                .any(|container| container["name"] == PROXY_CONTAINER)
+        })
+}
+
+/// Jobs that have ended and pods that go are connected no more, and rightly so.
+fn should_be_connected(pod: &Object) -> bool {
+    has_proxy(pod)
+        && !matches!(pod.text("/status/phase"), "Succeeded" | "Failed")
+        && pod.0.pointer("/metadata/deletionTimestamp").is_none()
+}
+
+fn proxy_status(pod: &Object) -> Option<&Value> {
+    ["containerStatuses", "initContainerStatuses"]
+        .iter()
+        .flat_map(|list| pod.0["status"][list].as_array().into_iter().flatten())
+        .find(|status| status["name"] == PROXY_CONTAINER)
+}
+
+fn reason(revision: &str, proxy: Option<&Value>, answers: &[Answer<Vec<Proxy>>], instances: &[Instance]) -> String {
+    let of_revision = |instance: &Instance| instance.revision == revision;
+    if !revision.is_empty() && !instances.iter().any(of_revision) {
+        return format!("no istiod of revision {revision} runs; restart the pod to move it to another revision");
+    }
+    if answers
+        .iter()
+        .any(|answer| of_revision(&answer.instance) && answer.result.is_err())
+    {
+        return "an istiod of its revision did not answer".to_owned();
+    }
+    match proxy {
+        None => "the pod has not been started yet".to_owned(),
+        Some(status) => match status.pointer("/state/waiting/reason").and_then(Value::as_str) {
+            Some(waiting) => format!("its proxy waits: {waiting}"),
+            None if status.pointer("/state/terminated").is_some() => "its proxy has ended".to_owned(),
+            None => "its proxy runs; kubectl logs -c istio-proxy says why it does not connect".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(name: &str, revision: &str, state: Value, phase: &str) -> Object {
+        let status = json!({"revision": revision}).to_string();
+        Object(json!({
+            "metadata": {"name": name, "namespace": "app", "annotations": {"sidecar.istio.io/status": status}},
+            "spec": {"initContainers": [{"name": "istio-proxy"}]},
+            "status": {"phase": phase, "initContainerStatuses": [{"name": "istio-proxy", "ready": state.get("running").is_some(), "state": state}]},
+        }))
+    }
+
+    fn answer(revision: &str, result: Result<Vec<Proxy>, String>) -> Answer<Vec<Proxy>> {
+        let instance = Instance {
+            pod: format!("istiod-{revision}"),
+            revision: revision.to_owned(),
+            component: "istiod".to_owned(),
+        };
+        Answer { instance, result }
+    }
+
+    #[test]
+    fn every_pod_with_a_proxy_is_connected_or_told_with_a_reason() {
+        let connected = Proxy {
+            id: "connected.app".to_owned(),
+            cluster: String::new(),
+            version: String::new(),
+            types: Default::default(),
+        };
+        let answers = [
+            answer("canary", Ok(vec![connected])),
+            answer("old", Err("no answer".to_owned())),
+        ];
+        let instances: Vec<Instance> = answers.iter().map(|answer| answer.instance.clone()).collect();
+        let running = || json!({"running": {}});
+        let pods = [
+            pod("connected", "canary", running(), "Running"),
+            pod("runs", "canary", running(), "Running"),
+            pod(
+                "waits",
+                "canary",
+                json!({"waiting": {"reason": "ImagePullBackOff"}}),
+                "Pending",
+            ),
+            pod("orphan", "gone", running(), "Running"),
+            pod("unsure", "old", running(), "Running"),
+            pod("done", "canary", json!({"terminated": {}}), "Succeeded"),
+            Object(
+                json!({"metadata": {"name": "plain", "namespace": "app"}, "spec": {}, "status": {"phase": "Running"}}),
+            ),
+        ];
+        insta::assert_snapshot!(table(&find(&pods, &answers, &instances), true));
+    }
+}

@@ -1,0 +1,406 @@
+//! `istioctl experimental revision list|describe`: revisions, what points at them, and pods on either side.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use api::names::label;
+use clap::{Args, Subcommand, ValueEnum};
+use install::inventory;
+use install::tag::Inventory;
+use serde::Serialize;
+use status::forward::Forward;
+use status::gather;
+
+use crate::cli::{Global, duration};
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::sides::{self, Pod, Sides};
+use crate::table::{columns, row};
+
+/// Spaces between columns.
+const PADDING: usize = 3;
+
+/// Sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Lists revisions with their control planes, tags, namespaces and pods.
+    #[command(visible_alias = "ls")]
+    List(Flags),
+    /// Shows one revision: what points at it, and which pods are on the wrong side of it.
+    #[command(visible_alias = "show")]
+    Describe(DescribeFlags),
+}
+
+/// Output format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Columns.
+    Table,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// Flags.
+#[derive(Debug, Args)]
+pub struct Flags {
+    /// Output format.
+    #[arg(short, long, default_value = "table")]
+    output: Format,
+    /// How long each istiod may take to say its version.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    timeout: Duration,
+}
+
+/// Flags of `describe`.
+#[derive(Debug, Args)]
+pub struct DescribeFlags {
+    /// The revision, or a tag.
+    revision: String,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// A pod of a control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ControlPlane {
+    /// Its name.
+    pub pod: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// What it says, empty if it did not answer.
+    pub version: String,
+}
+
+/// A pod on one side of a revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Placed {
+    /// `<pod>.<namespace>`.
+    pub name: String,
+    /// Revision that injected it.
+    pub now: Option<String>,
+    /// Revision after its next restart.
+    #[serde(rename = "afterRestart")]
+    pub next: Option<String>,
+}
+
+/// A revision and everything that concerns it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    /// Its name.
+    pub revision: String,
+    /// Whether namespaces with `istio-injection=enabled` go to it.
+    pub default: bool,
+    /// Whether an injector of its own is installed.
+    pub injector: bool,
+    /// Its control plane.
+    pub control_planes: Vec<ControlPlane>,
+    /// Tags that point at it.
+    pub tags: Vec<String>,
+    /// Namespaces whose new pods it injects.
+    pub namespaces: Vec<String>,
+    /// Pods that it injected and would inject again.
+    pub settled: Vec<Placed>,
+    /// Pods that it would inject, but has not: they need a restart.
+    pub arriving: Vec<Placed>,
+    /// Pods that it injected and would not inject again.
+    pub leaving: Vec<Placed>,
+}
+
+impl Revision {
+    /// In one word, and with a count, how its control plane does.
+    fn state(&self) -> String {
+        let ready = self.control_planes.iter().filter(|pod| pod.ready).count();
+        match self.control_planes.len() {
+            0 if self.injector => "NO ISTIOD".to_owned(),
+            0 => "NOT INSTALLED".to_owned(),
+            all => format!("{ready}/{all} ready"),
+        }
+    }
+
+    fn version(&self) -> String {
+        let versions: BTreeSet<&str> = self
+            .control_planes
+            .iter()
+            .map(|pod| pod.version.as_str())
+            .filter(|version| !version.is_empty())
+            .collect();
+        or_dash(&versions.into_iter().collect::<Vec<_>>().join(","))
+    }
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-" } else { text }.to_owned()
+}
+
+/// Runs a sub-command.
+pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
+    let (flags, one) = match command {
+        Command::List(flags) => (flags, None),
+        Command::Describe(DescribeFlags { revision, flags }) => (flags, Some(revision)),
+    };
+    let cluster = Cluster::connect(global).await?;
+    let system = &global.istio_namespace;
+    let instances = cluster.istiods(system, None);
+    let (inventory, sides, instances) = futures::join!(
+        inventory::read(&cluster.server, system),
+        sides::read(&cluster, global),
+        instances
+    );
+    let (inventory, sides) = (inventory?, sides?);
+    let ask = Forward::new(cluster.reach.clone(), system);
+    let answers = gather::versions(&ask, &instances?, flags.timeout).await;
+    let mut versions = BTreeMap::new();
+    for answer in &answers {
+        match &answer.result {
+            Ok(build) => {
+                versions.insert(answer.instance.pod.clone(), build.version.clone());
+            }
+            Err(error) => anstream::eprintln!("❗ {} does not say its version: {error}", answer.instance.pod),
+        }
+    }
+    let revisions = build(&inventory, &sides, &versions);
+    let Some(name) = one else {
+        return print(&flags, &revisions, || list(&revisions));
+    };
+    let target = inventory.target(&name).unwrap_or(&name);
+    let Some(found) = revisions.iter().find(|revision| revision.revision == target) else {
+        let known: Vec<&str> = revisions.iter().map(|revision| revision.revision.as_str()).collect();
+        return Err(Failure::new(format!(
+            "there is no revision or tag {name:?}; revisions here: {}",
+            if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            }
+        )));
+    };
+    print(&flags, found, || describe(found))
+}
+
+fn print(flags: &Flags, value: &impl Serialize, table: impl FnOnce() -> String) -> Result<(), Failure> {
+    match flags.output {
+        Format::Table => anstream::print!("{}", table()),
+        Format::Json => anstream::println!("{}", serde_json::to_string_pretty(value)?),
+        Format::Yaml => anstream::println!("{}", install::yaml::to_sorted(&serde_json::to_value(value)?)),
+    }
+    Ok(())
+}
+
+/// Every revision that is installed, or that something still points at.
+fn build(inventory: &Inventory, sides: &Sides, versions: &BTreeMap<String, String>) -> Vec<Revision> {
+    let tagged = |object: &&install::object::Object| !object.label(label::TAG).is_empty();
+    let tags: BTreeMap<&str, &str> = inventory
+        .webhooks
+        .iter()
+        .chain(&inventory.services)
+        .filter(tagged)
+        .map(|object| (object.label(label::TAG), object.label(label::REVISION)))
+        .collect();
+    let mut names: BTreeSet<&str> = inventory.revisions().into_iter().collect();
+    names.extend(tags.values());
+    names.extend(inventory.pods.iter().map(|pod| pod.label(label::REVISION)));
+    names.extend(sides.pods.iter().flat_map(|pod| &pod.now).map(String::as_str));
+    names.remove("");
+    let default = tags.get("default").copied();
+    names
+        .into_iter()
+        .map(|name| {
+            let is = |side: &Option<String>| side.as_deref() == Some(name);
+            let pods = |keep: &dyn Fn(&Pod) -> bool| -> Vec<Placed> {
+                sides.pods.iter().filter(|pod| keep(pod)).map(placed).collect()
+            };
+            Revision {
+                revision: name.to_owned(),
+                default: default == Some(name) || (default.is_none() && name == "default"),
+                injector: sides
+                    .injectors
+                    .iter()
+                    .any(|injector| injector.revision == name && injector.tag.is_none()),
+                control_planes: inventory
+                    .pods
+                    .iter()
+                    .filter(|pod| pod.label(label::REVISION) == name)
+                    .map(|pod| ControlPlane {
+                        pod: pod.name().to_owned(),
+                        ready: install::ready::is_pod_ready(pod),
+                        version: versions.get(pod.name()).cloned().unwrap_or_default(),
+                    })
+                    .collect(),
+                tags: tags
+                    .iter()
+                    .filter(|(_, target)| **target == name)
+                    .map(|(tag, _)| (*tag).to_owned())
+                    .collect(),
+                namespaces: sides.namespaces_of(name).into_iter().map(str::to_owned).collect(),
+                settled: pods(&|pod| is(&pod.now) && is(&pod.next)),
+                arriving: pods(&|pod| !is(&pod.now) && is(&pod.next)),
+                leaving: pods(&|pod| is(&pod.now) && !is(&pod.next)),
+            }
+        })
+        .collect()
+}
+
+fn placed(pod: &Pod) -> Placed {
+    Placed {
+        name: format!("{}.{}", pod.name, pod.namespace),
+        now: pod.now.clone(),
+        next: pod.next.clone(),
+    }
+}
+
+fn list(revisions: &[Revision]) -> String {
+    if revisions.is_empty() {
+        return "No Istio revisions found.\n".to_owned();
+    }
+    let mut rows = vec![row([
+        "REVISION",
+        "ISTIOD",
+        "VERSION",
+        "TAGS",
+        "NAMESPACES",
+        "PODS",
+        "TO ARRIVE",
+        "TO LEAVE",
+    ])];
+    rows.extend(revisions.iter().map(|revision| {
+        row([
+            &revision.revision,
+            &revision.state(),
+            &revision.version(),
+            &or_dash(&revision.tags.join(",")),
+            &or_dash(&revision.namespaces.join(",")),
+            &(revision.settled.len() + revision.leaving.len()).to_string(),
+            &revision.arriving.len().to_string(),
+            &revision.leaving.len().to_string(),
+        ])
+    }));
+    let mut text = columns(&rows, PADDING);
+    if revisions
+        .iter()
+        .any(|revision| !revision.arriving.is_empty() || !revision.leaving.is_empty())
+    {
+        text.push_str(
+            "\nPods that are to arrive or leave do so when they restart: istioctl x revision describe REVISION names them.\n",
+        );
+    }
+    text
+}
+
+fn describe(revision: &Revision) -> String {
+    let mut rows = vec![
+        row(["Revision:", &revision.revision]),
+        row(["Default:", if revision.default { "yes" } else { "no" }]),
+        row([
+            "Injector:",
+            if revision.injector {
+                "installed"
+            } else {
+                "not installed"
+            },
+        ]),
+        row(["Control plane:", &revision.state()]),
+    ];
+    rows.extend(revision.control_planes.iter().map(|pod| {
+        let ready = if pod.ready { "ready" } else { "not ready" };
+        let version = if pod.version.is_empty() {
+            "version unknown"
+        } else {
+            &pod.version
+        };
+        row(["", &format!("{} ({ready}, {version})", pod.pod)])
+    }));
+    rows.push(row(["Tags:", &or_dash(&revision.tags.join(", "))]));
+    rows.push(row(["Namespaces:", &or_dash(&revision.namespaces.join(", "))]));
+    let mut text = columns(&rows, 2);
+    for (title, pods) in [
+        ("Pods on the right side", &revision.settled),
+        ("Pods that come here when they restart", &revision.arriving),
+        ("Pods that leave when they restart", &revision.leaving),
+    ] {
+        text.push_str(&format!("\n{title}: {}\n", pods.len()));
+        if pods.is_empty() {
+            continue;
+        }
+        let mut rows = vec![row(["  NAME", "NOW", "AFTER RESTART"])];
+        rows.extend(pods.iter().map(|pod| {
+            let shown = |side: &Option<String>| side.clone().unwrap_or_else(|| "no proxy".to_owned());
+            row([&format!("  {}", pod.name), &shown(&pod.now), &shown(&pod.next)])
+        }));
+        text.push_str(&columns(&rows, PADDING));
+    }
+    let moving: BTreeSet<&str> = revision
+        .arriving
+        .iter()
+        .chain(&revision.leaving)
+        .filter_map(|pod| pod.name.rsplit('.').next())
+        .collect();
+    for namespace in moving {
+        text.push_str(&format!(
+            "\nTo move them: kubectl rollout restart deployment -n {namespace}"
+        ));
+    }
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::sides::fixture;
+    use install::object::Object;
+    use serde_json::json;
+
+    fn revisions() -> Vec<Revision> {
+        let webhook = |name: &str, revision: &str, tag: &str| {
+            let mut labels = json!({"istio.io/rev": revision});
+            if !tag.is_empty() {
+                labels["istio.io/tag"] = tag.into();
+            }
+            Object(json!({"kind": "MutatingWebhookConfiguration", "metadata": {"name": name, "labels": labels}}))
+        };
+        let istiod = |name: &str, revision: &str, ready: &str| {
+            Object(json!({"metadata": {"name": name, "labels": {"istio.io/rev": revision}},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}}))
+        };
+        let inventory = Inventory {
+            webhooks: vec![
+                webhook("istio-sidecar-injector-1-22-1", "1-22-1", ""),
+                webhook("istio-sidecar-injector-1-23-1", "1-23-1", ""),
+                webhook("istio-sidecar-injector-unused", "unused", ""),
+                webhook("istio-revision-tag-prod", "1-23-1", "prod"),
+                webhook("istio-revision-tag-default", "1-22-1", "default"),
+            ],
+            pods: vec![
+                istiod("istiod-1-22-1-a", "1-22-1", "True"),
+                istiod("istiod-1-23-1-a", "1-23-1", "True"),
+                istiod("istiod-1-23-1-b", "1-23-1", "False"),
+            ],
+            ..Inventory::default()
+        };
+        let versions = BTreeMap::from([("istiod-1-22-1-a".to_owned(), "1.22.1".to_owned())]);
+        build(&inventory, &fixture::sides(), &versions)
+    }
+
+    #[test]
+    fn every_revision_that_something_points_at_is_listed() {
+        insta::assert_snapshot!(list(&revisions()));
+    }
+
+    #[test]
+    fn pods_are_on_the_right_or_the_wrong_side() {
+        let revisions = revisions();
+        let of = |name: &str| describe(revisions.iter().find(|revision| revision.revision == name).unwrap());
+        insta::assert_snapshot!(format!("{}\n---\n{}", of("1-23-1"), of("gone")));
+    }
+
+    #[test]
+    fn programs_get_the_same() {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&revisions()[0]).unwrap());
+    }
+}

@@ -1,0 +1,214 @@
+//! Who injected each pod, and who would inject it now: pods on the right and the wrong side of a revision.
+//!
+//! Read once and decided here for all commands that show it, by the same function that the injector uses.
+
+use std::collections::BTreeMap;
+
+use api::names::{PROXY_CONTAINER, label};
+use install::api_server::kind;
+use install::object::Object;
+use revision::decision::{Decision, Injector, decide};
+use revision::selector::Labels;
+use serde_json::Value;
+
+use crate::cli::Global;
+use crate::cluster::Cluster;
+use crate::command::injection::{self, strings};
+use crate::command::proxy_status::unconnected::{has_proxy, revision};
+use crate::failure::Failure;
+
+/// Namespaces, pods and injectors of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Sides {
+    /// Labels of each namespace that may be injected.
+    pub namespaces: BTreeMap<String, Labels>,
+    /// Pods that concern a mesh, by namespace and name.
+    pub pods: Vec<Pod>,
+    /// Installed injectors, by name.
+    pub injectors: Vec<Injector>,
+}
+
+/// A pod as far as injection goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Name.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Revision that injected it.
+    pub now: Option<String>,
+    /// Revision that would inject it at its next restart.
+    pub next: Option<String>,
+    /// Whether its own label or annotation says that it is not to be injected.
+    pub refuses: bool,
+    /// Image of its proxy.
+    pub image: String,
+}
+
+impl Pod {
+    /// Whether a restart changes who injects it.
+    pub fn needs_restart(&self) -> bool {
+        self.now != self.next
+    }
+}
+
+/// Namespaces that are Kubernetes' own are never injected.
+fn is_hidden(namespace: &str) -> bool {
+    revision::webhook::IGNORED_NAMESPACES.contains(&namespace)
+}
+
+/// Reads everything at once; pods of one namespace if one is named.
+pub async fn read(cluster: &Cluster, global: &Global) -> Result<Sides, Failure> {
+    let mut pods = kind("", "v1", "Pod");
+    pods.namespace = global.namespace.clone().unwrap_or_default();
+    let namespaces = kind("", "v1", "Namespace");
+    let (pods, namespaces, injectors) = futures::join!(
+        cluster.server.list(&pods, ""),
+        cluster.server.list(&namespaces, ""),
+        injection::injectors(cluster)
+    );
+    Ok(build(&pods?, &namespaces?, injectors?))
+}
+
+/// Decides for every pod.
+pub fn build(pods: &[Object], namespaces: &[Object], injectors: Vec<Injector>) -> Sides {
+    let namespaces: BTreeMap<String, Labels> = namespaces
+        .iter()
+        .filter(|namespace| !is_hidden(namespace.name()))
+        .map(|namespace| {
+            (
+                namespace.name().to_owned(),
+                strings(namespace.0.pointer("/metadata/labels")),
+            )
+        })
+        .collect();
+    let mut found: Vec<Pod> = pods
+        .iter()
+        .filter(|pod| !matches!(pod.text("/status/phase"), "Succeeded" | "Failed"))
+        .filter(|pod| pod.0.pointer("/metadata/deletionTimestamp").is_none())
+        .filter_map(|pod| {
+            let namespace = namespaces.get(pod.namespace())?;
+            Some(side(pod, namespace, &injectors))
+        })
+        .collect();
+    found.sort_by(|left, right| (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name)));
+    Sides {
+        namespaces,
+        pods: found,
+        injectors,
+    }
+}
+
+fn side(pod: &Object, namespace: &Labels, injectors: &[Injector]) -> Pod {
+    let labels = strings(pod.0.pointer("/metadata/labels"));
+    let annotations = strings(pod.0.pointer("/metadata/annotations"));
+    let said = labels
+        .get(label::SIDECAR_INJECT)
+        .or_else(|| annotations.get(label::SIDECAR_INJECT));
+    let refuses = said.is_some_and(|said| matches!(said.as_str(), "false" | "n" | "no" | "off"));
+    let host_network = pod.0.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true);
+    let now = has_proxy(pod)
+        .then(|| revision(pod))
+        .filter(|revision| !revision.is_empty());
+    let next = decide(namespace, &labels, injectors);
+    Pod {
+        name: pod.name().to_owned(),
+        namespace: pod.namespace().to_owned(),
+        now,
+        next: next.revision().filter(|_| !refuses && !host_network).map(str::to_owned),
+        refuses,
+        image: image(pod),
+    }
+}
+
+fn image(pod: &Object) -> String {
+    let containers = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|list| pod.0["spec"][list].as_array().into_iter().flatten());
+    let mut proxies = containers.filter(|container| container["name"] == PROXY_CONTAINER);
+    let image = proxies.next().and_then(|container| container["image"].as_str());
+    image.unwrap_or_default().to_owned()
+}
+
+impl Sides {
+    /// Who injects a pod of a namespace that says nothing itself.
+    pub fn of_namespace(&self, namespace: &str) -> Decision {
+        let labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
+        decide(&labels, &Labels::new(), &self.injectors)
+    }
+
+    /// Namespaces whose new pods a revision injects.
+    pub fn namespaces_of(&self, revision: &str) -> Vec<&str> {
+        let names = self.namespaces.keys();
+        names
+            .filter(|name| self.of_namespace(name).revision() == Some(revision))
+            .map(String::as_str)
+            .collect()
+    }
+}
+
+/// A mesh with two revisions, a tag, and pods on both sides of them.
+#[cfg(test)]
+pub mod fixture {
+    use revision::name::{Revision, Tag};
+    use revision::webhook;
+    use serde_json::json;
+
+    use super::*;
+
+    fn injector(config: &str, revision: &str, tag: Option<&str>) -> Injector {
+        let webhooks = match tag {
+            Some(tag) => Tag::parse(tag).map(|tag| webhook::of_tag(&tag, false)),
+            None => Revision::parse(revision).map(|revision| webhook::of_revision(&revision, false)),
+        };
+        Injector {
+            config: config.to_owned(),
+            revision: revision.to_owned(),
+            tag: tag.map(str::to_owned),
+            webhooks: webhooks.unwrap_or_default(),
+        }
+    }
+
+    fn pod(namespace: &str, name: &str, now: &str, labels: Value) -> Object {
+        let mut pod = json!({"metadata": {"name": name, "namespace": namespace, "labels": labels}, "status": {"phase": "Running"}});
+        if !now.is_empty() {
+            pod["metadata"]["annotations"] = json!({"istio.io/rev": now});
+            pod["spec"]["containers"] =
+                json!([{"name": "istio-proxy", "image": format!("docker.io/trysail/proxyv2:{now}")}]);
+        }
+        Object(pod)
+    }
+
+    fn namespace(name: &str, labels: Value) -> Object {
+        Object(json!({"metadata": {"name": name, "labels": labels}}))
+    }
+
+    /// The mesh.
+    pub fn sides() -> Sides {
+        let injectors = vec![
+            injector("istio-revision-tag-default", "1-22-1", Some("default")),
+            injector("istio-revision-tag-prod", "1-23-1", Some("prod")),
+            injector("istio-sidecar-injector-1-22-1", "1-22-1", None),
+            injector("istio-sidecar-injector-1-23-1", "1-23-1", None),
+            injector("istio-sidecar-injector-unused", "unused", None),
+        ];
+        let namespaces = [
+            namespace("app-1", json!({"istio.io/rev": "prod"})),
+            namespace("app-2", json!({"istio-injection": "enabled"})),
+            namespace("empty", json!({"istio.io/rev": "1-23-1"})),
+            namespace("kube-system", json!({})),
+            namespace("plain", json!({})),
+        ];
+        let pods = [
+            pod("app-1", "moved", "1-23-1", json!({"app": "moved"})),
+            pod("app-1", "not-restarted", "1-22-1", json!({"app": "not-restarted"})),
+            pod("app-1", "refuses", "", json!({"sidecar.istio.io/inject": "false"})),
+            pod("app-2", "late", "", json!({"app": "late"})),
+            pod("app-2", "settled", "1-22-1", json!({"app": "settled"})),
+            pod("kube-system", "dns", "", json!({})),
+            pod("plain", "database", "", json!({})),
+            pod("plain", "leftover", "gone", json!({})),
+        ];
+        build(&pods, &namespaces, injectors)
+    }
+}
