@@ -292,7 +292,10 @@ impl Keeper {
         let webhooks = called(injectors, validators);
         let services = webhooks.iter().map(|(_, service)| service.clone()).collect();
         backends.look(&self.client, services).await;
-        let missing = webhooks.into_iter().filter(|(_, service)| backends.is_missing(service));
+        let now = tokio::time::Instant::now();
+        let missing = webhooks
+            .into_iter()
+            .filter(|(_, service)| backends.is_missing_still(service, now));
         let found: BTreeSet<Finding> = missing.map(|(finding, _)| finding).collect();
         let before = {
             let mut held = self.counters.findings.lock().unwrap_or_else(PoisonError::into_inner);

@@ -48,6 +48,12 @@ impl Backends {
         self.missing.get(backend).is_some_and(Option::is_some)
     }
 
+    /// Whether it was missing at the last look as well: one that just starts needs no warning.
+    pub fn is_missing_still(&self, backend: &Backend, now: Instant) -> bool {
+        let since = self.missing.get(backend).copied().flatten();
+        since.is_some_and(|since| now.duration_since(since) >= CHECK / 2)
+    }
+
     /// Whether it has been missing for so long that nobody will come back soon.
     pub fn is_abandoned(&self, backend: &Backend, now: Instant) -> bool {
         let since = self.missing.get(backend).copied().flatten();

@@ -302,10 +302,13 @@ fn put(directory: &Path, path: &str, content: &str) {
 impl Drop for Pod {
     fn drop(&mut self) {
         if matches!(self.agent.try_wait(), Ok(None)) {
-            // A test failed. The second signal ends the agent without further waiting.
-            self.terminate();
-            std::thread::sleep(Duration::from_secs(1));
-            self.terminate();
+            // A test failed. The second signal ends the agent without further waiting, and its Envoy with it.
+            let start = Instant::now();
+            while matches!(self.agent.try_wait(), Ok(None)) && start.elapsed() < DEADLINE {
+                self.terminate();
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let _ = self.agent.kill();
             let _ = self.agent.wait();
         }
     }
