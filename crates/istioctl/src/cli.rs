@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::Cluster;
 use crate::command::{
-    analyze, check_inject, completion, explain, gateway, injector, install, kube_inject, manifest, precheck, profile,
-    proxy_config, proxy_status, revisions, tag, uninstall, version,
+    analyze, authz, bug_report, check_inject, completion, describe, explain, gateway, injector, install, kube_inject,
+    manifest, precheck, profile, proxy_config, proxy_status, revisions, tag, uninstall, version, waypoint,
 };
 
 /// Istio configuration command line utility for service operators to debug and diagnose their mesh.
@@ -108,6 +108,11 @@ pub enum Command {
     /// Explains decisions of the control plane.
     #[command(subcommand)]
     Explain(explain::Command),
+    /// Collects what is needed to look into a problem, in one archive without secrets.
+    BugReport(bug_report::Flags),
+    /// Waypoint gateways.
+    #[command(subcommand)]
+    Waypoint(waypoint::Command),
     /// Commands that may still change.
     #[command(visible_aliases = ["x", "exp"], subcommand)]
     Experimental(Experimental),
@@ -125,6 +130,12 @@ pub enum Experimental {
     Version(version::Flags),
     /// Checks which injector a pod or a workload is injected by.
     CheckInject(check_inject::Flags),
+    /// What the mesh does for a pod or a Service.
+    #[command(visible_alias = "des", subcommand)]
+    Describe(describe::Command),
+    /// AuthorizationPolicies at work.
+    #[command(subcommand)]
+    Authz(authz::Command),
     /// Injectors, what they inject, and pods that need a restart.
     #[command(subcommand)]
     Injector(injector::Command),

@@ -1,8 +1,11 @@
 //! One module per command.
 
 pub mod analyze;
+pub mod authz;
+pub mod bug_report;
 pub mod check_inject;
 pub mod completion;
+pub mod describe;
 pub mod explain;
 pub mod gateway;
 pub mod injection;
@@ -18,6 +21,7 @@ pub mod revisions;
 pub mod tag;
 pub mod uninstall;
 pub mod version;
+pub mod waypoint;
 
 use crate::cli::{Cli, Command, Experimental};
 use crate::failure::Failure;
@@ -48,6 +52,10 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Completion(flags) => completion::run(flags),
         Command::KubeInject(flags) => kube_inject::run(global, flags).await,
         Command::Explain(command) => explain::run(global, command).await,
+        Command::BugReport(flags) => bug_report::run(global, flags).await,
+        Command::Experimental(Experimental::Describe(command)) => describe::run(global, command).await,
+        Command::Waypoint(command) => waypoint::run(global, command).await,
+        Command::Experimental(Experimental::Authz(command)) => authz::run(global, command).await,
         Command::Experimental(Experimental::Injector(command)) => injector::run(global, command).await,
         Command::Experimental(Experimental::Revision(command)) => revisions::run(global, command).await,
         Command::Experimental(Experimental::CheckInject(flags)) => check_inject::run(global, flags).await,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use api::names::{PROXY_CONTAINER, label};
+use api::names::{PROXY_CONTAINER, annotation, label};
 use install::api_server::kind;
 use install::object::Object;
 use revision::decision::{Decision, Injector, decide};
@@ -111,12 +111,15 @@ fn side(pod: &Object, namespace: &Labels, injectors: &[Injector]) -> Pod {
         .then(|| revision(pod))
         .filter(|revision| !revision.is_empty());
     let next = decide(namespace, &labels, injectors);
+    let next = next.revision().filter(|_| !refuses && !host_network).map(str::to_owned);
+    // A gateway of the charts brings its proxy along; a restart changes nothing about it.
+    let own = now.is_some() && !annotations.contains_key(annotation::STATUS);
     Pod {
         name: pod.name().to_owned(),
         namespace: pod.namespace().to_owned(),
+        next: if own { now.clone() } else { next },
         now,
-        next: next.revision().filter(|_| !refuses && !host_network).map(str::to_owned),
-        refuses,
+        refuses: refuses && !own,
         image: image(pod),
     }
 }
@@ -170,9 +173,13 @@ pub mod fixture {
     }
 
     fn pod(namespace: &str, name: &str, now: &str, labels: Value) -> Object {
-        let mut pod = json!({"metadata": {"name": name, "namespace": namespace, "labels": labels}, "status": {"phase": "Running"}});
+        let mut pod = json!({"metadata": {"name": name, "namespace": namespace, "labels": labels.clone()}, "status": {"phase": "Running"}});
         if !now.is_empty() {
-            pod["metadata"]["annotations"] = json!({"istio.io/rev": now});
+            pod["metadata"]["annotations"] = if labels["sidecar.istio.io/inject"] == "false" {
+                json!({"istio.io/rev": now})
+            } else {
+                json!({"sidecar.istio.io/status": json!({"revision": now}).to_string()})
+            };
             pod["spec"]["containers"] =
                 json!([{"name": "istio-proxy", "image": format!("docker.io/trysail/proxyv2:{now}")}]);
         }
@@ -196,6 +203,7 @@ pub mod fixture {
             namespace("app-1", json!({"istio.io/rev": "prod"})),
             namespace("app-2", json!({"istio-injection": "enabled"})),
             namespace("empty", json!({"istio.io/rev": "1-23-1"})),
+            namespace("istio-system", json!({})),
             namespace("kube-system", json!({})),
             namespace("plain", json!({})),
         ];
@@ -205,6 +213,12 @@ pub mod fixture {
             pod("app-1", "refuses", "", json!({"sidecar.istio.io/inject": "false"})),
             pod("app-2", "late", "", json!({"app": "late"})),
             pod("app-2", "settled", "1-22-1", json!({"app": "settled"})),
+            pod(
+                "istio-system",
+                "gateway",
+                "1-23-1",
+                json!({"sidecar.istio.io/inject": "false"}),
+            ),
             pod("kube-system", "dns", "", json!({})),
             pod("plain", "database", "", json!({})),
             pod("plain", "leftover", "gone", json!({})),

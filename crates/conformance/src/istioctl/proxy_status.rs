@@ -4,21 +4,76 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use istioctl::command::proxy_status::show::table;
+use istioctl::command::proxy_status::diff::{compare, text};
+use istioctl::command::proxy_status::show::{documents, table};
 use serde_json::Value;
 use status::gather::{Answer, Instance};
 use status::proxy::{Proxy, Sync};
+use status::version::Build;
 
 use super::{Case, read};
 
 pub(super) fn check(case: &Case, folder: &Path) -> Result<(), String> {
     let golden = case.text("golden");
-    if golden.ends_with(".json") {
-        return Err("unsupported: Istio prints raw discovery responses, one per istiod".to_owned());
-    }
     let answers: Vec<Answer<Vec<Proxy>>> = case.list("responses").map(answer).collect();
-    let ours = cells(&table(&answers, false));
-    let theirs = cells(&read(&folder.join(golden))?);
+    if golden.ends_with(".json") {
+        let versions: Vec<Answer<Build>> = case.list("responses").zip(&answers).map(version).collect();
+        return same_json(&read(&folder.join(golden))?, &documents(&answers, &versions));
+    }
+    same_cells(&read(&folder.join(golden))?, &table(&answers, false))
+}
+
+/// Documents after one another, as JSON.
+fn same_json(golden: &str, documents: &[Value]) -> Result<(), String> {
+    let golden: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(golden).into_iter().collect();
+    let golden = golden.map_err(|error| error.to_string())?;
+    let plain = |documents: &[Value]| -> Vec<Value> {
+        let mut documents = documents.to_vec();
+        for document in &mut documents {
+            // JSON within JSON.
+            let text = document["controlPlane"]["identifier"].as_str().unwrap_or_default();
+            document["controlPlane"]["identifier"] = serde_json::from_str(text).unwrap_or_default();
+        }
+        documents
+    };
+    let (golden, ours) = (plain(&golden), plain(documents));
+    if golden == ours {
+        Ok(())
+    } else {
+        Err(format!("expected {golden:?}, got {ours:?}"))
+    }
+}
+
+/// What an istiod sent against what Envoy has.
+pub(super) fn diff(case: &Case, folder: &Path) -> Result<(), String> {
+    let dump = |key: &str| -> Result<Value, String> {
+        serde_json::from_str(&read(&folder.join(case.text(key)))?).map_err(|error| error.to_string())
+    };
+    let sections =
+        compare(&dump("istiodDump")?, &dump("envoyDump")?).map_err(|failure| failure.message().to_owned())?;
+    let text = text(&sections);
+    for fragment in case.list("expectedContains").filter_map(Value::as_str) {
+        if !text.contains(fragment) {
+            return Err(format!("expected {fragment:?} in {text:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn version((response, answer): (&Value, &Answer<Vec<Proxy>>)) -> Answer<Build> {
+    let build = Build {
+        version: response["controlPlaneVersion"].as_str().unwrap_or_default().to_owned(),
+        ..Build::default()
+    };
+    Answer {
+        instance: answer.instance.clone(),
+        result: Ok(build),
+    }
+}
+
+/// What both tables have must agree.
+pub(super) fn same_cells(theirs: &str, ours: &str) -> Result<(), String> {
+    let (theirs, ours) = (cells(theirs), cells(ours));
     if ours.len() != theirs.len() {
         return Err(format!("expected {} proxies, got {}", theirs.len(), ours.len()));
     }

@@ -51,6 +51,20 @@ pub struct Flags {
 
 /// Injects.
 pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
+    let output = text(global, &flags).await?;
+    match &flags.output {
+        Some(path) => {
+            std::fs::write(path, output).map_err(|error| Failure::new(format!("write {}: {error}", path.display())))
+        }
+        None => {
+            anstream::print!("{output}");
+            Ok(())
+        }
+    }
+}
+
+/// The objects with their proxies.
+pub async fn text(global: &Global, flags: &Flags) -> Result<String, Failure> {
     let input = read_input(&flags.filename)?;
     let files = (&flags.mesh_config_file, &flags.inject_config_file, &flags.values_file);
     // With all three files there is nothing to ask a cluster for.
@@ -82,16 +96,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         native_sidecars: native_sidecars(cluster.as_ref()).await?,
         compliance_policy: std::env::var("COMPLIANCE_POLICY").unwrap_or_default(),
     };
-    let output = inject_documents(&injector, &input, |_| None)?;
-    match &flags.output {
-        Some(path) => {
-            std::fs::write(path, output).map_err(|error| Failure::new(format!("write {}: {error}", path.display())))
-        }
-        None => {
-            anstream::print!("{output}");
-            Ok(())
-        }
-    }
+    Ok(inject_documents(&injector, &input, |_| None)?)
 }
 
 fn read_input(name: &str) -> Result<String, Failure> {

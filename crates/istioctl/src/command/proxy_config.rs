@@ -154,6 +154,9 @@ pub struct LogFlags {
     /// Set all loggers back to `warning`.
     #[arg(short, long)]
     reset: bool,
+    /// Pods with these labels, instead of one by name.
+    #[arg(short = 'l', long, value_name = "KEY=VALUE,…")]
+    selector: Option<String>,
 }
 
 /// Runs a sub-command.
@@ -282,7 +285,8 @@ fn document(format: Format, value: Value) -> Result<String, Failure> {
     })
 }
 
-async fn dump(global: &Global, flags: &SourceFlags) -> Result<Value, Failure> {
+/// The configuration dump that flags name.
+pub async fn dump(global: &Global, flags: &SourceFlags) -> Result<Value, Failure> {
     fetch(global, flags, "/config_dump?include_eds").await
 }
 

@@ -14,6 +14,7 @@ use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::command::program_version;
 use crate::failure::Failure;
+use crate::table::{columns, row};
 
 /// How long an istiod may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -81,6 +82,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     print(&flags, &client, &versions, &proxies)?;
     if flags.output.is_none() && !instances.is_empty() {
         anstream::println!("{}", data_plane(&proxies));
+        anstream::print!("{}", by_revision(&versions, &proxies));
     }
     Ok(())
 }
@@ -146,9 +148,49 @@ fn data_plane(proxies: &[Answer<Vec<Proxy>>]) -> String {
     format!("data plane version: {}", parts.join(", "))
 }
 
-fn counts(proxies: &[Answer<Vec<Proxy>>]) -> BTreeMap<&str, usize> {
-    let all = proxies
+/// Control and data planes of each revision, if there are several.
+fn by_revision(versions: &[Answer<Build>], proxies: &[Answer<Vec<Proxy>>]) -> String {
+    let revisions: BTreeSet<&str> = versions
         .iter()
+        .map(|answer| answer.instance.revision.as_str())
+        .collect();
+    if revisions.len() < 2 {
+        return String::new();
+    }
+    let mut rows = vec![row(["REVISION", "CONTROL PLANE", "DATA PLANE"])];
+    for revision in revisions {
+        let control: BTreeSet<&str> = versions
+            .iter()
+            .filter(|answer| answer.instance.revision == revision)
+            .map(|answer| {
+                answer
+                    .result
+                    .as_ref()
+                    .map_or("no answer", |build| build.version.as_str())
+            })
+            .collect();
+        let own = proxies.iter().filter(|answer| answer.instance.revision == revision);
+        let data: Vec<String> = counts(own)
+            .iter()
+            .map(|(version, count)| format!("{version} ({count} proxies)"))
+            .collect();
+        let data = if data.is_empty() {
+            "none".to_owned()
+        } else {
+            data.join(", ")
+        };
+        rows.push(row([
+            revision,
+            &control.into_iter().collect::<Vec<_>>().join(", "),
+            &data,
+        ]));
+    }
+    format!("\n{}", columns(&rows, 3))
+}
+
+fn counts<'a>(proxies: impl IntoIterator<Item = &'a Answer<Vec<Proxy>>>) -> BTreeMap<&'a str, usize> {
+    let all = proxies
+        .into_iter()
         .filter_map(|answer| answer.result.as_ref().ok())
         .flatten();
     // A proxy that is just moving is known to two.
@@ -171,13 +213,63 @@ fn document(client: &str, versions: &[Answer<Build>], proxies: &[Answer<Vec<Prox
         value["meshVersion"] = known
             .map(|(i, build)| json!({"Component": i.component, "ID": i.pod, "Revision": i.revision, "Info": build}))
             .collect();
-        let all = proxies
-            .iter()
-            .filter_map(|answer| answer.result.as_ref().ok())
-            .flatten();
+        let all = proxies.iter().flat_map(|answer| {
+            answer
+                .result
+                .iter()
+                .flatten()
+                .map(|proxy| (&answer.instance.revision, proxy))
+        });
         value["dataPlaneVersion"] = all
-            .map(|proxy| json!({"ID": proxy.id, "IstioVersion": proxy.version}))
+            .map(|(revision, proxy)| json!({"ID": proxy.id, "IstioVersion": proxy.version, "Revision": revision}))
             .collect();
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use status::gather::Instance;
+
+    fn answer<T>(revision: &str, value: T) -> Answer<T> {
+        Answer {
+            instance: Instance {
+                pod: format!("istiod-{revision}"),
+                revision: revision.to_owned(),
+                component: "istiod".to_owned(),
+            },
+            result: Ok(value),
+        }
+    }
+
+    #[test]
+    fn several_revisions_are_counted_each_for_itself() {
+        let build = |version: &str| Build {
+            version: version.to_owned(),
+            ..Build::default()
+        };
+        let proxies = |revision: &str, versions: &[&str]| {
+            let proxy = |(index, version): (usize, &&str)| Proxy {
+                id: format!("{revision}-{index}.app"),
+                cluster: "Kubernetes".to_owned(),
+                version: (*version).to_owned(),
+                types: BTreeMap::new(),
+            };
+            answer(revision, versions.iter().enumerate().map(proxy).collect::<Vec<_>>())
+        };
+        let mut versions = vec![answer("1-22-1", build("1.22.1")), answer("canary", build("1.23.1"))];
+        let proxies = [
+            proxies("1-22-1", &["1.22.1", "1.21.0", "1.22.1"]),
+            proxies("canary", &[]),
+        ];
+        insta::assert_snapshot!(format!(
+            "{}\n{}\n{}",
+            control_planes(&versions, true).join("\n"),
+            data_plane(&proxies),
+            by_revision(&versions, &proxies)
+        ));
+        versions.truncate(1);
+        assert_eq!(by_revision(&versions, &proxies), "");
+    }
 }

@@ -18,6 +18,14 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// That of an object.
+    pub fn of(object: &Object) -> Self {
+        Self {
+            name: object.name().to_owned(),
+            namespace: object.namespace().to_owned(),
+        }
+    }
+
     /// One of its ports.
     pub fn port(&self, port: u16) -> PodPort<'_> {
         PodPort {
@@ -44,10 +52,7 @@ pub async fn pods(cluster: &Cluster, text: &str, default_namespace: &str) -> Res
         let Some(pod) = found else {
             return Err(Failure::new(format!("unable to retrieve Pod: pods {name:?} not found")));
         };
-        return Ok(vec![Pod {
-            name: pod.name().to_owned(),
-            namespace: pod.namespace().to_owned(),
-        }]);
+        return Ok(vec![Pod::of(&pod)]);
     }
     let Some(deployment) = found else {
         return Err(no_pod(resource, name));
@@ -69,13 +74,7 @@ pub async fn pods(cluster: &Cluster, text: &str, default_namespace: &str) -> Res
     if found.is_empty() {
         return Err(no_pod(resource, name));
     }
-    Ok(found
-        .iter()
-        .map(|pod| Pod {
-            name: pod.name().to_owned(),
-            namespace: pod.namespace().to_owned(),
-        })
-        .collect())
+    Ok(found.iter().map(Pod::of).collect())
 }
 
 fn no_pod(resource: &str, name: &str) -> Failure {
