@@ -227,6 +227,12 @@ fn is_number(text: &str) -> bool {
     exponent_ok && mantissa_ok
 }
 
+/// `12:30:45.5Z`, `12:30:45 +01:00`.
+fn is_time(text: &str) -> bool {
+    text.chars()
+        .all(|c| c.is_ascii_digit() || matches!(c, ':' | '.' | 'Z' | 'z' | '+' | '-' | ' '))
+}
+
 /// `2024-01-31`, perhaps with a time behind it.
 fn is_date(text: &str) -> bool {
     let parts: Vec<&str> = text.splitn(3, '-').collect();
@@ -239,7 +245,7 @@ fn is_date(text: &str) -> bool {
         && number(year, 4)
         && number(month, 2)
         && number(&day, 2)
-        && (after.is_empty() || after.starts_with(['T', 't', ' ']))
+        && (after.is_empty() || after.strip_prefix(['T', 't', ' ']).is_some_and(is_time))
 }
 
 /// Whether a text can stand without quotes.

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod command;
 pub mod confirm;
 pub mod failure;
+pub mod out;
 pub mod show;
 pub mod sides;
 pub mod table;

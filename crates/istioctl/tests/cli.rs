@@ -52,6 +52,8 @@ fn mistakes_on_the_command_line_are_usage_errors() {
     check(&["bogus"], 64, "unrecognized subcommand 'bogus'");
     check(&["ps", "--bogus"], 64, "unexpected argument '--bogus'");
     check(&["tag", "set", "prod"], 64, "--revision");
+    check(&["prxy-status"], 64, "'proxy-status'");
+    check(&["ps", "--revison", "a"], 64, "'--revision'");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::proxy_config::dump::{list, part, text};
 use super::proxy_config::{self, SourceFlags};
 use crate::cli::Global;
 use crate::failure::Failure;
+use crate::out;
 use crate::table::{columns, row};
 
 /// Sub-commands.
@@ -21,7 +22,7 @@ pub enum Command {
 /// Runs it.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let Command::Check(flags) = command;
-    anstream::print!("{}", table(&proxy_config::dump(global, &flags).await?)?);
+    out::put(&table(&proxy_config::dump(global, &flags).await?)?);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use clap::{Args, CommandFactory as _};
 
 use crate::cli::Cli;
 use crate::failure::Failure;
+use crate::out;
 
 /// Flags.
 #[derive(Debug, Args)]
@@ -14,6 +15,8 @@ pub struct Flags {
 
 /// Prints the completion script.
 pub fn run(flags: Flags) -> Result<(), Failure> {
-    clap_complete::generate(flags.shell, &mut Cli::command(), "istioctl", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(flags.shell, &mut Cli::command(), "istioctl", &mut script);
+    out::put(&String::from_utf8_lossy(&script));
     Ok(())
 }

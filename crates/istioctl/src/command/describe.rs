@@ -12,6 +12,7 @@ use super::injection::strings;
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::out;
 use crate::sides;
 
 /// Sub-commands.
@@ -65,13 +66,10 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         )));
     };
     let facts = read(&cluster, global, namespace).await?;
-    anstream::print!(
-        "{}",
-        match command {
-            Command::Pod(_) => pod(&facts, &object),
-            Command::Service(_) => service(&facts, &object),
-        }
-    );
+    out::put(&match command {
+        Command::Pod(_) => pod(&facts, &object),
+        Command::Service(_) => service(&facts, &object),
+    });
     Ok(())
 }
 

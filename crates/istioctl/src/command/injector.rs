@@ -10,6 +10,7 @@ use revision::selector::Labels;
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::out;
 use crate::sides::{self, Sides};
 use crate::table::{columns, row};
 
@@ -29,7 +30,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let Command::List(Flags {}) = command;
     let cluster = Cluster::connect(global).await?;
     let sides = sides::read(&cluster, global).await?;
-    anstream::print!("{}\n{}", namespaces(&sides), hooks(&sides));
+    out::put(&format!("{}\n{}", namespaces(&sides), hooks(&sides)));
     Ok(())
 }
 

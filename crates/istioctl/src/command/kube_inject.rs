@@ -15,6 +15,7 @@ use super::injection::strings;
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::out;
 
 /// Flags.
 #[derive(Debug, Args)]
@@ -57,7 +58,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
             std::fs::write(path, output).map_err(|error| Failure::new(format!("write {}: {error}", path.display())))
         }
         None => {
-            anstream::print!("{output}");
+            out::put(&output);
             Ok(())
         }
     }

@@ -18,6 +18,7 @@ use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::command::install::read;
 use crate::failure::Failure;
+use crate::out;
 use crate::table::columns;
 
 /// Sub-commands.
@@ -161,7 +162,7 @@ pub struct LogFlags {
 
 /// Runs a sub-command.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
-    anstream::print!("{}", text(global, command).await?);
+    out::put(&text(global, command).await?);
     Ok(())
 }
 

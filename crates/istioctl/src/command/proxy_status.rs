@@ -23,6 +23,7 @@ use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::command::install::read;
 use crate::failure::Failure;
+use crate::out;
 
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -72,7 +73,7 @@ pub struct Report {
 /// Prints the status.
 pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let report = report(global, &flags).await?;
-    anstream::print!("{}", report.text);
+    out::put(&report.text);
     for note in report.notes {
         anstream::eprintln!("❗ {note}");
     }

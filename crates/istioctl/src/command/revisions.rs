@@ -14,6 +14,7 @@ use status::gather;
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::out;
 use crate::sides::{self, Pod, Sides};
 use crate::table::{columns, row};
 
@@ -182,9 +183,9 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
 
 fn print(flags: &Flags, value: &impl Serialize, table: impl FnOnce() -> String) -> Result<(), Failure> {
     match flags.output {
-        Format::Table => anstream::print!("{}", table()),
-        Format::Json => anstream::println!("{}", serde_json::to_string_pretty(value)?),
-        Format::Yaml => anstream::println!("{}", install::yaml::to_sorted(&serde_json::to_value(value)?)),
+        Format::Table => out::put(&table()),
+        Format::Json => out::put(&(serde_json::to_string_pretty(value)? + "\n")),
+        Format::Yaml => out::put(&(install::yaml::to_sorted(&serde_json::to_value(value)?) + "\n")),
     }
     Ok(())
 }

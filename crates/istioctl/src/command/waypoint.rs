@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::out;
 use crate::table::{columns, row};
 
 /// Class of waypoints.
@@ -49,7 +50,7 @@ pub struct StatusFlags {
 
 /// Runs a sub-command.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
-    anstream::print!("{}", text(global, command).await?);
+    out::put(&text(global, command).await?);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ const CONTEXT: usize = 7;
 
 /// One kind of configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Section {
     /// `Clusters`, `Listeners` or `Routes`.
     pub kind: &'static str,

@@ -120,7 +120,9 @@ fn proxy_status(pod: &Object) -> Option<&Value> {
 fn reason(revision: &str, proxy: Option<&Value>, answers: &[Answer<Vec<Proxy>>], instances: &[Instance]) -> String {
     let of_revision = |instance: &Instance| instance.revision == revision;
     if !revision.is_empty() && !instances.iter().any(of_revision) {
-        return format!("no istiod of revision {revision} runs; restart the pod to move it to another revision");
+        return format!(
+            "no istiod of revision {revision} runs: bring it back, or move the namespace to another and restart the pod"
+        );
     }
     if answers
         .iter()

@@ -1,0 +1,18 @@
+//! Standard output, which whoever reads it may close when it has read enough (`istioctl ps | head`).
+
+use std::io::Write as _;
+
+/// Writes a text; if nobody reads any more, the program has done what it was asked for and ends.
+pub fn put(text: &str) {
+    let mut out = anstream::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = written {
+        let code = if error.kind() == std::io::ErrorKind::BrokenPipe {
+            0
+        } else {
+            anstream::eprintln!("Error: cannot write the output: {error}");
+            1
+        };
+        std::process::exit(code);
+    }
+}
