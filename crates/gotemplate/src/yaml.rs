@@ -1,5 +1,6 @@
 //! YAML as Kubernetes' Go programs write it, byte for byte: the same quotes, the same indentation.
 
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -19,12 +20,12 @@ pub fn to_yaml(json: &Value) -> String {
     text
 }
 
-/// The same value with its keys sorted at every level.
+/// The same value with its keys sorted at every level, in the order of Go's YAML: [`key_order`].
 pub fn sorted(json: &Value) -> Value {
     match json {
         Value::Object(fields) => {
             let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by_key(|(key, _)| *key);
+            fields.sort_by(|(left, _), (right, _)| key_order(left, right));
             Value::Object(
                 fields
                     .into_iter()
@@ -35,6 +36,39 @@ pub fn sorted(json: &Value) -> Value {
         Value::Array(items) => items.iter().map(sorted).collect(),
         scalar => scalar.clone(),
     }
+}
+
+/// Go's YAML sorts letters behind everything else (but right behind digits before it), and digits as numbers.
+fn key_order(left: &str, right: &str) -> Ordering {
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    let Some(at) = left.iter().zip(&right).position(|(a, b)| a != b) else {
+        return left.len().cmp(&right.len());
+    };
+    let (a, b) = (left[at], right[at]);
+    let before = left[..at].iter().rev().take_while(|c| c.is_ascii_digit());
+    match (a.is_alphabetic(), b.is_alphabetic()) {
+        (true, true) => return a.cmp(&b),
+        (false, false) => {}
+        (letter, _) => {
+            let follows_digit = at > 0 && left[at - 1].is_ascii_digit();
+            return if letter == follows_digit {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            };
+        }
+    }
+    // A zero counts if it is not the first digit.
+    let begun = (a == '0' || b == '0') && before.clone().any(|c| *c != '0');
+    let number = |text: &[char]| {
+        let digits = text[at..].iter().map_while(|c| c.to_digit(10));
+        let length = digits.clone().count();
+        let value = digits.fold(u128::from(begun), |sum, digit| {
+            sum.saturating_mul(10).saturating_add(u128::from(digit))
+        });
+        (value, length)
+    };
+    number(&left).cmp(&number(&right)).then(a.cmp(&b))
 }
 
 fn mapping(text: &mut String, fields: &serde_json::Map<String, Value>, indent: usize) {
@@ -285,6 +319,27 @@ mod tests {
         assert_eq!(to_yaml(&json!({ "k": text })), format!("k: {expected}"), "{text:?}");
         let read: Result<Value, _> = serde_saphyr::from_str(&to_yaml(&json!({ "k": text })));
         assert_eq!(read.ok(), Some(json!({ "k": text })), "and back");
+    }
+
+    #[test]
+    fn keys_are_sorted_as_go_does() {
+        let keys = [
+            "A",
+            "ISTIO_META_X",
+            "ISTIO_METAJSON",
+            "a",
+            "a-b",
+            "ab",
+            "v2",
+            "v2a",
+            "v2-a",
+            "v10",
+            "v10.1",
+        ];
+        let mut sorted = keys;
+        sorted.reverse();
+        sorted.sort_by(|left, right| key_order(left, right));
+        assert_eq!(sorted, keys);
     }
 
     #[test]

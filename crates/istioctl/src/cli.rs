@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cluster::Cluster;
 use crate::command::{
     analyze, authz, bug_report, check_inject, completion, describe, explain, gateway, injector, install, kube_inject,
-    manifest, precheck, profile, proxy_config, proxy_status, revisions, tag, uninstall, version, waypoint,
+    manifest, precheck, profile, proxy_config, proxy_status, revisions, tag, uninstall, version, waypoint, workload,
 };
 
 /// Istio configuration command line utility for service operators to debug and diagnose their mesh.
@@ -133,6 +133,9 @@ pub enum Experimental {
     /// What the mesh does for a pod or a Service.
     #[command(visible_alias = "des", subcommand)]
     Describe(describe::Command),
+    /// Workloads outside of Kubernetes.
+    #[command(subcommand)]
+    Workload(workload::Command),
     /// AuthorizationPolicies at work.
     #[command(subcommand)]
     Authz(authz::Command),

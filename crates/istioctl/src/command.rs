@@ -22,6 +22,7 @@ pub mod tag;
 pub mod uninstall;
 pub mod version;
 pub mod waypoint;
+pub mod workload;
 
 use crate::cli::{Cli, Command, Experimental};
 use crate::failure::Failure;
@@ -54,6 +55,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Explain(command) => explain::run(global, command).await,
         Command::BugReport(flags) => bug_report::run(global, flags).await,
         Command::Experimental(Experimental::Describe(command)) => describe::run(global, command).await,
+        Command::Experimental(Experimental::Workload(command)) => workload::run(global, command).await,
         Command::Waypoint(command) => waypoint::run(global, command).await,
         Command::Experimental(Experimental::Authz(command)) => authz::run(global, command).await,
         Command::Experimental(Experimental::Injector(command)) => injector::run(global, command).await,

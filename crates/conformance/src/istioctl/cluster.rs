@@ -70,6 +70,12 @@ fn find(objects: &[Object], path: &str, labels: &str) -> (http::StatusCode, Valu
     };
     parts.next();
     let mut rest: Vec<&str> = parts.collect();
+    if rest.last() == Some(&"token") {
+        let status = json!({"token": "", "expirationTimestamp": "2026-01-01T00:00:00Z"});
+        let token = json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": {},
+            "spec": {"audiences": []}, "status": status});
+        return (http::StatusCode::CREATED, token);
+    }
     let mut namespace = "";
     if let ["namespaces", name, _, ..] = rest[..] {
         namespace = name;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Parser as _;
 use istioctl::cli::{Cli, Command, Experimental};
-use istioctl::command::{authz, kube_inject, proxy_config, proxy_status, waypoint};
+use istioctl::command::{authz, kube_inject, proxy_config, proxy_status, waypoint, workload};
 use revision::selector::Labels;
 use serde_json::{Value, json};
 
@@ -155,6 +155,55 @@ fn same_documents(expected: &str, actual: &str) -> Result<(), String> {
     } else {
         same(expected, actual)
     }
+}
+
+/// The files of a virtual machine.
+pub(super) fn workload_entry(case: &Case, folder: &Path) -> Result<(), String> {
+    let mut cli = parse(case, folder).map_err(|error| error.to_string())?;
+    let mut given = Given::default();
+    let objects = &case.more["cluster"];
+    for (list, kind) in [
+        ("serviceAccounts", "ServiceAccount"),
+        ("configMaps", "ConfigMap"),
+        ("secrets", "Secret"),
+        ("services", "Service"),
+    ] {
+        for object in objects[list].as_array().into_iter().flatten() {
+            let mut object = object.clone();
+            object["apiVersion"] = "v1".into();
+            object["kind"] = kind.into();
+            object["metadata"] = json!({"name": object["name"], "namespace": object["namespace"]});
+            for value in object["data"]
+                .as_object_mut()
+                .into_iter()
+                .flatten()
+                .map(|(_, value)| value)
+            {
+                if let Some(file) = value.as_str().and_then(|text| text.strip_prefix("file:")) {
+                    *value = read(&folder.join(file))?.into();
+                }
+            }
+            given.objects.push(install::object::Object(object));
+        }
+    }
+    let result = block_on(async {
+        given.serve(&mut cli.global);
+        match &cli.command {
+            Command::Experimental(Experimental::Workload(workload::Command::Entry(workload::Entry::Configure(
+                flags,
+            )))) => workload::configure(&cli.global, flags).await,
+            _ => Ok(Default::default()),
+        }
+    })?;
+    let (files, _) = result.map_err(|failure| failure.message().to_owned())?;
+    for (name, golden) in case.more["goldens"].as_object().into_iter().flatten() {
+        let written = files
+            .get(name.as_str())
+            .ok_or_else(|| format!("{name} is not written"))?;
+        let golden = golden.as_str().unwrap_or_default();
+        same(&read(&folder.join(golden))?, written).map_err(|error| format!("{name}: {error}"))?;
+    }
+    Ok(())
 }
 
 /// What every injector says of a pod.

@@ -80,6 +80,7 @@ fn check(case: &Case, folder: &Path) -> Result<(), String> {
         }
         "proxy-status" => proxy_status::check(case, folder),
         "proxy-status-diff" => proxy_status::diff(case, folder),
+        "workload-entry" => commands::workload_entry(case, folder),
         "check-inject" => commands::check_inject(case, folder),
         "analyze" => commands::analyze(case, folder),
         "precheck" => precheck(case),
