@@ -36,6 +36,9 @@ pub enum Command {
     /// Endpoints: the addresses behind clusters.
     #[command(visible_aliases = ["endpoints", "ep"])]
     Endpoint(EndpointFlags),
+    /// Endpoints as discovery delivered them, with their locality.
+    #[command(hide = true)]
+    Eds(EndpointFlags),
     /// Certificates.
     #[command(visible_aliases = ["secrets", "s"])]
     Secret(SourceFlags),
@@ -144,6 +147,18 @@ pub struct EndpointFlags {
     status: Option<String>,
 }
 
+impl EndpointFlags {
+    fn parts(self) -> (SourceFlags, endpoint::Filter) {
+        let filter = endpoint::Filter {
+            address: self.address,
+            port: self.port,
+            cluster: self.cluster,
+            status: self.status,
+        };
+        (self.source, filter)
+    }
+}
+
 /// Flags of `log`.
 #[derive(Debug, Args)]
 pub struct LogFlags {
@@ -237,27 +252,23 @@ pub async fn text(global: &Global, command: Command) -> Result<String, Failure> 
             }
         }
         Command::Log(flags) => log::run(global, &flags).await,
-        Command::Endpoint(flags) => {
-            let filter = endpoint::Filter {
-                address: flags.address,
-                port: flags.port,
-                cluster: flags.cluster,
-                status: flags.status,
-            };
-            if flags.source.file.is_some() {
-                return show(
-                    &flags.source,
-                    dump(global, &flags.source).await?,
-                    |dump| endpoint::select(dump, &filter),
-                    |items| endpoint::table(items, &filter),
-                );
-            }
-            let live = fetch(global, &flags.source, "/clusters?format=json").await?;
+        Command::Endpoint(flags) if flags.source.file.is_none() => {
+            let (source, filter) = flags.parts();
+            let live = fetch(global, &source, "/clusters?format=json").await?;
             show(
-                &flags.source,
+                &source,
                 live,
                 |live| endpoint::select_live(live, &filter),
                 endpoint::table_live,
+            )
+        }
+        Command::Endpoint(flags) | Command::Eds(flags) => {
+            let (source, filter) = flags.parts();
+            show(
+                &source,
+                dump(global, &source).await?,
+                |dump| endpoint::select(dump, &filter),
+                |items| endpoint::table(items, &filter),
             )
         }
     }

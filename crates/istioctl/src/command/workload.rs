@@ -200,9 +200,9 @@ async fn cluster_name(cluster: &Cluster, system: &str, revision: &Revision) -> R
     let name = values
         .pointer("/global/multiCluster/clusterName")
         .and_then(Value::as_str);
-    name.filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .ok_or_else(unknown)
+    // An installation that names none calls it as the injector does.
+    let name = name.filter(|name| !name.is_empty()).unwrap_or(api::names::CLUSTER_ID);
+    Ok(name.to_owned())
 }
 
 async fn token(cluster: &Cluster, namespace: &str, account: &str, seconds: i64) -> Result<String, Failure> {
