@@ -42,6 +42,9 @@ pub enum Command {
     /// Certificates.
     #[command(visible_aliases = ["secrets", "s"])]
     Secret(SourceFlags),
+    /// Whether two pods trust the same root, without which they cannot talk to each other.
+    #[command(visible_alias = "rc")]
+    RootcaCompare(CompareFlags),
     /// What Envoy was started with, and its version.
     #[command(visible_alias = "b")]
     Bootstrap(SourceFlags),
@@ -159,6 +162,16 @@ impl EndpointFlags {
     }
 }
 
+/// Flags of `rootca-compare`.
+#[derive(Debug, Args)]
+pub struct CompareFlags {
+    /// The two pods: `<pod>[.<namespace>]` or `<type>/<name>[.<namespace>]`.
+    pods: Vec<String>,
+    /// Port of Envoy's administration interface.
+    #[arg(long, default_value_t = port::PROXY_ADMIN, value_parser = clap::value_parser!(u16).range(1..))]
+    proxy_admin_port: u16,
+}
+
 /// Flags of `log`.
 #[derive(Debug, Args)]
 pub struct LogFlags {
@@ -223,6 +236,7 @@ pub async fn text(global: &Global, command: Command) -> Result<String, Failure> 
         Command::Secret(flags) => show(&flags, dump(global, &flags).await?, secret::select, |items| {
             secret::table(items, jiff::Timestamp::now())
         }),
+        Command::RootcaCompare(flags) => compare_roots(global, &flags).await,
         Command::Bootstrap(flags) => {
             let dump = dump(global, &flags).await?;
             match flags.output {
@@ -324,6 +338,31 @@ async fn fetch(global: &Global, flags: &SourceFlags, path: &str) -> Result<Value
         .await?;
     serde_json::from_slice(&body)
         .map_err(|error| Failure::new(format!("the proxy's answer to {path} is no JSON: {error}")))
+}
+
+/// Compares the roots that two pods trust.
+async fn compare_roots(global: &Global, flags: &CompareFlags) -> Result<String, Failure> {
+    let [first, second] = flags.pods.as_slice() else {
+        return Err(Failure::new("rootca-compare requires 2 pods as an argument"));
+    };
+    let root = async |pod: &String| {
+        let source = SourceFlags {
+            proxy: Some(pod.clone()),
+            file: None,
+            output: Format::Short,
+            proxy_admin_port: flags.proxy_admin_port,
+            verbose: false,
+        };
+        secret::root(&dump(global, &source).await?).ok_or_else(|| Failure::new(format!("{pod} has no ROOTCA")))
+    };
+    if root(first).await? == root(second).await? {
+        return Ok(format!(
+            "Both [{first}] and [{second}] have the identical ROOTCA, theoretically the connectivity between them is available\n"
+        ));
+    }
+    Err(Failure::new(format!(
+        "Both [{first}] and [{second}] have the non identical ROOTCA, theoretically the connectivity between them is unavailable"
+    )))
 }
 
 /// Every table, with what it lists before each name.

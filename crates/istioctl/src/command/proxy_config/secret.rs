@@ -26,6 +26,14 @@ pub fn select(dump: &Value) -> Result<Vec<Value>, Failure> {
     Ok(all)
 }
 
+/// The roots that a proxy trusts, as it has them.
+pub fn root(dump: &Value) -> Option<String> {
+    let secrets = select(dump).ok()?;
+    let root = secrets.iter().find(|secret| text(secret, "/name") == "ROOTCA")?;
+    let bundle = text(root, "/secret/validation_context/trusted_ca/inline_bytes");
+    (!bundle.is_empty()).then(|| bundle.to_owned())
+}
+
 struct Certificate {
     serial: String,
     from: Timestamp,
@@ -130,4 +138,29 @@ fn of_secret(secret: &Value) -> Vec<(&'static str, Certificate)> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_root_is_the_one_of_that_name() {
+        let secret = |name: &str, field: &str| json!({"name": name, "secret": {"name": name, "validation_context": {"trusted_ca": {"inline_bytes": field}}}});
+        let dump = |secrets: Vec<Value>| json!({"configs": [{"@type": "x/envoy.admin.v3.SecretsConfigDump", "dynamic_active_secrets": secrets}]});
+        assert_eq!(
+            root(&dump(vec![secret("default", "a"), secret("ROOTCA", "b")])),
+            Some("b".to_owned())
+        );
+        assert_eq!(root(&dump(vec![secret("default", "a"), secret("ROOTCA", "")])), None);
+        assert_eq!(root(&json!({})), None);
+    }
+
+    #[test]
+    fn a_secret_without_a_certificate_is_listed_as_invalid() {
+        let secrets = [json!({"name": "default", "state": "WARMING", "secret": {}})];
+        let (rows, padding) = table(&secrets, Timestamp::UNIX_EPOCH);
+        insta::assert_snapshot!(crate::table::columns(&rows, padding));
+    }
 }
