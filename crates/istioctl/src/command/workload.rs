@@ -66,8 +66,8 @@ pub struct Flags {
     #[arg(long = "ingressService", value_name = "NAME", default_value = GATEWAY)]
     ingress_service: String,
     /// Address by which istiod is reached.
-    #[arg(long = "ingressIP", value_name = "ADDRESS")]
-    ingress_ip: Option<IpAddr>,
+    #[arg(long = "ingressIP", value_name = "ADDRESS", value_parser = address)]
+    ingress_ip: Option<String>,
     /// Make a WorkloadEntry when the machine connects.
     #[arg(long)]
     autoregister: bool,
@@ -75,11 +75,19 @@ pub struct Flags {
     #[arg(long = "capture-dns", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     capture_dns: bool,
     /// Address of the machine inside its network.
-    #[arg(long = "internalIP", value_name = "ADDRESS", conflicts_with = "external_ip")]
-    internal_ip: Option<IpAddr>,
+    #[arg(long = "internalIP", value_name = "ADDRESS", value_parser = address, conflicts_with = "external_ip")]
+    internal_ip: Option<String>,
     /// Address of the machine as others see it.
-    #[arg(long = "externalIP", value_name = "ADDRESS")]
-    external_ip: Option<IpAddr>,
+    #[arg(long = "externalIP", value_name = "ADDRESS", value_parser = address)]
+    external_ip: Option<String>,
+}
+
+/// An address, spelled as it is given.
+fn address(text: &str) -> Result<String, String> {
+    match text.parse::<IpAddr>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!("{text:?} is no IP address")),
+    }
 }
 
 /// Runs it.
@@ -120,8 +128,8 @@ pub async fn configure(
         cluster_id: &cluster_id,
         istiod: format!("{}.{system}.svc", revision.istiod()),
         named_revision: !revision.is_unnamed(),
-        internal: flags.internal_ip,
-        external: flags.external_ip,
+        internal: flags.internal_ip.as_deref(),
+        external: flags.external_ip.as_deref(),
         capture_dns: flags.capture_dns,
         autoregister: flags.autoregister,
     };
@@ -227,8 +235,8 @@ async fn token(cluster: &Cluster, namespace: &str, account: &str, seconds: i64) 
 }
 
 async fn gateway(cluster: &Cluster, system: &str, flags: &Flags) -> Result<Option<String>, Failure> {
-    if let Some(address) = flags.ingress_ip {
-        return Ok(Some(address.to_string()));
+    if let Some(address) = &flags.ingress_ip {
+        return Ok(Some(address.clone()));
     }
     let (name, namespace) = flags
         .ingress_service

@@ -1,7 +1,6 @@
 //! What is in the files of a virtual machine, from its group and the mesh.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use api::names::{annotation, label};
 use install::object::Object;
@@ -23,9 +22,9 @@ pub struct Inputs<'a> {
     /// Whether the control plane has a revision of its own name.
     pub named_revision: bool,
     /// Address inside the machine's network.
-    pub internal: Option<IpAddr>,
+    pub internal: Option<&'a str>,
     /// Address as others see it.
-    pub external: Option<IpAddr>,
+    pub external: Option<&'a str>,
     /// Redirect DNS to the agent.
     pub capture_dns: bool,
     /// Make a WorkloadEntry when the machine connects.
@@ -169,7 +168,7 @@ impl Inputs<'_> {
             set("CA_ADDR", format!("{}:{}", self.istiod, api::names::port::XDS_TLS));
         }
         if let Some(address) = self.internal.or(self.external) {
-            set("ISTIO_SVC_IP", address.to_string());
+            set("ISTIO_SVC_IP", address.to_owned());
         }
         if self.internal.is_none() && self.external.is_some() {
             set("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", "true".to_owned());
@@ -184,5 +183,36 @@ fn taken(config: &mut Map<String, Value>) -> Map<String, Value> {
     match config.shift_remove("proxyMetadata") {
         Some(Value::Object(metadata)) => metadata,
         _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_group_says_more_than_the_mesh() {
+        let group = Object(
+            json!({"kind": "WorkloadGroup", "metadata": {"name": "vm", "namespace": "app"}, "spec": {
+            "metadata": {"labels": {"app": "shop", "version": "v2"},
+                "annotations": {"proxy.istio.io/config": "concurrency: 3\nproxyMetadata: {A: group, QUOTE: \"it's\"}"}},
+            "template": {"ports": {"http": 8080}, "network": "vpc"}}}),
+        );
+        let mesh = json!({"trustDomain": "cluster.local", "defaultConfig": {"statusPort": 15999, "concurrency": 2,
+            "proxyMetadata": {"A": "mesh", "B": "mesh"}}});
+        let inputs = Inputs {
+            group: &group,
+            mesh: &mesh,
+            cluster_id: "Kubernetes",
+            istiod: "istiod.istio-system.svc".to_owned(),
+            named_revision: false,
+            internal: None,
+            external: Some("2001:0db8::1"),
+            capture_dns: true,
+            autoregister: true,
+        };
+        let files = inputs.files().unwrap();
+        insta::assert_snapshot!(format!("{}---\n{}", files["mesh.yaml"], files["cluster.env"]));
     }
 }
