@@ -1,13 +1,32 @@
 //! The checks.
 
+mod annotations;
+mod certificates;
+mod conditions;
+mod deployments;
+mod deprecation;
 mod destination_rules;
+mod destinations;
+mod envoy_filters;
 mod external;
+mod fields;
+mod gateway_api;
 mod gateways;
+mod hosts;
 mod image;
+mod image_auto;
 mod injection;
+mod membership;
+mod networks;
 mod pods;
+mod policies;
 mod ports;
 mod revisions;
+mod schema;
+mod selecting;
+mod service_entries;
+mod telemetry;
+mod unreachable;
 mod virtual_services;
 mod webhook;
 
@@ -28,12 +47,42 @@ const fn analyzer(name: &'static str, about: &'static str, check: fn(&Objects, &
     Analyzer { name, about, check }
 }
 
-/// All checks.
+/// All checks of a run.
 pub const ALL: &[Analyzer] = &[
+    analyzer(
+        "annotations.K8sAnalyzer",
+        "Checks for misplaced and invalid Istio annotations in Kubernetes resources",
+        annotations::check,
+    ),
     analyzer(
         "applicationUID.Analyzer",
         "Checks that no application runs as the proxy's user",
         pods::user_id,
+    ),
+    analyzer(
+        "auth.AuthorizationPoliciesAnalyzer",
+        "Checks the validity of authorization policies",
+        policies::authorization,
+    ),
+    analyzer(
+        "authn.BlockedCIDRsAnalyzer",
+        "Checks that istiod is told where it may fetch keys of tokens from",
+        policies::blocked_cidrs,
+    ),
+    analyzer(
+        "conditions.ConditionAnalyzer",
+        "Checks for negative status conditions on resources",
+        conditions::check,
+    ),
+    analyzer(
+        "deployment.MultiServiceAnalyzer",
+        "Checks association between services and pods",
+        deployments::services,
+    ),
+    analyzer(
+        "deprecation.DeprecationAnalyzer",
+        "Checks for deprecated Istio types and fields",
+        deprecation::check,
     ),
     analyzer(
         "destinationrule.CaCertificateAnalyzer",
@@ -41,9 +90,24 @@ pub const ALL: &[Analyzer] = &[
         destination_rules::verification,
     ),
     analyzer(
+        "destinationrule.SubsetSelectPodAnalyzer",
+        "Checks if pods are selected by subsets in destination rules",
+        destinations::selected,
+    ),
+    analyzer(
+        "envoyfilter.EnvoyPatchAnalyzer",
+        "Checks the patches of EnvoyFilters",
+        envoy_filters::check,
+    ),
+    analyzer(
         "externalcontrolplane.ExternalControlPlaneAnalyzer",
         "Checks that webhooks of an external control plane have a host",
         external::check,
+    ),
+    analyzer(
+        "gateway.CertificateAnalyzer",
+        "Checks that no two gateways have one certificate",
+        certificates::duplicates,
     ),
     analyzer(
         "gateway.ConflictingGatewayAnalyzer",
@@ -56,6 +120,11 @@ pub const ALL: &[Analyzer] = &[
         gateways::ports,
     ),
     analyzer(
+        "gateway.SecretAnalyzer",
+        "Checks a gateway's referenced secrets for correctness",
+        certificates::secrets,
+    ),
+    analyzer(
         "injection.Analyzer",
         "Checks conditions related to Istio sidecar injection",
         injection::check,
@@ -66,9 +135,99 @@ pub const ALL: &[Analyzer] = &[
         image::check,
     ),
     analyzer(
+        "injection.ImageAutoAnalyzer",
+        "Makes sure that Pods and Deployments with `image: auto` are going to be injected",
+        image_auto::check,
+    ),
+    analyzer(
+        "k8sgateway.CRDVersionAnalyzer",
+        "Checks that Gateway API CRDs are at the version that is needed",
+        gateway_api::versions,
+    ),
+    analyzer(
+        "k8sgateway.SelectorAnalyzer",
+        "Checks that selectors are effective for Kubernetes gateways",
+        gateway_api::selectors,
+    ),
+    analyzer(
+        "meshnetworks.MeshNetworksAnalyzer",
+        "Checks the validity of MeshNetworks in the cluster",
+        networks::registries,
+    ),
+    analyzer(
         "revision.Analyzer",
         "Checks that labels of namespaces and pods name a revision or tag, and that tags name a revision",
         revisions::check,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.AuthorizationPolicy",
+        "Runs schema validation as an analyzer on 'AuthorizationPolicy' resources",
+        schema::authorization_policy,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.DestinationRule",
+        "Runs schema validation as an analyzer on 'DestinationRule' resources",
+        schema::destination_rule,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.EnvoyFilter",
+        "Runs schema validation as an analyzer on 'EnvoyFilter' resources",
+        schema::envoy_filter,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.Gateway",
+        "Runs schema validation as an analyzer on 'Gateway' resources",
+        schema::gateway,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.PeerAuthentication",
+        "Runs schema validation as an analyzer on 'PeerAuthentication' resources",
+        schema::peer_authentication,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.ProxyConfig",
+        "Runs schema validation as an analyzer on 'ProxyConfig' resources",
+        schema::proxy_config,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.RequestAuthentication",
+        "Runs schema validation as an analyzer on 'RequestAuthentication' resources",
+        schema::request_authentication,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.ServiceEntry",
+        "Runs schema validation as an analyzer on 'ServiceEntry' resources",
+        schema::service_entry,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.Sidecar",
+        "Runs schema validation as an analyzer on 'Sidecar' resources",
+        schema::sidecar,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.Telemetry",
+        "Runs schema validation as an analyzer on 'Telemetry' resources",
+        schema::telemetry,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.VirtualService",
+        "Runs schema validation as an analyzer on 'VirtualService' resources",
+        schema::virtual_service,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.WasmPlugin",
+        "Runs schema validation as an analyzer on 'WasmPlugin' resources",
+        schema::wasm_plugin,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.WorkloadEntry",
+        "Runs schema validation as an analyzer on 'WorkloadEntry' resources",
+        schema::workload_entry,
+    ),
+    analyzer(
+        "schema.ValidationAnalyzer.WorkloadGroup",
+        "Runs schema validation as an analyzer on 'WorkloadGroup' resources",
+        schema::workload_group,
     ),
     analyzer(
         "service.PortNameAnalyzer",
@@ -81,9 +240,59 @@ pub const ALL: &[Analyzer] = &[
         ports::addresses,
     ),
     analyzer(
+        "serviceentry.ConflictingServiceEntryProtocolAnalyzer",
+        "Checks if several ServiceEntries define one host and port with different protocols",
+        service_entries::protocols,
+    ),
+    analyzer(
+        "sidecar.SelectorAnalyzer",
+        "Validates that sidecars that define a workload selector match at least one pod, and that no two select one pod",
+        selecting::sidecars,
+    ),
+    analyzer(
+        "telemetry.DefaultSelectorAnalyzer",
+        "Validates that there aren't multiple telemetry resources that have no selector",
+        selecting::default_telemetries,
+    ),
+    analyzer(
+        "telemetry.LightstepAnalyzer",
+        "Validates that the lightstep provider is not used any more",
+        telemetry::lightstep,
+    ),
+    analyzer(
+        "telemetry.ProviderAnalyzer",
+        "Validates that providers in telemetry resource is valid",
+        telemetry::providers,
+    ),
+    analyzer(
+        "telemetry.SelectorAnalyzer",
+        "Validates that telemetries that define a selector match at least one pod, and that no two select one pod",
+        selecting::telemetries,
+    ),
+    analyzer(
+        "virtualservice.ConflictingMeshGatewayHostsAnalyzer",
+        "Checks if multiple virtual services associated with the mesh gateway have conflicting hosts",
+        virtual_services::conflicting_hosts,
+    ),
+    analyzer(
+        "virtualservice.DestinationHostAnalyzer",
+        "Checks the destination hosts associated with each virtual service",
+        destinations::services,
+    ),
+    analyzer(
+        "virtualservice.DestinationRuleAnalyzer",
+        "Checks the destination rules associated with each virtual service",
+        destinations::subsets,
+    ),
+    analyzer(
         "virtualservice.GatewayAnalyzer",
         "Checks that the gateways of VirtualServices exist and have their hosts",
         virtual_services::gateways,
+    ),
+    analyzer(
+        "virtualservice.JWTClaimRouteAnalyzer",
+        "Checks that a VirtualService that routes by claims has a RequestAuthentication",
+        virtual_services::token_claims,
     ),
     analyzer(
         "webhook.Analyzer",
@@ -92,9 +301,16 @@ pub const ALL: &[Analyzer] = &[
     ),
 ];
 
+/// Checks that are not part of a run, because they say more than most want to hear.
+pub const EXTRA: &[Analyzer] = &[analyzer(
+    "annotations.AlphaAnalyzer",
+    "Checks for alpha Istio annotations in Kubernetes resources",
+    annotations::alpha,
+)];
+
 /// Runs one check, if there is one of that name.
 pub fn run_one(name: &str, objects: &Objects) -> Option<Vec<Message>> {
-    let analyzer = ALL.iter().find(|analyzer| analyzer.name == name)?;
+    let analyzer = ALL.iter().chain(EXTRA).find(|analyzer| analyzer.name == name)?;
     let mut messages = Vec::new();
     (analyzer.check)(objects, &mut messages);
     Some(messages)

@@ -53,26 +53,66 @@ const fn code(code: &'static str, level: Level) -> Code {
     Code { code, level }
 }
 
+/// Something in use goes, or is gone.
+pub const DEPRECATED: Code = code("IST0002", Level::Warning);
 /// Something that is referred to is not there.
 pub const REFERENCED_RESOURCE_NOT_FOUND: Code = code("IST0101", Level::Error);
 /// A namespace says nothing of injection.
 pub const NAMESPACE_NOT_INJECTED: Code = code("IST0102", Level::Info);
 /// A pod of an injected namespace has no proxy.
 pub const POD_MISSING_PROXY: Code = code("IST0103", Level::Warning);
+/// An object says what means nothing.
+pub const SCHEMA_ERROR: Code = code("IST0106", Level::Error);
+/// An annotation is on a kind that nobody reads it from.
+pub const MISPLACED_ANNOTATION: Code = code("IST0107", Level::Warning);
+/// An annotation looks like ours and is none.
+pub const UNKNOWN_ANNOTATION: Code = code("IST0108", Level::Warning);
+/// Several VirtualServices are for one host inside the mesh.
+pub const CONFLICTING_MESH_HOSTS: Code = code("IST0109", Level::Error);
+/// Several Sidecars select one pod.
+pub const CONFLICTING_SIDECARS: Code = code("IST0110", Level::Error);
+/// A namespace has several Sidecars without a selector.
+pub const SEVERAL_DEFAULT_SIDECARS: Code = code("IST0111", Level::Error);
+/// A route leads to a service with several ports and names none.
+pub const PORT_SELECTOR_REQUIRED: Code = code("IST0112", Level::Error);
+/// Services give one port of a deployment several protocols.
+pub const DEPLOYMENT_SEVERAL_PROTOCOLS: Code = code("IST0116", Level::Warning);
 /// A port's name says nothing of its protocol.
 pub const PORT_NAME_CONVENTION: Code = code("IST0118", Level::Info);
 /// A namespace carries labels that contradict each other.
 pub const NAMESPACE_MULTIPLE_INJECTION_LABELS: Code = code("IST0123", Level::Warning);
+/// An annotation has a value that cannot be used.
+pub const INVALID_ANNOTATION: Code = code("IST0125", Level::Warning);
+/// A network names a registry that is not known.
+pub const UNKNOWN_SERVICE_REGISTRY: Code = code("IST0126", Level::Error);
+/// A policy is for workloads that are not there.
+pub const NO_MATCHING_WORKLOADS: Code = code("IST0127", Level::Warning);
 /// A destination's TLS verifies nobody.
 pub const NO_SERVER_VERIFICATION: Code = code("IST0128", Level::Warning);
 /// A destination port's TLS verifies nobody.
 pub const NO_SERVER_VERIFICATION_PORT: Code = code("IST0129", Level::Warning);
+/// A rule is never reached.
+pub const UNREACHABLE_RULE: Code = code("IST0130", Level::Warning);
+/// A match is part of an earlier one.
+pub const INEFFECTIVE_MATCH: Code = code("IST0131", Level::Info);
 /// A VirtualService has a host that its gateway does not.
 pub const HOST_NOT_FOUND_IN_GATEWAY: Code = code("IST0132", Level::Warning);
+/// An object says what is probably not meant.
+pub const SCHEMA_WARNING: Code = code("IST0133", Level::Warning);
 /// A ServiceEntry needs addresses to be told apart.
 pub const ADDRESSES_REQUIRED: Code = code("IST0134", Level::Warning);
+/// An annotation goes.
+pub const DEPRECATED_ANNOTATION: Code = code("IST0135", Level::Info);
+/// An annotation is still taking shape.
+pub const ALPHA_ANNOTATION: Code = code("IST0136", Level::Info);
+/// Services lead to one target port from several ports.
+pub const DEPLOYMENT_CONFLICTING_PORTS: Code = code("IST0137", Level::Warning);
+/// Several gateways have one certificate.
+pub const GATEWAY_DUPLICATE_CERTIFICATE: Code = code("IST0138", Level::Warning);
 /// A webhook points nowhere, or two answer for one pod.
 pub const INVALID_WEBHOOK: Code = code("IST0139", Level::Error);
+/// A subset that is chosen inside the mesh is not chosen at a gateway.
+pub const INGRESS_ROUTE_RULES_NOT_AFFECTED: Code = code("IST0140", Level::Warning);
 /// The user may not create what an installation consists of.
 pub const INSUFFICIENT_PERMISSIONS: Code = code("IST0141", Level::Error);
 /// Kubernetes is too old.
@@ -81,14 +121,38 @@ pub const UNSUPPORTED_KUBERNETES_VERSION: Code = code("IST0142", Level::Error);
 pub const INVALID_APPLICATION_UID: Code = code("IST0144", Level::Warning);
 /// Two gateways want the same port and host of the same proxies.
 pub const CONFLICTING_GATEWAYS: Code = code("IST0145", Level::Error);
+/// A deployment waits for injection that will not come.
+pub const IMAGE_AUTO_WARNING: Code = code("IST0146", Level::Warning);
+/// A pod waits for injection that did not come.
+pub const IMAGE_AUTO_ERROR: Code = code("IST0147", Level::Error);
 /// A namespace is injected because all are.
 pub const INJECTED_BY_DEFAULT: Code = code("IST0148", Level::Info);
+/// Claims of a token are matched where no token is validated.
+pub const JWT_CLAIM_WITHOUT_AUTHENTICATION: Code = code("IST0149", Level::Error);
 /// A port of an ExternalName service is taken for plain TCP.
 pub const EXTERNAL_NAME_PORT: Code = code("IST0150", Level::Warning);
+/// A patch depends on what others patched before.
+pub const ENVOY_FILTER_RELATIVE: Code = code("IST0151", Level::Warning);
+/// Something is replaced that cannot be.
+pub const ENVOY_FILTER_REPLACE: Code = code("IST0152", Level::Error);
+/// Something is added where nothing can be.
+pub const ENVOY_FILTER_ADD: Code = code("IST0153", Level::Error);
+/// Something is removed where nothing can be.
+pub const ENVOY_FILTER_REMOVE: Code = code("IST0154", Level::Error);
+/// A patch depends on what others patched for some versions only.
+pub const ENVOY_FILTER_RELATIVE_VERSION: Code = code("IST0155", Level::Warning);
 /// A Gateway API definition does not serve a version that is needed.
 pub const UNSUPPORTED_GATEWAY_API_VERSION: Code = code("IST0156", Level::Error);
+/// A Telemetry names no provider, and there is none by default.
+pub const INVALID_TELEMETRY_PROVIDER: Code = code("IST0157", Level::Warning);
 /// Proxies run another image than would be injected now.
 pub const PROXY_IMAGE_MISMATCH: Code = code("IST0158", Level::Warning);
+/// Several Telemetries select one pod.
+pub const CONFLICTING_TELEMETRIES: Code = code("IST0159", Level::Error);
+/// A namespace has several Telemetries without a selector.
+pub const SEVERAL_DEFAULT_TELEMETRIES: Code = code("IST0160", Level::Error);
+/// A gateway's secret has no certificate.
+pub const INVALID_GATEWAY_CREDENTIAL: Code = code("IST0161", Level::Error);
 /// A gateway listens on a port that its Service does not have.
 pub const GATEWAY_PORT_NOT_ON_SERVICE: Code = code("IST0162", Level::Warning);
 /// A webhook of an external control plane has no usable host.
@@ -97,8 +161,91 @@ pub const INVALID_EXTERNAL_CONTROL_PLANE: Code = code("IST0163", Level::Warning)
 pub const EXTERNAL_CONTROL_PLANE_ADDRESS: Code = code("IST0164", Level::Info);
 /// A VirtualService names a gateway that is generated and may change.
 pub const REFERENCED_INTERNAL_GATEWAY: Code = code("IST0165", Level::Warning);
+/// A policy selects a gateway that it should refer to.
+pub const INEFFECTIVE_SELECTOR: Code = code("IST0166", Level::Warning);
+/// A policy changes nothing.
+pub const INEFFECTIVE_POLICY: Code = code("IST0167", Level::Warning);
+/// A controller says that something is wrong.
+pub const NEGATIVE_CONDITION: Code = code("IST0171", Level::Warning);
 /// A Gateway API definition does not serve a version that will be needed.
 pub const FUTURE_UNSUPPORTED_GATEWAY_API_VERSION: Code = code("IST0172", Level::Warning);
+/// A subset has no pods.
+pub const SUBSET_SELECTS_NO_POD: Code = code("IST0173", Level::Error);
+/// A rule is for a host that is no service.
+pub const UNKNOWN_DESTINATION_RULE_HOST: Code = code("IST0174", Level::Warning);
+/// The control plane may fetch keys from anywhere.
+pub const JWKS_FETCH_UNRESTRICTED: Code = code("IST0175", Level::Warning);
+/// A Gateway API definition is older than what is read.
+pub const GATEWAY_API_TOO_OLD: Code = code("IST0176", Level::Warning);
+/// Several ServiceEntries give one port of a host several protocols.
+pub const CONFLICTING_SERVICE_ENTRY_PROTOCOL: Code = code("IST0177", Level::Warning);
+
+/// All kinds of findings.
+pub const ALL: &[Code] = &[
+    DEPRECATED,
+    REFERENCED_RESOURCE_NOT_FOUND,
+    NAMESPACE_NOT_INJECTED,
+    POD_MISSING_PROXY,
+    SCHEMA_ERROR,
+    MISPLACED_ANNOTATION,
+    UNKNOWN_ANNOTATION,
+    CONFLICTING_MESH_HOSTS,
+    CONFLICTING_SIDECARS,
+    SEVERAL_DEFAULT_SIDECARS,
+    PORT_SELECTOR_REQUIRED,
+    DEPLOYMENT_SEVERAL_PROTOCOLS,
+    PORT_NAME_CONVENTION,
+    NAMESPACE_MULTIPLE_INJECTION_LABELS,
+    INVALID_ANNOTATION,
+    UNKNOWN_SERVICE_REGISTRY,
+    NO_MATCHING_WORKLOADS,
+    NO_SERVER_VERIFICATION,
+    NO_SERVER_VERIFICATION_PORT,
+    UNREACHABLE_RULE,
+    INEFFECTIVE_MATCH,
+    HOST_NOT_FOUND_IN_GATEWAY,
+    SCHEMA_WARNING,
+    ADDRESSES_REQUIRED,
+    DEPRECATED_ANNOTATION,
+    ALPHA_ANNOTATION,
+    DEPLOYMENT_CONFLICTING_PORTS,
+    GATEWAY_DUPLICATE_CERTIFICATE,
+    INVALID_WEBHOOK,
+    INGRESS_ROUTE_RULES_NOT_AFFECTED,
+    INSUFFICIENT_PERMISSIONS,
+    UNSUPPORTED_KUBERNETES_VERSION,
+    INVALID_APPLICATION_UID,
+    CONFLICTING_GATEWAYS,
+    IMAGE_AUTO_WARNING,
+    IMAGE_AUTO_ERROR,
+    INJECTED_BY_DEFAULT,
+    JWT_CLAIM_WITHOUT_AUTHENTICATION,
+    EXTERNAL_NAME_PORT,
+    ENVOY_FILTER_RELATIVE,
+    ENVOY_FILTER_REPLACE,
+    ENVOY_FILTER_ADD,
+    ENVOY_FILTER_REMOVE,
+    ENVOY_FILTER_RELATIVE_VERSION,
+    UNSUPPORTED_GATEWAY_API_VERSION,
+    INVALID_TELEMETRY_PROVIDER,
+    PROXY_IMAGE_MISMATCH,
+    CONFLICTING_TELEMETRIES,
+    SEVERAL_DEFAULT_TELEMETRIES,
+    INVALID_GATEWAY_CREDENTIAL,
+    GATEWAY_PORT_NOT_ON_SERVICE,
+    INVALID_EXTERNAL_CONTROL_PLANE,
+    EXTERNAL_CONTROL_PLANE_ADDRESS,
+    REFERENCED_INTERNAL_GATEWAY,
+    INEFFECTIVE_SELECTOR,
+    INEFFECTIVE_POLICY,
+    NEGATIVE_CONDITION,
+    FUTURE_UNSUPPORTED_GATEWAY_API_VERSION,
+    SUBSET_SELECTS_NO_POD,
+    UNKNOWN_DESTINATION_RULE_HOST,
+    JWKS_FETCH_UNRESTRICTED,
+    GATEWAY_API_TOO_OLD,
+    CONFLICTING_SERVICE_ENTRY_PROTOCOL,
+];
 
 /// The object that a finding is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,6 +310,19 @@ impl Message {
         Self {
             origin: Some(origin),
             file,
+            ..Self::new(code, text)
+        }
+    }
+
+    /// A finding about the networks of the mesh.
+    pub fn of_mesh_networks(code: Code, text: impl Into<String>) -> Self {
+        let origin = Origin {
+            kind: "MeshNetworks".to_owned(),
+            namespace: api::names::ROOT_NAMESPACE.to_owned(),
+            name: "meshnetworks".to_owned(),
+        };
+        Self {
+            origin: Some(origin),
             ..Self::new(code, text)
         }
     }

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use api::names::{PROXY_CONTAINER, ROOT_NAMESPACE};
 use revision::selector::Labels;
 use serde_json::{Value, json};
 
 /// Where an object remembers the file it is from (a JSON pointer).
 pub(crate) const FILE: &str = "/metadata/annotations/analyze.trysail.dev~1file";
 const FILE_KEY: &str = "analyze.trysail.dev/file";
+
+/// What the Gateway of the Kubernetes Gateway API is called here; `Gateway` is the mesh's own.
+pub const KUBERNETES_GATEWAY: &str = "KubernetesGateway";
 
 /// Most objects looked at.
 const MOST: usize = 500_000;
@@ -18,6 +22,7 @@ pub struct Objects {
     by_kind: BTreeMap<String, BTreeMap<(String, String), Value>>,
     count: usize,
     mesh: Value,
+    networks: Value,
 }
 
 impl Objects {
@@ -38,7 +43,12 @@ impl Objects {
                 .unwrap_or_default()
                 .to_owned()
         };
-        let kind = text("/kind");
+        let kind = match text("/kind") {
+            kind if kind == "Gateway" && text("/apiVersion").starts_with("gateway.networking.k8s.io/") => {
+                KUBERNETES_GATEWAY.to_owned()
+            }
+            kind => kind,
+        };
         let key = (text("/metadata/namespace"), text("/metadata/name"));
         self.by_kind.entry(kind).or_default().insert(key, object);
     }
@@ -55,6 +65,27 @@ impl Objects {
         self.add(object);
     }
 
+    /// Adds what every installation has and files need not hold: the ingress gateway.
+    pub fn add_defaults(&mut self) {
+        let labels = json!({"istio": "ingressgateway"});
+        let metadata = |name: &str| json!({"name": name, "namespace": ROOT_NAMESPACE, "labels": labels});
+        let port = |name: &str, port: u16| json!({"name": name, "port": port, "protocol": "TCP", "targetPort": port});
+        self.add(json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": metadata("istio-ingressgateway-default"),
+            "spec": {"containers": [{"name": PROXY_CONTAINER}]},
+        }));
+        let ports = [
+            port("http2", 80),
+            port("https", 443),
+            port("tcp", 31400),
+            port("tls", 15443),
+        ];
+        self.add(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata("istio-ingressgateway"),
+            "spec": {"ports": ports, "selector": labels},
+        }));
+    }
+
     /// Takes a mesh configuration to go by; else it is that of the ConfigMap `istio`, if there is one.
     pub fn set_mesh_config(&mut self, mesh: Value) {
         self.mesh = mesh;
@@ -63,6 +94,16 @@ impl Objects {
     /// The mesh configuration; `null` if none is known.
     pub fn mesh_config(&self) -> &Value {
         &self.mesh
+    }
+
+    /// Takes the networks of the mesh to go by.
+    pub fn set_mesh_networks(&mut self, networks: Value) {
+        self.networks = networks;
+    }
+
+    /// The networks of the mesh; `null` if none are known.
+    pub fn mesh_networks(&self) -> &Value {
+        &self.networks
     }
 
     /// All objects of a kind, sorted by namespace and name.

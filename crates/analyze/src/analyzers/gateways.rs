@@ -2,34 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use revision::selector::Labels;
 use serde_json::Value;
 
+use super::fields::{map, selects, shown};
 use crate::message::{CONFLICTING_GATEWAYS, GATEWAY_PORT_NOT_ON_SERVICE, Message, REFERENCED_RESOURCE_NOT_FOUND};
 use crate::objects::{Objects, labels, name, namespace};
-
-/// Ports of the ingress gateway's Service in the profiles of an installation.
-const USUAL_PORTS: [u64; 5] = [80, 443, 15021, 15443, 31400];
-
-/// A map of labels in an object.
-fn map(value: &Value) -> Labels {
-    let fields = value.as_object().into_iter().flatten();
-    fields
-        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-        .collect()
-}
-
-fn selects(selector: &Labels, labels: &Labels) -> bool {
-    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-}
-
-fn shown(selector: &Labels) -> String {
-    selector
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect::<Vec<_>>()
-        .join(",")
-}
 
 fn servers(gateway: &Value) -> impl Iterator<Item = &Value> {
     gateway
@@ -40,26 +17,18 @@ fn servers(gateway: &Value) -> impl Iterator<Item = &Value> {
 }
 
 pub(super) fn ports(objects: &Objects, messages: &mut Vec<Message>) {
-    for gateway in objects
-        .of_kind("Gateway")
-        .filter(|gateway| gateway["spec"].get("gatewayClassName").is_none())
-    {
+    for gateway in objects.of_kind("Gateway") {
         let selector = map(&gateway["spec"]["selector"]);
         let pods: Vec<&Value> = objects
             .of_kind("Pod")
             .filter(|pod| selects(&selector, &labels(pod)))
             .collect();
-        // Files alone need not hold the gateway that every installation has.
-        let usual = pods.is_empty() && shown(&selector) == "istio=ingressgateway";
-        if pods.is_empty() && !usual {
+        if pods.is_empty() {
             let text = format!("Referenced selector not found: {:?}", shown(&selector));
             messages.push(Message::about(REFERENCED_RESOURCE_NOT_FOUND, gateway, text));
             continue;
         }
-        let mut offered: BTreeSet<u64> = pods.iter().flat_map(|pod| offered(objects, pod)).collect();
-        if usual {
-            offered.extend(USUAL_PORTS);
-        }
+        let offered: BTreeSet<u64> = pods.iter().flat_map(|pod| offered(objects, pod)).collect();
         for port in servers(gateway).filter_map(|server| server.pointer("/port/number")?.as_u64()) {
             if !offered.contains(&port) {
                 messages.push(Message::about(

@@ -30,6 +30,8 @@ struct Case {
     #[serde(default)]
     mesh_config_file: Option<String>,
     #[serde(default)]
+    mesh_networks_file: Option<String>,
+    #[serde(default)]
     expected: Vec<Expected>,
 }
 
@@ -68,6 +70,7 @@ fn documents(path: &Path) -> Result<Vec<Value>, String> {
 
 fn check(case: &Case, folder: &Path) -> Result<(), String> {
     let mut objects = Objects::default();
+    objects.add_defaults();
     for file in &case.input_files {
         documents(&folder.join(file))?
             .into_iter()
@@ -76,6 +79,9 @@ fn check(case: &Case, folder: &Path) -> Result<(), String> {
     }
     if let Some(file) = &case.mesh_config_file {
         objects.set_mesh_config(documents(&folder.join(file))?.into_iter().next().unwrap_or_default());
+    }
+    if let Some(file) = &case.mesh_networks_file {
+        objects.set_mesh_networks(documents(&folder.join(file))?.into_iter().next().unwrap_or_default());
     }
     let Some(messages) = run_one(&case.analyzer, &objects) else {
         return Err(format!("unsupported: analyzer {}", case.analyzer));

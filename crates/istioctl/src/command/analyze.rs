@@ -52,15 +52,21 @@ pub struct Flags {
     ignore_unknown: bool,
 }
 
-/// Kinds that are read from a cluster.
-const KINDS: [(&str, &str, &str); 7] = [
+/// Kinds that are read from a cluster beside the mesh's own; one that the cluster does not have is left out.
+const KINDS: [(&str, &str, &str); 13] = [
     ("", "v1", "Namespace"),
     ("", "v1", "Pod"),
     ("", "v1", "Service"),
     ("", "v1", "ConfigMap"),
+    ("", "v1", "Node"),
+    ("", "v1", "Secret"),
     ("apps", "v1", "Deployment"),
     ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration"),
     ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"),
+    ("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
+    ("gateway.networking.k8s.io", "v1", "Gateway"),
+    ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
+    ("gateway.networking.k8s.io", "v1", "GRPCRoute"),
 ];
 
 /// Analyzes.
@@ -92,8 +98,10 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         }
     }
     let namespace = if flags.use_kube {
+        // What the cluster has counts; files alone get what every installation has.
         from_cluster(global, &flags, &mut objects).await?
     } else {
+        objects.add_defaults();
         global.namespace.clone()
     };
     let scope = if flags.all_namespaces { None } else { namespace };
@@ -152,7 +160,16 @@ fn expand(name: &str) -> Result<Vec<String>, Failure> {
 async fn from_cluster(global: &Global, flags: &Flags, objects: &mut Objects) -> Result<Option<String>, Failure> {
     let cluster = Cluster::connect(global).await?;
     let server = &cluster.server;
-    let lists = KINDS.map(|(group, version, name)| async move { server.list(&kind(group, version, name), "").await });
+    let own = api::kind::KINDS.iter().map(|own| {
+        let version = own.api_version();
+        let version = version.rsplit('/').next().unwrap_or_default();
+        kind(own.group, version, own.kind)
+    });
+    let ids = KINDS.map(|(group, version, name)| kind(group, version, name));
+    let lists = ids
+        .into_iter()
+        .chain(own)
+        .map(|id| async move { server.list(&id, "").await });
     for list in futures::future::try_join_all(lists).await? {
         list.into_iter().for_each(|object| objects.add(object.0));
     }
