@@ -51,7 +51,7 @@ deny() {
             return
         fi
     fi
-    step licences .tools/bin/cargo-deny --offline check licenses bans sources
+    step licences .tools/bin/cargo-deny --locked check licenses bans sources
 }
 
 step format cargo fmt --all --check
