@@ -124,11 +124,13 @@ fn encode(cx: &mut Cx<'_>, mut configuration: RouteConfiguration) -> Resource {
         message::encode(VIRTUAL_HOSTS, host, &mut part);
         let ends = ContentHash::of(host.name.as_bytes()).as_bytes()[0].is_multiple_of(CUT_EVERY);
         if ends {
-            parts.push(cx.share(part.split().freeze()));
+            // A copy, because a piece of the buffer would keep all of it.
+            parts.push(cx.share(Bytes::copy_from_slice(&part)));
+            part.clear();
         }
     }
     if !part.is_empty() {
-        parts.push(cx.share(part.freeze()));
+        parts.push(cx.share(Bytes::copy_from_slice(&part)));
     }
     Resource::of_pieces::<RouteConfiguration>(configuration.name, parts)
 }
