@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
+use nix::fcntl::{Flock, FlockArg};
 
 const CLAIMS: &str = "/run/drydock/networks";
 const NUMBERS: std::ops::Range<u8> = 0..64;
@@ -48,6 +49,11 @@ fn in_use() -> Result<Vec<Ipv4Addr>> {
 
 fn claim_in(claims: &Path, data_dir: &Path, before: Option<u8>, in_use: &[Ipv4Addr]) -> Result<u8> {
     fs::create_dir_all(claims).with_context(|| format!("cannot create {}", claims.display()))?;
+    // Clusters that start at the same moment claim one after another: a claim is looked at, and perhaps replaced, whole.
+    let directory = fs::File::open(claims).with_context(|| format!("cannot open {}", claims.display()))?;
+    let _one_by_one = Flock::lock(directory, FlockArg::LockExclusive)
+        .map_err(|(_, error)| error)
+        .with_context(|| format!("cannot lock {}", claims.display()))?;
     if let Some(n) = before {
         if take(claims, data_dir, n)? {
             return Ok(n);
@@ -91,7 +97,8 @@ fn take(claims: &Path, data_dir: &Path, n: u8) -> Result<bool> {
                 if holder == data_dir {
                     return Ok(true);
                 }
-                if holder.join("cluster.json").exists() {
+                // A cluster that just starts has its directory, and nothing in it yet.
+                if holder.exists() {
                     return Ok(false);
                 }
                 // Its cluster was wiped without `drydock reset`.
@@ -147,5 +154,22 @@ mod tests {
             "the claim of a wiped cluster does not count"
         );
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn clusters_that_start_at_once_get_different_networks() {
+        let dir = tempfile::tempdir().unwrap();
+        let claims = dir.path().join("claims");
+        let starting = |name: String| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(&path).unwrap();
+            claim_in(&claims, &path, None, &[]).unwrap()
+        };
+        let starting = &starting;
+        let taken: std::collections::BTreeSet<u8> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..32).map(|n| scope.spawn(move || starting(n.to_string()))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(taken.len(), 32);
     }
 }
