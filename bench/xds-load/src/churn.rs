@@ -32,6 +32,7 @@ pub async fn run(folder: &Path, shape: Shape, fleet: &mut Fleet, pid: u32, time:
         fleet.forget();
     }
     let (spent, took) = (busy(pid)? - before, begun.elapsed().as_secs_f64());
+    // The last changes are still on their way.
     tokio::time::sleep(Duration::from_secs(1)).await;
     fleet.clock.stop();
     fleet.forget();

@@ -11,8 +11,7 @@ use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 
-/// Bytes in front of each message: a flag and the length.
-const HEAD: usize = 5;
+use crate::wire::GRPC_HEAD;
 
 /// The messages of a request body.
 pub(crate) struct Requests<R> {
@@ -73,10 +72,10 @@ struct Framing {
 impl Framing {
     /// The next whole message, not decoded.
     fn next(&mut self) -> Result<Option<Bytes>, Status> {
-        if self.buffer.len() < HEAD {
+        if self.buffer.len() < GRPC_HEAD {
             return Ok(None);
         }
-        let mut head = &self.buffer[..HEAD];
+        let mut head = &self.buffer[..GRPC_HEAD];
         if head.get_u8() != 0 {
             return Err(Status::unimplemented("requests are compressed; send them as they are"));
         }
@@ -87,10 +86,10 @@ impl Framing {
                 self.bound
             )));
         }
-        if self.buffer.len() < HEAD + length {
+        if self.buffer.len() < GRPC_HEAD + length {
             return Ok(None);
         }
-        self.buffer.advance(HEAD);
+        self.buffer.advance(GRPC_HEAD);
         let message = self.buffer.split_to(length).freeze();
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();

@@ -15,7 +15,7 @@ use crate::diff::{Shared, lock};
 use crate::stream::Protocol;
 
 /// Bytes in front of each gRPC message: a flag and the length.
-const GRPC_HEAD: usize = 5;
+pub(crate) const GRPC_HEAD: usize = 5;
 /// One resource in this many ends a piece.
 const CUT_EVERY: u32 = 32;
 /// A piece ends when it has this size, wherever it is.
@@ -155,10 +155,10 @@ pub fn pieces(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) 
 pub fn answer_pieces(protocol: Protocol, resources: &[Bytes]) -> Vec<Bytes> {
     let mut out = BytesMut::new();
     for (at, any) in resources.iter().enumerate() {
-        match protocol {
-            Protocol::Sotw => put_bytes(RESOURCES, any, &mut out),
-            Protocol::Delta => put_resource(&at.to_string(), "", any, &mut out),
-        }
+        let name = at.to_string();
+        put_head(protocol, &name, "", any.len(), &mut out);
+        out.put_slice(any);
+        put_tail(protocol, &name, &mut out);
     }
     if out.is_empty() { Vec::new() } else { vec![out.freeze()] }
 }
@@ -177,9 +177,9 @@ fn piece(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) -> By
     }
     let mut out = BytesMut::with_capacity(resources.iter().map(|r| r.body.len() + r.name.len() + 64).sum());
     for resource in resources {
-        put_head(protocol, resource, &mut out);
+        put_head_of(protocol, resource, &mut out);
         resource.body.pieces().iter().for_each(|piece| out.put_slice(piece));
-        put_tail(protocol, resource, &mut out);
+        put_tail(protocol, &resource.name, &mut out);
     }
     let bytes = out.freeze();
     lock(&shared.pieces).insert(key, bytes.clone(), bytes.len());
@@ -189,48 +189,43 @@ fn piece(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) -> By
 /// A resource that is sent in its own pieces, between what names it.
 fn push_large(protocol: Protocol, resource: &Resource, pieces: &mut Vec<Bytes>) {
     let mut head = BytesMut::new();
-    put_head(protocol, resource, &mut head);
+    put_head_of(protocol, resource, &mut head);
     pieces.push(head.freeze());
     pieces.extend(resource.body.pieces().iter().cloned());
     let mut tail = BytesMut::new();
-    put_tail(protocol, resource, &mut tail);
+    put_tail(protocol, &resource.name, &mut tail);
     if !tail.is_empty() {
         pieces.push(tail.freeze());
     }
 }
 
-/// Everything of a resource in a response that comes before its body.
-fn put_head(protocol: Protocol, resource: &Resource, out: &mut BytesMut) {
-    let body = resource.body.len();
-    encode_key(RESOURCES, WireType::LengthDelimited, out);
-    match protocol {
-        Protocol::Sotw => encode_varint(body as u64, out),
-        Protocol::Delta => {
-            let version = resource.hash.to_string();
-            let len = field_len(1, version.len()) + field_len(2, body) + field_len(3, resource.name.len());
-            encode_varint(len as u64, out);
-            put_bytes(1, version.as_bytes(), out);
-            encode_key(2, WireType::LengthDelimited, out);
-            encode_varint(body as u64, out);
-        }
+fn put_head_of(protocol: Protocol, resource: &Resource, out: &mut BytesMut) {
+    put_head(
+        protocol,
+        &resource.name,
+        &resource.hash.to_string(),
+        resource.body.len(),
+        out,
+    );
+}
+
+/// Everything of a resource in a response that comes before its body of that many bytes: the body itself is field 2 of
+/// the response, or field 2 of `envoy.service.discovery.v3.Resource`, which is.
+fn put_head(protocol: Protocol, name: &str, version: &str, body: usize, out: &mut BytesMut) {
+    if protocol == Protocol::Delta {
+        let len = field_len(1, version.len()) + field_len(2, body) + field_len(3, name.len());
+        encode_key(RESOURCES, WireType::LengthDelimited, out);
+        encode_varint(len as u64, out);
+        put_bytes(1, version.as_bytes(), out);
     }
+    put_key(2, body, out);
 }
 
 /// What comes after it.
-fn put_tail(protocol: Protocol, resource: &Resource, out: &mut BytesMut) {
+fn put_tail(protocol: Protocol, name: &str, out: &mut BytesMut) {
     if protocol == Protocol::Delta {
-        put_bytes(3, resource.name.as_bytes(), out);
+        put_bytes(3, name.as_bytes(), out);
     }
-}
-
-/// `envoy.service.discovery.v3.Resource` with version, resource and name, as field 2 of the response.
-fn put_resource(name: &str, version: &str, any: &[u8], out: &mut BytesMut) {
-    let len = field_len(1, version.len()) + field_len(2, any.len()) + field_len(3, name.len());
-    encode_key(RESOURCES, WireType::LengthDelimited, out);
-    encode_varint(len as u64, out);
-    put_bytes(1, version.as_bytes(), out);
-    put_bytes(2, any, out);
-    put_bytes(3, name.as_bytes(), out);
 }
 
 fn field_len(tag: u32, len: usize) -> usize {
@@ -242,12 +237,16 @@ fn field_len(tag: u32, len: usize) -> usize {
 }
 
 fn put_bytes(tag: u32, bytes: &[u8], out: &mut BytesMut) {
-    if bytes.is_empty() {
-        return;
-    }
-    encode_key(tag, WireType::LengthDelimited, out);
-    encode_varint(bytes.len() as u64, out);
+    put_key(tag, bytes.len(), out);
     out.put_slice(bytes);
+}
+
+/// What comes before the bytes of a field; a field without bytes is left out.
+fn put_key(tag: u32, len: usize, out: &mut BytesMut) {
+    if len > 0 {
+        encode_key(tag, WireType::LengthDelimited, out);
+        encode_varint(len as u64, out);
+    }
 }
 
 /// FNV-1a of the name decides, so that the same resource ends a piece in every set.

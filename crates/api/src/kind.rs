@@ -28,14 +28,13 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// `apiVersion` of the version that the control plane watches: the best that is served.
-    pub fn api_version(&self) -> String {
-        let version = if self.versions.contains(&"v1") {
+    /// The version that the control plane watches: the best that is served.
+    pub fn version(&self) -> &'static str {
+        if self.versions.contains(&"v1") {
             "v1"
         } else {
             self.storage
-        };
-        format!("{}/{version}", self.group)
+        }
     }
 
     /// The kind of that group and name, whatever the version.

@@ -52,15 +52,11 @@ pub fn watched() -> Vec<Watched> {
     let istio = api::kind::KINDS
         .iter()
         .filter(|k| !NOT_READ.contains(&k.kind))
-        .map(|k| {
-            let api_version = k.api_version();
-            let version = api_version.rsplit('/').next().unwrap_or_default();
-            Watched {
-                resource: resource(k.group, version, k.kind, k.plural),
-                optional: true,
-                field_selector: None,
-                label_selector: None,
-            }
+        .map(|k| Watched {
+            resource: resource(k.group, k.version(), k.kind, k.plural),
+            optional: true,
+            field_selector: None,
+            label_selector: None,
         });
     core.chain(istio).collect()
 }

@@ -2,6 +2,19 @@
 
 use std::io::Write as _;
 
+use clap::ValueEnum;
+
+/// Output format of commands that print columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns.
+    Table,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
 /// Writes a text; if nobody reads any more, the program has done what it was asked for and ends.
 pub fn put(text: &str) {
     let mut out = anstream::stdout().lock();

@@ -105,34 +105,34 @@ impl Graph {
 
     /// Replaces what a node read; most computations read what they read before.
     fn link(&mut self, id: NodeId, inputs: Vec<Input>, reads: Vec<NodeId>) {
-        let Some(node) = self.node_mut(id) else { return };
-        let old_inputs = std::mem::replace(&mut node.inputs, inputs.clone());
-        let old_reads = std::mem::replace(&mut node.reads, reads.clone());
-        if old_inputs != inputs {
-            for input in old_inputs.iter().filter(|i| inputs.binary_search(i).is_err()) {
-                if let Some(readers) = self.readers.get_mut(input) {
-                    readers.remove(&id);
-                    if readers.is_empty() {
-                        self.readers.remove(input);
-                    }
+        let Some(node) = self.node_mut(id).filter(|n| n.inputs != inputs || n.reads != reads) else {
+            return;
+        };
+        let (old_inputs, old_reads) = (std::mem::take(&mut node.inputs), std::mem::take(&mut node.reads));
+        for input in old_inputs.iter().filter(|i| inputs.binary_search(i).is_err()) {
+            if let Some(readers) = self.readers.get_mut(input) {
+                readers.remove(&id);
+                if readers.is_empty() {
+                    self.readers.remove(input);
                 }
-            }
-            for input in inputs.into_iter().filter(|i| old_inputs.binary_search(i).is_err()) {
-                self.readers.entry(input).or_default().insert(id);
             }
         }
-        if old_reads != reads {
-            for read in old_reads.iter().filter(|r| reads.binary_search(r).is_err()) {
-                if let Some(node) = self.node_mut(*read) {
-                    node.used_by.remove(&id);
-                    self.orphans.push(*read);
-                }
+        for input in inputs.iter().filter(|i| old_inputs.binary_search(i).is_err()) {
+            self.readers.entry(input.clone()).or_default().insert(id);
+        }
+        for read in old_reads.iter().filter(|r| reads.binary_search(r).is_err()) {
+            if let Some(node) = self.node_mut(*read) {
+                node.used_by.remove(&id);
+                self.orphans.push(*read);
             }
-            for read in reads.iter().filter(|r| old_reads.binary_search(r).is_err()) {
-                if let Some(node) = self.node_mut(*read) {
-                    node.used_by.insert(id);
-                }
+        }
+        for read in reads.iter().filter(|r| old_reads.binary_search(r).is_err()) {
+            if let Some(node) = self.node_mut(*read) {
+                node.used_by.insert(id);
             }
+        }
+        if let Some(node) = self.node_mut(id) {
+            (node.inputs, node.reads) = (inputs, reads);
         }
     }
 

@@ -36,15 +36,12 @@ pub(crate) fn of_mesh(cx: &mut Cx<'_>) -> Sensitivity {
     let rules = cx.rules();
     let mesh = &cx.read(Input::Mesh).mesh;
     let services = cx.read(Input::Services).services();
+    let by_service = services.iter().any(|s| endpoint::by_place(s));
     Sensitivity {
         namespaces: rules.named(),
         rules_select_by_labels: rules.select_by_labels(),
-        endpoints_by_place: mesh_orders_by_place(mesh)
-            || !rules.is_empty()
-            || services.iter().any(|s| endpoint::by_place(s)),
-        endpoints_by_labels: mesh_orders_by_labels(mesh)
-            || rules.order_by_labels()
-            || services.iter().any(|s| endpoint::by_place(s)),
+        endpoints_by_place: mesh_orders_by_place(mesh) || !rules.is_empty() || by_service,
+        endpoints_by_labels: mesh_orders_by_labels(mesh) || rules.order_by_labels() || by_service,
         endpoints_by_node: services.iter().any(|s| endpoint::by_node(s)),
     }
 }

@@ -19,9 +19,13 @@ pub struct ContentHash([u8; 16]);
 impl ContentHash {
     /// Hash of a byte string.
     pub fn of(bytes: &[u8]) -> Self {
-        let digest = Sha256::digest(bytes);
+        Self::of_all(Sha256::new_with_prefix(bytes))
+    }
+
+    /// Hash of everything that was put into the hasher.
+    fn of_all(hasher: Sha256) -> Self {
         let mut hash = [0; 16];
-        hash.copy_from_slice(&digest[..16]);
+        hash.copy_from_slice(&hasher.finalize()[..16]);
         Self(hash)
     }
 
@@ -152,11 +156,9 @@ impl Resource {
         pieces.extend(message);
         let mut hasher = Sha256::new();
         pieces.iter().for_each(|piece| hasher.update(piece));
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&hasher.finalize()[..16]);
         Self {
             name: name.into(),
-            hash: ContentHash(hash),
+            hash: ContentHash::of_all(hasher),
             body: pieces.into(),
         }
     }
@@ -191,11 +193,9 @@ impl ResourceSet {
             // A set that only knows the hash of a resource must not be taken for one that has it.
             hasher.update([u8::from(resource.body.is_empty())]);
         }
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&hasher.finalize()[..16]);
         Self {
             resources: resources.into_boxed_slice(),
-            hash: Some(ContentHash(hash)),
+            hash: Some(ContentHash::of_all(hasher)),
         }
     }
 

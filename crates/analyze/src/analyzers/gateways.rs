@@ -4,17 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::fields::{map, selects, shown};
+use super::fields::{list, map, selects, shown, texts};
 use crate::message::{CONFLICTING_GATEWAYS, GATEWAY_PORT_NOT_ON_SERVICE, Message, REFERENCED_RESOURCE_NOT_FOUND};
 use crate::objects::{Objects, labels, name, namespace};
-
-fn servers(gateway: &Value) -> impl Iterator<Item = &Value> {
-    gateway
-        .pointer("/spec/servers")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-}
 
 pub(super) fn ports(objects: &Objects, messages: &mut Vec<Message>) {
     for gateway in objects.of_kind("Gateway") {
@@ -29,7 +21,7 @@ pub(super) fn ports(objects: &Objects, messages: &mut Vec<Message>) {
             continue;
         }
         let offered: BTreeSet<u64> = pods.iter().flat_map(|pod| offered(objects, pod)).collect();
-        for port in servers(gateway).filter_map(|server| server.pointer("/port/number")?.as_u64()) {
+        for port in list(gateway, "/spec/servers").filter_map(|server| server.pointer("/port/number")?.as_u64()) {
             if !offered.contains(&port) {
                 messages.push(Message::about(
                     GATEWAY_PORT_NOT_ON_SERVICE,
@@ -55,13 +47,7 @@ fn offered(objects: &Objects, pod: &Value) -> Vec<u64> {
         namespace(service) == namespace(pod) && !selector.is_empty() && selects(&selector, &pod_labels)
     });
     services
-        .flat_map(|service| {
-            service
-                .pointer("/spec/ports")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-        })
+        .flat_map(|service| list(service, "/spec/ports"))
         .filter(|port| matches!(port["protocol"].as_str(), None | Some("" | "TCP")))
         .flat_map(|port| [port["targetPort"].as_u64(), port["port"].as_u64()])
         .flatten()
@@ -73,20 +59,15 @@ pub(super) fn conflicts(objects: &Objects, messages: &mut Vec<Message>) {
     let mut claims: BTreeMap<Place, Vec<(&Value, Vec<&str>)>> = BTreeMap::new();
     for gateway in objects.of_kind("Gateway") {
         let selector = shown(&map(&gateway["spec"]["selector"]));
-        for server in servers(gateway) {
+        for server in list(gateway, "/spec/servers") {
             let Some(port) = server.pointer("/port/number").and_then(Value::as_u64) else {
                 continue;
             };
-            let hosts = server["hosts"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str);
             let bind = server["bind"].as_str().unwrap_or_default().to_owned();
             claims
                 .entry((selector.clone(), port, bind))
                 .or_default()
-                .push((gateway, hosts.collect()));
+                .push((gateway, texts(server, "/hosts")));
         }
     }
     for ((selector, port, _), claims) in &claims {
@@ -94,7 +75,11 @@ pub(super) fn conflicts(objects: &Objects, messages: &mut Vec<Message>) {
             let others: BTreeSet<&str> = claims
                 .iter()
                 .filter(|(other, _)| !std::ptr::eq(*other, *gateway))
-                .filter(|(_, theirs)| hosts.iter().any(|host| theirs.iter().any(|other| overlap(host, other))))
+                .filter(|(_, theirs)| {
+                    hosts
+                        .iter()
+                        .any(|own| theirs.iter().any(|other| overlap(host(own), host(other))))
+                })
                 .map(|(other, _)| name(other))
                 .collect();
             if !others.is_empty() {
@@ -112,14 +97,18 @@ pub(super) fn conflicts(objects: &Objects, messages: &mut Vec<Message>) {
     }
 }
 
-/// Do two hosts of gateways, each perhaps with a namespace before a slash, have a name in common?
-fn overlap(a: &str, b: &str) -> bool {
-    let host = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
-    includes(&host(a), &host(b)) || includes(&host(b), &host(a))
+/// A host of a gateway without the namespace that may stand before a slash.
+fn host(text: &str) -> &str {
+    text.rsplit('/').next().unwrap_or_default()
+}
+
+/// Do two hosts, each perhaps a pattern, have a name in common?
+pub(super) fn overlap(a: &str, b: &str) -> bool {
+    includes(a, b) || includes(b, a)
 }
 
 /// Does `a` stand for all that `b` stands for?
-pub(super) fn includes(a: &str, b: &str) -> bool {
+fn includes(a: &str, b: &str) -> bool {
     match a.strip_prefix('*') {
         Some(suffix) => b.strip_prefix('*').unwrap_or(b).ends_with(suffix),
         None => a == b,

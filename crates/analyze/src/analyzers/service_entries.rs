@@ -5,17 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::fields::{full_name, list, text, texts};
+use super::hosts::{self, ALL};
 use crate::message::{CONFLICTING_SERVICE_ENTRY_PROTOCOL, Message};
 use crate::objects::{Objects, namespace};
-
-/// Stands for all namespaces.
-const ALL: &str = "*";
 
 pub(super) fn protocols(objects: &Objects, messages: &mut Vec<Message>) {
     type Place<'a> = (&'a str, &'a str, u64);
     let mut claims: BTreeMap<Place<'_>, Vec<(String, &Value)>> = BTreeMap::new();
     for entry in objects.of_kind("ServiceEntry") {
-        for scope in scopes(entry) {
+        for scope in hosts::scopes(&texts(entry, "/spec/exportTo"), namespace(entry)) {
             for host in texts(entry, "/spec/hosts") {
                 for port in list(entry, "/spec/ports") {
                     let number = port["number"].as_u64().unwrap_or_default();
@@ -46,15 +44,4 @@ pub(super) fn protocols(objects: &Objects, messages: &mut Vec<Message>) {
             }
         }
     }
-}
-
-/// Namespaces that see it.
-fn scopes(entry: &Value) -> BTreeSet<&str> {
-    let list = texts(entry, "/spec/exportTo");
-    if list.is_empty() || list.contains(&ALL) {
-        return [ALL].into();
-    }
-    list.into_iter()
-        .map(|scope| if scope == "." { namespace(entry) } else { scope })
-        .collect()
 }

@@ -7,7 +7,7 @@ use revision::selector::Labels;
 use serde_json::Value;
 
 use super::fields::{find, full_name, list, map, selects, text, texts};
-use super::gateways::includes;
+use super::gateways::overlap;
 use super::hosts::{self, ALL};
 use crate::message::{
     CONFLICTING_MESH_HOSTS, HOST_NOT_FOUND_IN_GATEWAY, JWT_CLAIM_WITHOUT_AUTHENTICATION, Message,
@@ -77,18 +77,16 @@ fn exposes(gateway: &Value, hosts: &[&str], of: &str) -> bool {
             exposed.push(host);
         }
     }
-    hosts.iter().any(|host| {
-        exposed
-            .iter()
-            .any(|other| includes(other, host) || includes(host, other))
-    })
+    hosts
+        .iter()
+        .any(|host| exposed.iter().any(|other| overlap(host, other)))
 }
 
 /// Has a gateway of the Kubernetes Gateway API one of the hosts? A listener without a host has all.
 fn listens(gateway: &Value, hosts: &[&str]) -> bool {
     list(gateway, "/spec/listeners").any(|listener| match text(listener, "/hostname") {
         "" => true,
-        own => hosts.iter().any(|host| includes(own, host) || includes(host, own)),
+        own => hosts.iter().any(|host| overlap(own, host)),
     })
 }
 
@@ -133,11 +131,6 @@ pub(super) fn conflicting_hosts(objects: &Objects, messages: &mut Vec<Message>) 
             }
         }
     }
-}
-
-/// Have two hosts, each perhaps a pattern, a name in common?
-fn overlap(a: &str, b: &str) -> bool {
-    includes(a, b) || includes(b, a)
 }
 
 /// Claims of a token can only be matched where a token was validated.

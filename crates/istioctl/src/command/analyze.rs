@@ -160,11 +160,9 @@ fn expand(name: &str) -> Result<Vec<String>, Failure> {
 async fn from_cluster(global: &Global, flags: &Flags, objects: &mut Objects) -> Result<Option<String>, Failure> {
     let cluster = Cluster::connect(global).await?;
     let server = &cluster.server;
-    let own = api::kind::KINDS.iter().map(|own| {
-        let version = own.api_version();
-        let version = version.rsplit('/').next().unwrap_or_default();
-        kind(own.group, version, own.kind)
-    });
+    let own = api::kind::KINDS
+        .iter()
+        .map(|own| kind(own.group, own.version(), own.kind));
     let ids = KINDS.map(|(group, version, name)| kind(group, version, name));
     let lists = ids
         .into_iter()

@@ -23,6 +23,7 @@ use super::proxy_status::unconnected::has_proxy;
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::out;
 
 /// Requests under way at the same time.
 const AT_ONCE: usize = 8;
@@ -163,7 +164,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let pods = cluster.server.list(&kind("", "v1", "Pod"), "").await?;
     let (tasks, left_out) = tasks(&pods, global, &flags);
     if flags.dry_run {
-        tasks.iter().for_each(|task| anstream::println!("{}", task.path()));
+        tasks.iter().for_each(|task| out::put(&(task.path() + "\n")));
         return Ok(());
     }
     let mut archive = Archive::default();
@@ -211,11 +212,11 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     for line in &missing {
         anstream::eprintln!("❗ {line}");
     }
-    anstream::println!(
-        "{}: {files} files, {} KiB before compression. Secrets are not in it; look through it before you hand it on.",
+    out::put(&format!(
+        "{}: {files} files, {} KiB before compression. Secrets are not in it; look through it before you hand it on.\n",
         flags.output.display(),
         size.div_ceil(1024)
-    );
+    ));
     Ok(())
 }
 

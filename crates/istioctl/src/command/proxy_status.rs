@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::names::port;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::Value;
 use status::forward::Forward;
 use status::gather::{self, Answer, Ask, Instance};
@@ -23,18 +23,7 @@ use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::command::install::read;
 use crate::failure::Failure;
-use crate::out;
-
-/// Output format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Columns.
-    Table,
-    /// JSON, one document for each istiod, as Istio prints it.
-    Json,
-    /// The same as YAML.
-    Yaml,
-}
+use crate::out::{self, Format};
 
 /// Flags.
 #[derive(Debug, Args)]
@@ -44,7 +33,7 @@ pub struct Flags {
     /// Only proxies of this revision's control plane.
     #[arg(short, long)]
     revision: Option<String>,
-    /// Output format.
+    /// Output format; JSON and YAML hold one document for each istiod, as Istio prints it.
     #[arg(short, long, default_value = "table")]
     output: Format,
     /// More columns: configuration types beyond the usual five.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use api::names::label;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use install::inventory;
 use install::tag::Inventory;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use status::gather;
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
-use crate::out;
+use crate::out::{self, Format};
 use crate::sides::{self, Pod, Sides};
 use crate::table::{columns, row};
 
@@ -30,17 +30,6 @@ pub enum Command {
     /// Shows one revision: what points at it, and which pods are on the wrong side of it.
     #[command(visible_alias = "show")]
     Describe(DescribeFlags),
-}
-
-/// Output format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Columns.
-    Table,
-    /// JSON.
-    Json,
-    /// YAML.
-    Yaml,
 }
 
 /// Flags.

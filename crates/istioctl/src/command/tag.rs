@@ -1,6 +1,6 @@
 //! `istioctl tag`: stable names for revisions (revisions.md §3).
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use install::inventory;
 use install::tag::{self, FIELD_MANAGER, Inventory, Request, TagError, TagObjects};
 use install::yaml;
@@ -10,6 +10,7 @@ use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::confirm::{self, Silence};
 use crate::failure::Failure;
+use crate::out::Format;
 use crate::table::{columns, row};
 
 /// Sub-commands.
@@ -56,17 +57,6 @@ pub struct SetFlags {
     /// Accepted for Istio's sake: a tag's objects come from no chart.
     #[arg(short = 'd', long, hide = true)]
     manifests: Option<String>,
-}
-
-/// Output format.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    /// Columns.
-    Table,
-    /// JSON.
-    Json,
-    /// YAML.
-    Yaml,
 }
 
 /// Flags of `list`.
