@@ -46,20 +46,20 @@ Revision tag "prod" created, referencing control plane revision "1-22-1". To ena
 
 # Manifests that cannot be
 @ fails
-$ printf 'apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec:\n  profil: minimal\n' > /tmp/trysail-unknown.yaml; istioctl install -f /tmp/trysail-unknown.yaml --skip-confirmation
+$ printf 'apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec:\n  profil: minimal\n' > $SCRATCH/unknown.yaml; istioctl install -f $SCRATCH/unknown.yaml --skip-confirmation
 ...
 [..]profil[..]
 ...
 
 @ fails
-$ printf 'apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec:\n  values:\n    pilot: yes please\n' > /tmp/trysail-type.yaml; istioctl install -f /tmp/trysail-type.yaml --skip-confirmation
+$ printf 'apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec:\n  values:\n    pilot: yes please\n' > $SCRATCH/type.yaml; istioctl install -f $SCRATCH/type.yaml --skip-confirmation
 ...
 [..]pilot[..]
 ...
 
 @ fails
-$ { printf 'apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec:\n  profile: "'; head -c 10000000 /dev/zero | tr '\0' x; printf '"\n'; } > /tmp/trysail-large.yaml; istioctl install -f /tmp/trysail-large.yaml --skip-confirmation
-[..]trysail-large.yaml[..]
+$ { printf 'apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec:\n  profile: "'; head -c 10000000 /dev/zero | tr '\0' x; printf '"\n'; } > $SCRATCH/large.yaml; istioctl install -f $SCRATCH/large.yaml --skip-confirmation
+[..]large.yaml[..]
 ...
 
 @ fails
@@ -74,7 +74,7 @@ istiod-1-22-1-[..] 1/1 Running 0 [..]
 
 # A dead API server
 @ fails
-$ kubectl config view --raw | sed 's#server: .*#server: https://127.0.0.1:1#' > /tmp/trysail-dead.yaml; istioctl --kubeconfig /tmp/trysail-dead.yaml ps
+$ kubectl config view --raw | sed 's#server: .*#server: https://127.0.0.1:1#' > $SCRATCH/dead.yaml; istioctl --kubeconfig $SCRATCH/dead.yaml ps
 [..]127.0.0.1:1[..]
 ...
 

@@ -26,10 +26,12 @@ pub async fn run(stories: &[Story], kubeconfig: Option<PathBuf>, keep: bool, sho
         Some(kubeconfig) => Cluster::existing(kubeconfig)?,
         None => Cluster::local(&programs)?,
     };
+    let scratch = tempfile::Builder::new().prefix("trysail-story-files-").tempdir();
     let shell = Shell {
         programs: programs.clone(),
         kubeconfig: cluster.kubeconfig.clone(),
         data_dir: cluster.local.clone(),
+        scratch: scratch.context("cannot make a folder for the files of the stories")?,
     };
     let mut reports = Vec::new();
     for story in stories {
@@ -169,6 +171,8 @@ struct Shell {
     kubeconfig: PathBuf,
     /// Data folder of a local cluster, so that `drydock` in a story means that cluster.
     data_dir: Option<PathBuf>,
+    /// Folder for files that commands write, as `$SCRATCH`; it goes with the run.
+    scratch: tempfile::TempDir,
 }
 
 impl Shell {
@@ -180,6 +184,7 @@ impl Shell {
             .args(["-c", &format!("exec 2>&1\n{line}")])
             .env("PATH", format!("{}:{path}", self.programs.display()))
             .env("KUBECONFIG", &self.kubeconfig)
+            .env("SCRATCH", self.scratch.path())
             .current_dir(self.programs.parent().unwrap_or(Path::new(".")))
             .stdin(Stdio::null())
             .kill_on_drop(true);
