@@ -18,6 +18,7 @@ use crate::input::Operator;
 use crate::manifest::apply_rank;
 use crate::object::Object;
 use crate::owner::{self, FIELD_MANAGER, NOT_PRUNED};
+use crate::precedence::{self, Disagreement};
 use crate::progress::{Event, Progress};
 use crate::tag::{self, Inventory, Request};
 use crate::{inventory, prune, ready};
@@ -43,6 +44,9 @@ pub enum InstallError {
         /// Which objects, each with a reason.
         objects: Vec<String>,
     },
+    /// The revisions would not agree on precedence.
+    #[error(transparent)]
+    Precedence(#[from] Disagreement),
 }
 
 /// An installation that can be carried out.
@@ -58,6 +62,8 @@ pub struct Installation<'a> {
     pub timeout: Duration,
     /// Only ask the API server whether it would accept.
     pub dry_run: bool,
+    /// Go on although the revisions of the cluster will not agree on precedence of labels.
+    pub force: bool,
     /// Are the components all that the installation consists of? Else nothing is pruned and no tag is made.
     pub whole: bool,
 }
@@ -78,6 +84,7 @@ impl Installation<'_> {
         }
         let before = inventory::read(server, &namespace).await?;
         let default_tag = self.wants_default_tag(&before);
+        self.agree(&before, default_tag.is_some(), progress)?;
         self.prepare(&before, default_tag.is_some());
         let components = std::mem::take(&mut self.components);
         let (gateways, control): (Vec<_>, Vec<_>) = components
@@ -130,6 +137,20 @@ impl Installation<'_> {
         labels.insert(NOT_PRUNED.to_owned(), "true".to_owned());
         labels.insert(label::OPERATOR_COMPONENT.to_owned(), Kind::Pilot.label().to_owned());
         Some(labels)
+    }
+
+    /// Refuses webhooks that would not exclude those that are there.
+    fn agree(&self, before: &Inventory, default_tag: bool, progress: &dyn Progress) -> Result<(), InstallError> {
+        let objects = self.components.iter().flat_map(|component| &component.objects);
+        let webhooks: Vec<&Object> = objects.filter(|o| o.kind() == "MutatingWebhookConfiguration").collect();
+        let renewed = |live: &Object| default_tag && live.label(label::TAG) == DEFAULT_REVISION;
+        match precedence::disagreement(&webhooks, before, renewed) {
+            Err(disagreement) if self.force => {
+                progress.event(Event::Note(format!("continuing because of --force: {disagreement}")));
+                Ok(())
+            }
+            outcome => Ok(outcome?),
+        }
     }
 
     /// Labels everything; fits webhooks to what the cluster has.

@@ -13,6 +13,7 @@
 //! | [`manifest`] | objects → text, and their order |
 //! | [`owner`] | labels by which an installation knows its objects |
 //! | [`tag`] | the objects of a revision tag |
+//! | [`precedence`] | do all revisions agree whose label wins? |
 //! | [`uninstall`] | what goes with a revision, what stays, who still uses it |
 //! | [`ready`] | is it ready, and if not, why |
 //! | [`values`], [`yaml`], [`object`] | trees, text, Kubernetes objects as data |
@@ -32,6 +33,7 @@ pub mod manifest;
 pub mod object;
 mod overlay;
 pub mod owner;
+pub mod precedence;
 pub mod progress;
 mod prune;
 pub mod ready;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::names::{label, object};
 use revision::name::{Revision, Tag};
-use revision::webhook::{DEACTIVATED_KEY, WEBHOOK_SUFFIX, of_tag};
+use revision::webhook::{DEACTIVATED_KEY, Options, Precedence, Rule, WEBHOOK_SUFFIX, of_tag};
 use serde_json::{Map, Value, json};
 
 use crate::object::{Id, Object};
@@ -66,7 +66,7 @@ pub struct Request {
     pub overwrite: bool,
     /// May the revision have no ready control plane?
     pub force: bool,
-    /// Inject namespaces that say nothing (tag `default` only).
+    /// Inject namespaces that say nothing (tag `default` only). A tag that does so already goes on doing it.
     pub automatic: bool,
     /// Name of the webhook configuration instead of the usual one.
     pub webhook_name: Option<String>,
@@ -146,6 +146,14 @@ impl Inventory {
         webhook.0.pointer("/metadata/annotations")?.get(PREVIOUS)?.as_str()
     }
 
+    /// Whether a tag injects namespaces that say nothing.
+    fn is_automatic(&self, tag: &str) -> bool {
+        let mut webhooks = self.webhooks.iter().filter(|webhook| webhook.label(label::TAG) == tag);
+        webhooks.any(|configuration| {
+            webhook_names(configuration).any(|name| Rule::of_webhook(name) == Some(Rule::Automatic))
+        })
+    }
+
     /// Has the revision a pod that is ready?
     pub fn is_ready(&self, revision: &str) -> bool {
         self.pods
@@ -213,7 +221,11 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
     if is_here && !generate && !request.force && !inventory.is_ready(revision) {
         return Err(TagError::NotReady(revision.to_owned()));
     }
-    let mut apply = vec![mutating(request, canonical, injector)];
+    let options = Options {
+        automatic: request.automatic || (!generate && inventory.is_automatic(tag)),
+        precedence: Precedence::of_webhooks(webhook_names(canonical)),
+    };
+    let mut apply = vec![mutating(request, canonical, injector, options)];
     if let Some(before) = remembered(inventory, tag, revision) {
         apply[0].0["metadata"]["annotations"] = json!({ PREVIOUS: before });
     }
@@ -255,6 +267,15 @@ fn injector(configuration: &Object) -> Option<&Value> {
     })
 }
 
+/// Names of the webhooks of a configuration.
+pub(crate) fn webhook_names(configuration: &Object) -> impl Iterator<Item = &str> {
+    let webhooks = configuration.0.get("webhooks").and_then(Value::as_array);
+    webhooks
+        .into_iter()
+        .flatten()
+        .filter_map(|webhook| webhook["name"].as_str())
+}
+
 /// The webhook configuration of the unnamed revision.
 fn unnamed(inventory: &Inventory) -> Option<&Object> {
     inventory.webhooks.iter().find(|w| {
@@ -293,7 +314,7 @@ pub fn deactivated(configuration: &Object) -> Object {
     object
 }
 
-fn mutating(request: &Request, canonical: &Object, injector: &Value) -> Object {
+fn mutating(request: &Request, canonical: &Object, injector: &Value, options: Options) -> Object {
     let mut client = Map::new();
     for key in ["service", "url", "caBundle"] {
         if let Some(value) = injector
@@ -303,7 +324,7 @@ fn mutating(request: &Request, canonical: &Object, injector: &Value) -> Object {
             client.insert(key.to_owned(), value.clone());
         }
     }
-    let webhooks = of_tag(&request.tag, request.automatic).into_iter().map(|webhook| {
+    let webhooks = of_tag(&request.tag, options).into_iter().map(|webhook| {
         json!({
             "name": webhook.name,
             "clientConfig": client,

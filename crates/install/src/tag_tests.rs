@@ -181,3 +181,29 @@ fn tags_are_listed_as_on_the_upgrade_page() {
         ]
     );
 }
+
+#[test]
+fn a_tag_has_the_precedence_of_its_revision_and_stays_automatic() {
+    let mut inventory = inventory();
+    let webhooks = |inventory: &Inventory| {
+        let built = build(&request("default", "1-23-1", true), inventory, false).unwrap();
+        webhook_names(&built.apply[0])
+            .map(|name| name.trim_end_matches("sidecar-injector.istio.io").to_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(webhooks(&inventory), "rev.namespace. rev.object. namespace. object.");
+    for configuration in &mut inventory.webhooks {
+        let prefix = match configuration.name() {
+            "istio-sidecar-injector-1-23-1" => "rev.object.enabled",
+            "istio-revision-tag-default" => "auto",
+            _ => continue,
+        };
+        let further = json!({"name": format!("{prefix}.sidecar-injector.istio.io")});
+        configuration.0["webhooks"].as_array_mut().unwrap().push(further);
+    }
+    assert_eq!(
+        webhooks(&inventory),
+        "rev.namespace. rev.object. rev.object.enabled. namespace. object. auto."
+    );
+}

@@ -6,7 +6,7 @@ use install::component::{Rendering, render};
 use install::input::{Input, resolve};
 use install::object::Object;
 use revision::name::{Revision, Tag};
-use revision::webhook;
+use revision::webhook::{self, Options, Precedence};
 use serde_json::{Value, json};
 
 fn generate(settings: &[&str]) -> Vec<Object> {
@@ -40,26 +40,61 @@ fn check_webhooks(object: &Object, expected: Vec<webhook::Webhook>) {
     assert_eq!(rendered, expected, "{}", object.name());
 }
 
+fn options(automatic: bool, precedence: Precedence) -> Options {
+    Options { automatic, precedence }
+}
+
 #[test]
 fn webhooks_select_what_the_rules_say() {
     let unnamed = generate(&["values.sidecarInjectorWebhook.enableNamespacesByDefault=true"]);
     let object = find(&unnamed, "MutatingWebhookConfiguration", "istio-sidecar-injector");
-    check_webhooks(object, webhook::of_revision(&Revision::unnamed(), true));
+    check_webhooks(
+        object,
+        webhook::of_revision(&Revision::unnamed(), options(true, Precedence::Namespace)),
+    );
 
     let canary = generate(&["revision=canary", "values.revisionTags={default,prod}"]);
     let revision = Revision::parse("canary").unwrap();
     let object = find(&canary, "MutatingWebhookConfiguration", "istio-sidecar-injector-canary");
-    check_webhooks(object, webhook::of_revision(&revision, false));
+    check_webhooks(object, webhook::of_revision(&revision, Options::default()));
     for tag in ["default", "prod"] {
         let object = find(
             &canary,
             "MutatingWebhookConfiguration",
             &format!("istio-revision-tag-{tag}"),
         );
-        check_webhooks(object, webhook::of_tag(&Tag::parse(tag).unwrap(), false));
+        check_webhooks(object, webhook::of_tag(&Tag::parse(tag).unwrap(), Options::default()));
         assert_eq!(
             object.0.pointer("/webhooks/0/clientConfig/service/name").unwrap(),
             "istiod-canary"
+        );
+    }
+}
+
+#[test]
+fn webhooks_of_the_other_precedence_select_what_the_rules_say() {
+    let settings = |more: &[&'static str]| {
+        let mut settings = vec!["values.sidecarInjectorWebhook.revisionLabelPrecedence=pod"];
+        settings.extend(more);
+        generate(&settings)
+    };
+    let unnamed = settings(&["values.sidecarInjectorWebhook.enableNamespacesByDefault=true"]);
+    let object = find(&unnamed, "MutatingWebhookConfiguration", "istio-sidecar-injector");
+    check_webhooks(
+        object,
+        webhook::of_revision(&Revision::unnamed(), options(true, Precedence::Pod)),
+    );
+
+    let canary = settings(&["revision=canary", "values.revisionTags={default,prod}"]);
+    let revision = Revision::parse("canary").unwrap();
+    let object = find(&canary, "MutatingWebhookConfiguration", "istio-sidecar-injector-canary");
+    check_webhooks(object, webhook::of_revision(&revision, options(false, Precedence::Pod)));
+    for tag in ["default", "prod"] {
+        let name = format!("istio-revision-tag-{tag}");
+        let object = find(&canary, "MutatingWebhookConfiguration", &name);
+        check_webhooks(
+            object,
+            webhook::of_tag(&Tag::parse(tag).unwrap(), options(false, Precedence::Pod)),
         );
     }
 }

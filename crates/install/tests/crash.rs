@@ -43,6 +43,7 @@ async fn run(server: &ApiServer, settings: &[&str]) -> Result<(), InstallError> 
         version: "1.0.0",
         timeout,
         dry_run: false,
+        force: false,
         whole: true,
     };
     installation.run(server, &Silent).await

@@ -161,8 +161,10 @@ pub mod fixture {
 
     fn injector(config: &str, revision: &str, tag: Option<&str>) -> Injector {
         let webhooks = match tag {
-            Some(tag) => Tag::parse(tag).map(|tag| webhook::of_tag(&tag, false)),
-            None => Revision::parse(revision).map(|revision| webhook::of_revision(&revision, false)),
+            Some(tag) => Tag::parse(tag).map(|tag| webhook::of_tag(&tag, webhook::Options::default())),
+            None => {
+                Revision::parse(revision).map(|revision| webhook::of_revision(&revision, webhook::Options::default()))
+            }
         };
         Injector {
             config: config.to_owned(),

@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::selector::{Labels, Requirement, Selector};
 use crate::webhook::{
-    DEACTIVATED_KEY, IGNORED_NAMESPACES, INJECT_KEY, INJECTION_KEY, REVISION_KEY, Rule, TAG_KEY, WEBHOOK_SUFFIX,
-    Webhook,
+    DEACTIVATED_KEY, IGNORED_NAMESPACES, INJECT_KEY, INJECTION_KEY, Precedence, REVISION_KEY, Rule, TAG_KEY,
+    WEBHOOK_SUFFIX, Webhook,
 };
 
 /// An installed injector: one webhook configuration of a revision or a tag.
@@ -54,6 +54,11 @@ impl Injector {
             tag: label(TAG_KEY),
             webhooks,
         })
+    }
+
+    /// Whose revision label wins, as this configuration sees it.
+    pub fn precedence(&self) -> Precedence {
+        Precedence::of_webhooks(self.webhooks.iter().map(|webhook| webhook.name.as_str()))
     }
 
     /// Whether the configuration is switched off (§2.6).
@@ -188,6 +193,14 @@ pub fn decide(namespace: &Labels, pod: &Labels, injectors: &[Injector]) -> Decis
     decision
 }
 
+/// Configurations in force that do not see precedence as the first one does. Where revisions disagree, a pod that
+/// selects another one than its namespace is injected twice or not at all.
+pub fn disagreeing(injectors: &[Injector]) -> Vec<&Injector> {
+    let mut active = injectors.iter().filter(|injector| !injector.is_deactivated());
+    let first = active.next().map(Injector::precedence);
+    active.filter(|injector| Some(injector.precedence()) != first).collect()
+}
+
 fn reason(namespace: &Labels, pod: &Labels, injector: &Injector) -> Reason {
     let name = injector.tag.as_deref().unwrap_or(&injector.revision);
     if injector.is_deactivated() {
@@ -196,6 +209,13 @@ fn reason(namespace: &Labels, pod: &Labels, injector: &Injector) -> Reason {
     match (namespace.get(INJECTION_KEY), namespace.get(REVISION_KEY)) {
         (Some(value), _) if value != "enabled" => Reason::NamespaceRefuses(value.clone()),
         _ if pod.get(INJECT_KEY).is_some_and(|value| value == "false") => Reason::PodRefuses,
+        _ if let (Precedence::Pod, Some(other)) = (
+            injector.precedence(),
+            pod.get(REVISION_KEY).filter(|other| *other != name),
+        ) =>
+        {
+            Reason::PodSelectsOther(other.clone())
+        }
         (Some(_), _) => Reason::InjectionLabelWins,
         (None, Some(other)) if other != name => Reason::NamespaceSelectsOther(other.clone()),
         (None, None) => match pod.get(REVISION_KEY) {

@@ -1,21 +1,25 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::name::{Revision, Tag};
-use crate::webhook;
+use crate::webhook::{self, Options, Precedence};
 
 /// The cluster of revisions.md §2.5: revisions `stable` and `canary`, tags `prod→canary` and `default→stable`.
-fn cluster() -> Vec<Injector> {
+fn cluster(precedence: Precedence) -> Vec<Injector> {
+    let options = Options {
+        automatic: false,
+        precedence,
+    };
     let revision = |name: &str| Injector {
         config: Revision::parse(name).unwrap().injector_webhook("istio-system"),
         revision: name.into(),
         tag: None,
-        webhooks: webhook::of_revision(&Revision::parse(name).unwrap(), false),
+        webhooks: webhook::of_revision(&Revision::parse(name).unwrap(), options),
     };
     let tag = |name: &str, target: &str| Injector {
         config: Tag::parse(name).unwrap().injector_webhook("istio-system"),
         revision: target.into(),
         tag: Some(name.into()),
-        webhooks: webhook::of_tag(&Tag::parse(name).unwrap(), false),
+        webhooks: webhook::of_tag(&Tag::parse(name).unwrap(), options),
     };
     vec![
         revision("stable"),
@@ -32,8 +36,9 @@ fn labels(pairs: &[(&str, Option<&str>)]) -> Labels {
         .collect()
 }
 
-/// What the prose of §2.3 says, written independently of the selectors.
+/// What the prose of §2.3 says, and of the other precedence, written independently of the selectors.
 fn by_prose(
+    precedence: Precedence,
     injection: Option<&str>,
     ns_rev: Option<&str>,
     inject: Option<&str>,
@@ -48,6 +53,7 @@ fn by_prose(
         return None;
     }
     match (injection, ns_rev, pod_rev) {
+        (None | Some("enabled"), _, Some(name)) if precedence == Precedence::Pod => resolve(name),
         (Some("enabled"), _, _) => Some("stable"),
         (Some(_), _, _) => None,
         (None, Some(name), _) => resolve(name),
@@ -56,8 +62,7 @@ fn by_prose(
     }
 }
 
-#[test]
-fn selectors_and_prose_agree_on_every_combination() {
+fn check_every_combination(precedence: Precedence) {
     let names = [
         None,
         Some("stable"),
@@ -74,7 +79,7 @@ fn selectors_and_prose_agree_on_every_combination() {
                 for pod_rev in names {
                     let namespace = labels(&[(INJECTION_KEY, injection), (REVISION_KEY, ns_rev)]);
                     let pod = labels(&[(INJECT_KEY, inject), (REVISION_KEY, pod_rev)]);
-                    let decision = decide(&namespace, &pod, &cluster());
+                    let decision = decide(&namespace, &pod, &cluster(precedence));
                     assert!(
                         !decision.is_ambiguous(),
                         "{namespace:?} {pod:?}: {:?}",
@@ -82,7 +87,7 @@ fn selectors_and_prose_agree_on_every_combination() {
                     );
                     assert_eq!(
                         decision.revision(),
-                        by_prose(injection, ns_rev, inject, pod_rev),
+                        by_prose(precedence, injection, ns_rev, inject, pod_rev),
                         "{namespace:?} {pod:?}: {decision:?}"
                     );
                     assert_eq!(
@@ -99,13 +104,41 @@ fn selectors_and_prose_agree_on_every_combination() {
 }
 
 #[test]
+fn selectors_and_prose_agree_on_every_combination() {
+    check_every_combination(Precedence::Namespace);
+}
+
+#[test]
+fn selectors_and_prose_agree_where_the_pods_label_wins() {
+    check_every_combination(Precedence::Pod);
+}
+
+#[test]
+fn revisions_that_disagree_on_precedence_are_named() {
+    let mut injectors = cluster(Precedence::Namespace);
+    assert!(disagreeing(&injectors).is_empty());
+    injectors.splice(1..2, cluster(Precedence::Pod).splice(1..2, []));
+    let names: Vec<&str> = disagreeing(&injectors).iter().map(|i| i.config.as_str()).collect();
+    assert_eq!(names, ["istio-sidecar-injector-canary"]);
+
+    // Why they must agree: one pod, two webhooks; and another pod, none.
+    let (stable, canary) = ([(REVISION_KEY, Some("stable"))], [(REVISION_KEY, Some("canary"))]);
+    assert!(decide(&labels(&stable), &labels(&canary), &injectors).is_ambiguous());
+    assert!(
+        decide(&labels(&canary), &labels(&stable), &injectors)
+            .matches
+            .is_empty()
+    );
+}
+
+#[test]
 fn an_active_unnamed_revision_beside_a_default_tag_is_ambiguous() {
-    let mut injectors = cluster();
+    let mut injectors = cluster(Precedence::Namespace);
     injectors.push(Injector {
         config: "istio-sidecar-injector".into(),
         revision: "default".into(),
         tag: None,
-        webhooks: webhook::of_revision(&Revision::unnamed(), false),
+        webhooks: webhook::of_revision(&Revision::unnamed(), Options::default()),
     });
     let decision = decide(&labels(&[(INJECTION_KEY, Some("enabled"))]), &Labels::new(), &injectors);
     assert!(decision.is_ambiguous());
@@ -113,7 +146,17 @@ fn an_active_unnamed_revision_beside_a_default_tag_is_ambiguous() {
 }
 
 fn check_reason(namespace: &[(&str, Option<&str>)], pod: &[(&str, Option<&str>)], config: &str, expected: &str) {
-    let decision = decide(&labels(namespace), &labels(pod), &cluster());
+    check_reason_with(Precedence::Namespace, namespace, pod, config, expected);
+}
+
+fn check_reason_with(
+    precedence: Precedence,
+    namespace: &[(&str, Option<&str>)],
+    pod: &[(&str, Option<&str>)],
+    config: &str,
+    expected: &str,
+) {
+    let decision = decide(&labels(namespace), &labels(pod), &cluster(precedence));
     let miss = decision.misses.iter().find(|miss| miss.config == config).unwrap();
     assert_eq!(miss.reason.to_string(), expected);
 }
@@ -140,6 +183,20 @@ fn losers_say_why() {
         "the pod has label sidecar.istio.io/inject=false",
     );
     check_reason(&[], &[], canary, "no label of namespace or pod selects it");
+    check_reason_with(
+        Precedence::Pod,
+        &[(REVISION_KEY, Some("canary"))],
+        &[(REVISION_KEY, Some("stable"))],
+        canary,
+        "the pod selects \"stable\"",
+    );
+    check_reason_with(
+        Precedence::Pod,
+        &[(INJECTION_KEY, Some("disabled"))],
+        &[(REVISION_KEY, Some("canary"))],
+        canary,
+        "the namespace has label istio-injection=disabled, which switches injection off",
+    );
 }
 
 fn check_policy(

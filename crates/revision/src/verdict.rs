@@ -98,7 +98,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::name::Revision;
-    use crate::webhook;
+    use crate::webhook::{self, Options};
 
     fn labels(text: &str) -> Labels {
         text.split(' ')
@@ -113,7 +113,7 @@ mod tests {
             config: name.injector_webhook("istio-system"),
             revision: revision.to_owned(),
             tag: None,
-            webhooks: webhook::of_revision(&name, false),
+            webhooks: webhook::of_revision(&name, Options::default()),
         };
         let expected = Verdict {
             injected,

@@ -58,6 +58,9 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     if hits > 1 {
         anstream::println!("ERROR: multiple webhooks will inject, which can lead to errors");
     }
+    if let Some(disagreement) = injection::disagreement(&injectors) {
+        anstream::println!("{disagreement}");
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use install::api_server::kind;
 use revision::decision::{Decision, Match, PodView, Policy, Skip, decide};
 use revision::selector::Labels;
-use revision::webhook::Rule;
+use revision::webhook::{REVISION_KEY, Rule};
 use serde_json::{Value, json};
 
 use super::injection::{self, Subject};
@@ -56,10 +56,18 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let decision = decide(&namespace, &labels, &injectors);
     let skip = skip(&subject, &labels);
     let running = running(&cluster, &subject).await?;
+    let explanation = Explanation {
+        subject: &subject,
+        namespace: &namespace,
+        decision: &decision,
+        skip,
+        running: &running,
+        disagreement: injection::disagreement(&injectors),
+    };
     match flags.output {
-        Format::Text => print(&subject, &decision, skip, &running),
+        Format::Text => anstream::print!("{}", explanation.text()),
         format => {
-            let value = value(&subject, &decision, skip, &running);
+            let value = explanation.value();
             match format {
                 Format::Json => anstream::println!("{}", serde_json::to_string_pretty(&value)?),
                 _ => anstream::print!("{}", install::yaml::to_sorted(&value)),
@@ -118,12 +126,19 @@ async fn running(cluster: &Cluster, subject: &Subject) -> Result<Vec<Running>, F
 }
 
 /// The rule in words, with the label that made it fire.
-fn rule(winner: &Match) -> String {
+fn rule(winner: &Match, namespace: &Labels) -> String {
     let name = winner.tag.as_deref().unwrap_or(&winner.revision);
+    let beaten = namespace
+        .get(REVISION_KEY)
+        .map(|other| format!(", which wins over istio.io/rev={other} of the namespace"))
+        .unwrap_or_default();
     match winner.rule {
         Some(Rule::NamespaceInjection) => "the namespace has label istio-injection=enabled".to_owned(),
         Some(Rule::NamespaceRevision) => format!("the namespace has label istio.io/rev={name}"),
-        Some(Rule::PodRevision) => format!("the pod has label istio.io/rev={name}"),
+        Some(Rule::PodRevision) => format!("the pod has label istio.io/rev={name}{beaten}"),
+        Some(Rule::PodRevisionInjected) => {
+            format!("the pod has label istio.io/rev={name}, which wins over istio-injection=enabled of the namespace")
+        }
         Some(Rule::PodInjection) => "the pod has label sidecar.istio.io/inject=true".to_owned(),
         Some(Rule::Automatic) => "the installation injects every namespace that says nothing".to_owned(),
         None => format!("webhook {} is not one of Istio's", winner.webhook),
@@ -160,63 +175,171 @@ fn headline(subject: &Subject, decision: &Decision, skip: Option<Skip>) -> Strin
     }
 }
 
-fn print(subject: &Subject, decision: &Decision, skip: Option<Skip>, running: &[Running]) {
-    anstream::println!("{}", headline(subject, decision, skip));
-    for winner in &decision.matches {
-        let via = winner
-            .tag
-            .as_ref()
-            .map(|tag| format!(", tag {tag}"))
-            .unwrap_or_default();
-        anstream::println!(
-            "  because {} (webhook {} of {}{via})",
-            rule(winner),
-            winner.webhook,
-            winner.config
-        );
+/// Everything that there is to say.
+struct Explanation<'a> {
+    subject: &'a Subject,
+    namespace: &'a Labels,
+    decision: &'a Decision,
+    skip: Option<Skip>,
+    running: &'a [Running],
+    disagreement: Option<String>,
+}
+
+impl Explanation<'_> {
+    /// For people.
+    fn text(&self) -> String {
+        let mut lines = vec![headline(self.subject, self.decision, self.skip)];
+        for winner in &self.decision.matches {
+            let via = winner.tag.as_ref().map(|tag| format!(", tag {tag}"));
+            lines.push(format!(
+                "  because {} (webhook {} of {}{})",
+                rule(winner, self.namespace),
+                winner.webhook,
+                winner.config,
+                via.unwrap_or_default()
+            ));
+        }
+        let mut text = lines.join("\n") + "\n";
+        if !self.decision.misses.is_empty() {
+            let misses = self.decision.misses.iter();
+            let rows = std::iter::once(row(["WEBHOOK", "REVISION", "REASON"]))
+                .chain(misses.map(|miss| row([&miss.config, &miss.revision, &miss.reason.to_string()])));
+            text += "\nThe others do not:\n";
+            text += &columns(&rows.collect::<Vec<_>>(), 2);
+        }
+        if !self.running.is_empty() {
+            let next = self.decision.revision().filter(|_| self.skip.is_none());
+            let rows = std::iter::once(row(["POD", "INJECTED BY", "AT THE NEXT RESTART"])).chain(
+                self.running.iter().map(|pod| {
+                    let now = pod.revision.as_deref();
+                    let then = if now == next {
+                        "unchanged"
+                    } else {
+                        next.unwrap_or("not injected")
+                    };
+                    row([&pod.pod, now.unwrap_or("-"), then])
+                }),
+            );
+            text += "\nRunning pods:\n";
+            text += &columns(&rows.collect::<Vec<_>>(), 2);
+        }
+        if let Some(disagreement) = &self.disagreement {
+            text += &format!("\n{disagreement}\n");
+        }
+        text
     }
-    if !decision.misses.is_empty() {
-        anstream::println!("\nThe others do not:");
-        let rows: Vec<Vec<String>> = std::iter::once(row(["WEBHOOK", "REVISION", "REASON"]))
-            .chain(
-                decision
-                    .misses
-                    .iter()
-                    .map(|miss| row([&miss.config, &miss.revision, &miss.reason.to_string()])),
-            )
-            .collect();
-        anstream::print!("{}", columns(&rows, 2));
-    }
-    if !running.is_empty() {
-        anstream::println!("\nRunning pods:");
-        let next = decision.revision().filter(|_| skip.is_none());
-        let rows: Vec<Vec<String>> = std::iter::once(row(["POD", "INJECTED BY", "AT THE NEXT RESTART"]))
-            .chain(running.iter().map(|pod| {
-                let now = pod.revision.as_deref();
-                let then = if now == next {
-                    "unchanged"
-                } else {
-                    next.unwrap_or("not injected")
-                };
-                row([&pod.pod, now.unwrap_or("-"), then])
-            }))
-            .collect();
-        anstream::print!("{}", columns(&rows, 2));
+
+    fn value(&self) -> Value {
+        let mut value = json!({
+            "workload": self.subject.title,
+            "namespace": self.subject.namespace,
+            "revision": self.decision.revision().filter(|_| self.skip.is_none()),
+            "skipped": self.skip.map(skip_reason),
+            "matches": self.decision.matches.iter().map(|m| json!({
+                "webhookConfiguration": m.config, "webhook": m.webhook, "revision": m.revision, "tag": m.tag,
+                "rule": rule(m, self.namespace),
+            })).collect::<Vec<_>>(),
+            "misses": self.decision.misses.iter().map(|m| json!({
+                "webhookConfiguration": m.config, "revision": m.revision, "reason": m.reason.to_string(),
+            })).collect::<Vec<_>>(),
+            "pods": self.running.iter().map(|r| json!({"name": r.pod, "revision": r.revision})).collect::<Vec<_>>(),
+        });
+        if let Some(disagreement) = &self.disagreement {
+            value["problem"] = json!(disagreement);
+        }
+        value
     }
 }
 
-fn value(subject: &Subject, decision: &Decision, skip: Option<Skip>, running: &[Running]) -> Value {
-    json!({
-        "workload": subject.title,
-        "namespace": subject.namespace,
-        "revision": decision.revision().filter(|_| skip.is_none()),
-        "skipped": skip.map(skip_reason),
-        "matches": decision.matches.iter().map(|m| json!({
-            "webhookConfiguration": m.config, "webhook": m.webhook, "revision": m.revision, "tag": m.tag, "rule": rule(m),
-        })).collect::<Vec<_>>(),
-        "misses": decision.misses.iter().map(|m| json!({
-            "webhookConfiguration": m.config, "revision": m.revision, "reason": m.reason.to_string(),
-        })).collect::<Vec<_>>(),
-        "pods": running.iter().map(|r| json!({"name": r.pod, "revision": r.revision})).collect::<Vec<_>>(),
-    })
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use revision::decision::Injector;
+    use revision::name::{Revision, Tag};
+    use revision::webhook::{Options, Precedence, of_revision, of_tag};
+
+    fn labels(text: &str) -> Labels {
+        let pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
+        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Revisions `old` and `new`, and the tag `default` at `old`.
+    fn check(precedence: Precedence, namespace: &str, pod: &str, expected: &str) {
+        let options = Options {
+            precedence,
+            ..Options::default()
+        };
+        let injector = |config: &str, revision: &str, tag: Option<&str>| Injector {
+            config: config.to_owned(),
+            revision: revision.to_owned(),
+            tag: tag.map(str::to_owned),
+            webhooks: match tag {
+                Some(tag) => of_tag(&Tag::parse(tag).unwrap(), options),
+                None => of_revision(&Revision::parse(revision).unwrap(), options),
+            },
+        };
+        let injectors = [
+            injector("istio-revision-tag-default", "old", Some("default")),
+            injector("istio-sidecar-injector-new", "new", None),
+        ];
+        let (namespace, pod) = (labels(namespace), labels(pod));
+        let decision = decide(&namespace, &pod, &injectors);
+        let subject = Subject {
+            title: "pod/web".to_owned(),
+            namespace: "shop".to_owned(),
+            labels: Some(pod),
+            host_network: false,
+            annotations: Labels::new(),
+        };
+        let explanation = Explanation {
+            subject: &subject,
+            namespace: &namespace,
+            decision: &decision,
+            skip: None,
+            running: &[],
+            disagreement: None,
+        };
+        assert_eq!(explanation.text().trim_end(), expected);
+    }
+
+    #[test]
+    fn the_rule_that_fired_and_why_the_others_lost() {
+        check(
+            Precedence::Namespace,
+            "istio-injection=enabled",
+            "istio.io/rev=new",
+            "\
+pod/web in namespace shop: injected by revision old
+  because the namespace has label istio-injection=enabled (webhook namespace.sidecar-injector.istio.io of istio-revision-tag-default, tag default)
+
+The others do not:
+WEBHOOK                     REVISION  REASON
+istio-sidecar-injector-new  new       the namespace has label istio-injection, which wins over istio.io/rev",
+        );
+        check(
+            Precedence::Pod,
+            "istio-injection=enabled",
+            "istio.io/rev=new",
+            "\
+pod/web in namespace shop: injected by revision new
+  because the pod has label istio.io/rev=new, which wins over istio-injection=enabled of the namespace (webhook rev.object.enabled.sidecar-injector.istio.io of istio-sidecar-injector-new)
+
+The others do not:
+WEBHOOK                     REVISION  REASON
+istio-revision-tag-default  old       the pod selects \"new\"",
+        );
+        check(
+            Precedence::Pod,
+            "istio.io/rev=default",
+            "istio.io/rev=new",
+            "\
+pod/web in namespace shop: injected by revision new
+  because the pod has label istio.io/rev=new, which wins over istio.io/rev=default of the namespace (webhook rev.object.sidecar-injector.istio.io of istio-sidecar-injector-new)
+
+The others do not:
+WEBHOOK                     REVISION  REASON
+istio-revision-tag-default  old       the pod selects \"new\"",
+        );
+    }
 }

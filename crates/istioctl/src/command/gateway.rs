@@ -91,6 +91,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         version: &version,
         timeout: flags.readiness_timeout,
         dry_run: false,
+        force: false,
         whole: false,
     };
     match installation.run(&cluster.server, &show).await {

@@ -3,7 +3,7 @@
 use install::api_server::kind;
 use install::object::{Id, Object};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use revision::decision::Injector;
+use revision::decision::{Injector, disagreeing};
 use revision::selector::Labels;
 use serde_json::Value;
 
@@ -35,6 +35,25 @@ pub async fn injectors(cluster: &Cluster) -> Result<Vec<Injector>, Failure> {
     }
     injectors.sort_by(|left, right| left.config.cmp(&right.config));
     Ok(injectors)
+}
+
+/// What is wrong with the injectors as a whole: revisions that disagree whose label wins.
+pub fn disagreement(injectors: &[Injector]) -> Option<String> {
+    let others = disagreeing(injectors);
+    let (first, odd) = (
+        injectors.iter().find(|injector| !injector.is_deactivated())?,
+        others.first()?,
+    );
+    let names: Vec<&str> = others.iter().map(|injector| injector.config.as_str()).collect();
+    Some(format!(
+        "ERROR: revisions disagree whose label istio.io/rev wins: {} says {}, but {} {}; a pod that selects another \
+         revision than its namespace is injected twice or not at all. Install all with the same \
+         values.sidecarInjectorWebhook.revisionLabelPrecedence, then set their tags again.",
+        first.config,
+        first.precedence().value(),
+        names.join(", "),
+        odd.precedence().value(),
+    ))
 }
 
 /// Labels of a namespace.
@@ -114,4 +133,34 @@ pub fn strings(map: Option<&Value>) -> Labels {
     fields
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use revision::name::Revision;
+    use revision::webhook::{Options, Precedence, of_revision};
+
+    fn injector(config: &str, precedence: Precedence) -> Injector {
+        let options = Options {
+            precedence,
+            ..Options::default()
+        };
+        Injector {
+            config: config.to_owned(),
+            revision: config.to_owned(),
+            tag: None,
+            webhooks: Revision::parse(config)
+                .map(|revision| of_revision(&revision, options))
+                .unwrap_or_default(),
+        }
+    }
+
+    #[test]
+    fn disagreement_on_precedence_is_told() {
+        let (old, new) = (injector("old", Precedence::Namespace), injector("new", Precedence::Pod));
+        assert_eq!(disagreement(std::slice::from_ref(&new)), None);
+        let told = disagreement(&[old, new]).unwrap_or_default();
+        assert!(told.contains("old says namespace, but new pod"), "{told}");
+    }
 }

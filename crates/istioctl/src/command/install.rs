@@ -160,6 +160,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         version: &version,
         timeout,
         dry_run: flags.dry_run,
+        force: flags.wanted.force,
         whole: true,
     };
     match installation.run(&cluster.server, &show).await {

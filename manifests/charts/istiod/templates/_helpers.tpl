@@ -127,10 +127,20 @@ root, name, service, legacy (serves the labels without a revision), auto.
 {{- $unset := dict "key" "sidecar.istio.io/inject" "operator" "DoesNotExist" }}
 {{- $system := dict "key" "kubernetes.io/metadata.name" "operator" "NotIn" "values" (list "kube-system" "kube-public" "kube-node-lease" "local-path-storage") }}
 {{- $base := dict "root" .root "service" .service }}
-{{ include "istiod.webhook" (merge (dict "prefix" "rev.namespace." "namespace" (list $isRev $noLegacy) "object" (list $notVetoed)) $base) }}
-{{ include "istiod.webhook" (merge (dict "prefix" "rev.object." "namespace" (list $noRev $noLegacy) "object" (list $notVetoed $isRev)) $base) }}
+{{- $precedence := .precedence | default "namespace" }}
+{{- if not (has $precedence (list "namespace" "pod")) }}
+{{- fail (printf "values.sidecarInjectorWebhook.revisionLabelPrecedence: %q is neither namespace nor pod" $precedence) }}
+{{- end }}
+{{- $podFirst := eq $precedence "pod" }}
+{{- /* Where the pod's label wins, what the namespace selects reaches only pods that select nothing. */}}
+{{- $ofNamespace := ternary (list $notVetoed $noRev) (list $notVetoed) $podFirst }}
+{{ include "istiod.webhook" (merge (dict "prefix" "rev.namespace." "namespace" (list $isRev $noLegacy) "object" $ofNamespace) $base) }}
+{{ include "istiod.webhook" (merge (dict "prefix" "rev.object." "namespace" (ternary (list $noLegacy) (list $noRev $noLegacy) $podFirst) "object" (list $notVetoed $isRev)) $base) }}
+{{- if $podFirst }}
+{{ include "istiod.webhook" (merge (dict "prefix" "rev.object.enabled." "namespace" (list $isLegacy) "object" (list $notVetoed $isRev)) $base) }}
+{{- end }}
 {{- if .legacy }}
-{{ include "istiod.webhook" (merge (dict "prefix" "namespace." "namespace" (list $isLegacy) "object" (list $notVetoed)) $base) }}
+{{ include "istiod.webhook" (merge (dict "prefix" "namespace." "namespace" (list $isLegacy) "object" $ofNamespace) $base) }}
 {{ include "istiod.webhook" (merge (dict "prefix" "object." "namespace" (list $noLegacy $noRev) "object" (list $asked $noRev)) $base) }}
 {{- if .auto }}
 {{ include "istiod.webhook" (merge (dict "prefix" "auto." "namespace" (list $noLegacy $noRev $system) "object" (list $unset $noRev)) $base) }}
