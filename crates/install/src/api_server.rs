@@ -128,6 +128,19 @@ impl ApiServer {
             .map_err(|error| RequestError::of("apply", &id.path(), error))
     }
 
+    /// Asks whether an object could be made, and what admission would make of it. Asked once, whatever the answer.
+    pub async fn try_create(&self, object: &Object) -> Result<Object, RequestError> {
+        let id = object.id();
+        let failed = |error| RequestError::of("try", &id.path(), error);
+        let api = self.api(&id.resource(), &id.namespace);
+        let data: DynamicObject = serde_json::from_value(object.0.clone()).map_err(|e| failed(Error::SerdeError(e)))?;
+        let parameters = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        api.create(&parameters, &data).await.map(into_object).map_err(failed)
+    }
+
     /// An object, or nothing if it is absent or its kind is.
     pub async fn get(&self, id: &Id) -> Result<Option<Object>, RequestError> {
         let api = self.api(&id.resource(), &id.namespace);
@@ -179,11 +192,15 @@ impl ApiServer {
             .map_err(failed)
     }
 
-    /// Deletes an object and, before it, what it owns. Tells whether it was there.
+    /// Deletes an object. Tells whether it was there. A workload goes after its pods; anything else goes at once, so that
+    /// a webhook is not called any more, and the same command again does not find it.
     pub async fn delete(&self, id: &Id) -> Result<bool, RequestError> {
         let api = self.api(&id.resource(), &id.namespace);
         let parameters = DeleteParams {
-            propagation_policy: Some(PropagationPolicy::Foreground),
+            propagation_policy: Some(match id.group.as_str() {
+                "apps" => PropagationPolicy::Foreground,
+                _ => PropagationPolicy::Background,
+            }),
             ..DeleteParams::default()
         };
         match repeat(|| api.delete(&id.name, &parameters)).await {

@@ -20,8 +20,9 @@ use crate::object::Object;
 use crate::owner::{self, FIELD_MANAGER, NOT_PRUNED};
 use crate::precedence::{self, Disagreement};
 use crate::progress::{Event, Progress};
+use crate::proof::{self, ProofError};
 use crate::tag::{self, Inventory, Request};
-use crate::{inventory, prune, ready};
+use crate::{inventory, prune, ready, retag};
 
 /// How often readiness is looked at.
 const POLL: Duration = Duration::from_millis(200);
@@ -44,6 +45,9 @@ pub enum InstallError {
         /// Which objects, each with a reason.
         objects: Vec<String>,
     },
+    /// The tag `default` was not moved here, because nobody would inject.
+    #[error("the tag \"default\" stays where it was: {0}")]
+    DefaultStays(#[from] ProofError),
     /// The revisions would not agree on precedence.
     #[error(transparent)]
     Precedence(#[from] Disagreement),
@@ -302,20 +306,21 @@ impl Installation<'_> {
                 return Ok(());
             }
         };
-        if built
+        let moves = built
             .previous
             .as_deref()
-            .is_some_and(|previous| previous != DEFAULT_REVISION)
-        {
+            .is_some_and(|previous| previous != DEFAULT_REVISION);
+        if moves {
+            if let Some(tagged) = built.apply.first() {
+                proof::prove(server, tagged, request.revision.label(), namespace).await?;
+            }
             progress.event(Event::Note(
                 "This installation will make default injection and validation pointing to the default revision, and \
                  originally it was pointing to the revisioned one."
                     .to_owned(),
             ));
         }
-        for object in &built.apply {
-            server.apply(object, FIELD_MANAGER, false).await?;
-        }
+        retag::install(server, &built, &now).await?;
         Ok(())
     }
 }

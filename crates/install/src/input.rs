@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::assets::Assets;
-use crate::known::Known;
-use crate::validate::{self, Mistake};
+use crate::origin::Origin;
+use crate::schema::{Path, Schema};
+use crate::validate::{self, Located, Mistake};
 use crate::values::{SetError, merge, scalar, set};
 use crate::yaml::{self, YamlError};
 
@@ -48,10 +49,10 @@ pub enum InputError {
     },
     /// The documents do not make a valid installation.
     #[error("{}", lines(.0))]
-    Invalid(Vec<Mistake>),
+    Invalid(Vec<Located>),
 }
 
-fn lines(mistakes: &[Mistake]) -> String {
+fn lines(mistakes: &[Located]) -> String {
     mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
@@ -145,8 +146,10 @@ pub fn resolve(input: &Input, assets: &Assets) -> Result<Operator, InputError> {
             source,
         })?;
     }
+    let origin = Origin::read(&input.files, &settings);
     let mut warnings = Vec::new();
-    pass(validate::document(&user), input.force, &mut warnings)?;
+    let mut pass = |mistakes| pass(mistakes, &origin, input.force, &mut warnings);
+    pass(validate::document(&user))?;
 
     let profile = user
         .pointer("/spec/profile")
@@ -163,9 +166,9 @@ pub fn resolve(input: &Input, assets: &Assets) -> Result<Operator, InputError> {
     merge(&mut document, &user);
     document["spec"]["profile"] = profile.as_str().into();
     translate(&mut document, &user);
-    pass(validate::specification(&document["spec"]), input.force, &mut warnings)?;
-    let unknown = Known::of(assets).unknown(&document["spec"]["values"]);
-    pass(unknown, input.force, &mut warnings)?;
+    pass(validate::specification(&document["spec"]))?;
+    let values = &document["spec"]["values"];
+    pass(Schema::of_control_plane(assets).mistakes(values, &Path::of(&["spec", "values"])))?;
     if let Some(more) = document["spec"].get("unvalidatedValues").cloned() {
         merge(&mut document["spec"]["values"], &more);
     }
@@ -199,14 +202,21 @@ fn settings(input: &Input) -> Vec<String> {
     settings
 }
 
-fn pass(mistakes: Vec<Mistake>, force: bool, warnings: &mut Vec<String>) -> Result<(), InputError> {
-    if mistakes.is_empty() {
-        return Ok(());
+fn pass(
+    mistakes: Vec<Mistake>,
+    origin: &Origin<'_>,
+    force: bool,
+    warnings: &mut Vec<String>,
+) -> Result<(), InputError> {
+    let located = mistakes.into_iter().map(|mistake| Located {
+        place: origin.of(&mistake.path()),
+        mistake,
+    });
+    let located: Vec<Located> = located.collect();
+    if !force && !located.is_empty() {
+        return Err(InputError::Invalid(located));
     }
-    if !force {
-        return Err(InputError::Invalid(mistakes));
-    }
-    warnings.extend(mistakes.iter().map(ToString::to_string));
+    warnings.extend(located.iter().map(ToString::to_string));
     Ok(())
 }
 

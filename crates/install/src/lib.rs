@@ -7,7 +7,8 @@
 //! | [`assets`] | charts and profiles, embedded or from a folder |
 //! | [`input`] | profile + files + flags → one specification |
 //! | [`validate`] | mistakes in it, with path and suggestion |
-//! | `known` | which values charts know |
+//! | [`schema`] | what values may look like, for `istioctl` and for Helm |
+//! | `origin` | where the user wrote a value |
 //! | [`component`] | specification → objects per component |
 //! | [`chart`] | one Helm chart → objects |
 //! | [`manifest`] | objects → text, and their order |
@@ -18,8 +19,9 @@
 //! | [`ready`] | is it ready, and if not, why |
 //! | [`values`], [`yaml`], [`object`] | trees, text, Kubernetes objects as data |
 //!
-//! Thin, against a cluster: [`api_server`] (requests), [`inventory`] (reads), [`apply`] (installs), `prune`, and
-//! [`uninstall::execute`]; [`progress`] is how they tell what they do.
+//! Thin, against a cluster: [`api_server`] (requests), [`inventory`] (reads), [`apply`] (installs), `prune`, [`retag`]
+//! (moves tags, after a [`proof`] that the new webhook answers), and [`uninstall::execute`]; [`progress`] is how they tell
+//! what they do.
 
 pub mod api_server;
 pub mod apply;
@@ -28,15 +30,18 @@ pub mod chart;
 pub mod component;
 pub mod input;
 pub mod inventory;
-mod known;
 pub mod manifest;
 pub mod object;
+mod origin;
 mod overlay;
 pub mod owner;
 pub mod precedence;
 pub mod progress;
+pub mod proof;
 mod prune;
 pub mod ready;
+pub mod retag;
+pub mod schema;
 mod settings;
 pub mod tag;
 pub mod uninstall;

@@ -140,6 +140,12 @@ impl Inventory {
         self.of_tag(tag).map(|object| object.label(label::REVISION)).next()
     }
 
+    /// Whether a tag points at the revision, but somebody was cut off while making it.
+    fn is_half_made(&self, tag: &str, revision: &str, with_service: bool) -> bool {
+        let has = |objects: &[Object]| objects.iter().any(|object| object.label(label::TAG) == tag);
+        self.target(tag) == Some(revision) && with_service && has(&self.webhooks) != has(&self.services)
+    }
+
     /// The revision that a tag pointed at before, if it was moved.
     pub fn previous(&self, tag: &str) -> Option<&str> {
         let webhook = self.webhooks.iter().find(|webhook| webhook.label(label::TAG) == tag)?;
@@ -212,7 +218,11 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
     let (canonical, local) = inventory.canonical(revision)?;
     let previous = inventory.target(tag).map(str::to_owned);
     // The upgrade page moves `default` without a flag (operators.md §1).
-    if !request.overwrite && !request.tag.is_default() && previous.is_some() {
+    if !request.overwrite
+        && !request.tag.is_default()
+        && previous.is_some()
+        && !inventory.is_half_made(tag, revision, local)
+    {
         return Err(TagError::Exists(tag.to_owned()));
     }
     let injector = injector(canonical).ok_or_else(|| TagError::NoInjector(canonical.name().to_owned()))?;
@@ -466,7 +476,7 @@ pub fn removal(inventory: &Inventory, tag: &str) -> Result<Vec<Id>, TagError> {
         .filter(|object| object.label(label::TAG) == tag)
         .map(Object::id)
         .collect();
-    if tag.is_empty() || inventory.of_tag(tag).next().is_none() {
+    if tag.is_empty() || ids.is_empty() {
         return Err(TagError::NoTag(tag.to_owned()));
     }
     Ok(ids)

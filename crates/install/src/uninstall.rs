@@ -10,8 +10,10 @@ use tokio::time::Instant;
 use crate::api_server::{ApiServer, RequestError, kind};
 use crate::component::Kind;
 use crate::object::{Id, Object};
+use crate::proof::ProofError;
 use crate::prune::kinds;
-use crate::tag::{self, Inventory, Request, TagError};
+use crate::retag::{self, ChangeError};
+use crate::tag::{Inventory, Request, TagError};
 
 /// How long pods of a removed control plane may take to end.
 const ENDING: Duration = Duration::from_secs(60);
@@ -21,7 +23,7 @@ const ENDING: Duration = Duration::from_secs(60);
 pub enum UninstallError {
     /// The default revision could not be moved away first: without it nobody would validate and inject.
     #[error("nothing was removed, because the default revision cannot be moved first: {0}")]
-    DefaultStays(#[from] TagError),
+    DefaultStays(#[from] ChangeError),
     /// The API server.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -230,19 +232,25 @@ pub async fn execute(
 
 async fn move_default(server: &ApiServer, namespace: &str, target: &str) -> Result<(), UninstallError> {
     let inventory = crate::inventory::read(server, namespace).await?;
-    let request = Request {
-        tag: Tag::parse(DEFAULT_REVISION).map_err(TagError::from)?,
-        revision: Revision::parse(target).map_err(TagError::from)?,
+    let named = |error| ChangeError::from(TagError::from(error));
+    let mut request = Request {
+        tag: Tag::parse(DEFAULT_REVISION).map_err(named)?,
+        revision: Revision::parse(target).map_err(named)?,
         namespace: namespace.to_owned(),
         overwrite: true,
-        force: true,
+        force: false,
         automatic: false,
         webhook_name: None,
         labels: Default::default(),
     };
-    for object in &tag::build(&request, &inventory, false)?.apply {
-        server.apply(object, tag::FIELD_MANAGER, false).await?;
-    }
+    match retag::set(server, &request, &inventory).await {
+        // Nobody would know more about the other revision by staying with one that goes.
+        Err(ChangeError::Proof(ProofError::Refused { .. })) => {
+            request.force = true;
+            retag::set(server, &request, &inventory).await?
+        }
+        outcome => outcome?,
+    };
     Ok(())
 }
 

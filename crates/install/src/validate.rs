@@ -1,16 +1,20 @@
 //! Does a document have the shape of an IstioOperator, and do its settings make sense?
 
-use api::install::{OPERATOR, Shape};
+use std::fmt;
+
+use api::install::OPERATOR;
 use serde_json::Value;
 
+use crate::schema::{Path, Schema};
+
 /// A mistake in a document, and where.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Mistake {
     /// A field that an IstioOperator does not have.
     #[error("could not unmarshal: {path}: unknown field {field:?}{}", hint(.nearest))]
     Unknown {
         /// Path of the map that holds the field.
-        path: String,
+        path: Path,
         /// The field.
         field: String,
         /// The field that was probably meant.
@@ -20,9 +24,9 @@ pub enum Mistake {
     #[error("could not unmarshal: {path}: wants {wants}, has {has}")]
     Type {
         /// Path of the value.
-        path: String,
+        path: Path,
         /// What belongs there.
-        wants: &'static str,
+        wants: String,
         /// What is there.
         has: String,
     },
@@ -30,19 +34,61 @@ pub enum Mistake {
     #[error("invalid revision specified: {0}: a revision is a DNS label: letters, digits and dashes, like 1-23-1")]
     Revision(String),
     /// A hub that is no registry path.
-    #[error("bad hub: {0:?} is no image repository like docker.io/trysail")]
-    Hub(String),
+    #[error("bad hub: {hub:?} is no image repository like docker.io/trysail")]
+    Hub {
+        /// Path of the value.
+        path: Path,
+        /// What is there.
+        hub: String,
+    },
     /// A tag that is no image tag.
-    #[error("bad tag: {0:?} is no image tag")]
-    Tag(String),
+    #[error("bad tag: {tag:?} is no image tag")]
+    Tag {
+        /// Path of the value.
+        path: Path,
+        /// What is there.
+        tag: String,
+    },
     /// A gateway without a usable name.
     #[error("{path}: {name:?} is no name for a gateway: lower-case letters, digits, dots and dashes")]
     GatewayName {
-        /// Path of the gateway.
-        path: String,
-        /// Its name.
+        /// Path of the name.
+        path: Path,
+        /// What is there.
         name: String,
     },
+}
+
+impl Mistake {
+    /// Where it is in the document.
+    pub fn path(&self) -> Path {
+        match self {
+            Self::Unknown { path, field, .. } => path.field(field),
+            Self::Revision(_) => Path::of(&["spec", "revision"]),
+            Self::Type { path, .. }
+            | Self::Hub { path, .. }
+            | Self::Tag { path, .. }
+            | Self::GatewayName { path, .. } => path.clone(),
+        }
+    }
+}
+
+/// A mistake with the place in the user's input that it comes from: `mesh.yaml:7` or `--set a.b=c`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The place, if the user wrote it.
+    pub place: Option<String>,
+    /// The mistake.
+    pub mistake: Mistake,
+}
+
+impl fmt::Display for Located {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        self.mistake.fmt(f)
+    }
 }
 
 fn hint(nearest: &Option<String>) -> String {
@@ -54,38 +100,42 @@ fn hint(nearest: &Option<String>) -> String {
 
 /// All mistakes in a document, in its order.
 pub fn document(document: &Value) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    check(&OPERATOR, document, "", &mut mistakes);
-    mistakes
+    Schema::from(&OPERATOR).mistakes(document, &Path::default())
 }
 
 /// Mistakes in the merged specification that its shape cannot show.
 pub fn specification(spec: &Value) -> Vec<Mistake> {
-    let text = |pointer: &str| {
-        spec.pointer(pointer)
-            .and_then(Value::as_str)
-            .filter(|text| !text.is_empty())
+    let text = |path: &[&str]| {
+        let found = path.iter().try_fold(spec, |at, field| at.get(field));
+        found.and_then(Value::as_str).filter(|text| !text.is_empty())
     };
+    let below_spec = |path: &[&str]| path.iter().fold(Path::of(&["spec"]), |path, field| path.field(field));
     let mut mistakes = Vec::new();
-    if let Some(name) = text("/revision")
+    if let Some(name) = text(&["revision"])
         && revision::name::Revision::parse(name).is_err()
     {
         mistakes.push(Mistake::Revision(name.to_owned()));
     }
-    for pointer in ["/hub", "/values/global/hub"] {
-        if let Some(hub) = text(pointer)
+    for path in [&["hub"][..], &["values", "global", "hub"]] {
+        if let Some(hub) = text(path)
             && (hub.starts_with('/')
                 || hub.ends_with('/')
                 || !hub.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:@".contains(c)))
         {
-            mistakes.push(Mistake::Hub(hub.to_owned()));
+            mistakes.push(Mistake::Hub {
+                path: below_spec(path),
+                hub: hub.to_owned(),
+            });
         }
     }
-    for pointer in ["/tag", "/values/global/tag"] {
-        if let Some(tag) = text(pointer)
+    for path in [&["tag"][..], &["values", "global", "tag"]] {
+        if let Some(tag) = text(path)
             && (tag.len() > 128 || !tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-@:".contains(c)))
         {
-            mistakes.push(Mistake::Tag(tag.to_owned()));
+            mistakes.push(Mistake::Tag {
+                path: below_spec(path),
+                tag: tag.to_owned(),
+            });
         }
     }
     for kind in ["ingressGateways", "egressGateways"] {
@@ -97,69 +147,15 @@ pub fn specification(spec: &Value) -> Vec<Mistake> {
                     .chars()
                     .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-');
             if !usable {
-                let path = format!("spec.components.{kind}[{index}].name");
+                let list = below_spec(&["components", kind]);
                 mistakes.push(Mistake::GatewayName {
-                    path,
+                    path: list.item(index).field("name"),
                     name: name.to_owned(),
                 });
             }
         }
     }
     mistakes
-}
-
-fn check(shape: &'static Shape, value: &Value, path: &str, mistakes: &mut Vec<Mistake>) {
-    let mut wrong = |wants| {
-        mistakes.push(Mistake::Type {
-            path: shown(path),
-            wants,
-            has: brief(value),
-        });
-    };
-    match (shape, value) {
-        // Nothing given is nothing wrong.
-        (_, Value::Null) | (Shape::Any, _) => {}
-        (Shape::Text, Value::String(_)) | (Shape::Flag, Value::Bool(_)) => {}
-        (Shape::Scalar, Value::String(_) | Value::Number(_) | Value::Bool(_)) => {}
-        (Shape::Amount, Value::String(_)) => {}
-        (Shape::Whole | Shape::Amount, Value::Number(number)) if number.as_i64().is_some() => {}
-        (Shape::Map(inner), Value::Object(fields)) => {
-            for (key, value) in fields {
-                check(inner, value, &format!("{path}.{key}"), mistakes);
-            }
-        }
-        (Shape::List(inner), Value::Array(items)) => {
-            for (index, value) in items.iter().enumerate() {
-                check(inner, value, &format!("{path}[{index}]"), mistakes);
-            }
-        }
-        (Shape::Fields(known), Value::Object(fields)) => {
-            for (key, value) in fields {
-                match known.iter().find(|(name, _)| name == key) {
-                    Some((_, inner)) => check(inner, value, &format!("{path}.{key}"), mistakes),
-                    None => mistakes.push(Mistake::Unknown {
-                        path: shown(path),
-                        field: key.clone(),
-                        nearest: nearest(key, known.iter().map(|(name, _)| *name)).map(str::to_owned),
-                    }),
-                }
-            }
-        }
-        (Shape::Text, _) => wrong("text"),
-        (Shape::Flag, _) => wrong("true or false"),
-        (Shape::Scalar, _) => wrong("a single value"),
-        (Shape::Whole, _) => wrong("a whole number"),
-        (Shape::Amount, _) => wrong("a whole number or a percentage"),
-        (Shape::Map(_) | Shape::Fields(_), _) => wrong("a map"),
-        (Shape::List(_), _) => wrong("a list"),
-    }
-}
-
-fn shown(path: &str) -> String {
-    match path.strip_prefix('.') {
-        Some(path) => path.to_owned(),
-        None => "the document".to_owned(),
-    }
 }
 
 /// A value in an error, cut to a readable length.

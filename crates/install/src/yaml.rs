@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::origin::Lines;
+
 /// Largest input, in bytes: room for all CRDs, not for a mistake.
 pub const LARGEST: usize = 8 << 20;
 
@@ -30,15 +32,13 @@ pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
         return Err(YamlError::TooLarge(text.len()));
     }
     let mut documents = Vec::new();
-    for part in split(text) {
-        if part
-            .lines()
-            .all(|line| line.trim_start().starts_with('#') || line.trim().is_empty())
-        {
-            continue;
-        }
-        let value: Value =
-            serde_saphyr::from_str(part).map_err(|error| YamlError::Syntax(error.to_string().trim().to_owned()))?;
+    for (part, before) in parts(text) {
+        // What is wrong is told with the line of the whole text.
+        let value: Value = match serde_saphyr::from_str(part) {
+            Err(_) => serde_saphyr::from_str(&moved(part, before))
+                .map_err(|error| YamlError::Syntax(error.to_string().trim().to_owned()))?,
+            Ok(value) => value,
+        };
         if !value.is_null() {
             documents.push(value);
         }
@@ -46,19 +46,38 @@ pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
     Ok(documents)
 }
 
-/// Parts between lines that are `---`.
-fn split(text: &str) -> Vec<&str> {
+/// The lines of the first document, if it can be read.
+pub(crate) fn lines(text: &str) -> Option<Lines> {
+    let (part, before) = parts(text).next().filter(|(part, _)| part.len() <= LARGEST)?;
+    serde_saphyr::from_str(&moved(part, before)).ok()
+}
+
+/// A document with empty lines in place of what is before it.
+fn moved(part: &str, before: usize) -> String {
+    "\n".repeat(before) + part
+}
+
+/// Documents that have content, each with the number of lines before it.
+fn parts(text: &str) -> impl Iterator<Item = (&str, usize)> {
+    let is_content = |line: &str| !line.trim_start().starts_with('#') && !line.trim().is_empty();
+    split(text)
+        .into_iter()
+        .filter(move |(part, _)| part.lines().any(is_content))
+}
+
+/// Parts between lines that are `---`, each with the number of lines before it.
+fn split(text: &str) -> Vec<(&str, usize)> {
     let mut parts = Vec::new();
-    let mut start = 0;
+    let (mut start, mut start_line) = (0, 0);
     let mut at = 0;
-    for line in text.split_inclusive('\n') {
+    for (number, line) in text.split_inclusive('\n').enumerate() {
         if line.trim_end() == "---" || line.starts_with("--- ") {
-            parts.push(&text[start..at]);
-            start = at + line.len();
+            parts.push((&text[start..at], start_line));
+            (start, start_line) = (at + line.len(), number + 1);
         }
         at += line.len();
     }
-    parts.push(&text[start..]);
+    parts.push((&text[start..], start_line));
     parts
 }
 
@@ -81,6 +100,12 @@ mod tests {
             documents(text).unwrap(),
             [serde_json::json!({"a": 1}), serde_json::json!({"b": 2})]
         );
+    }
+
+    #[test]
+    fn mistakes_have_the_line_of_the_whole_text() {
+        let error = documents("a: 1\n---\n# two\nb: 2\nc: d: e\n").unwrap_err().to_string();
+        assert!(error.contains("line 5"), "{error}");
     }
 
     #[test]

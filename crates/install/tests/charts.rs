@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use install::assets::Assets;
+use install::chart::{Chart, Release};
 use install::component::{Rendering, render};
 use install::input::{Input, resolve};
 use install::object::Object;
@@ -146,6 +147,37 @@ fn a_gateway_follows_the_revision_in_place() {
     assert_eq!(old["spec"]["selector"], new["spec"]["selector"]);
     let text = new.to_string();
     assert!(text.contains("istiod-canary.istio-system.svc:15012") && text.contains(r#""name":"istio-canary""#));
+}
+
+#[test]
+fn what_istiod_keeps_is_rendered_only_for_the_first_moment() {
+    let assets = Assets::embedded();
+    let check = |chart: &str, policy: &str, is_upgrade: bool, expected: Option<&str>| {
+        let release = Release {
+            name: "mesh",
+            namespace: "istio-system",
+            is_upgrade,
+        };
+        let values = json!({"base": {"validationFailurePolicy": policy}});
+        let objects = Chart::load(&assets, chart).unwrap().render(&release, &values).unwrap();
+        let validator = objects
+            .iter()
+            .find(|o| o.kind() == "ValidatingWebhookConfiguration")
+            .unwrap();
+        let webhook = &validator.0["webhooks"][0];
+        assert_eq!(
+            webhook.get("failurePolicy").and_then(Value::as_str),
+            expected,
+            "{chart} {policy} {is_upgrade}"
+        );
+        assert_eq!(webhook["clientConfig"].get("caBundle"), None, "{chart}");
+    };
+    for chart in ["base", "istiod"] {
+        check(chart, "", false, Some("Ignore"));
+        check(chart, "", true, None);
+        check(chart, "Runtime", false, None);
+        check(chart, "Fail", true, Some("Fail"));
+    }
 }
 
 #[test]

@@ -78,6 +78,11 @@ fn mistakes_in_the_installation_are_told_before_anything_happens() {
         1,
         "cannot read /nowhere.yaml",
     );
+    check(
+        &["install", "--set", "values.pilot.autoscaleMin=two", "-y"],
+        1,
+        "Error: --set values.pilot.autoscaleMin=two: could not unmarshal: spec.values.pilot.autoscaleMin: wants a whole number",
+    );
     check(&["uninstall"], 1, "at least one of the --revision");
     let file = std::env::temp_dir().join(format!("istioctl-cli-{}.yaml", std::process::id()));
     for (text, says) in [
@@ -90,6 +95,14 @@ fn mistakes_in_the_installation_are_told_before_anything_happens() {
             "spec.components.pilot.enabled: wants true or false, has 3",
         ),
         ("kind: Service".to_owned(), "kind is \"Service\", wants IstioOperator"),
+        (
+            "# mine\n---\nspec:\n  values:\n    pilot:\n      autoscaleMinn: 2\n".to_owned(),
+            ".yaml:6: could not unmarshal: spec.values.pilot: unknown field \"autoscaleMinn\" (did you mean \"autoscaleMin\"?)",
+        ),
+        (
+            "spec: {values: {global: {imagePullPolicy: Sometimes}}}".to_owned(),
+            ".yaml:1: could not unmarshal: spec.values.global.imagePullPolicy: wants one of Always, IfNotPresent, Never",
+        ),
         ("a: b: c".to_owned(), "no valid YAML"),
         ("#".repeat(10 << 20), "bytes long"),
     ] {

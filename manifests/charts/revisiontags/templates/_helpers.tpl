@@ -8,6 +8,7 @@ spelling of an IstioOperator merged over the flat one.
 
 {{/* "-canary" for revision canary, nothing for the unnamed revision. */}}
 {{- define "istiod.suffix" -}}
+{{- if eq (toString .Values.revision) "default" }}{{ fail "revision \"default\" is the one without a name: leave the value `revision` empty" }}{{ end -}}
 {{- with .Values.revision }}-{{ . }}{{ end -}}
 {{- end -}}
 

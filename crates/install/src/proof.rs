@@ -1,0 +1,170 @@
+//! Does the webhook that a tag is about to have really answer? A pod is tried, and never made.
+//!
+//! A webhook configuration of its own, which selects nothing but that pod, calls what the tag will call: the same
+//! address, trusted by the same certificate authority. The pod is created in a dry run; a proxy of the right revision in
+//! the answer is the proof. A configuration that stays behind after a crash selects nothing, and the next proof takes it
+//! over.
+
+use std::time::Duration;
+
+use api::names::{annotation, label};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::api_server::{ApiServer, RequestError};
+use crate::object::Object;
+use crate::tag::FIELD_MANAGER;
+
+/// Label by which only the tried pod is selected; its value is the tag.
+const PROBE_KEY: &str = "trysail.dev/probe";
+/// Name of the webhook, by which errors name it.
+const WEBHOOK: &str = "probe.trysail.dev";
+/// How long the API server may take to heed a new configuration, and istiod to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often it is tried.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Why a webhook is not taken to answer. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProofError {
+    /// It does not.
+    #[error(
+        "revision {revision:?} does not inject: a pod that was tried in a dry run got {answer}; nothing was changed. \
+         Look at its control plane: kubectl logs -n {namespace} -l app=istiod,istio.io/rev={revision}"
+    )]
+    NoAnswer {
+        /// The revision.
+        revision: String,
+        /// Its namespace.
+        namespace: String,
+        /// What was answered instead.
+        answer: String,
+    },
+    /// Somebody else refuses the tried pod, so that nothing is known.
+    #[error(
+        "cannot prove that revision {revision:?} injects: the pod that was tried in a dry run in namespace \
+         {namespace:?} was refused: {answer}; nothing was changed"
+    )]
+    Refused {
+        /// The revision.
+        revision: String,
+        /// Namespace of the pod.
+        namespace: String,
+        /// Who refuses, and why.
+        answer: String,
+    },
+    /// The API server.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+/// Tries a pod against what the webhook configuration `tagged` calls, expecting a proxy of `revision`.
+pub async fn prove(server: &ApiServer, tagged: &Object, revision: &str, namespace: &str) -> Result<(), ProofError> {
+    let Some(client) = tagged.0.pointer("/webhooks/0/clientConfig") else {
+        return Ok(());
+    };
+    let tag = tagged.label(label::TAG);
+    let configuration = configuration(tag, client, namespace);
+    server.apply(&configuration, FIELD_MANAGER, false).await?;
+    let outcome = ask(server, &pod(tag, namespace), revision, namespace).await;
+    server.delete(&configuration.id()).await?;
+    outcome
+}
+
+async fn ask(server: &ApiServer, pod: &Object, revision: &str, namespace: &str) -> Result<(), ProofError> {
+    let deadline = Instant::now() + PATIENCE;
+    let (revision, namespace) = (revision.to_owned(), namespace.to_owned());
+    loop {
+        let answer = match server.try_create(pod).await {
+            Ok(answered) => match injected_by(&answered) {
+                Some(by) if by == revision => return Ok(()),
+                Some(by) => format!("a proxy of revision {by:?}"),
+                // A new configuration needs a moment until every API server heeds it.
+                None => "no proxy".to_owned(),
+            },
+            Err(RequestError::Refused { message, code, .. }) if code < 500 && code != 429 => {
+                return Err(if message.contains(WEBHOOK) {
+                    ProofError::NoAnswer {
+                        revision,
+                        namespace,
+                        answer: format!("the answer: {message}"),
+                    }
+                } else {
+                    ProofError::Refused {
+                        revision,
+                        namespace,
+                        answer: message,
+                    }
+                });
+            }
+            Err(RequestError::Refused { message, .. }) => format!("the answer: {message}"),
+            Err(error) => return Err(error.into()),
+        };
+        if Instant::now() > deadline {
+            return Err(ProofError::NoAnswer {
+                revision,
+                namespace,
+                answer,
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn injected_by(pod: &Object) -> Option<String> {
+    let status = pod
+        .0
+        .pointer("/metadata/annotations")?
+        .get(annotation::STATUS)?
+        .as_str()?;
+    let status: Value = serde_json::from_str(status).ok()?;
+    status["revision"].as_str().map(str::to_owned)
+}
+
+fn configuration(tag: &str, client: &Value, namespace: &str) -> Object {
+    Object(json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        // Called last, by its name: what it adds is what is seen.
+        "metadata": {"name": format!("trysail-probe-{tag}")},
+        "webhooks": [{
+            "name": WEBHOOK,
+            "clientConfig": client,
+            "sideEffects": "None",
+            "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}],
+            "failurePolicy": "Fail",
+            "timeoutSeconds": 3,
+            "admissionReviewVersions": ["v1"],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            "objectSelector": {"matchLabels": {PROBE_KEY: tag}},
+        }],
+    }))
+}
+
+/// A pod that asks to be injected, that no other injector selects by its own labels, and that the strictest policies for
+/// pods let pass.
+fn pod(tag: &str, namespace: &str) -> Object {
+    Object(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": format!("trysail-probe-{tag}"),
+            "namespace": namespace,
+            "labels": {PROBE_KEY: tag, label::REVISION: "trysail-probe", label::SIDECAR_INJECT: "true"},
+            "annotations": {"sidecar.istio.io/interceptionMode": "NONE"},
+        },
+        "spec": {
+            "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "probe",
+                "image": "probe",
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+                "resources": {
+                    "requests": {"cpu": "1m", "memory": "1Mi"},
+                    "limits": {"cpu": "1m", "memory": "1Mi"},
+                },
+            }],
+        },
+    }))
+}
