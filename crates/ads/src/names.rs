@@ -72,18 +72,19 @@ impl Interner {
         added: impl IntoIterator<Item = &'a str>,
         removed: impl IntoIterator<Item = &'a str>,
     ) -> Arc<NameSet> {
-        let mut names: BTreeSet<&str> = base.iter().collect();
-        names.extend(added);
-        for name in removed {
-            names.remove(name);
-        }
+        let mut names: Vec<&str> = base.iter().chain(added).collect();
+        names.sort_unstable();
+        names.dedup();
+        let removed: BTreeSet<&str> = removed.into_iter().collect();
+        names.retain(|name| !removed.contains(name));
         if names.len() == base.len() && names.iter().copied().eq(base.iter()) {
             return base.clone();
         }
         self.intern(&names)
     }
 
-    fn intern(&self, names: &BTreeSet<&str>) -> Arc<NameSet> {
+    /// `names` are in order, without repetition.
+    fn intern(&self, names: &[&str]) -> Arc<NameSet> {
         if names.is_empty() {
             return NameSet::empty();
         }
