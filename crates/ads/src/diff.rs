@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use xds::resource::{ContentHash, Resource, ResourceSet};
+use xds::resource::{Body, ContentHash, Resource, ResourceSet};
 
 use crate::limits::Limits;
 use crate::names::{Interner, NameSet};
@@ -24,7 +24,8 @@ impl Step {
     /// Compares two sets.
     pub fn between(from: &ResourceSet, to: &ResourceSet) -> Self {
         let mut step = Self::default();
-        let (mut old, mut new) = (from.iter().peekable(), to.iter().peekable());
+        let (old, new) = from.apart(to);
+        let (mut old, mut new) = (old.peekable(), new.peekable());
         loop {
             let order = match (old.peek(), new.peek()) {
                 (None, None) => return step,
@@ -73,7 +74,7 @@ pub struct Whole {
     /// Names that are subscribed to and not in the set.
     pub missing: Vec<Arc<str>>,
     /// The resources, encoded.
-    pub pieces: Arc<[Bytes]>,
+    pub pieces: Arc<[Body]>,
 }
 
 /// Set and subscription (`None` for the wildcard) that a [`Whole`] is of.
@@ -138,7 +139,7 @@ impl Shared {
 
     /// `to`, and what only `from` has: the state in between when removals must wait.
     pub fn union(&self, from: &Arc<ResourceSet>, to: &Arc<ResourceSet>) -> Arc<ResourceSet> {
-        if from.iter().all(|r| to.get(&r.name).is_some()) {
+        if self.step(from, to).removed.is_empty() {
             return to.clone();
         }
         let key = (version(from), version(to));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
-use xds::resource::{ContentHash, Resource};
+use xds::resource::{Body, ContentHash, Resource};
 
 use crate::diff::{Shared, lock};
 use crate::stream::Protocol;
@@ -71,18 +71,21 @@ impl Head<'_> {
 #[derive(Debug, Default)]
 pub struct Frames {
     head: Option<Bytes>,
-    pieces: Option<Arc<[Bytes]>>,
-    sent: usize,
+    pieces: Option<Arc<[Body]>>,
+    /// Piece, and part of it, that is next.
+    next: (usize, usize),
 }
 
 impl Frames {
     /// A head, then pieces.
-    pub fn new(head: Bytes, pieces: Arc<[Bytes]>) -> Self {
-        Self {
+    pub fn new(head: Bytes, pieces: Arc<[Body]>) -> Self {
+        let mut frames = Self {
             head: Some(head),
             pieces: Some(pieces),
-            sent: 0,
-        }
+            next: (0, 0),
+        };
+        frames.settle();
+        frames
     }
 
     /// The next bytes to send. Every frame costs a call of the kernel, so that small pieces are copied together as
@@ -106,7 +109,23 @@ impl Frames {
     fn peek(&self) -> Option<usize> {
         match &self.head {
             Some(head) => Some(head.len()),
-            None => self.pieces.as_ref()?.get(self.sent).map(Bytes::len),
+            None => self.current().map(Bytes::len),
+        }
+    }
+
+    fn current(&self) -> Option<&Bytes> {
+        let (piece, part) = self.next;
+        self.pieces.as_ref()?.get(piece)?.pieces().get(part)
+    }
+
+    /// Goes on to the next piece if all parts of this one are sent; lets go of the pieces after the last.
+    fn settle(&mut self) {
+        while let Some(pieces) = &self.pieces {
+            match pieces.get(self.next.0) {
+                Some(piece) if self.next.1 < piece.pieces().len() => return,
+                Some(_) => self.next = (self.next.0 + 1, 0),
+                None => self.pieces = None,
+            }
         }
     }
 }
@@ -118,24 +137,22 @@ impl Iterator for Frames {
         if let Some(head) = self.head.take() {
             return Some(head);
         }
-        let next = self.pieces.as_ref()?.get(self.sent).cloned();
-        self.sent += 1;
-        if next.is_none() {
-            self.pieces = None;
-        }
-        next
+        let next = self.current()?.clone();
+        self.next.1 += 1;
+        self.settle();
+        Some(next)
     }
 }
 
 /// Encodes resources into pieces, reusing those that exist. A large resource is not copied: its own pieces are sent.
-pub fn pieces(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) -> Vec<Bytes> {
-    let mut pieces = Vec::new();
+pub fn pieces(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) -> Vec<Body> {
+    let mut pieces: Vec<Body> = Vec::new();
     let mut start = 0;
     let mut size = 0;
     for (at, resource) in resources.iter().enumerate() {
         if resource.body.len() >= LARGE {
             if start < at {
-                pieces.push(piece(protocol, &resources[start..at], shared));
+                pieces.push(piece(protocol, &resources[start..at], shared).into());
             }
             push_large(protocol, resource, &mut pieces);
             (start, size) = (at + 1, 0);
@@ -143,7 +160,7 @@ pub fn pieces(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) 
         }
         size += resource.body.len();
         if at + 1 == resources.len() || size >= LARGEST_PIECE || is_cut(&resource.name) {
-            pieces.push(piece(protocol, &resources[start..=at], shared));
+            pieces.push(piece(protocol, &resources[start..=at], shared).into());
             (start, size) = (at + 1, 0);
         }
     }
@@ -152,7 +169,7 @@ pub fn pieces(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) 
 
 /// Encodes bare `Any`s (answers to questions) as resources of a response; for the incremental protocol they are named
 /// by their position, as they have no names.
-pub fn answer_pieces(protocol: Protocol, resources: &[Bytes]) -> Vec<Bytes> {
+pub fn answer_pieces(protocol: Protocol, resources: &[Bytes]) -> Vec<Body> {
     let mut out = BytesMut::new();
     for (at, any) in resources.iter().enumerate() {
         let name = at.to_string();
@@ -160,7 +177,11 @@ pub fn answer_pieces(protocol: Protocol, resources: &[Bytes]) -> Vec<Bytes> {
         out.put_slice(any);
         put_tail(protocol, &name, &mut out);
     }
-    if out.is_empty() { Vec::new() } else { vec![out.freeze()] }
+    if out.is_empty() {
+        Vec::new()
+    } else {
+        vec![out.freeze().into()]
+    }
 }
 
 fn piece(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) -> Bytes {
@@ -187,15 +208,15 @@ fn piece(protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) -> By
 }
 
 /// A resource that is sent in its own pieces, between what names it.
-fn push_large(protocol: Protocol, resource: &Resource, pieces: &mut Vec<Bytes>) {
+fn push_large(protocol: Protocol, resource: &Resource, pieces: &mut Vec<Body>) {
     let mut head = BytesMut::new();
     put_head_of(protocol, resource, &mut head);
-    pieces.push(head.freeze());
-    pieces.extend(resource.body.pieces().iter().cloned());
+    pieces.push(head.freeze().into());
+    pieces.push(resource.body.clone());
     let mut tail = BytesMut::new();
     put_tail(protocol, &resource.name, &mut tail);
     if !tail.is_empty() {
-        pieces.push(tail.freeze());
+        pieces.push(tail.freeze().into());
     }
 }
 
@@ -278,10 +299,12 @@ mod tests {
             .collect()
     }
 
-    fn message(protocol: Protocol, head: &Head<'_>, pieces: &[Bytes]) -> Vec<u8> {
-        let size = pieces.iter().map(Bytes::len).sum();
+    fn message(protocol: Protocol, head: &Head<'_>, pieces: &[Body]) -> Vec<u8> {
+        let size = pieces.iter().map(Body::len).sum();
         let mut bytes = head.encode(protocol, size).to_vec();
-        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        pieces
+            .iter()
+            .for_each(|piece| bytes.extend_from_slice(&piece.to_bytes()));
         assert_eq!(
             u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize,
             bytes.len() - GRPC_HEAD
@@ -341,9 +364,10 @@ mod tests {
         let before = pieces(Protocol::Delta, &resources, &shared);
         resources[500] = Arc::new(Resource::encode("r0500", &StringValue { value: "other".into() }));
         let after = pieces(Protocol::Delta, &resources, &shared);
+        let at = |piece: &Body| piece.pieces()[0].as_ptr();
         let kept = after
             .iter()
-            .filter(|piece| before.iter().any(|old| old.as_ptr() == piece.as_ptr()))
+            .filter(|piece| before.iter().any(|old| at(old) == at(piece)))
             .count();
         assert!(before.len() > 10, "{} pieces", before.len());
         assert_eq!(kept, after.len() - 1);

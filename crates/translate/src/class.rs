@@ -19,7 +19,11 @@ pub(crate) fn resources(
 ) -> Arc<ResourceSet> {
     match resource_type {
         ResourceType::Cluster => {
-            let clusters = cluster::of_class(cx, class);
+            let (shared, own) = cluster::of_class(cx, class);
+            if !envoy_filter::concerns(cx, class) {
+                return Arc::new(ResourceSet::over(shared, own));
+            }
+            let clusters = shared.iter().cloned().chain(own).collect();
             patched(cx, class, resource_type, clusters)
         }
         ResourceType::Endpoints => endpoints(cx, class),

@@ -14,7 +14,7 @@ pub(crate) use upstream_tls::metadata_exchange;
 use std::sync::Arc;
 
 use mesh::Input;
-use xds::resource::Resource;
+use xds::resource::{Resource, ResourceSet};
 
 use crate::client::Client;
 use crate::graph::Cx;
@@ -22,15 +22,14 @@ use crate::listener::merged_servers;
 use crate::proxy::ProxyClass;
 use crate::query::Query;
 
-/// Everything that a class is owed.
-pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>> {
+/// Everything that a class is owed: what it shares with others, and what lies over that.
+pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> (Arc<ResourceSet>, Vec<Arc<Resource>>) {
     let client = Client::scoped(cx, class);
     let scope = cx.scope_of(client.scope());
     let view = outbound::view(cx, &client);
     let outbound = cx.set(&Query::OutboundClusters(view, scope.seen.clone()));
-    let mut resources: Vec<Arc<Resource>> = outbound.iter().cloned().collect();
     let mesh = cx.read(Input::Mesh).mesh.clone();
-    resources.push(encode(&fixed::black_hole(&mesh)));
+    let mut resources = vec![encode(&fixed::black_hole(&mesh))];
     if passes_through(cx, class) {
         let client = Client {
             through: true,
@@ -45,7 +44,7 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>
         resources.push(encode(&fixed::inbound_passthrough(&mesh, class)));
         resources.extend(inbound::clusters(cx, class, &scope).iter().map(encode));
     }
-    resources
+    (outbound, resources)
 }
 
 /// Whether a gateway passes mutual TLS through to any service.

@@ -136,6 +136,11 @@ impl Patches {
     }
 }
 
+/// Whether there are patches for a class.
+pub(crate) fn concerns(cx: &mut Cx<'_>, class: &ProxyClass) -> bool {
+    !of_class(cx, class).0.is_empty()
+}
+
 /// Resources as a class is sent them: patched.
 pub(crate) fn apply(
     cx: &mut Cx<'_>,

@@ -4,6 +4,7 @@
 //! content never counts as a change. A [`ResourceSet`] is an immutable, ordered collection of them, shared by all
 //! streams that are owed the same configuration.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -164,64 +165,211 @@ impl Resource {
     }
 }
 
-/// An immutable, ordered set of resources of one type.
+/// An immutable, ordered set of resources of one type: its own, and possibly those of a set below it that others share.
 #[derive(Clone, Debug, Default)]
 pub struct ResourceSet {
+    /// Has none below itself.
+    base: Option<Arc<ResourceSet>>,
     /// By name.
-    resources: Box<[Arc<Resource>]>,
+    own: Box<[Arc<Resource>]>,
+    /// Number of resources of both.
+    len: usize,
     hash: Option<ContentHash>,
 }
 
 impl ResourceSet {
     /// Builds a set; of two resources with one name the later wins.
     pub fn new(resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
-        let mut resources: Vec<Arc<Resource>> = resources.into_iter().collect();
-        // The sort is stable, so of one name the last is the one that came last.
-        resources.sort_by(|a, b| a.name.cmp(&b.name));
-        resources.dedup_by(|later, kept| {
-            let same = later.name == kept.name;
-            if same {
-                std::mem::swap(later, kept);
-            }
-            same
-        });
+        Self::build(None, in_order(resources))
+    }
+
+    /// Builds a set from one that others share, and resources that lie over it.
+    pub fn over(base: Arc<ResourceSet>, own: impl IntoIterator<Item = Arc<Resource>>) -> Self {
+        if base.base.is_some() {
+            return Self::new(base.iter().cloned().chain(own));
+        }
+        Self::build(Some(base), in_order(own))
+    }
+
+    fn build(base: Option<Arc<ResourceSet>>, own: Box<[Arc<Resource>]>) -> Self {
         let mut hasher = Sha256::new();
-        for resource in &resources {
+        if let Some(below) = base.as_ref().and_then(|base| base.hash) {
+            hasher.update(u64::MAX.to_be_bytes());
+            hasher.update(below.0);
+        }
+        for resource in &own {
             hasher.update((resource.name.len() as u64).to_be_bytes());
             hasher.update(resource.name.as_bytes());
             hasher.update(resource.hash.0);
             // A set that only knows the hash of a resource must not be taken for one that has it.
             hasher.update([u8::from(resource.body.is_empty())]);
         }
+        let below = |base: &Arc<ResourceSet>| base.len - own.iter().filter(|r| base.get(&r.name).is_some()).count();
         Self {
-            resources: resources.into_boxed_slice(),
+            len: own.len() + base.as_ref().map_or(0, below),
+            base,
+            own,
             hash: Some(ContentHash::of_all(hasher)),
         }
     }
 
-    /// Version of the whole set: a hash over names and content hashes; `None` only for the default (empty) set.
+    /// Version of the whole set: a hash over names and content hashes, and over how they are layered; `None` only for
+    /// the default (empty) set.
     pub fn hash(&self) -> Option<ContentHash> {
         self.hash
     }
 
     /// The resource of that name.
     pub fn get(&self, name: &str) -> Option<&Arc<Resource>> {
-        let at = self.resources.binary_search_by(|own| (*own.name).cmp(name)).ok()?;
-        self.resources.get(at)
+        match self.own.binary_search_by(|own| (*own.name).cmp(name)) {
+            Ok(at) => self.own.get(at),
+            Err(_) => self.base.as_ref()?.get(name),
+        }
     }
 
     /// All resources in name order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources.iter()
+        Layers {
+            base: self.base.as_ref().map(|base| &*base.own).unwrap_or_default(),
+            own: &self.own,
+        }
+    }
+
+    /// The set below this one and the resources that lie over it, if there is one and none of its resources is hidden.
+    pub fn layers(&self) -> Option<(&Arc<ResourceSet>, &[Arc<Resource>])> {
+        let base = self.base.as_ref()?;
+        (self.len == base.len + self.own.len()).then_some((base, &self.own))
+    }
+
+    /// The resources of this set and of another among which all differences are, each in name order.
+    pub fn apart<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> (
+        impl Iterator<Item = &'a Arc<Resource>>,
+        impl Iterator<Item = &'a Arc<Resource>>,
+    ) {
+        let same = match (self.layers(), other.layers()) {
+            (Some((a, _)), Some((b, _))) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        let layers = |set: &'a Self| Layers {
+            base: set
+                .base
+                .as_ref()
+                .filter(|_| !same)
+                .map(|base| &*base.own)
+                .unwrap_or_default(),
+            own: &set.own,
+        };
+        (layers(self), layers(other))
     }
 
     /// Number of resources.
     pub fn len(&self) -> usize {
-        self.resources.len()
+        self.len
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.resources.is_empty()
+        self.len == 0
+    }
+}
+
+fn in_order(resources: impl IntoIterator<Item = Arc<Resource>>) -> Box<[Arc<Resource>]> {
+    let mut resources: Vec<Arc<Resource>> = resources.into_iter().collect();
+    // The sort is stable, so of one name the last is the one that came last.
+    resources.sort_by(|a, b| a.name.cmp(&b.name));
+    resources.dedup_by(|later, kept| {
+        let same = later.name == kept.name;
+        if same {
+            std::mem::swap(later, kept);
+        }
+        same
+    });
+    resources.into_boxed_slice()
+}
+
+/// Two lists in name order as one; of two resources with one name the own one counts.
+struct Layers<'a> {
+    base: &'a [Arc<Resource>],
+    own: &'a [Arc<Resource>],
+}
+
+impl<'a> Iterator for Layers<'a> {
+    type Item = &'a Arc<Resource>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let order = match (self.base.first(), self.own.first()) {
+            (Some(base), Some(own)) => base.name.cmp(&own.name),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        if order != Ordering::Greater {
+            let (first, rest) = self.base.split_first()?;
+            self.base = rest;
+            if order == Ordering::Less {
+                return Some(first);
+            }
+        }
+        let (first, rest) = self.own.split_first()?;
+        self.own = rest;
+        Some(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::google::protobuf::StringValue;
+
+    fn resources(words: &str) -> Vec<Arc<Resource>> {
+        let resource = |word: &str| {
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            Arc::new(Resource::encode(
+                name,
+                &StringValue {
+                    value: value.to_owned(),
+                },
+            ))
+        };
+        words.split_whitespace().map(resource).collect()
+    }
+
+    fn check(base: &str, own: &str, expected: &str) {
+        let set = ResourceSet::over(Arc::new(ResourceSet::new(resources(base))), resources(own));
+        let flat = ResourceSet::new(resources(expected));
+        let hashes = |set: &ResourceSet| set.iter().map(|r| (r.name.clone(), r.hash)).collect::<Vec<_>>();
+        assert_eq!(hashes(&set), hashes(&flat));
+        assert_eq!((set.len(), set.is_empty()), (flat.len(), flat.is_empty()));
+        assert!(
+            flat.iter()
+                .all(|r| set.get(&r.name).is_some_and(|found| found.hash == r.hash))
+        );
+        assert!(set.get("nobody").is_none());
+    }
+
+    #[test]
+    fn own_resources_lie_over_shared_ones() {
+        check("b d", "a c e", "a b c d e");
+        check("a=1 b=1", "b=2", "a=1 b=2");
+        check("", "a", "a");
+        check("a", "", "a");
+        check("", "", "");
+    }
+
+    #[test]
+    fn sets_over_one_base_differ_in_what_is_their_own() {
+        let base = Arc::new(ResourceSet::new(resources("b d")));
+        let (one, two) = (
+            ResourceSet::over(base.clone(), resources("a")),
+            ResourceSet::over(base.clone(), resources("c")),
+        );
+        let (one_only, two_only) = one.apart(&two);
+        assert_eq!((one_only.count(), two_only.count()), (1, 1));
+        assert_ne!(one.hash(), two.hash());
+        let hiding = ResourceSet::over(base, resources("b=2"));
+        let (all, also_all) = one.apart(&hiding);
+        assert_eq!((all.count(), also_all.count()), (3, 2));
     }
 }

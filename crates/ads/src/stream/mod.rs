@@ -22,8 +22,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use xds::resource::ResourceSet;
+use xds::resource::{Body, ResourceSet};
 
 use crate::diff::{Shared, same, version};
 use crate::kinds;
@@ -258,9 +257,9 @@ fn response(
     type_url: Arc<str>,
     resources: usize,
     head: &Head<'_>,
-    pieces: Arc<[Bytes]>,
+    pieces: Arc<[Body]>,
 ) -> Response {
-    let body: usize = pieces.iter().map(Bytes::len).sum();
+    let body: usize = pieces.iter().map(Body::len).sum();
     let head = head.encode(protocol, body);
     let bytes = head.len() + body;
     Response {

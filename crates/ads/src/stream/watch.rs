@@ -283,20 +283,26 @@ impl Watch {
         }
     }
 
-    /// Everything of `stage` that is subscribed to, encoded; made once for all streams with this subscription.
+    /// Everything of `stage` that is subscribed to, encoded; made once for all streams with this subscription. What a
+    /// set has in common with others is encoded once for all of them.
     fn whole(&self, protocol: Protocol, stage: &ResourceSet, shared: &Shared) -> Arc<Whole> {
         let names = if self.wildcard { None } else { Some(&*self.names) };
         shared.whole(protocol, stage, names, || {
-            let resources = self.restrict(stage.iter());
+            let (own, below) = match stage.layers() {
+                Some((base, own)) => (self.restrict(own.iter()), Some(self.whole(protocol, base, shared))),
+                None => (self.restrict(stage.iter()), None),
+            };
+            let mut pieces = wire::pieces(protocol, &own, shared);
+            pieces.extend(below.iter().flat_map(|below| below.pieces.iter().cloned()));
             Whole {
-                resources: resources.len(),
+                resources: own.len() + below.map_or(0, |below| below.resources),
                 missing: self
                     .names
                     .iter()
                     .filter(|name| stage.get(name).is_none())
                     .map(Arc::from)
                     .collect(),
-                pieces: wire::pieces(protocol, &resources, shared).into(),
+                pieces: pieces.into(),
             }
         })
     }
