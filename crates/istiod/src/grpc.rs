@@ -26,6 +26,8 @@ use cluster::access::Access;
 
 /// Reviews of tokens under way at one time; further connections wait their turn.
 const REVIEWS: usize = 64;
+/// Bytes that wait in one stream for its client to read them, before the next are made.
+const SENDING: usize = 64 << 10;
 /// Pings keep dead connections from staying.
 const PING: Duration = Duration::from_secs(30);
 /// How long a ping may stay unanswered.
@@ -152,7 +154,8 @@ impl Server {
         builder
             .max_concurrent_streams(REQUESTS)
             .initial_stream_window_size(1 << 18)
-            .initial_connection_window_size(1 << 20);
+            .initial_connection_window_size(1 << 20)
+            .max_send_buf_size(SENDING);
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
         let age = async {
             match max_age {
