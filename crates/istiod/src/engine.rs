@@ -1,12 +1,13 @@
 //! Changes in, views out: the mesh, its translation, and one view per class of connected proxies.
 //!
-//! One thread takes changes as they come. The first after quiet is worked on at once; what arrives meanwhile is the
-//! next batch. A view is replaced, and its streams woken, only if one of its sets is a different one.
+//! One thread takes changes as they come. The first after quiet is worked on at once; what follows it closely is
+//! gathered for a moment, because many small pushes cost far more than few. A view is replaced, and its streams woken,
+//! only if one of its sets is a different one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ads::View;
 use cluster::feed::Change;
@@ -20,6 +21,9 @@ use crate::handover;
 
 /// Largest batch of changes worked on at once.
 const BATCH: usize = 10_000;
+/// Shortest time between the beginnings of two batches. A proxy that is told of changes twenty times a second knows
+/// soon enough, and a push costs the same for one change as for ten.
+const PACE: Duration = Duration::from_millis(50);
 
 /// What the engine is told.
 #[derive(Debug)]
@@ -205,11 +209,14 @@ impl<T: Translate> Engine<T> {
         let engine = self.clone();
         std::thread::Builder::new().name("mesh".to_owned()).spawn(move || {
             let mut unsynced = sources;
+            let mut last: Option<Instant> = None;
             while let Some(first) = messages.blocking_recv() {
                 let started = SystemTime::now();
-                if !gather.is_zero() && engine.is_ready() {
-                    std::thread::sleep(gather);
+                if engine.is_ready() {
+                    let rest = last.map_or(Duration::ZERO, |last| PACE.saturating_sub(last.elapsed()));
+                    std::thread::sleep(rest.max(gather));
                 }
+                last = Some(Instant::now());
                 let mut batch = vec![first];
                 while batch.len() < BATCH {
                     let Ok(next) = messages.try_recv() else { break };
