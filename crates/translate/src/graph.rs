@@ -8,11 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hashbrown::{HashMap, HashSet as FastSet};
 use mesh::{Input, Snapshot};
 
-use crate::parts::Parts;
 use crate::proxy::ProxyClass;
 use crate::query::{self, Query, Value};
 
@@ -44,8 +42,6 @@ pub(crate) struct Graph {
     pub(crate) computed: u64,
     /// Nodes that lost a reader, and perhaps the last one.
     orphans: Vec<NodeId>,
-    /// Parts of resources that others may have in common.
-    parts: Parts,
 }
 
 impl Graph {
@@ -258,11 +254,6 @@ impl<'a> Cx<'a> {
             self.inputs.push(input);
         }
         self.snapshot
-    }
-
-    /// The same bytes, where they already are if another resource has them.
-    pub(crate) fn share(&mut self, part: Bytes) -> Bytes {
-        self.graph.parts.share(part)
     }
 
     /// A class by its number.

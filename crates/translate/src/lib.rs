@@ -37,7 +37,6 @@ mod jwt;
 mod listener;
 mod name_table;
 mod naming;
-mod parts;
 mod proto;
 mod proxy;
 mod query;

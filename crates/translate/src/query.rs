@@ -8,6 +8,7 @@ use xds::resource::{Resource, ResourceSet};
 use crate::client::Client;
 use crate::graph::{ClassId, Cx};
 use crate::resource_type::ResourceType;
+use crate::route::kept::Kept;
 use crate::rules::{HostRules, Rules};
 use crate::scope::{Scope, ScopeKey, Seen};
 use crate::sensitivity::Sensitivity;
@@ -27,6 +28,9 @@ pub(crate) enum Query {
     Clusters(ServiceKey, Arc<Client>),
     /// Endpoints of a service's clusters, for clients of a sort.
     Endpoints(ServiceKey, Arc<Client>),
+    /// The virtual host of a service's port, and whether the client's namespace is the service's, for clients of a
+    /// sort.
+    VirtualHost(ServiceKey, u16, bool, Arc<Client>),
     /// Clusters of all services that clients of a sort see.
     OutboundClusters(Arc<Client>, Seen),
     /// Endpoints of all services that clients of a sort see.
@@ -43,7 +47,7 @@ impl Query {
         match self {
             Self::Rules | Self::Scope(_) => 0,
             Self::HostRules(_) | Self::Sensitivity => 1,
-            Self::Clusters(..) | Self::Endpoints(..) => 2,
+            Self::Clusters(..) | Self::Endpoints(..) | Self::VirtualHost(..) => 2,
             Self::OutboundClusters(..) | Self::OutboundEndpoints(..) | Self::OutboundRoutes(_) => 3,
             Self::Class(_, ResourceType::Route | ResourceType::Secret | ResourceType::Extension) => 5,
             Self::Class(..) => 4,
@@ -64,6 +68,8 @@ pub(crate) enum Value {
     Scope(Arc<Scope>),
     /// To [`Query::Clusters`] and [`Query::Endpoints`].
     Resources(Arc<Vec<Arc<Resource>>>),
+    /// To [`Query::VirtualHost`].
+    Host(Option<Arc<Kept>>),
     /// To [`Query::Class`] and those of all services.
     Set(Arc<ResourceSet>),
 }
@@ -82,6 +88,7 @@ impl PartialEq for Value {
                             .zip(b.iter())
                             .all(|(a, b)| a.name == b.name && a.hash == b.hash))
             }
+            (Self::Host(a), Self::Host(b)) => a == b,
             (Self::Set(a), Self::Set(b)) => Arc::ptr_eq(a, b) || a.hash() == b.hash(),
             _ => false,
         }
@@ -96,6 +103,10 @@ pub(crate) fn compute(query: &Query, cx: &mut Cx<'_>) -> Value {
         Query::Scope(key) => Value::Scope(Arc::new(crate::scope::of_key(cx, key))),
         Query::Clusters(key, client) => Value::Resources(Arc::new(crate::cluster::of_service(cx, key, client))),
         Query::Endpoints(key, client) => Value::Resources(Arc::new(crate::endpoint::of_service(cx, key, client))),
+        Query::VirtualHost(key, port, is_local, client) => {
+            let kept = crate::route::kept::compute(cx, key, *port, *is_local, client);
+            Value::Host(kept.map(Arc::new))
+        }
         Query::OutboundClusters(client, seen) => Value::Set(crate::cluster::outbound(cx, client, seen)),
         Query::OutboundEndpoints(client, seen) => Value::Set(crate::endpoint::outbound(cx, client, seen)),
         Query::OutboundRoutes(client) => Value::Set(crate::route::outbound(cx, client)),
@@ -147,6 +158,13 @@ impl Cx<'_> {
         match self.get(query) {
             Value::Resources(resources) => resources,
             _ => Arc::default(),
+        }
+    }
+
+    pub(crate) fn kept(&mut self, query: &Query) -> Option<Arc<Kept>> {
+        match self.get(query) {
+            Value::Host(kept) => kept,
+            _ => None,
         }
     }
 

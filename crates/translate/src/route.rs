@@ -6,6 +6,7 @@ mod gateway;
 mod hash;
 mod headers;
 mod http;
+pub(crate) mod kept;
 mod retry;
 mod sidecar;
 pub(crate) mod virtual_services;

@@ -1,6 +1,7 @@
 //! What requests of a route are hashed by, if its destination asks for it.
 
 use api::networking::destination_rule::{ConsistentHash, TrafficPolicy};
+use mesh::Service;
 use xds::envoy::config::route::v3::route_action::{HashPolicy, hash_policy};
 
 use crate::client::Client;
@@ -19,6 +20,17 @@ pub(super) fn of_destination(
     port: u16,
 ) -> Option<HashPolicy> {
     let service = scope.service(host)?.clone();
+    of_service(cx, client, &service, subset, port)
+}
+
+/// The hash of a service that is known.
+pub(super) fn of_service(
+    cx: &mut Cx<'_>,
+    client: &Client,
+    service: &Service,
+    subset: &str,
+    port: u16,
+) -> Option<HashPolicy> {
     let rule = cx
         .host_rules(&service.key.host)
         .resolve(client, &service.key.namespace)?;

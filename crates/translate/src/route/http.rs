@@ -51,7 +51,7 @@ pub(super) fn routes(cx: &mut Cx<'_>, to: &Audience<'_>, config: &Config<Virtual
 
 /// The route to a service without any VirtualService.
 pub(super) fn default_route(
-    to: &Audience<'_>,
+    mesh: &MeshConfig,
     cluster: String,
     operation: String,
     hash: Option<route_action::HashPolicy>,
@@ -67,7 +67,7 @@ pub(super) fn default_route(
             cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster)),
             timeout: Some(proto::seconds(0)),
             max_grpc_timeout: Some(proto::seconds(0)),
-            retry_policy: retry::outbound(to.mesh.default_http_retry_policy.as_ref(), false),
+            retry_policy: retry::outbound(mesh.default_http_retry_policy.as_ref(), false),
             hash_policy: hash.into_iter().collect(),
             ..Default::default()
         })),

@@ -6,25 +6,21 @@ use std::sync::Arc;
 use api::mesh_config::MeshConfig;
 use api::networking::VirtualService;
 use api::networking::sidecar::OutboundTrafficPolicy;
-use bytes::{Bytes, BytesMut};
-use mesh::{Config, Input, Protocol, Registry, Resolution, Service};
+use bytes::Bytes;
+use hashbrown::HashSet;
+use mesh::{Config, Input, Protocol, Service};
 use prost::Message;
-use prost::encoding::message;
 use xds::envoy::config::route::v3::{self as route_v3, RouteConfiguration, VirtualHost, route, route_action};
-use xds::resource::{ContentHash, Resource, ResourceSet};
+use xds::resource::{Resource, ResourceSet};
 
+use super::MAX_DIRECT_RESPONSE;
 use super::http::{self, Audience};
-use super::{MAX_DIRECT_RESPONSE, hash};
+use super::kept::{self, Domains, Kept, Naming, bracketed};
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::host;
 use crate::scope::{Egress, Scope};
 use crate::{naming, proto};
-
-/// Number of the field `virtual_hosts` in a route configuration.
-const VIRTUAL_HOSTS: u32 = 2;
-/// One virtual host in this many ends a part.
-const CUT_EVERY: u8 = 2;
 
 /// Whether some route or rule of the namespace depends on the labels of the client.
 pub(super) fn selects_by_labels(cx: &mut Cx<'_>, client: &Client) -> bool {
@@ -70,8 +66,10 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
     if mesh.proxy_http_port.0 != 0 {
         proxies.insert("http_proxy".to_owned(), (0, "http_proxy".to_owned()));
     }
+    let anyone = kept::anyone(client);
     let hosts = |port: u16, egress| Hosts {
         client,
+        anyone: anyone.clone(),
         scope: &scope,
         egress,
         mesh: &mesh,
@@ -79,71 +77,51 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
         domain,
         namespace: &namespace,
     };
+    let last = Arc::new(Kept::new(&catch_all(client, &scope.unknown), Domains::default()));
     let mut configurations = Vec::new();
     for port in ports {
         let Some(egress) = scope.egress_for(port, "") else {
             continue;
         };
         let mut virtual_hosts = hosts(port, egress).build(cx);
-        virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
         for (host, _) in sniffed.iter().filter(|(_, p)| *p == port) {
-            let mut own: Vec<VirtualHost> = virtual_hosts
+            let mut own: Vec<Arc<Kept>> = virtual_hosts
                 .iter()
-                .filter(|v| v.domains.iter().any(|d| **d == **host))
+                .filter(|v| v.domains.all.iter().any(|d| **d == **host))
                 .cloned()
                 .collect();
             if let [only] = own.as_mut_slice() {
-                only.domains = vec!["*".to_owned()];
+                let mut host = only.decode();
+                host.domains = vec!["*".to_owned()];
+                *only = Arc::new(Kept::new(&host, Domains::default()));
             }
-            configurations.push(configuration(format!("{host}:{port}"), own));
+            configurations.push(configuration(format!("{host}:{port}"), &own));
         }
-        virtual_hosts.push(catch_all(client, &scope.unknown));
-        configurations.push(configuration(port.to_string(), virtual_hosts));
+        virtual_hosts.push(last.clone());
+        configurations.push(configuration(port.to_string(), &virtual_hosts));
     }
     for (name, (port, bind)) in proxies {
         let Some(egress) = scope.egress_for(port, &bind) else {
             continue;
         };
         let mut virtual_hosts = hosts(0, egress).build(cx);
-        virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        virtual_hosts.push(catch_all(client, &scope.unknown));
-        configurations.push(configuration(name, virtual_hosts));
+        virtual_hosts.push(last.clone());
+        configurations.push(configuration(name, &virtual_hosts));
     }
-    Arc::new(ResourceSet::new(
-        configurations.into_iter().map(|c| Arc::new(encode(cx, c))),
-    ))
+    Arc::new(ResourceSet::new(configurations))
 }
 
-/// Encodes a configuration in parts. Those of two namespaces differ in a few virtual hosts only and share all other
-/// parts; where a part ends is told by the name of its last host, so that a difference moves no later boundary.
-fn encode(cx: &mut Cx<'_>, mut configuration: RouteConfiguration) -> Resource {
-    let hosts = std::mem::take(&mut configuration.virtual_hosts);
-    let mut parts = vec![Bytes::from(configuration.encode_to_vec())];
-    let mut part = BytesMut::new();
-    for host in &hosts {
-        message::encode(VIRTUAL_HOSTS, host, &mut part);
-        let ends = ContentHash::of(host.name.as_bytes()).as_bytes()[0].is_multiple_of(CUT_EVERY);
-        if ends {
-            // A copy, because a piece of the buffer would keep all of it.
-            parts.push(cx.share(Bytes::copy_from_slice(&part)));
-            part.clear();
-        }
-    }
-    if !part.is_empty() {
-        parts.push(cx.share(Bytes::copy_from_slice(&part)));
-    }
-    Resource::of_pieces::<RouteConfiguration>(configuration.name, parts)
-}
-
-fn configuration(name: String, virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
-    RouteConfiguration {
+fn configuration(name: String, hosts: &[Arc<Kept>]) -> Arc<Resource> {
+    let frame = RouteConfiguration {
         name,
-        virtual_hosts,
         validate_clusters: Some(proto::bool_value(false)),
         max_direct_response_body_size_bytes: Some(proto::u32_value(MAX_DIRECT_RESPONSE)),
         ignore_port_in_host_matching: true,
         ..Default::default()
-    }
+    };
+    let mut parts = vec![Bytes::from(frame.encode_to_vec())];
+    parts.extend(hosts.iter().map(|host| host.bytes.clone()));
+    Arc::new(Resource::of_pieces::<RouteConfiguration>(frame.name, parts))
 }
 
 /// What happens to requests for other hosts.
@@ -189,6 +167,7 @@ fn catch_all(client: &Client, policy: &OutboundTrafficPolicy) -> VirtualHost {
 /// The virtual hosts of one port; port 0 stands for all ports (the HTTP proxy).
 struct Hosts<'a> {
     client: &'a Client,
+    anyone: Arc<Client>,
     scope: &'a Scope,
     egress: &'a Egress,
     mesh: &'a MeshConfig,
@@ -203,11 +182,13 @@ struct Group {
     /// Hosts that no service has.
     names: Vec<String>,
     services: Vec<Arc<Service>>,
-    routes: Vec<route_v3::Route>,
+    /// Routes of a VirtualService; those of a service without one are the service's own.
+    routes: Option<Vec<route_v3::Route>>,
 }
 
 impl Hosts<'_> {
-    fn build(&self, cx: &mut Cx<'_>) -> Vec<VirtualHost> {
+    /// In order of their names.
+    fn build(&self, cx: &mut Cx<'_>) -> Vec<Arc<Kept>> {
         let mut open: BTreeMap<Arc<str>, Arc<Service>> = self
             .egress
             .services
@@ -222,9 +203,11 @@ impl Hosts<'_> {
             }
         }
         for service in open.values() {
-            self.push_default(cx, service, &mut groups);
+            self.push_default(service, &mut groups);
         }
-        self.assemble(&groups)
+        let mut hosts = self.assemble(cx, &groups);
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        hosts
     }
 
     fn groups_of_virtual_services(&self, cx: &mut Cx<'_>, services: &BTreeMap<Arc<str>, Arc<Service>>) -> Vec<Group> {
@@ -274,7 +257,7 @@ impl Hosts<'_> {
                     port,
                     names: names.clone(),
                     services,
-                    routes: routes.clone(),
+                    routes: Some(routes.clone()),
                 });
             }
         }
@@ -329,127 +312,140 @@ impl Hosts<'_> {
         best.map(|(_, config)| config)
     }
 
-    fn push_default(&self, cx: &mut Cx<'_>, service: &Arc<Service>, groups: &mut Vec<Group>) {
-        let host = &service.key.host;
-        let to = Audience {
-            client: self.client,
-            scope: self.scope,
-            mesh: self.mesh,
-            listener_port: self.port,
-            gateways: &[],
-            is_tls: false,
-        };
+    fn push_default(&self, service: &Arc<Service>, groups: &mut Vec<Group>) {
         for port in service.ports.iter().filter(|p| self.port == 0 || p.number == self.port) {
             if port.protocol.is_http() || port.protocol.is_unknown() {
-                let hash = hash::of_destination(cx, self.client, self.scope, host, "", port.number);
-                let cluster = naming::outbound(port.number, "", host);
-                let route = http::default_route(&to, cluster, format!("{host}:{}/*", port.number), hash);
                 groups.push(Group {
                     port: port.number,
                     names: Vec::new(),
                     services: vec![service.clone()],
-                    routes: vec![route],
+                    routes: None,
                 });
             }
         }
     }
 
-    fn assemble(&self, groups: &[Group]) -> Vec<VirtualHost> {
-        let known: BTreeSet<&str> = groups
+    fn assemble(&self, cx: &mut Cx<'_>, groups: &[Group]) -> Vec<Arc<Kept>> {
+        let known = groups
             .iter()
             .flat_map(|g| g.services.iter().map(|s| &*s.key.host))
             .collect();
-        let mut names: BTreeSet<String> = BTreeSet::new();
-        let mut taken: BTreeSet<String> = BTreeSet::new();
-        let mut virtual_hosts = Vec::new();
+        let mut claims = Claims {
+            known,
+            names: HashSet::new(),
+            taken: HashSet::new(),
+        };
+        let mut hosts = Vec::new();
         for group in groups {
-            let without = group.names.iter().map(|name| {
+            for name in &group.names {
                 let name = name.to_ascii_lowercase();
-                (name.clone(), vec![bracketed(&name)], Vec::new())
-            });
-            let with = group.services.iter().map(|service| {
-                let (domains, short) = self.domains(service, group.port);
-                (service.key.host.to_string(), domains, short)
-            });
-            for (host, domains, short) in without.chain(with) {
-                let name = format!("{host}:{}", group.port);
-                if !names.insert(name.clone()) {
-                    continue;
-                }
-                let mut own = Vec::new();
-                for domain in domains {
-                    // A short form may be the full name of another service, which has the better claim.
-                    let claimed = short.contains(&domain) && known.contains(domain.as_str());
-                    if !claimed && taken.insert(domain.to_ascii_lowercase()) {
-                        own.push(domain);
-                    }
-                }
-                if self.port == 0 && group.port != 80 {
-                    own.retain(|d| d.contains(':'));
-                }
-                if !own.is_empty() {
-                    virtual_hosts.push(VirtualHost {
-                        name,
-                        domains: own,
-                        routes: group.routes.clone(),
-                        include_request_attempt_count: self.client.attempt_count,
-                        ..Default::default()
-                    });
-                }
+                let domains = Domains {
+                    all: vec![bracketed(&name)],
+                    short: Vec::new(),
+                };
+                hosts.extend(self.made(group, &name, &domains, &mut claims));
+            }
+            for service in &group.services {
+                hosts.extend(self.of_service(cx, group, service, &mut claims));
             }
         }
-        virtual_hosts
+        hosts
     }
 
-    /// Names under which a service is addressed, and which of them are short forms.
-    fn domains(&self, service: &Service, port: u16) -> (Vec<String>, Vec<String>) {
-        let with_port = self.port == 0;
-        let mut domains: Vec<String> = Vec::new();
-        let mut short: Vec<String> = Vec::new();
-        let push = |list: &mut Vec<String>, name: String| {
-            if with_port {
-                list.push(format!("{name}:{port}"));
+    fn of_service(
+        &self,
+        cx: &mut Cx<'_>,
+        group: &Group,
+        service: &Arc<Service>,
+        claims: &mut Claims<'_>,
+    ) -> Option<Arc<Kept>> {
+        let aliases = self.scope.aliases.get(&service.key.host);
+        if group.routes.is_none() && aliases.is_none() && self.port != 0 {
+            let kept = kept::of_service(cx, self.client, &self.anyone, service, group.port, self.namespace);
+            if let Some(kept) = kept.filter(|kept| claims.take_all(kept)) {
+                return Some(kept);
             }
-            list.push(name);
+        }
+        let naming = Naming {
+            client: self.client,
+            suffix: self.domain,
+            namespace: self.namespace,
+            with_port: self.port == 0,
         };
-        let aliases = self.scope.aliases.get(&service.key.host).into_iter().flatten();
-        for host in std::iter::once(&service.key.host).chain(aliases.map(|a| &a.key.host)) {
-            push(&mut domains, host.to_string());
-            let mut alternatives = Vec::new();
-            if host.parse::<std::net::IpAddr>().is_err() {
-                push(&mut alternatives, format!("{host}."));
-            }
-            let suffix = format!(".svc.{}", self.domain);
-            if let Some((name, namespace)) = host.strip_suffix(&suffix).and_then(|rest| rest.split_once('.')) {
-                if namespace == self.namespace {
-                    push(&mut alternatives, name.to_owned());
-                }
-                push(&mut alternatives, format!("{name}.{namespace}.svc"));
-                push(&mut alternatives, format!("{name}.{namespace}"));
-            }
-            short.extend(alternatives.iter().cloned());
-            domains.extend(alternatives);
+        let aliases = aliases.into_iter().flatten().map(|alias| &alias.key.host);
+        let domains = naming.domains(service, aliases, group.port);
+        if group.routes.is_some() {
+            return self.made(group, &service.key.host, &domains, claims);
         }
-        // Pods of a headless service are addressed by names of their own.
-        if service.resolution == Resolution::Passthrough && service.registry == Registry::Kubernetes {
-            let wild: Vec<String> = domains.iter().map(|d| format!("*.{d}")).collect();
-            domains.extend(wild);
+        let host = kept::default(cx, self.client, self.mesh, service, group.port);
+        self.with_domains(host, group, &domains, claims)
+    }
+
+    /// A virtual host with the routes of a VirtualService.
+    fn made(&self, group: &Group, host: &str, domains: &Domains, claims: &mut Claims<'_>) -> Option<Arc<Kept>> {
+        let host = VirtualHost {
+            name: format!("{host}:{}", group.port),
+            routes: group.routes.clone().unwrap_or_default(),
+            include_request_attempt_count: self.client.attempt_count,
+            ..Default::default()
+        };
+        self.with_domains(host, group, domains, claims)
+    }
+
+    /// The host with those of the domains that nobody has; none if all are taken.
+    fn with_domains(
+        &self,
+        mut host: VirtualHost,
+        group: &Group,
+        domains: &Domains,
+        claims: &mut Claims<'_>,
+    ) -> Option<Arc<Kept>> {
+        host.domains = claims.take(&host.name, domains)?;
+        if self.port == 0 && group.port != 80 {
+            host.domains.retain(|d| d.contains(':'));
         }
-        for address in &service.addresses {
-            let v6 = address.contains(':');
-            if (v6 && self.client.ipv6) || (!v6 && self.client.ipv4) {
-                push(&mut domains, bracketed(address));
-            }
-        }
-        (domains, short)
+        let all = host.domains.clone();
+        (!all.is_empty()).then(|| Arc::new(Kept::new(&host, Domains { all, short: Vec::new() })))
     }
 }
 
-/// An IPv6 address as it stands in a URL.
-fn bracketed(host: &str) -> String {
-    if host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_ok() {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
+/// Names that are spoken for.
+struct Claims<'a> {
+    /// Hosts of services.
+    known: HashSet<&'a str>,
+    /// Of virtual hosts.
+    names: HashSet<String>,
+    /// Domains, in lower case.
+    taken: HashSet<String>,
+}
+
+impl Claims<'_> {
+    /// Takes what is free of a virtual host's domains; nothing if there is one of that name.
+    fn take(&mut self, name: &str, domains: &Domains) -> Option<Vec<String>> {
+        if !self.names.insert(name.to_owned()) {
+            return None;
+        }
+        let mut own = Vec::new();
+        for domain in &domains.all {
+            // A short form may be the full name of another service, which has the better claim.
+            let claimed = domains.short.contains(domain) && self.known.contains(domain.as_str());
+            if !claimed && self.taken.insert(domain.to_ascii_lowercase()) {
+                own.push(domain.clone());
+            }
+        }
+        Some(own)
+    }
+
+    /// Takes all domains of a virtual host, or nothing.
+    fn take_all(&mut self, kept: &Kept) -> bool {
+        let is_lower = |domain: &String| !domain.bytes().any(|byte| byte.is_ascii_uppercase());
+        let is_free = !self.names.contains(&kept.name)
+            && kept.domains.all.iter().all(|d| is_lower(d) && !self.taken.contains(d))
+            && kept.domains.short.iter().all(|d| !self.known.contains(d.as_str()));
+        if is_free {
+            self.names.insert(kept.name.clone());
+            self.taken.extend(kept.domains.all.iter().cloned());
+        }
+        is_free
     }
 }

@@ -1,0 +1,199 @@
+//! Virtual hosts as they are sent: those of services without a VirtualService are made once for all clients that
+//! nobody tells apart. Configurations are put together from them without encoding or copying them again.
+
+use std::sync::Arc;
+
+use api::mesh_config::MeshConfig;
+use bytes::{Bytes, BytesMut};
+use mesh::{Input, Registry, Resolution, Service, ServiceKey};
+use prost::Message;
+use prost::encoding::message;
+use xds::envoy::config::route::v3::VirtualHost;
+
+use super::{hash, http};
+use crate::client::Client;
+use crate::graph::Cx;
+use crate::naming;
+use crate::query::Query;
+
+/// Number of the field `virtual_hosts` in a route configuration.
+const VIRTUAL_HOSTS: u32 = 2;
+
+/// A virtual host, encoded as a field of a configuration.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Kept {
+    pub(crate) name: String,
+    pub(crate) domains: Domains,
+    pub(crate) bytes: Bytes,
+}
+
+impl Kept {
+    pub(crate) fn new(host: &VirtualHost, domains: Domains) -> Self {
+        let mut bytes = BytesMut::with_capacity(message::encoded_len(VIRTUAL_HOSTS, host));
+        message::encode(VIRTUAL_HOSTS, host, &mut bytes);
+        Self {
+            name: host.name.clone(),
+            domains,
+            bytes: bytes.freeze(),
+        }
+    }
+
+    /// The message again.
+    pub(crate) fn decode(&self) -> VirtualHost {
+        let mut field = self.bytes.clone();
+        let decoded = prost::encoding::decode_key(&mut field).and_then(|_| VirtualHost::decode_length_delimited(field));
+        decoded.unwrap_or_default()
+    }
+}
+
+/// Names under which a service is addressed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Domains {
+    pub(crate) all: Vec<String>,
+    /// Those of them that are short forms.
+    pub(crate) short: Vec<String>,
+}
+
+/// How domains are made.
+pub(super) struct Naming<'a> {
+    pub(super) client: &'a Client,
+    /// DNS suffix of the cluster's services.
+    pub(super) suffix: &'a str,
+    /// The client's namespace, whose services it calls by their bare names.
+    pub(super) namespace: &'a str,
+    /// Whether every name is there with a port as well.
+    pub(super) with_port: bool,
+}
+
+impl Naming<'_> {
+    /// Domains of a service that has other names besides its own.
+    pub(super) fn domains<'a>(
+        &self,
+        service: &'a Service,
+        aliases: impl Iterator<Item = &'a Arc<str>>,
+        port: u16,
+    ) -> Domains {
+        let mut domains = Domains::default();
+        let push = |list: &mut Vec<String>, name: String| {
+            if self.with_port {
+                list.push(format!("{name}:{port}"));
+            }
+            list.push(name);
+        };
+        for host in std::iter::once(&service.key.host).chain(aliases) {
+            push(&mut domains.all, host.to_string());
+            let mut alternatives = Vec::new();
+            if host.parse::<std::net::IpAddr>().is_err() {
+                push(&mut alternatives, format!("{host}."));
+            }
+            if let Some((name, namespace)) = in_cluster(host, self.suffix) {
+                if namespace == self.namespace {
+                    push(&mut alternatives, name.to_owned());
+                }
+                push(&mut alternatives, format!("{name}.{namespace}.svc"));
+                push(&mut alternatives, format!("{name}.{namespace}"));
+            }
+            domains.short.extend(alternatives.iter().cloned());
+            domains.all.extend(alternatives);
+        }
+        // Pods of a headless service are addressed by names of their own.
+        if service.resolution == Resolution::Passthrough && service.registry == Registry::Kubernetes {
+            let wild: Vec<String> = domains.all.iter().map(|d| format!("*.{d}")).collect();
+            domains.all.extend(wild);
+        }
+        for address in &service.addresses {
+            let v6 = address.contains(':');
+            if (v6 && self.client.ipv6) || (!v6 && self.client.ipv4) {
+                push(&mut domains.all, bracketed(address));
+            }
+        }
+        domains
+    }
+}
+
+/// Name and namespace of a host of the cluster.
+fn in_cluster<'a>(host: &'a str, suffix: &str) -> Option<(&'a str, &'a str)> {
+    host.strip_suffix(suffix)?.strip_suffix(".svc.")?.split_once('.')
+}
+
+/// An IPv6 address as it stands in a URL.
+pub(super) fn bracketed(host: &str) -> String {
+    if host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_ok() {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    }
+}
+
+/// The client without what only rules ask about.
+pub(super) fn anyone(client: &Client) -> Arc<Client> {
+    Arc::new(Client {
+        namespace: None,
+        labels: None,
+        sidecar: None,
+        ..client.clone()
+    })
+}
+
+/// The virtual host of a service's port, for a client in `namespace`; `anyone` is [`anyone`] of the client.
+pub(super) fn of_service(
+    cx: &mut Cx<'_>,
+    client: &Client,
+    anyone: &Arc<Client>,
+    service: &Service,
+    port: u16,
+    namespace: &str,
+) -> Option<Arc<Kept>> {
+    let rules = cx.host_rules(&service.key.host);
+    let narrow = if rules.is_empty() {
+        anyone.clone()
+    } else {
+        Arc::new(Client {
+            namespace: client.namespace.clone().filter(|n| rules.names(n)),
+            labels: client.labels.clone().filter(|_| rules.select_by_labels()),
+            ..Client::clone(anyone)
+        })
+    };
+    let is_local = in_cluster(&service.key.host, cx.domain()).is_some_and(|(_, own)| own == namespace);
+    cx.kept(&Query::VirtualHost(service.key.clone(), port, is_local, narrow))
+}
+
+/// The answer to [`Query::VirtualHost`].
+pub(crate) fn compute(cx: &mut Cx<'_>, key: &ServiceKey, port: u16, is_local: bool, client: &Client) -> Option<Kept> {
+    let mesh = cx.read(Input::Mesh).mesh.clone();
+    let service = cx.read(Input::Service(key.clone())).service(key).cloned()?;
+    let naming = Naming {
+        client,
+        suffix: cx.domain(),
+        namespace: in_cluster(&key.host, cx.domain())
+            .filter(|_| is_local)
+            .map_or("", |(_, namespace)| namespace),
+        with_port: false,
+    };
+    let domains = naming.domains(&service, std::iter::empty(), port);
+    let mut host = default(cx, client, &mesh, &service, port);
+    // Names of hosts have no case.
+    let mut seen = hashbrown::HashSet::new();
+    host.domains = domains.all.clone();
+    host.domains.retain(|domain| seen.insert(domain.to_ascii_lowercase()));
+    Some(Kept::new(&host, domains))
+}
+
+/// The virtual host of a service that no VirtualService is for, without its domains.
+pub(super) fn default(
+    cx: &mut Cx<'_>,
+    client: &Client,
+    mesh: &MeshConfig,
+    service: &Service,
+    port: u16,
+) -> VirtualHost {
+    let host = &service.key.host;
+    let hash = hash::of_service(cx, client, service, "", port);
+    let cluster = naming::outbound(port, "", host);
+    VirtualHost {
+        name: format!("{host}:{port}"),
+        routes: vec![http::default_route(mesh, cluster, format!("{host}:{port}/*"), hash)],
+        include_request_attempt_count: client.attempt_count,
+        ..Default::default()
+    }
+}
