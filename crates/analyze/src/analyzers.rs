@@ -3,11 +3,13 @@
 mod annotations;
 mod certificates;
 mod conditions;
+pub(crate) mod definitions;
 mod deployments;
 mod deprecation;
 mod destination_rules;
 mod destinations;
 mod envoy_filters;
+mod expiry;
 mod external;
 mod fields;
 mod gateway_api;
@@ -25,6 +27,7 @@ mod revisions;
 mod schema;
 mod selecting;
 mod service_entries;
+pub(crate) mod skew;
 mod telemetry;
 mod unreachable;
 mod virtual_services;
@@ -40,11 +43,44 @@ pub struct Analyzer {
     pub name: &'static str,
     /// What it looks for.
     pub about: &'static str,
+    /// Kinds of what runs, without which it would find everything missing.
+    needs: &'static [&'static str],
     check: fn(&Objects, &mut Vec<Message>),
 }
 
 const fn analyzer(name: &'static str, about: &'static str, check: fn(&Objects, &mut Vec<Message>)) -> Analyzer {
-    Analyzer { name, about, check }
+    Analyzer {
+        name,
+        about,
+        needs: &[],
+        check,
+    }
+}
+
+impl Analyzer {
+    const fn needs(self, needs: &'static [&'static str]) -> Self {
+        Self { needs, ..self }
+    }
+}
+
+/// Which checks run, and what of their findings is kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scope<'a> {
+    /// Findings about objects of other namespaces are left out; those about cluster-wide objects stay.
+    pub namespace: Option<&'a str>,
+    /// Names of the checks to run; none means all.
+    pub only: &'a [String],
+}
+
+/// What a run found.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Findings: worst first, each once.
+    pub messages: Vec<Message>,
+    /// Checks that ran.
+    pub executed: Vec<&'static str>,
+    /// Checks that did not, because nothing is known of what they look at.
+    pub skipped: Vec<&'static str>,
 }
 
 /// All checks of a run.
@@ -63,12 +99,14 @@ pub const ALL: &[Analyzer] = &[
         "auth.AuthorizationPoliciesAnalyzer",
         "Checks the validity of authorization policies",
         policies::authorization,
-    ),
+    )
+    .needs(&["Namespace", "Pod"]),
     analyzer(
         "authn.BlockedCIDRsAnalyzer",
         "Checks that istiod is told where it may fetch keys of tokens from",
         policies::blocked_cidrs,
-    ),
+    )
+    .needs(&["Deployment"]),
     analyzer(
         "conditions.ConditionAnalyzer",
         "Checks for negative status conditions on resources",
@@ -93,7 +131,8 @@ pub const ALL: &[Analyzer] = &[
         "destinationrule.SubsetSelectPodAnalyzer",
         "Checks if pods are selected by subsets in destination rules",
         destinations::selected,
-    ),
+    )
+    .needs(&["Pod", "Service"]),
     analyzer(
         "envoyfilter.EnvoyPatchAnalyzer",
         "Checks the patches of EnvoyFilters",
@@ -118,27 +157,32 @@ pub const ALL: &[Analyzer] = &[
         "gateway.IngressGatewayPortAnalyzer",
         "Checks that the ports of gateways are those of the Service in front of their proxies",
         gateways::ports,
-    ),
+    )
+    .needs(&["Pod", "Service"]),
     analyzer(
         "gateway.SecretAnalyzer",
         "Checks a gateway's referenced secrets for correctness",
         certificates::secrets,
-    ),
+    )
+    .needs(&["Pod", "Secret"]),
     analyzer(
         "injection.Analyzer",
         "Checks conditions related to Istio sidecar injection",
         injection::check,
-    ),
+    )
+    .needs(&["Namespace"]),
     analyzer(
         "injection.ImageAnalyzer",
         "Checks that running proxies have the image that would be injected now",
         image::check,
-    ),
+    )
+    .needs(&["Namespace", "Pod"]),
     analyzer(
         "injection.ImageAutoAnalyzer",
         "Makes sure that Pods and Deployments with `image: auto` are going to be injected",
         image_auto::check,
-    ),
+    )
+    .needs(&["Namespace"]),
     analyzer(
         "k8sgateway.CRDVersionAnalyzer",
         "Checks that Gateway API CRDs are at the version that is needed",
@@ -148,7 +192,8 @@ pub const ALL: &[Analyzer] = &[
         "k8sgateway.SelectorAnalyzer",
         "Checks that selectors are effective for Kubernetes gateways",
         gateway_api::selectors,
-    ),
+    )
+    .needs(&["Pod"]),
     analyzer(
         "meshnetworks.MeshNetworksAnalyzer",
         "Checks the validity of MeshNetworks in the cluster",
@@ -158,6 +203,26 @@ pub const ALL: &[Analyzer] = &[
         "revision.Analyzer",
         "Checks that labels of namespaces and pods name a revision or tag, and that tags name a revision",
         revisions::check,
+    ),
+    analyzer(
+        "revision.CertificateAnalyzer",
+        "Checks that no certificate which the mesh depends on ends soon",
+        expiry::check,
+    ),
+    analyzer(
+        "revision.CustomResourceAnalyzer",
+        "Checks that definitions of custom resources have what the control plane reads",
+        definitions::check,
+    ),
+    analyzer(
+        "revision.SkewAnalyzer",
+        "Checks that proxies are not too far from their control plane's version",
+        skew::check,
+    ),
+    analyzer(
+        "revision.WebhookAnalyzer",
+        "Checks that the Service behind a validating webhook exists",
+        webhook::validators,
     ),
     analyzer(
         "schema.ValidationAnalyzer.AuthorizationPolicy",
@@ -248,7 +313,8 @@ pub const ALL: &[Analyzer] = &[
         "sidecar.SelectorAnalyzer",
         "Validates that sidecars that define a workload selector match at least one pod, and that no two select one pod",
         selecting::sidecars,
-    ),
+    )
+    .needs(&["Pod"]),
     analyzer(
         "telemetry.DefaultSelectorAnalyzer",
         "Validates that there aren't multiple telemetry resources that have no selector",
@@ -268,7 +334,8 @@ pub const ALL: &[Analyzer] = &[
         "telemetry.SelectorAnalyzer",
         "Validates that telemetries that define a selector match at least one pod, and that no two select one pod",
         selecting::telemetries,
-    ),
+    )
+    .needs(&["Pod"]),
     analyzer(
         "virtualservice.ConflictingMeshGatewayHostsAnalyzer",
         "Checks if multiple virtual services associated with the mesh gateway have conflicting hosts",
@@ -278,7 +345,8 @@ pub const ALL: &[Analyzer] = &[
         "virtualservice.DestinationHostAnalyzer",
         "Checks the destination hosts associated with each virtual service",
         destinations::services,
-    ),
+    )
+    .needs(&["Service"]),
     analyzer(
         "virtualservice.DestinationRuleAnalyzer",
         "Checks the destination rules associated with each virtual service",
@@ -293,12 +361,14 @@ pub const ALL: &[Analyzer] = &[
         "virtualservice.JWTClaimRouteAnalyzer",
         "Checks that a VirtualService that routes by claims has a RequestAuthentication",
         virtual_services::token_claims,
-    ),
+    )
+    .needs(&["Pod"]),
     analyzer(
         "webhook.Analyzer",
         "Checks the validity of Istio webhooks",
         webhook::check,
-    ),
+    )
+    .needs(&["MutatingWebhookConfiguration"]),
 ];
 
 /// Checks that are not part of a run, because they say more than most want to hear.
@@ -307,6 +377,11 @@ pub const EXTRA: &[Analyzer] = &[analyzer(
     "Checks for alpha Istio annotations in Kubernetes resources",
     annotations::alpha,
 )];
+
+/// Is there a check of that name?
+pub fn is_known(name: &str) -> bool {
+    ALL.iter().chain(EXTRA).any(|analyzer| analyzer.name == name)
+}
 
 /// Runs one check, if there is one of that name.
 pub fn run_one(name: &str, objects: &Objects) -> Option<Vec<Message>> {
@@ -321,19 +396,50 @@ pub(crate) fn is_system(namespace: &str) -> bool {
     api::names::SYSTEM_NAMESPACES.contains(&namespace) || namespace == api::names::ROOT_NAMESPACE
 }
 
-/// Runs all checks. With a namespace, findings about objects of other namespaces are left out; findings about
-/// cluster-wide objects stay. Worst first, each once.
-pub fn run(objects: &Objects, namespace: Option<&str>) -> Vec<Message> {
-    let mut messages = Vec::new();
-    for analyzer in ALL {
-        (analyzer.check)(objects, &mut messages);
+/// Runs checks.
+pub fn run(objects: &Objects, scope: Scope<'_>) -> Outcome {
+    let mut outcome = Outcome::default();
+    for analyzer in ALL.iter().chain(EXTRA).filter(|analyzer| is_wanted(analyzer, scope)) {
+        if analyzer.needs.iter().any(|kind| objects.lacks(kind)) {
+            outcome.skipped.push(analyzer.name);
+            continue;
+        }
+        outcome.executed.push(analyzer.name);
+        (analyzer.check)(objects, &mut outcome.messages);
     }
-    if let Some(namespace) = namespace {
-        messages.retain(|message| concerns(message, namespace));
-    }
+    outcome.messages.retain(|message| {
+        scope.namespace.is_none_or(|namespace| concerns(message, namespace)) && !is_suppressed(message, objects)
+    });
+    sort(&mut outcome.messages);
+    outcome
+}
+
+fn is_wanted(analyzer: &Analyzer, scope: Scope<'_>) -> bool {
+    let is_named = scope.only.iter().any(|name| name == analyzer.name);
+    is_named || (scope.only.is_empty() && EXTRA.iter().all(|extra| extra.name != analyzer.name))
+}
+
+/// Worst first, each once.
+pub(crate) fn sort(messages: &mut Vec<Message>) {
     messages.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.cmp(b)));
     messages.dedup();
-    messages
+}
+
+/// Does the object itself say that it is not to be told of this (`*` for anything)?
+fn is_suppressed(message: &Message, objects: &Objects) -> bool {
+    const SUPPRESS: &str = "galley.istio.io/analyze-suppress";
+    let Some(origin) = &message.origin else { return false };
+    let kinds = match origin.kind.as_str() {
+        "Gateway" => &["Gateway", crate::objects::KUBERNETES_GATEWAY][..],
+        kind => &[kind][..],
+    };
+    kinds
+        .iter()
+        .filter_map(|kind| objects.get(kind, &origin.namespace, &origin.name))
+        .filter_map(|object| object["metadata"]["annotations"][SUPPRESS].as_str())
+        .flat_map(|codes| codes.split(','))
+        .map(str::trim)
+        .any(|code| code == "*" || code == message.code.code)
 }
 
 fn concerns(message: &Message, namespace: &str) -> bool {

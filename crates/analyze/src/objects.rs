@@ -1,6 +1,7 @@
 //! The objects that are looked at, whatever they were read from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use api::names::{PROXY_CONTAINER, ROOT_NAMESPACE};
 use revision::selector::Labels;
@@ -23,7 +24,26 @@ pub struct Objects {
     count: usize,
     mesh: Value,
     networks: Value,
+    now: Option<SystemTime>,
+    /// Kinds that were given, if there is no cluster behind the files that could hold more.
+    given: BTreeSet<String>,
+    files_alone: bool,
+    unreadable: BTreeSet<String>,
 }
+
+/// Kinds that have no namespace.
+const CLUSTER_WIDE: [&str; 10] = [
+    "Namespace",
+    "Node",
+    "CustomResourceDefinition",
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+    "GatewayClass",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "PersistentVolume",
+    "StorageClass",
+];
 
 impl Objects {
     /// Adds an object; lists are taken apart.
@@ -32,6 +52,13 @@ impl Objects {
             items.iter().cloned().for_each(|item| self.add(item));
             return;
         }
+        if let Some(kind) = object["kind"].as_str() {
+            self.given.insert(kind.to_owned());
+        }
+        self.insert(object);
+    }
+
+    fn insert(&mut self, object: Value) {
         if self.count >= MOST {
             return;
         }
@@ -53,8 +80,23 @@ impl Objects {
         self.by_kind.entry(kind).or_default().insert(key, object);
     }
 
-    /// Adds an object of a file; one without a namespace that needs one is in `default`.
-    pub fn add_from(&mut self, mut object: Value, file: &str) {
+    /// Adds an object of a file; one that should have a namespace and says none is in this one.
+    pub fn add_from(&mut self, mut object: Value, file: &str, namespace: &str) {
+        if let (Some(items), true) = (object.get("items").and_then(Value::as_array), is_list(&object)) {
+            items
+                .iter()
+                .cloned()
+                .for_each(|item| self.add_from(item, file, namespace));
+            return;
+        }
+        let is_cluster_wide = object["kind"].as_str().is_some_and(|kind| CLUSTER_WIDE.contains(&kind));
+        if !is_cluster_wide
+            && object
+                .get("metadata")
+                .is_some_and(|metadata| metadata.get("namespace").is_none())
+        {
+            object["metadata"]["namespace"] = namespace.into();
+        }
         if object.get("metadata").is_some_and(Value::is_object) {
             let annotations = &mut object["metadata"]["annotations"];
             if !annotations.is_object() {
@@ -65,12 +107,14 @@ impl Objects {
         self.add(object);
     }
 
-    /// Adds what every installation has and files need not hold: the ingress gateway.
+    /// There is no cluster: adds what every installation has and files need not hold, the ingress gateway. Checks that
+    /// look at kinds which no file holds would find everything missing, and are skipped.
     pub fn add_defaults(&mut self) {
+        self.files_alone = true;
         let labels = json!({"istio": "ingressgateway"});
         let metadata = |name: &str| json!({"name": name, "namespace": ROOT_NAMESPACE, "labels": labels});
         let port = |name: &str, port: u16| json!({"name": name, "port": port, "protocol": "TCP", "targetPort": port});
-        self.add(json!({
+        self.insert(json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": metadata("istio-ingressgateway-default"),
             "spec": {"containers": [{"name": PROXY_CONTAINER}]},
         }));
@@ -80,13 +124,34 @@ impl Objects {
             port("tcp", 31400),
             port("tls", 15443),
         ];
-        self.add(json!({
+        self.insert(json!({
             "apiVersion": "v1", "kind": "Service", "metadata": metadata("istio-ingressgateway"),
             "spec": {"ports": ports, "selector": labels},
         }));
     }
 
-    /// Takes a mesh configuration to go by; else it is that of the ConfigMap `istio`, if there is one.
+    /// A kind that could not be read, so that nothing can be said of what refers to it.
+    pub fn set_unreadable(&mut self, kind: &str) {
+        self.unreadable.insert(kind.to_owned());
+    }
+
+    /// Is it unknown which objects of a kind there are?
+    pub fn lacks(&self, kind: &str) -> bool {
+        self.unreadable.contains(kind) || (self.files_alone && !self.given.contains(kind))
+    }
+
+    /// Takes the time to go by where something ends; without, nothing does.
+    pub fn set_now(&mut self, now: SystemTime) {
+        self.now = Some(now);
+    }
+
+    /// The time, in seconds since 1970.
+    pub(crate) fn now(&self) -> Option<i64> {
+        let since = self.now?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_secs()).ok()
+    }
+
+    /// Takes the mesh configuration to go by.
     pub fn set_mesh_config(&mut self, mesh: Value) {
         self.mesh = mesh;
     }

@@ -1,11 +1,15 @@
 //! May a mesh be installed or upgraded here (revisions.md §7.1)? Facts in, messages out.
 
+use serde::Deserialize;
 use serde_json::Value;
 
+use crate::analyzers::{self, Scope, definitions, skew};
 use crate::message::{
-    FUTURE_UNSUPPORTED_GATEWAY_API_VERSION, INSUFFICIENT_PERMISSIONS, Message, UNSUPPORTED_GATEWAY_API_VERSION,
-    UNSUPPORTED_KUBERNETES_VERSION,
+    FUTURE_UNSUPPORTED_GATEWAY_API_VERSION, INJECTED_BY_DEFAULT, INSUFFICIENT_PERMISSIONS, Level, Message,
+    NAMESPACE_NOT_INJECTED, POD_MISSING_PROXY, UNSUPPORTED_GATEWAY_API_VERSION, UNSUPPORTED_KUBERNETES_VERSION,
+    UPDATE_INCOMPATIBILITY,
 };
+use crate::objects::Objects;
 
 /// A kind of object that an installation creates.
 #[derive(Debug)]
@@ -46,7 +50,7 @@ pub const NEEDED: &[Needed] = &[
 ];
 
 /// Something the user may not do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Permission {
     /// Plural name of what cannot be created.
     pub resource: String,
@@ -55,7 +59,8 @@ pub struct Permission {
 }
 
 /// What was found out about a cluster.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Facts {
     /// Version of Kubernetes, as it says itself.
     pub kubernetes: String,
@@ -65,11 +70,38 @@ pub struct Facts {
     pub oldest_minor: u32,
     /// What the user may not create.
     pub denied: Vec<Permission>,
-    /// CustomResourceDefinitions.
-    pub crds: Vec<Value>,
+    /// What is in the cluster.
+    #[serde(skip)]
+    pub objects: Objects,
     /// Look at what concerns the control plane?
     pub check_control_plane: bool,
+    /// Minor version that is upgraded from.
+    pub from: Option<u32>,
+    /// A revision that is to be upgraded in place, and the version that it gets.
+    pub upgrade: Option<Upgrade>,
+    /// The one namespace whose objects are looked at.
+    pub namespace: Option<String>,
 }
+
+/// An upgrade in place.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Upgrade {
+    /// The revision.
+    pub revision: String,
+    /// The version that it gets.
+    pub version: String,
+}
+
+/// Checks of a mesh that is there: what is wrong with its revisions stays wrong, or gets worse, with one more.
+const OF_REVISIONS: [&str; 7] = [
+    "annotations.AlphaAnalyzer",
+    "injection.Analyzer",
+    "revision.Analyzer",
+    "revision.CertificateAnalyzer",
+    "revision.SkewAnalyzer",
+    "revision.WebhookAnalyzer",
+    "webhook.Analyzer",
+];
 
 /// Definitions of Gateway API: plural name, version, and what it means if the version is not served.
 const GATEWAY_API: [(&str, &str, bool); 8] = [
@@ -83,29 +115,39 @@ const GATEWAY_API: [(&str, &str, bool); 8] = [
     ("grpcroutes", "v1", false),
 ];
 
-/// Checks.
+/// Checks: worst first, each message once.
 pub fn check(facts: &Facts) -> Vec<Message> {
     let mut messages = Vec::new();
     if facts.check_control_plane {
-        if facts.minor.is_some_and(|minor| minor < facts.oldest_minor) {
-            messages.push(Message::new(
-                UNSUPPORTED_KUBERNETES_VERSION,
-                format!(
-                    "The Kubernetes Version {:?} is lower than the minimum version: v1.{}",
-                    facts.kubernetes, facts.oldest_minor
-                ),
-            ));
-        }
-        for Permission { resource, reason } in &facts.denied {
-            messages.push(Message::new(
-                INSUFFICIENT_PERMISSIONS,
-                format!("Missing required permission to create resource {resource} ({reason})"),
-            ));
-        }
+        control_plane(facts, &mut messages);
+        revisions(facts, &mut messages);
+    }
+    if let Some(from) = facts.from {
+        changed_defaults(&facts.objects, from, &mut messages);
+    }
+    analyzers::sort(&mut messages);
+    messages
+}
+
+fn control_plane(facts: &Facts, messages: &mut Vec<Message>) {
+    if facts.minor.is_some_and(|minor| minor < facts.oldest_minor) {
+        messages.push(Message::of_cluster(
+            UNSUPPORTED_KUBERNETES_VERSION,
+            format!(
+                "The Kubernetes Version {:?} is lower than the minimum version: 1.{}",
+                facts.kubernetes, facts.oldest_minor
+            ),
+        ));
+    }
+    for Permission { resource, reason } in &facts.denied {
+        messages.push(Message::of_cluster(
+            INSUFFICIENT_PERMISSIONS,
+            format!("Missing required permission to create resource {resource} ({reason})"),
+        ));
     }
     for (resource, version, now) in GATEWAY_API {
         let name = format!("{resource}.gateway.networking.k8s.io");
-        let Some(crd) = facts.crds.iter().find(|crd| crate::objects::name(crd) == name) else {
+        let Some(crd) = facts.objects.get("CustomResourceDefinition", "", &name) else {
             continue;
         };
         let served = served(crd);
@@ -118,15 +160,65 @@ pub fn check(facts: &Facts) -> Vec<Message> {
             let have = if served.is_empty() {
                 "none".to_owned()
             } else {
-                served.join(", ")
+                served.join(",")
             };
             let text = format!("The Gateway API CRD version {have} is lower than the minimum version: {version}");
             messages.push(Message::about(code, crd, text));
         }
     }
-    messages.sort();
-    messages.dedup();
-    messages
+    // An installation brings them, so that nothing is wrong before it.
+    messages.extend(
+        definitions::too_old(&facts.objects)
+            .into_iter()
+            .map(|message| message.at(Level::Info)),
+    );
+}
+
+fn revisions(facts: &Facts, messages: &mut Vec<Message>) {
+    let only = OF_REVISIONS.map(str::to_owned);
+    let scope = Scope {
+        namespace: facts.namespace.as_deref(),
+        only: &only,
+    };
+    let found = analyzers::run(&facts.objects, scope).messages;
+    // Who is injected is the user's choice; only labels that contradict each other are a mistake.
+    let choices = [NAMESPACE_NOT_INJECTED, POD_MISSING_PROXY, INJECTED_BY_DEFAULT];
+    messages.extend(found.into_iter().filter(|message| !choices.contains(&message.code)));
+    if let Some(upgrade) = &facts.upgrade {
+        in_place(&facts.objects, upgrade, messages);
+    }
+}
+
+/// An upgrade in place gives all proxies of the revision another control plane at once.
+fn in_place(objects: &Objects, upgrade: &Upgrade, messages: &mut Vec<Message>) {
+    let Some(to) = skew::parse(&upgrade.version) else {
+        return;
+    };
+    for ((namespace, revision, version), pods) in skew::proxies(objects) {
+        let complaint = skew::complaint(version, to).filter(|_| revision == upgrade.revision);
+        if let (Some(complaint), Some(about)) = (complaint, objects.get("Namespace", "", namespace)) {
+            let than = format!("what revision {revision} is to be upgraded to");
+            messages.push(skew::skewed(about, &pods, version, complaint, &than, to));
+        }
+    }
+}
+
+/// Defaults that are not what they were in the version that is upgraded from.
+fn changed_defaults(objects: &Objects, from: u32, messages: &mut Vec<Message>) {
+    if from > 21 {
+        return;
+    }
+    // Proxies sent their spans to this Service without being told to.
+    if let Some(zipkin) = objects.get("Service", api::names::ROOT_NAMESPACE, "zipkin") {
+        messages.push(Message::about(
+            UPDATE_INCOMPATIBILITY,
+            zipkin,
+            "The configuration \"meshConfig.defaultConfig.tracer\" changed in release 1.21: tracing is no longer by \
+             default enabled to send to 'zipkin.istio-system.svc'; follow \
+             https://istio.io/latest/docs/tasks/observability/distributed-tracing/telemetry-api/. Or, install with \
+             `--set compatibilityVersion=1.21` to retain the old default.",
+        ));
+    }
 }
 
 fn served(crd: &Value) -> Vec<&str> {
@@ -150,7 +242,7 @@ pub fn minor_version(text: &str) -> Result<u32, String> {
         .split_once('.')
         .ok_or_else(|| format!("invalid version {text}, expected format like '1.0'"))?;
     if major != "1" {
-        return Err(format!("expected major version 1, got {major}"));
+        return Err(format!("expected major version 1, got {text}"));
     }
     minor
         .parse()
@@ -183,7 +275,7 @@ mod tests {
                 minor: Some(28),
                 ..facts.clone()
             },
-            &[r#"Error [IST0142] The Kubernetes Version "v1.28.3" is lower than the minimum version: v1.32"#],
+            &[r#"Error [IST0142] (Cluster) The Kubernetes Version "v1.28.3" is lower than the minimum version: 1.32"#],
         );
         let denied = vec![Permission {
             resource: "namespaces".into(),
@@ -194,17 +286,59 @@ mod tests {
                 denied,
                 ..facts.clone()
             },
-            &["Error [IST0141] Missing required permission to create resource namespaces (permission denied)"],
+            &[
+                "Error [IST0141] (Cluster) Missing required permission to create resource namespaces (permission denied)",
+            ],
         );
-        let crds = vec![
+        let mut objects = Objects::default();
+        objects.add(
             json!({"kind": "CustomResourceDefinition", "metadata": {"name": "gateways.gateway.networking.k8s.io"},
             "spec": {"versions": [{"name": "v1alpha2", "served": true}]}}),
-        ];
+        );
         check(
-            Facts { crds, ..facts },
+            Facts {
+                objects,
+                ..facts.clone()
+            },
             &[
                 "Error [IST0156] (CustomResourceDefinition gateways.gateway.networking.k8s.io) The Gateway API CRD version v1alpha2 is lower than the minimum version: v1beta1",
                 "Warning [IST0172] (CustomResourceDefinition gateways.gateway.networking.k8s.io) The Gateway API CRD version v1alpha2 is lower than the minimum version: v1",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_revisions_is_told_before_there_is_one_more() {
+        let mut objects = Objects::default();
+        let pod = |name: &str, image: &str, revision: &str| {
+            json!({"kind": "Pod", "metadata": {"name": name, "namespace": "a", "annotations": {"istio.io/rev": revision}},
+                "spec": {"containers": [{"name": "istio-proxy", "image": image}]}})
+        };
+        for object in [
+            json!({"kind": "Namespace", "metadata": {"name": "a", "labels": {"istio-injection": "enabled", "istio.io/rev": "x"}}}),
+            pod("old", "proxyv2:1.26.1", "x"),
+            pod("other", "proxyv2:1.26.1", "y"),
+        ] {
+            objects.add(object);
+        }
+        let facts = Facts {
+            check_control_plane: true,
+            objects,
+            upgrade: Some(Upgrade {
+                revision: "x".into(),
+                version: "1.30.0".into(),
+            }),
+            ..Facts::default()
+        };
+        check(
+            facts,
+            &[
+                "Warning [IST0123] (Namespace a) The namespace has more than one type of injection labels \
+                 [istio-injection istio.io/rev], which may lead to undefined behavior. Make sure only one injection label \
+                 exists.",
+                "Warning [TRY0001] (Namespace a) Proxies of version 1.26 are more than two minor versions older than what \
+                 revision x is to be upgraded to (1.30): [old]. Restart these pods, so that they get the version of their \
+                 control plane, before it goes further.",
             ],
         );
     }

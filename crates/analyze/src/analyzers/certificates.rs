@@ -64,7 +64,7 @@ pub(super) fn secrets(objects: &Objects, messages: &mut Vec<Message>) {
                     let text = format!("Referenced credentialName not found: {credential:?}");
                     messages.push(Message::about(REFERENCED_RESOURCE_NOT_FOUND, gateway, text));
                 }
-                Some(secret) if !has_certificate(secret) => messages.push(Message::about(
+                Some(secret) if !has_certificate(secret, objects.now()) => messages.push(Message::about(
                     INVALID_GATEWAY_CREDENTIAL,
                     gateway,
                     format!(
@@ -80,7 +80,7 @@ pub(super) fn secrets(objects: &Objects, messages: &mut Vec<Message>) {
 }
 
 /// Whether a secret has a certificate that can be read, under one of the pairs of names that gateways know.
-fn has_certificate(secret: &Value) -> bool {
+fn has_certificate(secret: &Value, now: Option<i64>) -> bool {
     let data = |key: &str| {
         let plain = secret["stringData"][key].as_str();
         plain.map(str::to_owned).or_else(|| {
@@ -91,12 +91,17 @@ fn has_certificate(secret: &Value) -> bool {
     [("cert", "key"), ("tls.crt", "tls.key")]
         .into_iter()
         .filter_map(|(certificate, key)| Some((data(certificate)?, data(key)?)))
-        .any(|(certificate, key)| !key.is_empty() && is_certificate(&certificate))
+        .any(|(certificate, key)| !key.is_empty() && is_valid(&certificate, now))
 }
 
-fn is_certificate(text: &str) -> bool {
-    Pem::iter_from_buffer(text.as_bytes())
-        .next()
-        .and_then(Result::ok)
-        .is_some_and(|pem| pem.label == "CERTIFICATE" && pem.parse_x509().is_ok())
+/// Whether a text begins with a certificate, and it is in force.
+fn is_valid(text: &str, now: Option<i64>) -> bool {
+    let Some(Ok(pem)) = Pem::iter_from_buffer(text.as_bytes()).next() else {
+        return false;
+    };
+    pem.label == "CERTIFICATE"
+        && pem.parse_x509().is_ok_and(|certificate| {
+            let of = certificate.validity();
+            now.is_none_or(|now| (of.not_before.timestamp()..=of.not_after.timestamp()).contains(&now))
+        })
 }

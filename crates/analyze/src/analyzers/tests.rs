@@ -1,4 +1,4 @@
-use super::run;
+use super::{Scope, run};
 use crate::objects::Objects;
 use serde_json::{Value, json};
 
@@ -22,7 +22,8 @@ fn webhook(name: &str, revision: &str, tag: Option<&str>, selects: &str) -> Valu
 fn check(objects: &[Value], expected: &[&str]) {
     let mut all = Objects::default();
     objects.iter().cloned().for_each(|object| all.add(object));
-    let found: Vec<String> = run(&all, None)
+    let found: Vec<String> = run(&all, Scope::default())
+        .messages
         .iter()
         .map(|m| {
             format!(

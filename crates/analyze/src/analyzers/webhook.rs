@@ -1,4 +1,4 @@
-//! Injection webhooks that would both answer for one pod, or whose control plane is not there.
+//! Injection webhooks that would both answer for one pod, or whose control plane is not there; validators alike.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,6 +51,35 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
         }
     }
     overlaps(&injectors, messages);
+}
+
+/// A validator whose Service is gone refuses, or waves through, every change of configuration.
+pub(super) fn validators(objects: &Objects, messages: &mut Vec<Message>) {
+    const VALIDATORS: [&str; 2] = ["istio-validator", "istiod-default-validator"];
+    let is_ours = |configuration: &&Value| VALIDATORS.iter().any(|prefix| name(configuration).starts_with(prefix));
+    if objects.of_kind("Service").next().is_none() {
+        return;
+    }
+    for configuration in objects.of_kind("ValidatingWebhookConfiguration").filter(is_ours) {
+        let webhooks = configuration["webhooks"].as_array().into_iter().flatten();
+        let gone = webhooks.filter_map(|webhook| {
+            let service = webhook.pointer("/clientConfig/service")?;
+            let (namespace, name) = (service["namespace"].as_str()?, service["name"].as_str()?);
+            let effect = match webhook["failurePolicy"].as_str() {
+                Some("Ignore") => "Configuration is accepted without being looked at.",
+                _ => "Every change of the configuration that it looks at is refused.",
+            };
+            objects.get("Service", namespace, name).is_none().then(|| {
+                format!("Validator refers to a control plane service that does not exist: {namespace}/{name}. {effect}")
+            })
+        });
+        let texts: BTreeSet<String> = gone.collect();
+        messages.extend(
+            texts
+                .into_iter()
+                .map(|text| Message::about(INVALID_WEBHOOK, configuration, text)),
+        );
+    }
 }
 
 fn dangling(objects: &Objects, configuration: &Value, webhook: &Value, messages: &mut Vec<Message>) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Parser as _;
 use istioctl::cli::{Cli, Command, Experimental};
-use istioctl::command::{authz, kube_inject, proxy_config, proxy_status, waypoint, workload};
+use istioctl::command::{analyze, authz, kube_inject, proxy_config, proxy_status, waypoint, workload};
 use revision::selector::Labels;
 use serde_json::{Value, json};
 
@@ -241,27 +241,17 @@ pub(super) fn check_inject(case: &Case, folder: &Path) -> Result<(), String> {
 
 /// Findings in files, and whether they reach the threshold.
 pub(super) fn analyze(case: &Case, folder: &Path) -> Result<(), String> {
-    let mut objects = analyze::objects::Objects::default();
-    for file in case.args.iter().filter(|argument| folder.join(argument).is_file()) {
-        let documents = install::yaml::documents(&read(&folder.join(file))?).map_err(|error| error.to_string())?;
-        documents
-            .into_iter()
-            .for_each(|document| objects.add_from(document, file));
-    }
-    let threshold = case
-        .args
-        .iter()
-        .skip_while(|argument| *argument != "--failure-threshold")
-        .nth(1);
-    let threshold = match threshold {
-        Some(level) => level.parse().map_err(|error| format!("{level}: {error}"))?,
-        None => analyze::message::Level::Error,
+    let in_folder = |argument: &String| match folder.join(argument) {
+        file if file.exists() => file.to_string_lossy().into_owned(),
+        _ => argument.clone(),
     };
-    let messages = analyze::analyzers::run(&objects, None);
-    let fails = messages.iter().any(|message| message.level >= threshold);
-    if case.flag("fails").is_none_or(|expected| expected == fails) {
-        Ok(())
-    } else {
-        Err(format!("fails: {fails}: {messages:?}"))
+    let arguments = std::iter::once("istioctl".to_owned()).chain(case.args.iter().map(in_folder));
+    let cli = Cli::try_parse_from(arguments).map_err(|error| error.to_string())?;
+    let Command::Analyze(flags) = &cli.command else {
+        return Err(format!("unsupported: {}", case.args.join(" ")));
+    };
+    match block_on(analyze::report(&cli.global, flags))? {
+        Ok(report) => compare(case, folder, &report.text, report.failure.is_some()),
+        Err(failure) => compare(case, folder, &format!("Error: {}\n", failure.message()), true),
     }
 }

@@ -1,14 +1,20 @@
 //! `istioctl analyze`: what is wrong with the configuration of a cluster or of files.
 
-use analyze::message::{Level, Message};
+pub mod read;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use analyze::analyzers::{self, Scope};
+use analyze::message::{Code, Level, Message};
 use analyze::objects::Objects;
 use clap::{ArgAction, Args, ValueEnum};
-use install::api_server::kind;
+use serde::Serialize as _;
 
-use crate::cli::Global;
+use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
-use crate::command::install::read;
-use crate::failure::{DATA, FINDINGS, Failure};
+use crate::failure::{DATA, FINDINGS, Failure, USAGE};
+use crate::out;
 
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,141 +45,272 @@ pub struct Flags {
     #[arg(long, default_value_t = Level::Info)]
     output_threshold: Level,
     /// Output format.
-    #[arg(short, long, default_value = "log")]
+    #[arg(short, long, default_value = "log", ignore_case = true)]
     output: Format,
     /// Messages not to show, for example `IST0102=Namespace default` (`*` for any name; repeatable).
-    #[arg(short = 'S', long, value_name = "CODE=KIND NAME")]
+    #[arg(short = 'S', long, value_name = "CODE=KIND NAME", value_parser = suppression)]
     suppress: Vec<String>,
+    /// Run only this check (repeatable).
+    #[arg(long, value_name = "NAME", value_parser = known_analyzer)]
+    analyzer: Vec<String>,
     /// List the checks.
     #[arg(short = 'L', long)]
     list_analyzers: bool,
+    /// Print what a message means, with an example and the remedy.
+    #[arg(long, value_name = "CODE")]
+    explain: Option<String>,
+    /// A mesh configuration instead of the cluster's.
+    #[arg(long = "meshConfigFile", value_name = "FILE")]
+    mesh_config_file: Option<String>,
+    /// Revision or tag whose configuration is looked at.
+    #[arg(short, long)]
+    revision: Option<String>,
+    /// How long reading the cluster may take.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    timeout: Duration,
+    /// Folders are always read with all that is below them.
+    #[arg(short = 'R', long, hide = true)]
+    recursive: bool,
     /// Skip what cannot be read instead of failing.
     #[arg(long)]
     ignore_unknown: bool,
+    /// Say which checks ran, and which did not.
+    #[arg(short, long)]
+    verbose: bool,
+    /// Accepted for Istio's sake; has no effect.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    color: Option<bool>,
 }
 
-/// Kinds that are read from a cluster beside the mesh's own; one that the cluster does not have is left out.
-const KINDS: [(&str, &str, &str); 13] = [
-    ("", "v1", "Namespace"),
-    ("", "v1", "Pod"),
-    ("", "v1", "Service"),
-    ("", "v1", "ConfigMap"),
-    ("", "v1", "Node"),
-    ("", "v1", "Secret"),
-    ("apps", "v1", "Deployment"),
-    ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration"),
-    ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"),
-    ("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
-    ("gateway.networking.k8s.io", "v1", "Gateway"),
-    ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
-    ("gateway.networking.k8s.io", "v1", "GRPCRoute"),
-];
+fn suppression(rule: &str) -> Result<String, String> {
+    match rule.split('=').collect::<Vec<_>>()[..] {
+        [_, _] => Ok(rule.to_owned()),
+        _ => Err(format!(
+            "{rule} is not a valid suppression value, for example \"IST0102=Namespace default\""
+        )),
+    }
+}
+
+fn known_analyzer(name: &str) -> Result<String, String> {
+    if analyzers::is_known(name) {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("there is no check {name:?}; --list-analyzers shows them"))
+    }
+}
+
+/// What is printed, and how the command ends.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// For standard output.
+    pub text: String,
+    /// For standard error, a line each.
+    pub notes: Vec<String>,
+    /// How it fails.
+    pub failure: Option<Failure>,
+}
+
+impl From<String> for Report {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            ..Self::default()
+        }
+    }
+}
+
+/// Analyzes and prints.
+pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
+    let report = report(global, &flags).await?;
+    out::put(&report.text);
+    for note in report.notes {
+        anstream::eprintln!("{note}");
+    }
+    report.failure.map_or(Ok(()), Err)
+}
 
 /// Analyzes.
-pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
+pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
     if flags.list_analyzers {
-        for analyzer in analyze::analyzers::ALL {
-            anstream::println!("* {}:\n{}", analyzer.name, analyzer.about);
+        return Ok(list().into());
+    }
+    if let Some(code) = &flags.explain {
+        return Ok(explain(code)?.into());
+    }
+    if flags.recursive {
+        let text = "The recursive flag has been removed and is hardcoded to true without explicitly specifying it.\n";
+        return Ok(text.to_owned().into());
+    }
+    let mut report = Report::default();
+    for rule in &flags.suppress {
+        let code = rule.split('=').next().unwrap_or_default();
+        if Code::find(code).is_none() {
+            report.notes.push(format!(
+                "Warning: Supplied message code '{code}' is an unknown message code and will not have any effect."
+            ));
         }
-        return Ok(());
     }
     let mut objects = Objects::default();
-    for name in &flags.files {
-        for file in expand(name)? {
-            let parsed = read(&file).and_then(|text| {
-                install::yaml::documents(&text).map_err(|error| Failure::new(format!("{file}: {error}")))
-            });
-            match parsed {
-                Ok(documents) => documents
-                    .into_iter()
-                    .for_each(|document| objects.add_from(document, &file)),
-                Err(_) if flags.ignore_unknown => {}
-                Err(_) => {
-                    return Err(Failure::with_code(
-                        format!("{file}: cannot be read as YAML of Kubernetes objects"),
-                        DATA,
-                    ));
-                }
+    objects.set_now(SystemTime::now());
+    let mut namespace = global.namespace.clone();
+    if flags.use_kube {
+        let cluster = Cluster::connect(global).await?;
+        let own = namespace
+            .get_or_insert_with(|| cluster.default_namespace.clone())
+            .clone();
+        let reading = read::cluster(
+            &cluster,
+            &global.istio_namespace,
+            flags.revision.as_deref(),
+            &mut objects,
+        );
+        let notes = tokio::time::timeout(flags.timeout, reading).await.map_err(|_| {
+            Failure::new(format!(
+                "the cluster could not be read within {:?} (--timeout)",
+                flags.timeout
+            ))
+        })??;
+        report.notes.extend(notes);
+        if !flags.all_namespaces && !objects.namespaces().any(|(name, _)| name == own) {
+            report.notes.push(format!("namespace {own:?} not found"));
+            return Ok(report);
+        }
+    }
+    let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+    let files = read::files(&flags.files, &namespace, &mut objects)?;
+    report.notes.extend(files.notes);
+    if !flags.use_kube {
+        // What the cluster has counts; files alone get what every installation has.
+        objects.add_defaults();
+    }
+    if let Some(file) = &flags.mesh_config_file {
+        objects.set_mesh_config(read::document(file)?);
+    }
+    let target = if flags.all_namespaces {
+        "all namespaces".to_owned()
+    } else {
+        format!("namespace: {namespace}")
+    };
+    let scope = Scope {
+        namespace: (!flags.all_namespaces).then_some(namespace.as_str()),
+        only: &flags.analyzer,
+    };
+    let mut outcome = analyzers::run(&objects, scope);
+    if flags.verbose {
+        report.notes.push(format!("Analyzed resources in {target}"));
+        for (title, names) in [("Skipped", &outcome.skipped), ("Executed", &outcome.executed)] {
+            if !names.is_empty() {
+                report
+                    .notes
+                    .push(format!("{title} analyzers:\n\t{}", names.join("\n\t")));
             }
         }
     }
-    let namespace = if flags.use_kube {
-        // What the cluster has counts; files alone get what every installation has.
-        from_cluster(global, &flags, &mut objects).await?
-    } else {
-        objects.add_defaults();
-        global.namespace.clone()
-    };
-    let scope = if flags.all_namespaces { None } else { namespace };
-    let mut messages = analyze::analyzers::run(&objects, scope.as_deref());
-    messages.retain(|message| !flags.suppress.iter().any(|rule| message.is_suppressed_by(rule)));
+    outcome
+        .messages
+        .retain(|message| !flags.suppress.iter().any(|rule| message.is_suppressed_by(rule)));
+    conclude(
+        &mut report,
+        &outcome.messages,
+        flags,
+        &target,
+        &files.names,
+        files.unreadable,
+    )?;
+    Ok(report)
+}
+
+fn conclude(
+    report: &mut Report,
+    messages: &[Message],
+    flags: &Flags,
+    target: &str,
+    files: &[String],
+    unreadable: usize,
+) -> Result<(), Failure> {
     let shown: Vec<&Message> = messages
         .iter()
         .filter(|message| message.level >= flags.output_threshold)
         .collect();
-    if shown.is_empty() && flags.output == Format::Log {
-        let what = match (&flags.files[..], &scope) {
-            ([], Some(namespace)) => format!("namespace: {namespace}"),
-            ([], None) => "all namespaces".to_owned(),
-            (files, _) => files.join(", "),
-        };
-        anstream::eprintln!("\n✔ No validation issues found when analyzing {what}.");
-    } else {
-        print(&shown, flags.output)?;
+    report.text = text(&shown, flags.output)?;
+    if shown.is_empty() {
+        report.notes.push(match (files, unreadable) {
+            ([], 0) => format!("✔ No validation issues found when analyzing {target}."),
+            ([one], 0) => format!("✔ No validation issues found when analyzing {one}."),
+            (several, 0) => format!(
+                "✔ No validation issues found when analyzing:\n  - {}",
+                several.join("\n  - ")
+            ),
+            (_, count) => format!(
+                "No validation issues found when analyzing {target} (but {count} {} could not be parsed).",
+                if count == 1 { "file" } else { "files" }
+            ),
+        });
     }
-    if flags.output == Format::Log && messages.iter().any(|message| message.level >= flags.failure_threshold) {
-        return Err(Failure::with_code("Analyzers found issues.", FINDINGS));
+    if flags.output != Format::Log {
+        return Ok(());
+    }
+    if messages.iter().any(|message| message.level >= flags.failure_threshold) {
+        report.failure = Some(Failure::with_code(
+            format!("Analyzers found issues when analyzing {target}.\n{}", pages(&shown)),
+            FINDINGS,
+        ));
+    } else if unreadable > 0 && !flags.ignore_unknown {
+        report.failure = Some(Failure::with_code("Some files couldn't be parsed.", DATA));
     }
     Ok(())
 }
 
-/// Prints messages.
-pub fn print(messages: &[&Message], format: Format) -> Result<(), Failure> {
-    match format {
-        Format::Log => messages.iter().for_each(|message| anstream::println!("{message}")),
-        Format::Json => anstream::println!("{}", serde_json::to_string_pretty(&messages)?),
-        Format::Yaml => anstream::println!("{}", install::yaml::to_sorted(&serde_json::to_value(messages)?)),
-    }
-    Ok(())
-}
-
-/// Files of a folder, sorted; a file stands for itself.
-fn expand(name: &str) -> Result<Vec<String>, Failure> {
-    let path = std::path::Path::new(name);
-    if !path.is_dir() {
-        return Ok(vec![name.to_owned()]);
-    }
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path)? {
-        let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
-        {
-            files.push(path.to_string_lossy().into_owned());
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-async fn from_cluster(global: &Global, flags: &Flags, objects: &mut Objects) -> Result<Option<String>, Failure> {
-    let cluster = Cluster::connect(global).await?;
-    let server = &cluster.server;
-    let own = api::kind::KINDS
+/// Where the codes of messages are explained.
+pub fn pages(messages: &[&Message]) -> String {
+    /// More would be no help.
+    const MOST: usize = 5;
+    let codes: BTreeSet<&str> = messages.iter().map(|message| message.code.code).collect();
+    let pages: Vec<String> = messages
         .iter()
-        .map(|own| kind(own.group, own.version(), own.kind));
-    let ids = KINDS.map(|(group, version, name)| kind(group, version, name));
-    let lists = ids
+        .map(|message| message.code.page())
+        .collect::<BTreeSet<_>>()
         .into_iter()
-        .chain(own)
-        .map(|id| async move { server.list(&id, "").await });
-    for list in futures::future::try_join_all(lists).await? {
-        list.into_iter().for_each(|object| objects.add(object.0));
-    }
-    let namespace = global.namespace.clone().unwrap_or(cluster.default_namespace);
-    if !flags.all_namespaces && !objects.namespaces().any(|(name, _)| name == namespace) {
-        return Err(Failure::new(format!("namespace {namespace:?} not found")));
-    }
-    Ok(Some(namespace))
+        .take(MOST)
+        .collect();
+    let one = codes.first().copied().unwrap_or("CODE");
+    let pages = match pages.len() {
+        0 => "docs/messages".to_owned(),
+        _ if codes.len() > MOST => format!("{} …", pages.join(", ")),
+        _ => pages.join(", "),
+    };
+    format!("See {pages} or 'istioctl analyze --explain {one}' for more information about causes and resolutions.")
 }
+
+fn list() -> String {
+    let lines = analyzers::ALL
+        .iter()
+        .map(|analyzer| format!("* {}:\n    {}\n", analyzer.name, analyzer.about));
+    lines.collect()
+}
+
+fn explain(code: &str) -> Result<String, Failure> {
+    let known = Code::find(code)
+        .ok_or_else(|| Failure::with_code(format!("there is no message {code:?}, for example IST0101"), USAGE))?;
+    Ok(analyze::pages::page(known).unwrap_or_default().to_owned())
+}
+
+/// Messages in a format.
+pub fn text(messages: &[&Message], format: Format) -> Result<String, Failure> {
+    let mut text = match format {
+        Format::Log => messages.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        // Indented as Istio does.
+        Format::Json => {
+            let mut text = Vec::new();
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+            messages.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter))?;
+            String::from_utf8_lossy(&text).into_owned()
+        }
+        Format::Yaml => install::yaml::to_sorted(&serde_json::to_value(messages)?),
+    };
+    text.push('\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,23 @@
 //! `istioctl x precheck`: can a mesh be installed or upgraded here (revisions.md §7.1)?
 
+use std::time::SystemTime;
+
 use analyze::message::{Level, Message};
-use analyze::precheck::{self, Facts, Permission};
+use analyze::objects::Objects;
+use analyze::precheck::{self, Facts, Permission, Upgrade};
 use clap::Args;
 use futures::stream::{self, StreamExt as _};
-use install::api_server::kind;
-use install::object::Object;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::Api;
 use kube::api::PostParams;
 
 use crate::cli::Global;
 use crate::cluster::Cluster;
-use crate::command::analyze::{Format, print};
+use crate::command::analyze::{Format, Report, pages, read, text};
 use crate::command::install::OLDEST_KUBERNETES;
+use crate::command::program_version;
 use crate::failure::Failure;
+use crate::out;
 
 /// Flags.
 #[derive(Debug, Args)]
@@ -31,43 +34,62 @@ pub struct Flags {
     /// Version to upgrade from, for example 1.28.
     #[arg(short, long, value_name = "VERSION")]
     from_version: Option<String>,
-    /// Revision that is upgraded.
+    /// Revision that is to be upgraded in place: its proxies must be able to follow.
     #[arg(short, long)]
     revision: Option<String>,
 }
 
-/// Checks.
+/// Checks and prints.
 pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
-    if let Some(version) = &flags.from_version {
-        precheck::minor_version(version).map_err(Failure::new)?;
+    let report = report(global, &flags).await?;
+    out::put(&report.text);
+    for note in report.notes {
+        anstream::eprintln!("❗ {note}");
     }
+    report.failure.map_or(Ok(()), Err)
+}
+
+/// Checks.
+pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
+    let from = flags.from_version.as_deref().map(precheck::minor_version).transpose();
+    let from = from.map_err(Failure::new)?;
     let cluster = Cluster::connect(global).await?;
-    let facts = facts(&cluster, global, &flags).await?;
+    let mut report = Report::default();
+    let mut facts = facts(&cluster, global, flags, &mut report.notes).await?;
+    facts.from = from;
     let messages = precheck::check(&facts);
     let shown: Vec<&Message> = messages
         .iter()
         .filter(|message| message.level >= flags.output_threshold)
         .collect();
-    if shown.is_empty() {
-        anstream::println!(
-            "✔ No issues found when checking the cluster. Istio is safe to install or upgrade!\n  \
-             To get started, check out https://istio.io/latest/docs/setup/getting-started/"
-        );
+    report.text = if shown.is_empty() && flags.output == Format::Log {
+        "✔ No issues found when checking the cluster. Istio is safe to install or upgrade!\n  \
+         To get started, check out https://istio.io/latest/docs/setup/getting-started/\n"
+            .to_owned()
     } else {
-        print(&shown, flags.output)?;
-    }
+        text(&shown, flags.output)?
+    };
     if messages.iter().any(|message| message.level >= Level::Warning) {
-        return Err(Failure::new(
-            "Issues found when checking the cluster. Istio may not be safe to install or upgrade.\nSee \
-             https://istio.io/latest/docs/reference/config/analysis for more information about causes and resolutions.",
-        ));
+        report.failure = Some(Failure::new(format!(
+            "Issues found when checking the cluster. Istio may not be safe to install or upgrade.\n{}",
+            pages(&shown)
+        )));
     }
-    Ok(())
+    Ok(report)
 }
 
-async fn facts(cluster: &Cluster, global: &Global, flags: &Flags) -> Result<Facts, Failure> {
-    let definitions = kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
-    let crds: Vec<Object> = cluster.server.list(&definitions, "").await?;
+async fn facts(cluster: &Cluster, global: &Global, flags: &Flags, notes: &mut Vec<String>) -> Result<Facts, Failure> {
+    let mut objects = Objects::default();
+    objects.set_now(SystemTime::now());
+    notes.extend(
+        read::cluster(
+            cluster,
+            &global.istio_namespace,
+            flags.revision.as_deref(),
+            &mut objects,
+        )
+        .await?,
+    );
     let denied = if flags.skip_controlplane {
         Vec::new()
     } else {
@@ -78,8 +100,14 @@ async fn facts(cluster: &Cluster, global: &Global, flags: &Flags) -> Result<Fact
         minor: cluster.version.minor.trim_end_matches('+').parse().ok(),
         oldest_minor: OLDEST_KUBERNETES,
         denied,
-        crds: crds.into_iter().map(|object| object.0).collect(),
+        objects,
         check_control_plane: !flags.skip_controlplane,
+        from: None,
+        upgrade: flags.revision.clone().map(|revision| Upgrade {
+            revision,
+            version: program_version(),
+        }),
+        namespace: global.namespace.clone(),
     })
 }
 
