@@ -111,7 +111,8 @@ async fn ask(server: &ApiServer, pod: &Object, revision: &str, namespace: &str) 
     }
 }
 
-fn injected_by(pod: &Object) -> Option<String> {
+/// The revision whose proxy a pod has.
+pub fn injected_by(pod: &Object) -> Option<String> {
     let status = pod
         .0
         .pointer("/metadata/annotations")?
@@ -143,7 +144,7 @@ fn configuration(tag: &str, client: &Value, namespace: &str) -> Object {
 
 /// A pod that asks to be injected, that no other injector selects by its own labels, and that the strictest policies for
 /// pods let pass.
-fn pod(tag: &str, namespace: &str) -> Object {
+pub fn pod(tag: &str, namespace: &str) -> Object {
     Object(json!({
         "apiVersion": "v1",
         "kind": "Pod",

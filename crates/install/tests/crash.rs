@@ -4,8 +4,12 @@
 
 #[path = "crash/cluster.rs"]
 mod cluster;
+#[path = "crash/injector.rs"]
+mod injector;
 #[path = "crash/mortal.rs"]
 mod mortal;
+#[path = "crash/tags.rs"]
+mod tags;
 
 use std::time::Duration;
 

@@ -12,6 +12,8 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, ResourceExt};
+use revision::decision::{Injector, decide};
+use revision::selector::Labels;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -108,6 +110,48 @@ impl Cluster {
         state
     }
 
+    /// Every injector that is there.
+    pub async fn injectors(&self) -> Vec<Injector> {
+        let configurations = kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration");
+        let found = self.server.list(&configurations, "").await.unwrap();
+        let read = |object: Object| Injector::from_configuration(&serde_json::from_value(object.0).unwrap());
+        found.into_iter().filter_map(read).collect()
+    }
+
+    /// What must hold at every moment: no pod has two webhooks, and one that was served before still is. `served` are
+    /// labels of namespaces, `key=value`.
+    pub async fn assert_one_webhook(&self, when: &str, served: &[&str]) {
+        let injectors = self.injectors().await;
+        let namespaces = [
+            "",
+            "istio-injection=enabled",
+            "istio.io/rev=old",
+            "istio.io/rev=new",
+            "istio.io/rev=prod",
+            "istio.io/rev=default",
+        ];
+        let pods = [
+            "",
+            "sidecar.istio.io/inject=true",
+            "istio.io/rev=old",
+            "istio.io/rev=new",
+            "istio.io/rev=prod",
+        ];
+        for namespace in namespaces {
+            for pod in pods {
+                let decision = decide(&labels(namespace), &labels(pod), &injectors);
+                assert!(
+                    !decision.is_ambiguous(),
+                    "{when}: pod {pod:?} in namespace {namespace:?}: {:?}",
+                    decision.matches
+                );
+                if pod.is_empty() && served.contains(&namespace) {
+                    assert!(decision.revision().is_some(), "{when}: nobody injects {namespace:?}");
+                }
+            }
+        }
+    }
+
     /// What must hold at every moment: an injection webhook that is not switched off leads to a control plane that is
     /// there and serves.
     pub async fn assert_no_webhook_fails_closed(&self, when: &str) {
@@ -135,6 +179,14 @@ impl Cluster {
             );
         }
     }
+}
+
+fn labels(text: &str) -> Labels {
+    let pairs = text.split_once('=');
+    pairs
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into_iter()
+        .collect()
 }
 
 /// Pods are ready as soon as they are bound, and end when they are asked to. The node shows that it lives.

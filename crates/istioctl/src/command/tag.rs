@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand};
 use install::inventory;
-use install::tag::{self, FIELD_MANAGER, Inventory, Request, TagError, TagObjects};
+use install::proof::ProofError;
+use install::retag::{self, ChangeError};
+use install::tag::{self, Inventory, Request, TagError};
 use install::yaml;
 use revision::name::{Revision, Tag};
 
@@ -45,7 +47,8 @@ pub struct SetFlags {
     /// Do not ask.
     #[arg(short = 'y', long)]
     skip_confirmation: bool,
-    /// Point the tag at a revision that has no ready istiod: until it has one, no pod of the tag's namespaces starts.
+    /// Point the tag at a revision that has no ready istiod, or does not answer: until it does, no new pod of the tag's
+    /// namespaces starts.
     #[arg(long)]
     force: bool,
     /// Name of the webhook configuration instead of istio-revision-tag-<tag>.
@@ -72,7 +75,8 @@ pub struct ListFlags {
 pub struct UndoFlags {
     /// The tag.
     tag: String,
-    /// Point the tag back even at a revision that has no ready istiod.
+    /// Point the tag back even at a revision that has no ready istiod, or does not answer: until it does, no new pod of
+    /// the tag's namespaces starts.
     #[arg(long)]
     force: bool,
 }
@@ -139,15 +143,7 @@ async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
 
 /// Writes a tag's objects if nobody else changed them since they were read, and tells what follows from it.
 async fn write(cluster: &Cluster, request: &Request, before: &Inventory) -> Result<(), Failure> {
-    let mut built = tag::build(request, before, false)?;
-    compare_and_set(&mut built, before);
-    for object in &built.apply {
-        let applied = cluster.server.apply(object, FIELD_MANAGER, false).await;
-        applied.map_err(moved_meanwhile)?;
-    }
-    if let Some(object) = &built.deactivate {
-        cluster.server.replace(object, FIELD_MANAGER).await?;
-    }
+    let built = retag::set(&cluster.server, request, before).await.map_err(explained)?;
     let (tag, revision) = (request.tag.as_str(), request.revision.label());
     anstream::println!(
         "Revision tag {tag:?} created, referencing control plane revision {revision:?}. To enable injection using this\n\
@@ -159,26 +155,20 @@ async fn write(cluster: &Cluster, request: &Request, before: &Inventory) -> Resu
     Ok(())
 }
 
-/// A tag that was moved since it was read is not overwritten: the write carries the version that was read.
-fn compare_and_set(built: &mut TagObjects, before: &Inventory) {
-    for object in &mut built.apply {
-        let live = before
-            .webhooks
-            .iter()
-            .find(|live| live.name() == object.name() && live.kind() == object.kind());
-        if let Some(version) = live.and_then(|live| live.0.pointer("/metadata/resourceVersion")) {
-            object.0["metadata"]["resourceVersion"] = version.clone();
-        }
-    }
-}
-
-fn moved_meanwhile(error: install::api_server::RequestError) -> Failure {
-    if error.is_conflict() {
-        return Failure::new(format!(
+/// What a person can do about it.
+fn explained(error: ChangeError) -> Failure {
+    match error {
+        ChangeError::Request(error) if error.is_conflict() => Failure::new(format!(
             "{error}; somebody else changed the tag meanwhile: look at it with `istioctl tag list` and run the command again"
-        ));
+        )),
+        ChangeError::Proof(error @ (ProofError::NoAnswer { .. } | ProofError::Refused { .. })) => {
+            Failure::new(format!(
+                "cannot modify tag: {error}. With --force the tag moves nevertheless: no new pod of its namespaces starts \
+             until the revision injects"
+            ))
+        }
+        other => Failure::new(other.to_string()),
     }
-    error.into()
 }
 
 /// What moves with the tag, and when.
@@ -238,16 +228,14 @@ async fn remove(global: &Global, flags: RemoveFlags) -> Result<(), Failure> {
     let cluster = Cluster::connect(global).await?;
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
     let tag = &flags.tag;
-    let objects = tag::removal(&before, tag)?;
+    tag::removal(&before, tag)?;
     if let (Some(question), false) = (caution(&before, tag), flags.skip_confirmation)
         && !confirm::ask(&question, Silence::GoOn)?
     {
         anstream::println!("Aborting operation.");
         return Ok(());
     }
-    for id in objects {
-        cluster.server.delete(&id).await?;
-    }
+    retag::remove(&cluster.server, tag, &before).await.map_err(explained)?;
     anstream::println!("Revision tag {tag} removed");
     Ok(())
 }
@@ -266,29 +254,58 @@ pub fn caution(before: &Inventory, tag: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
-    use install::object::Object;
+    use inject::{Config, Injector, Outcome};
+    use install::assets::Assets;
+    use install::component::{Rendering, render};
+    use install::input::{Input, resolve};
+
+    /// The pod by which a revision proves that it answers is one that the charts' own templates inject.
+    #[test]
+    fn the_tried_pod_is_injected_as_installed() {
+        let assets = Assets::embedded();
+        let input = Input {
+            // Even where nobody is injected who does not ask for it.
+            settings: ["revision=canary", "values.global.proxy.autoInject=disabled"]
+                .map(str::to_owned)
+                .to_vec(),
+            ..Input::default()
+        };
+        let components = render(&resolve(&input, &assets).unwrap(), &assets, &Rendering::default()).unwrap();
+        let mut objects = components.iter().flat_map(|component| &component.objects);
+        let map = objects.find(|o| o.name() == "istio-sidecar-injector-canary" && o.kind() == "ConfigMap");
+        let map = map.unwrap();
+        let injector = Injector {
+            config: Config::parse(map.text("/data/config"), map.text("/data/values")).unwrap(),
+            mesh: serde_json::json!({}),
+            revision: "canary".to_owned(),
+            native_sidecars: true,
+            compliance_policy: String::new(),
+        };
+        assert_eq!(injector.config.policy.policy, "disabled");
+        let pod = install::proof::pod("prod", "istio-system");
+        let request = inject::Request {
+            pod: &pod.0,
+            namespace: "istio-system",
+            namespace_annotations: None,
+            environment: &Default::default(),
+            workload: None,
+        };
+        let Ok(Outcome::Injected(injected)) = injector.inject(request) else {
+            panic!("not injected")
+        };
+        let injected = install::object::Object(injected);
+        assert_eq!(install::proof::injected_by(&injected).as_deref(), Some("canary"));
+    }
 
     #[test]
-    fn a_write_carries_the_version_that_was_read() {
-        let webhook = Object(
-            serde_json::json!({"kind": "MutatingWebhookConfiguration", "metadata": {"name": "istio-revision-tag-a", "resourceVersion": "7"}}),
-        );
-        let before = Inventory {
-            webhooks: vec![webhook.clone()],
-            ..Inventory::default()
-        };
-        let mut fresh = webhook;
-        fresh.0["metadata"] = serde_json::json!({"name": "istio-revision-tag-a"});
-        let mut built = TagObjects {
-            apply: vec![fresh],
-            deactivate: None,
-            previous: None,
-        };
-        compare_and_set(&mut built, &before);
-        assert_eq!(
-            built.apply[0].0.pointer("/metadata/resourceVersion"),
-            Some(&serde_json::Value::from("7"))
-        );
+    fn a_revision_that_does_not_answer_is_explained() {
+        let failure = explained(ChangeError::Proof(ProofError::NoAnswer {
+            revision: "canary".into(),
+            namespace: "istio-system".into(),
+            answer: "no proxy".into(),
+        }));
+        insta::assert_snapshot!(failure.message(), @r#"cannot modify tag: revision "canary" does not inject: a pod that was tried in a dry run got no proxy; nothing was changed. Look at its control plane: kubectl logs -n istio-system -l app=istiod,istio.io/rev=canary. With --force the tag moves nevertheless: no new pod of its namespaces starts until the revision injects"#);
     }
 }

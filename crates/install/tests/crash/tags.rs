@@ -1,0 +1,296 @@
+//! Tag commands, killed after each write.
+
+use install::api_server::{ApiServer, kind};
+use install::inventory;
+use install::object::Object;
+use install::proof::ProofError;
+use install::retag::{self, ChangeError};
+use install::tag::Request;
+use revision::decision::decide;
+use revision::name::{Revision, Tag};
+use revision::selector::Labels;
+use revision::webhook::{Options, of_revision};
+use serde_json::{Value, json};
+
+use super::cluster::Cluster;
+use super::dying;
+use super::injector::Injectors;
+
+const SYSTEM: &str = "istio-system";
+
+/// A cluster with revisions whose injectors answer, and namespaces that follow them.
+async fn cluster(injectors: &Injectors, revisions: &[&str]) -> Cluster {
+    let cluster = Cluster::start().await;
+    let make = async |object: Value| {
+        cluster
+            .server
+            .apply(&Object(object), "istio-operator", false)
+            .await
+            .unwrap();
+    };
+    make(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})).await;
+    for name in revisions {
+        let revision = Revision::parse(name).unwrap();
+        let webhooks: Vec<Value> = of_revision(&revision, Options::default())
+            .iter()
+            .map(|webhook| {
+                json!({
+                    "name": webhook.name, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+                    "clientConfig": {"url": injectors.url(name), "caBundle": injectors.authority},
+                    "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}],
+                    "namespaceSelector": webhook.namespaces.to_label_selector(),
+                    "objectSelector": webhook.objects.to_label_selector(),
+                })
+            })
+            .collect();
+        let labels = json!({"app": "istiod", "istio.io/rev": revision.label()});
+        make(json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+            "metadata": {"name": revision.injector_webhook(SYSTEM), "labels": labels}, "webhooks": webhooks,
+        }))
+        .await;
+        make(json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": revision.istiod(), "namespace": SYSTEM, "labels": labels},
+            "spec": {"ports": [{"name": "https-webhook", "port": 443}]},
+        }))
+        .await;
+    }
+    cluster
+}
+
+async fn set(server: &ApiServer, tag: &str, revision: &str) -> Result<(), ChangeError> {
+    let before = inventory::read(server, SYSTEM).await?;
+    retag::set(server, &request(tag, revision, false), &before)
+        .await
+        .map(|_| ())
+}
+
+async fn move_to(server: &ApiServer, tag: &str, revision: &str) -> Result<(), ChangeError> {
+    let before = inventory::read(server, SYSTEM).await?;
+    retag::set(server, &request(tag, revision, true), &before)
+        .await
+        .map(|_| ())
+}
+
+async fn undo(server: &ApiServer, tag: &str) -> Result<(), ChangeError> {
+    let before = inventory::read(server, SYSTEM).await?;
+    let previous = before.previous(tag).unwrap().to_owned();
+    retag::set(server, &request(tag, &previous, true), &before)
+        .await
+        .map(|_| ())
+}
+
+async fn remove(server: &ApiServer, tag: &str) -> Result<(), ChangeError> {
+    let before = inventory::read(server, SYSTEM).await?;
+    retag::remove(server, tag, &before).await
+}
+
+fn request(tag: &str, revision: &str, overwrite: bool) -> Request {
+    Request {
+        tag: Tag::parse(tag).unwrap(),
+        revision: Revision::parse(revision).unwrap(),
+        namespace: SYSTEM.to_owned(),
+        overwrite,
+        force: false,
+        automatic: false,
+        webhook_name: None,
+        labels: Default::default(),
+    }
+}
+
+/// Objects of tags, and what else a tag command writes, without what the server adds.
+async fn state(cluster: &Cluster) -> Vec<Value> {
+    let mut state = Vec::new();
+    for (group, name) in [
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+        ("", "Service"),
+    ] {
+        for object in cluster.server.list(&kind(group, "v1", name), "").await.unwrap() {
+            let metadata = &object.0["metadata"];
+            state.push(json!({
+                "id": object.id().path(), "labels": metadata["labels"], "annotations": metadata["annotations"],
+                "webhooks": object.0["webhooks"], "selector": object.0["spec"]["selector"],
+            }));
+        }
+    }
+    state
+}
+
+/// Kills `operation` after each of its writes, looks, and runs it again. `before` makes what it begins with.
+async fn check(
+    cluster: &Cluster,
+    what: &str,
+    before: impl AsyncFn(&ApiServer),
+    operation: impl AsyncFn(&ApiServer) -> Result<(), ChangeError>,
+    served: &[&str],
+) {
+    before(&cluster.server).await;
+    let (counter, server) = dying(cluster, usize::MAX);
+    operation(&server).await.unwrap();
+    cluster.assert_one_webhook(what, served).await;
+    let (expected, total) = (state(cluster).await, counter.writes());
+    for writes in 0..total {
+        before(&cluster.server).await;
+        let (_, server) = dying(cluster, writes);
+        let when = format!("{what}, killed after {writes} of {total} writes");
+        assert!(operation(&server).await.is_err(), "{when}");
+        cluster.assert_one_webhook(&when, served).await;
+        operation(&cluster.server)
+            .await
+            .unwrap_or_else(|error| panic!("{when}: {error}"));
+        assert_eq!(state(cluster).await, expected, "{when}");
+    }
+}
+
+/// Removes tags that are there, so that a case begins where it says.
+async fn clear(server: &ApiServer) {
+    for tag in ["prod", "default"] {
+        remove(server, tag).await.ok();
+    }
+}
+
+const REVISIONS: [&str; 2] = ["istio.io/rev=old", "istio.io/rev=new"];
+const TAGGED: [&str; 3] = ["istio.io/rev=old", "istio.io/rev=new", "istio.io/rev=prod"];
+const DEFAULT: [&str; 4] = [
+    "istio.io/rev=old",
+    "istio.io/rev=new",
+    "istio.io/rev=default",
+    "istio-injection=enabled",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_tag_command_is_finished_by_the_next() {
+    let injectors = Injectors::start().await;
+    let cluster = cluster(&injectors, &["old", "new"]).await;
+    let at_old = async |server: &ApiServer, tag: &str| {
+        clear(server).await;
+        set(server, tag, "old").await.unwrap();
+    };
+    check(
+        &cluster,
+        "a new tag",
+        clear,
+        async |s| set(s, "prod", "old").await,
+        &REVISIONS,
+    )
+    .await;
+    check(
+        &cluster,
+        "a move",
+        async |s| at_old(s, "prod").await,
+        async |s| move_to(s, "prod", "new").await,
+        &TAGGED,
+    )
+    .await;
+    check(
+        &cluster,
+        "an undo",
+        async |s| {
+            at_old(s, "prod").await;
+            move_to(s, "prod", "new").await.unwrap();
+        },
+        // What was undone already is not undone again: only the last write moves the tag.
+        async |s| undo(s, "prod").await,
+        &TAGGED,
+    )
+    .await;
+    check(
+        &cluster,
+        "a removal",
+        async |s| at_old(s, "prod").await,
+        async |s| remove(s, "prod").await,
+        &REVISIONS,
+    )
+    .await;
+    check(
+        &cluster,
+        "the first default",
+        clear,
+        async |s| set(s, "default", "old").await,
+        &REVISIONS,
+    )
+    .await;
+    check(
+        &cluster,
+        "a move of the default",
+        async |s| at_old(s, "default").await,
+        async |s| set(s, "default", "new").await,
+        &DEFAULT,
+    )
+    .await;
+    check(
+        &cluster,
+        "removal of the default",
+        async |s| at_old(s, "default").await,
+        async |s| remove(s, "default").await,
+        &REVISIONS,
+    )
+    .await;
+}
+
+/// Beside an unnamed revision that is active (Helm makes it so), two objects have to change: a pod may be sent to both,
+/// but is never left without.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_default_tag_leaves_no_pod_without_a_proxy() {
+    let injectors = Injectors::start().await;
+    let cluster = cluster(&injectors, &["old", "default"]).await;
+    let enabled = Labels::from([("istio-injection".to_owned(), "enabled".to_owned())]);
+    for writes in 0.. {
+        let (_, server) = dying(&cluster, writes);
+        let done = set(&server, "default", "old").await.is_ok();
+        let decision = decide(&enabled, &Labels::new(), &cluster.injectors().await);
+        let revisions: Vec<&str> = decision.matches.iter().map(|found| found.revision.as_str()).collect();
+        if done {
+            assert_eq!(revisions, ["old"]);
+            return;
+        }
+        assert!(!revisions.is_empty(), "killed after {writes} writes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_moves_only_to_a_revision_that_answers() {
+    let injectors = Injectors::start().await;
+    let cluster = cluster(&injectors, &["old", "broken", "dead", "other"]).await;
+    // Nobody listens where `dead` leads, and another revision where `other` does.
+    for (name, url) in [
+        ("dead", "https://127.0.0.1:1/inject".to_owned()),
+        ("other", injectors.url("old")),
+    ] {
+        let mut id = kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration");
+        id.name = format!("istio-sidecar-injector-{name}");
+        let mut webhook = cluster.server.get(&id).await.unwrap().unwrap();
+        for webhook in webhook.0["webhooks"].as_array_mut().unwrap() {
+            webhook["clientConfig"]["url"] = url.clone().into();
+        }
+        cluster.server.replace(&webhook, "istio-operator").await.unwrap();
+    }
+    set(&cluster.server, "prod", "old").await.unwrap();
+    let before = state(&cluster).await;
+    let attempts = [("a", "broken"), ("b", "dead"), ("c", "other")];
+    let attempts = attempts.map(|(tag, revision)| set(&cluster.server, tag, revision));
+    let outcomes = futures::future::join_all(attempts).await;
+    let expected = [
+        "the answer: admission webhook \"probe.trysail.dev\" denied the request: no template",
+        "failed calling webhook \"probe.trysail.dev\"",
+        "a proxy of revision \"old\"",
+    ];
+    for (outcome, expected) in outcomes.into_iter().zip(expected) {
+        let error = outcome.unwrap_err();
+        assert!(
+            matches!(error, ChangeError::Proof(ProofError::NoAnswer { .. })),
+            "{error}"
+        );
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    assert_eq!(state(&cluster).await, before, "nothing changed");
+    // Whoever insists gets it.
+    let inventory = inventory::read(&cluster.server, SYSTEM).await.unwrap();
+    let forced = Request {
+        force: true,
+        ..request("prod", "broken", true)
+    };
+    assert!(retag::set(&cluster.server, &forced, &inventory).await.is_ok());
+}
