@@ -12,6 +12,7 @@
 //! | [`component`] | specification → objects per component |
 //! | [`chart`] | one Helm chart → objects |
 //! | [`manifest`] | objects → text, and their order |
+//! | [`difference`] | what differs between two manifests or profiles |
 //! | [`owner`] | labels by which an installation knows its objects |
 //! | [`tag`] | the objects of a revision tag |
 //! | [`precedence`] | do all revisions agree whose label wins? |
@@ -28,6 +29,7 @@ pub mod apply;
 pub mod assets;
 pub mod chart;
 pub mod component;
+pub mod difference;
 pub mod input;
 pub mod inventory;
 pub mod manifest;

@@ -164,6 +164,20 @@ pub fn set(tree: &mut Value, text: &str, value: Value) -> Result<(), SetError> {
     Ok(())
 }
 
+/// The value at `text` (a path), if there is one.
+pub fn get<'a>(tree: &'a Value, text: &str) -> Result<Option<&'a Value>, SetError> {
+    let steps = path(text)?;
+    Ok(steps.iter().try_fold(tree, |at, step| match step {
+        Step::Field(name) => at.get(name),
+        Step::Index(index) => at.get(index),
+        Step::Match(key, wanted) => {
+            let mut items = at.as_array()?.iter();
+            items.find(|item| item.get(key).is_some_and(|value| is_text(value, wanted)))
+        }
+        Step::Item(wanted) => at.as_array()?.iter().find(|item| is_text(item, wanted)),
+    }))
+}
+
 fn descend<'a>(at: &'a mut Value, step: &Step) -> Option<&'a mut Value> {
     match step {
         Step::Field(name) => {
@@ -225,6 +239,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn get_reads_where_the_path_says() {
+        let tree = json!({"a": {"l": [{"name": "x", "v": 1}, "y"], "istio.io/rev": true}});
+        let check = |path: &str, expected: Option<Value>| assert_eq!(get(&tree, path).unwrap(), expected.as_ref());
+        check("a.l[0].v", Some(json!(1)));
+        check("a.l.[name:x].v", Some(json!(1)));
+        check("a.l.[y]", Some(json!("y")));
+        check(r"a.istio\.io/rev", Some(json!(true)));
+        check("a.absent.v", None);
+    }
 
     fn check(settings: &[&str], expected: Value) {
         let mut tree = json!({"list": [{"name": "a", "v": 1}]});

@@ -79,10 +79,10 @@ pub enum Command {
     Upgrade(install::Flags),
     /// Removes a control plane.
     Uninstall(uninstall::Flags),
-    /// Renders manifests.
+    /// Renders manifests and compares them.
     #[command(subcommand)]
     Manifest(manifest::Command),
-    /// Lists and shows installation profiles.
+    /// Lists, shows and compares installation profiles.
     #[command(subcommand)]
     Profile(profile::Command),
     /// Retrieves the synchronization status of each proxy of the mesh.
@@ -201,6 +201,9 @@ mod tests {
             "uninstall -f manifests/profiles/default.yaml -y",
             "uninstall --revision=canary -y",
             "tag remove prod-stable",
+            "manifest diff -r a b --select Deployment:istio-system:* --ignore Service --rename a:b:c->d:e:f -v",
+            "profile dump -p components.pilot -o flags --charts manifests",
+            "profile diff default demo -d manifests",
             "--vklog 5 -i istio-system version",
         ] {
             let arguments = std::iter::once("istioctl").chain(line.split(' '));

@@ -16,6 +16,8 @@ pub const FINDINGS: u8 = 79;
 pub struct Failure {
     message: String,
     code: u8,
+    /// The message is no error.
+    plain: bool,
 }
 
 impl Failure {
@@ -24,6 +26,7 @@ impl Failure {
         Self {
             message: message.into(),
             code: 1,
+            plain: false,
         }
     }
 
@@ -32,6 +35,7 @@ impl Failure {
         Self {
             message: message.into(),
             code,
+            plain: false,
         }
     }
 
@@ -43,17 +47,27 @@ impl Failure {
     /// The user said no.
     pub fn cancelled() -> Self {
         Self {
+            message: "Cancelled.".to_owned(),
+            code: 1,
+            plain: true,
+        }
+    }
+
+    /// Two things differ, and the output says how.
+    pub fn different() -> Self {
+        Self {
             message: String::new(),
             code: 1,
+            plain: true,
         }
     }
 
     /// Says it on standard error.
     pub fn report(self) -> ExitCode {
-        if self.message.is_empty() {
-            anstream::eprintln!("Cancelled.");
-        } else {
-            anstream::eprintln!("Error: {}", self.message);
+        match (self.plain, self.message.as_str()) {
+            (true, "") => {}
+            (true, message) => anstream::eprintln!("{message}"),
+            (false, message) => anstream::eprintln!("Error: {message}"),
         }
         ExitCode::from(self.code)
     }
@@ -77,6 +91,7 @@ from_error!(
     install::apply::InstallError,
     install::assets::AssetError,
     install::component::ComponentError,
+    install::difference::DifferenceError,
     install::input::InputError,
     install::uninstall::UninstallError,
     install::tag::TagError,
