@@ -1,5 +1,6 @@
-//! Killed between any two writes, a second run ends where an undisturbed one would (operators.md §4.3), and at no
-//! moment does a webhook fail closed without a control plane behind it.
+//! Killed between any two writes, a second run ends where an undisturbed one would (operators.md §4.3). At no moment does
+//! a webhook fail closed without a control plane behind it, are there two webhooks for one pod, or none for one that was
+//! served.
 #![allow(clippy::unwrap_used)]
 
 #[path = "crash/cluster.rs"]
@@ -23,6 +24,15 @@ use install::progress::Silent;
 use install::uninstall::{self, Scope};
 use mortal::Mortal;
 
+/// Namespaces that the older revision serves all the time.
+const OLD: [&str; 3] = ["istio.io/rev=old", "istio.io/rev=default", "istio-injection=enabled"];
+/// Namespaces that are served while both are there.
+const BOTH: [&str; 4] = [
+    "istio.io/rev=old",
+    "istio.io/rev=new",
+    "istio.io/rev=default",
+    "istio-injection=enabled",
+];
 /// Never reached: more writes than an installation has.
 const ALL: usize = usize::MAX;
 
@@ -105,7 +115,7 @@ async fn a_killed_command_is_finished_by_the_next() {
         let (_, server) = dying(&cluster, writes);
         assert!(run(&server, &["revision=new"]).await.is_err(), "{writes}");
         cluster
-            .assert_no_webhook_fails_closed(&format!("killed after write {writes} of an installation"))
+            .assert_sound(&format!("killed after write {writes} of an installation"), &OLD)
             .await;
         run(&cluster.server, &["revision=new"]).await.unwrap();
         assert_eq!(
@@ -113,6 +123,23 @@ async fn a_killed_command_is_finished_by_the_next() {
             expected,
             "killed after {writes} of {installs} writes"
         );
+    }
+
+    // An upgrade of the same revision, in place.
+    let upgrade = ["revision=new", "tag=1.0.1"];
+    let (counter, server) = dying(&cluster, ALL);
+    run(&server, &upgrade).await.unwrap();
+    let upgraded = cluster.state().await;
+    assert_ne!(upgraded, expected);
+    for writes in (2..counter.writes()).step_by(5) {
+        run(&cluster.server, &["revision=new"]).await.unwrap();
+        let (_, server) = dying(&cluster, writes);
+        assert!(run(&server, &upgrade).await.is_err(), "{writes}");
+        cluster
+            .assert_sound(&format!("killed after write {writes} of an upgrade"), &BOTH)
+            .await;
+        run(&cluster.server, &upgrade).await.unwrap();
+        assert_eq!(cluster.state().await, upgraded, "killed after {writes} writes");
     }
 
     run(&cluster.server, &["revision=old"]).await.unwrap();
@@ -135,7 +162,7 @@ async fn a_killed_command_is_finished_by_the_next() {
         let (_, server) = dying(&cluster, writes);
         assert!(!remove(&server, "new").await, "{writes}");
         cluster
-            .assert_no_webhook_fails_closed(&format!("killed after write {writes} of an uninstallation"))
+            .assert_sound(&format!("killed after write {writes} of an uninstallation"), &OLD)
             .await;
         assert!(remove(&cluster.server, "new").await);
         assert_eq!(cluster.state().await, without, "killed after {writes} writes");

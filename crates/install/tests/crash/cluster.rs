@@ -152,9 +152,15 @@ impl Cluster {
         }
     }
 
+    /// Both of what must hold at every moment.
+    pub async fn assert_sound(&self, when: &str, served: &[&str]) {
+        self.assert_one_webhook(when, served).await;
+        self.assert_no_webhook_fails_closed(when).await;
+    }
+
     /// What must hold at every moment: an injection webhook that is not switched off leads to a control plane that is
     /// there and serves.
-    pub async fn assert_no_webhook_fails_closed(&self, when: &str) {
+    async fn assert_no_webhook_fails_closed(&self, when: &str) {
         let webhooks = self
             .server
             .list(
