@@ -61,6 +61,7 @@ if [ "${1:-}" != lint ]; then
     step unit cargo test --locked --workspace --no-fail-fast --profile "$profile"
     step walk bin/story run e2e/canary-upgrade --short
     step helm bin/story run e2e/helm
+    step gateways bin/story run e2e/gateways
     step faults bin/story run e2e/faults
 fi
 
