@@ -1,27 +1,45 @@
 //! CustomResourceDefinitions, derived from the types and the table of kinds.
 //!
 //! A derived JSON schema is not a structural one: `null` alternatives, number formats and one-of-constants are
-//! rewritten here to what the API server accepts.
+//! rewritten here to what the API server accepts. What it demands beyond the types is in [`constraints`].
+
+mod constraints;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Map, Value, json};
 
 use crate::kind::{KINDS, Kind};
+use constraints::{ConstraintError, Constraints};
 
 /// Definitions of all kinds.
 ///
 /// # Errors
-/// None in practice: an error would mean that a type's schema is no schema of a definition, which a test excludes.
-pub fn crds() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
+/// None in practice: an error would mean that the constraints do not fit the types, or that a schema is none of a
+/// definition, which tests exclude.
+pub fn crds() -> Result<Vec<CustomResourceDefinition>, CrdError> {
+    let constraints = Constraints::read()?;
     KINDS
         .iter()
-        .map(|kind| serde_json::from_value(definition(kind)))
+        .map(|kind| Ok(serde_json::from_value(definition(kind, &constraints)?)?))
         .collect()
 }
 
-fn definition(kind: &Kind) -> Value {
+/// Why there are no definitions.
+#[derive(Debug, thiserror::Error)]
+pub enum CrdError {
+    /// The constraints do not fit the types.
+    #[error(transparent)]
+    Constraints(#[from] ConstraintError),
+    /// What was made is no definition.
+    #[error("what was derived from a type is no CustomResourceDefinition: {0}")]
+    Shape(#[from] serde_json::Error),
+}
+
+fn definition(kind: &Kind, constraints: &Constraints) -> Result<Value, ConstraintError> {
     let mut spec = (kind.schema)().to_value();
     structural(&mut spec);
+    let mut schema = json!({ "type": "object", "properties": { "spec": spec, "status": { "type": "object" } } });
+    constraints.apply(kind.kind, &mut schema)?;
     let columns: Vec<Value> = kind
         .columns
         .iter()
@@ -38,13 +56,7 @@ fn definition(kind: &Kind) -> Value {
                 "served": true,
                 "storage": *version == kind.storage,
                 "subresources": { "status": {} },
-                "schema": { "openAPIV3Schema": {
-                    "type": "object",
-                    "properties": {
-                        "spec": spec,
-                        "status": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-                    },
-                } },
+                "schema": { "openAPIV3Schema": schema },
             });
             if let (false, Value::Object(map)) = (columns.is_empty(), &mut entry) {
                 map.insert("additionalPrinterColumns".to_owned(), Value::Array(columns.clone()));
@@ -63,7 +75,7 @@ fn definition(kind: &Kind) -> Value {
     if let (false, Value::Object(map)) = (kind.short.is_empty(), &mut names) {
         map.insert("shortNames".to_owned(), json!(kind.short));
     }
-    json!({
+    Ok(json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
@@ -72,24 +84,17 @@ fn definition(kind: &Kind) -> Value {
             "labels": { "app": "istio-pilot", "chart": "istio", "heritage": "Tiller", "release": "istio" },
         },
         "spec": { "group": kind.group, "names": names, "scope": "Namespaced", "versions": versions },
-    })
+    }))
 }
 
 /// Rewrites a derived schema, in place, into a structural one.
 fn structural(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
-    for key in [
-        "title",
-        "format",
-        "default",
-        "nullable",
-        "minimum",
-        "$schema",
-        "components",
-    ] {
+    for key in ["title", "default", "nullable", "$schema", "components"] {
         map.remove(key);
     }
     unwrap_optional(map);
+    number_format(map);
     constants_to_enum(map);
     if let Some(Value::Array(types)) = map.get("type") {
         let first = types
@@ -129,8 +134,22 @@ fn unwrap_optional(map: &mut Map<String, Value>) {
             }
             map.remove("nullable");
             map.remove("title");
-            map.remove("format");
         }
+    }
+}
+
+/// Formats that Kubernetes knows stay; those of unsigned numbers become bounds.
+fn number_format(map: &mut Map<String, Value>) {
+    let format = map.get("format").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if !matches!(format.as_str(), "int32" | "double") {
+        map.remove("format");
+        map.remove("minimum");
+    }
+    if matches!(format.as_str(), "uint32" | "uint64") {
+        map.insert("minimum".to_owned(), json!(0));
+    }
+    if format == "uint32" {
+        map.insert("maximum".to_owned(), json!(u32::MAX));
     }
 }
 
@@ -177,14 +196,19 @@ mod tests {
         }
     }
 
+    fn of(kind: &Kind) -> Value {
+        definition(kind, &Constraints::read().unwrap()).unwrap()
+    }
+
     #[test]
     fn every_node_of_every_schema_has_a_type_and_nothing_unstructural() {
         for kind in KINDS {
-            let definition = definition(kind);
+            let definition = of(kind);
             let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
             walk(kind.kind, schema, &mut |path, map| {
-                assert!(map.contains_key("type"), "{path} has no type");
-                for bad in ["anyOf", "oneOf", "allOf", "$ref", "const", "nullable", "format"] {
+                let either = map.contains_key("x-kubernetes-int-or-string");
+                assert!(map.contains_key("type") != either, "{path} has no type");
+                for bad in ["$ref", "const", "title", "default"] {
                     assert!(!map.contains_key(bad), "{path} has {bad}");
                 }
             });
@@ -201,7 +225,7 @@ mod tests {
 
     #[test]
     fn enums_are_enums() {
-        let definition = definition(Kind::find("security.istio.io", "PeerAuthentication").unwrap());
+        let definition = of(Kind::find("security.istio.io", "PeerAuthentication").unwrap());
         insta::assert_json_snapshot!(
             definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["mtls"]["properties"]["mode"]["enum"],
             @r#"

@@ -147,7 +147,13 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string" })
+        json_schema!({
+            "type": "string",
+            "x-kubernetes-validations": [{
+                "rule": "duration(self) >= duration('1ms')",
+                "message": "must be a valid duration greater than 1ms",
+            }],
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::virtual_service::PortSelector;
-use crate::lenient::{Duration, F64, I32, Opaque, U32};
+use crate::lenient::{Duration, F64, I32, U32};
 
 /// Policies for the traffic to one host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -251,9 +251,6 @@ pub struct LocalityLb {
     /// Whether localities matter at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Envoy's zone-aware mode; kept as written.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub zone_aware: Option<Opaque>,
 }
 
 /// Shares of traffic per locality.
@@ -353,7 +350,7 @@ pub struct HttpSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_concurrent_streams: Option<I32>,
     /// Keep-alive of HTTP/2 connections.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "http2KeepAlive", skip_serializing_if = "Option::is_none")]
     pub http2_keepalive: Option<Http2Keepalive>,
 }
 
