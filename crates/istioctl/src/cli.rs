@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::cluster::Cluster;
 use crate::command::{
     analyze, authz, bug_report, check_inject, completion, describe, explain, gateway, injector, install, kube_inject,
-    manifest, precheck, profile, proxy_config, proxy_status, revisions, tag, uninstall, version, waypoint, workload,
+    manifest, precheck, profile, proxy_config, proxy_status, remote_clusters, revisions, tag, uninstall, version,
+    waypoint, workload,
 };
 
 /// Istio configuration command line utility for service operators to debug and diagnose their mesh.
@@ -110,6 +111,8 @@ pub enum Command {
     Explain(explain::Command),
     /// Collects what is needed to look into a problem, in one archive without secrets.
     BugReport(bug_report::Flags),
+    /// Lists the clusters that each istiod is connected to.
+    RemoteClusters(remote_clusters::Flags),
     /// Waypoint gateways.
     #[command(subcommand)]
     Waypoint(waypoint::Command),

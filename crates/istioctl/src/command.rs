@@ -17,6 +17,7 @@ pub mod precheck;
 pub mod profile;
 pub mod proxy_config;
 pub mod proxy_status;
+pub mod remote_clusters;
 pub mod revisions;
 pub mod tag;
 pub mod uninstall;
@@ -56,6 +57,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::BugReport(flags) => bug_report::run(global, flags).await,
         Command::Experimental(Experimental::Describe(command)) => describe::run(global, command).await,
         Command::Experimental(Experimental::Workload(command)) => workload::run(global, command).await,
+        Command::RemoteClusters(flags) => remote_clusters::run(global, flags).await,
         Command::Waypoint(command) => waypoint::run(global, command).await,
         Command::Experimental(Experimental::Authz(command)) => authz::run(global, command).await,
         Command::Experimental(Experimental::Injector(command)) => injector::run(global, command).await,

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
+use crate::clusters::{self, Member};
 use crate::proxy::{self, Proxy};
 use crate::version::{self, Build};
 
@@ -50,6 +51,14 @@ pub async fn proxies(ask: &dyn Ask, instances: &[Instance], deadline: Duration) 
 /// Versions of every istiod.
 pub async fn versions(ask: &dyn Ask, instances: &[Instance], deadline: Duration) -> Vec<Answer<Build>> {
     all(ask, instances, "/version", deadline, |body| Ok(version::parse(body))).await
+}
+
+/// Clusters of every istiod.
+pub async fn clusters(ask: &dyn Ask, instances: &[Instance], deadline: Duration) -> Vec<Answer<Vec<Member>>> {
+    all(ask, instances, "/debug/clusterz", deadline, |body| {
+        clusters::parse(body).map_err(|error| format!("the answer is no list of clusters: {error}"))
+    })
+    .await
 }
 
 async fn all<T>(

@@ -1,8 +1,10 @@
-//! `istioctl waypoint list|status`: waypoint gateways and whether they are programmed.
+//! `istioctl waypoint`: gateways of class `istio-waypoint`, and whether they are programmed.
+
+pub mod change;
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 use install::api_server::kind;
 use install::object::{Id, Object};
 use serde_json::Value;
@@ -23,6 +25,12 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Prints the Gateway of a waypoint.
+    Generate(change::Wanted),
+    /// Writes the Gateway of a waypoint into the cluster.
+    Apply(change::ApplyFlags),
+    /// Deletes waypoints.
+    Delete(change::DeleteFlags),
     /// Lists waypoints.
     List(ListFlags),
     /// Waits until waypoints are programmed, and shows it.
@@ -43,6 +51,9 @@ pub struct StatusFlags {
     /// All namespaces.
     #[arg(short = 'A', long)]
     all_namespaces: bool,
+    /// Wait until they are programmed.
+    #[arg(short, long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    wait: bool,
     /// How long to wait.
     #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = duration)]
     waypoint_timeout: Duration,
@@ -50,31 +61,55 @@ pub struct StatusFlags {
 
 /// Runs a sub-command.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
-    out::put(&text(global, command).await?);
-    Ok(())
+    say(global, command, &mut |text| out::put(text)).await
 }
 
 /// What a sub-command prints.
 pub async fn text(global: &Global, command: Command) -> Result<String, Failure> {
-    let cluster = Cluster::connect(global).await?;
-    let all = match &command {
-        Command::List(flags) => flags.all_namespaces,
-        Command::Status(flags) => flags.all_namespaces,
-    };
+    let mut all = String::new();
+    say(global, command, &mut |text| all.push_str(text)).await?;
+    Ok(all)
+}
+
+async fn say(global: &Global, command: Command, put: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+    match command {
+        Command::Generate(wanted) => put(&wanted.yaml(global)?),
+        Command::Apply(flags) => change::apply(global, &flags, put).await?,
+        Command::Delete(flags) => change::delete(global, &flags, put).await?,
+        Command::List(flags) => {
+            let cluster = Cluster::connect(global).await?;
+            put(&match waypoints(&cluster, global, flags.all_namespaces).await? {
+                Some(gateways) => list(&gateways, flags.all_namespaces),
+                None => NONE.to_owned(),
+            });
+        }
+        Command::Status(flags) => {
+            let cluster = Cluster::connect(global).await?;
+            put(&match waypoints(&cluster, global, flags.all_namespaces).await? {
+                Some(gateways) => status(&cluster, &gateways, &flags).await?,
+                None => NONE.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Said if there is no gateway at all.
+const NONE: &str = "No waypoints found.\n";
+
+/// Waypoints by namespace and name; nothing if there is no gateway of any class.
+async fn waypoints(cluster: &Cluster, global: &Global, all: bool) -> Result<Option<Vec<Object>>, Failure> {
     let mut id = kind("gateway.networking.k8s.io", "v1", "Gateway");
     if !all {
         cluster.namespace(global).clone_into(&mut id.namespace);
     }
     let mut gateways = cluster.server.list(&id, "").await?;
     if gateways.is_empty() {
-        return Ok("No waypoints found.\n".to_owned());
+        return Ok(None);
     }
     gateways.retain(|gateway| gateway.text("/spec/gatewayClassName") == CLASS);
     gateways.sort_by_key(|gateway| (gateway.namespace().to_owned(), gateway.name().to_owned()));
-    match command {
-        Command::List(_) => Ok(list(&gateways, all)),
-        Command::Status(flags) => status(&cluster, &gateways, all, flags.waypoint_timeout).await,
-    }
+    Ok(Some(gateways))
 }
 
 fn or<'a>(text: &'a str, other: &'a str) -> &'a str {
@@ -115,38 +150,45 @@ fn field<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
 
-async fn status(cluster: &Cluster, gateways: &[Object], all: bool, timeout: Duration) -> Result<String, Failure> {
+async fn status(cluster: &Cluster, gateways: &[Object], flags: &StatusFlags) -> Result<String, Failure> {
     let mut rows = vec![row(["NAMESPACE", "NAME", "STATUS", "TYPE", "REASON", "MESSAGE"])];
     for gateway in gateways {
         let id = gateway.id();
-        let programmed = tokio::time::timeout(timeout, programmed(cluster, &id))
-            .await
-            .map_err(|_| {
+        let shown = if flags.wait {
+            let (namespace, name) = (&id.namespace, &id.name);
+            programmed(cluster, &id, flags.waypoint_timeout).await?.ok_or_else(|| {
                 Failure::new(format!(
-                    "failed to print waypoint status: timed out while retrieving status for waypoint\t{}/{}",
-                    id.namespace, id.name
+                    "failed to print waypoint status: timed out while retrieving status for waypoint\t{namespace}/{name}"
                 ))
-            })??;
-        let condition = condition(&programmed).cloned().unwrap_or_default();
+            })?
+        } else {
+            gateway.clone()
+        };
+        let last = || shown.0["status"]["conditions"].as_array()?.last();
+        let condition = condition(&shown).or_else(last).cloned().unwrap_or_default();
         rows.push(row([
             &id.namespace,
             &id.name,
             field(&condition, "status"),
-            "Programmed",
+            field(&condition, "type"),
             field(&condition, "reason"),
             field(&condition, "message"),
         ]));
     }
-    Ok(narrow(rows, all))
+    Ok(narrow(rows, flags.all_namespaces))
 }
 
-async fn programmed(cluster: &Cluster, id: &Id) -> Result<Object, Failure> {
-    loop {
-        if let Some(gateway) = cluster.server.get(id).await?
-            && condition(&gateway).is_some_and(|condition| condition["status"] == "True")
-        {
-            return Ok(gateway);
+/// The gateway once it is programmed; nothing if it is not in time.
+async fn programmed(cluster: &Cluster, id: &Id, timeout: Duration) -> Result<Option<Object>, Failure> {
+    let wait = async {
+        loop {
+            if let Some(gateway) = cluster.server.get(id).await?
+                && condition(&gateway).is_some_and(|condition| condition["status"] == "True")
+            {
+                return Ok(gateway);
+            }
+            tokio::time::sleep(AGAIN).await;
         }
-        tokio::time::sleep(AGAIN).await;
-    }
+    };
+    tokio::time::timeout(timeout, wait).await.ok().transpose()
 }

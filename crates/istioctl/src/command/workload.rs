@@ -1,6 +1,7 @@
-//! `istioctl experimental workload entry configure`: the files that a virtual machine needs to join the mesh.
+//! `istioctl experimental workload`: WorkloadGroups, and the files that a virtual machine needs to join the mesh.
 
 mod files;
+pub mod group;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,9 +30,19 @@ const GATEWAY: &str = "istio-eastwestgateway";
 /// Sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Groups of workloads outside of Kubernetes.
+    #[command(subcommand)]
+    Group(Group),
     /// Workloads outside of Kubernetes.
     #[command(subcommand)]
     Entry(Entry),
+}
+
+/// Sub-commands of `group`.
+#[derive(Debug, Subcommand)]
+pub enum Group {
+    /// Prints a WorkloadGroup: the template of WorkloadEntries that belong together.
+    Create(group::Flags),
 }
 
 /// Sub-commands of `entry`.
@@ -92,7 +103,13 @@ fn address(text: &str) -> Result<String, String> {
 
 /// Runs it.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
-    let Command::Entry(Entry::Configure(flags)) = command;
+    let flags = match command {
+        Command::Group(Group::Create(flags)) => {
+            out::put(&flags.yaml(global)?);
+            return Ok(());
+        }
+        Command::Entry(Entry::Configure(flags)) => flags,
+    };
     let (files, notes) = configure(global, &flags).await?;
     write(&flags.output, &files)?;
     notes.iter().for_each(|note| anstream::eprintln!("Warning: {note}"));

@@ -30,6 +30,7 @@ const INDEX: &[(&str, &str)] = &[
     ("configz", "configuration that was read"),
     ("mesh", "mesh configuration"),
     ("resourcesz", "number of objects by kind"),
+    ("clusterz", "clusters that are read"),
 ];
 
 type Parameters = Query<BTreeMap<String, String>>;
@@ -118,6 +119,10 @@ async fn page(
         "endpointz" | "endpointShardz" => axum::Json(endpoints(&pages.engine.snapshot())).into_response(),
         "mesh" => axum::Json(&*pages.engine.snapshot().mesh).into_response(),
         "configz" => axum::Json(configuration(&pages.engine.snapshot())).into_response(),
+        // What is answered here has been read; other clusters are not read.
+        "clusterz" => {
+            axum::Json(json!([{"id": &*pages.engine.snapshot().cluster, "syncStatus": "synced"}])).into_response()
+        }
         "resourcesz" => axum::Json(counts(&pages.engine.snapshot())).into_response(),
         _ => (
             StatusCode::NOT_FOUND,

@@ -1,0 +1,283 @@
+//! Commands on an API server in this process: what they find there, and what they leave.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use clap::Parser as _;
+use drydock_api::{Config, Handle, Server};
+use install::api_server::{ApiServer, kind};
+use install::object::{Id, Object};
+use istioctl::cli::{Cli, Command, Experimental};
+use istioctl::cluster::Cluster;
+use istioctl::command::{analyze, precheck, waypoint};
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+use status::forward::PortForward;
+
+/// Everything ends with it.
+struct Api {
+    client: Client,
+    server: ApiServer,
+    _handle: Handle,
+    _data: tempfile::TempDir,
+}
+
+impl Api {
+    async fn start(objects: &[Value]) -> Self {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let data = tempfile::tempdir().unwrap();
+        let handle = Server::start(Config::new(data.path())).await.unwrap();
+        let kubeconfig = Kubeconfig::from_yaml(&handle.kubeconfig().unwrap()).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .unwrap();
+        let client = Client::try_from(config).unwrap();
+        let api = Self {
+            server: ApiServer::new(client.clone()),
+            client,
+            _handle: handle,
+            _data: data,
+        };
+        for object in objects {
+            api.apply(object.clone()).await;
+        }
+        api
+    }
+
+    async fn apply(&self, object: Value) {
+        self.server.apply(&Object(object), "test", false).await.unwrap();
+    }
+
+    async fn get(&self, group: &str, name: &str, namespace: &str, object: &str) -> Option<Value> {
+        let id = Id {
+            name: object.to_owned(),
+            namespace: namespace.to_owned(),
+            ..kind(group, "v1", name)
+        };
+        Some(self.server.get(&id).await.unwrap()?.0)
+    }
+
+    /// Runs a command: what it prints, then how it fails.
+    async fn run(&self, line: &str) -> String {
+        let mut cli = match Cli::try_parse_from(line.split(' ')) {
+            Ok(cli) => cli,
+            Err(error) => return error.to_string(),
+        };
+        let mut cluster = Cluster::with(
+            self.client.clone(),
+            Arc::new(PortForward(self.client.clone())),
+            "default",
+        );
+        cluster.version = self.client.apiserver_version().await.unwrap();
+        cli.global.cluster = Some(cluster);
+        let report = match cli.command {
+            Command::Analyze(flags) => analyze::report(&cli.global, &flags).await,
+            Command::Experimental(Experimental::Precheck(flags)) => precheck::report(&cli.global, &flags).await,
+            Command::Waypoint(command) => waypoint::text(&cli.global, command).await.map(Into::into),
+            other => panic!("{other:?}"),
+        };
+        let (text, failure) = match report {
+            Ok(report) => {
+                let notes: String = report.notes.iter().map(|note| format!("{note}\n")).collect();
+                (report.text + &notes, report.failure)
+            }
+            Err(failure) => (String::new(), Some(failure)),
+        };
+        match failure {
+            Some(failure) => format!("{text}Error: {}\n", failure.message()),
+            None => text,
+        }
+    }
+}
+
+fn namespace(name: &str, labels: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+}
+
+fn map(name: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "istio-system"}, "data": data})
+}
+
+/// An injector of a revision, with or without a tag.
+fn injector(revision: &str, tag: Option<&str>) -> Value {
+    let name = tag.map_or(format!("istio-sidecar-injector-{revision}"), |tag| {
+        format!("istio-revision-tag-{tag}")
+    });
+    let mut labels = json!({"istio.io/rev": revision});
+    if let Some(tag) = tag {
+        labels["istio.io/tag"] = tag.into();
+    }
+    json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": name, "labels": labels},
+        "webhooks": [{"name": "rev.namespace.sidecar-injector.istio.io", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "failurePolicy": "Ignore",
+            "clientConfig": {"service": {"name": format!("istiod-{revision}"), "namespace": "istio-system"}},
+            "namespaceSelector": {"matchLabels": {"istio.io/rev": tag.unwrap_or(revision)}},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]}]})
+}
+
+fn service(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "istio-system"},
+        "spec": {"ports": [{"name": "https-webhook", "port": 443}]}})
+}
+
+fn definition(group: &str, name: &str, plural: &str) -> Value {
+    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    let version = |version: &str, storage: bool| json!({"name": version, "served": true, "storage": storage, "subresources": {"status": {}}, "schema": schema});
+    let versions = [version("v1", true), version("v1beta1", false)];
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}"), "annotations": {"api-approved.kubernetes.io": "https://example.com"}},
+        "spec": {"group": group, "scope": "Namespaced", "versions": versions,
+            "names": {"kind": name, "plural": plural, "singular": name.to_lowercase(), "listKind": format!("{name}List")}}})
+}
+
+#[tokio::test]
+async fn the_mesh_configuration_is_that_of_the_revision() {
+    let networks = |cluster: &str| format!("networks: {{n: {{endpoints: [{{fromRegistry: {cluster}}}]}}}}");
+    let api = Api::start(&[
+        namespace("default", json!({"istio.io/rev": "prod"})),
+        namespace("istio-system", json!({})),
+        map("istio", json!({"meshNetworks": networks("of-default")})),
+        map("istio-canary", json!({"meshNetworks": networks("of-canary")})),
+        service("istiod-canary"),
+        injector("canary", None),
+        injector("canary", Some("prod")),
+    ])
+    .await;
+    let networks_of = |output: String| {
+        let line = output.lines().find(|line| line.contains("IST0126")).map(str::to_owned);
+        line.unwrap_or(output)
+    };
+    let all = "istioctl analyze -A";
+    for (more, cluster) in [
+        ("", "of-default"),
+        (" -r canary", "of-canary"),
+        (" -r prod", "of-canary"),
+    ] {
+        assert_eq!(
+            networks_of(api.run(&format!("{all}{more}")).await),
+            format!(
+                "Error [IST0126] (MeshNetworks meshnetworks.istio-system) Unknown service registry {cluster} in network n"
+            )
+        );
+    }
+    let output = api.run("istioctl analyze -r gone").await;
+    assert!(
+        output.contains("there is no ConfigMap istio-system/istio-gone"),
+        "{output}"
+    );
+    let output = api.run("istioctl analyze -n nowhere").await;
+    assert_eq!(output, "namespace \"nowhere\" not found\n");
+}
+
+#[tokio::test]
+async fn precheck_tells_what_is_wrong_with_revisions() {
+    let system = namespace("istio-system", json!({}));
+    let api = Api::start(std::slice::from_ref(&system)).await;
+    insta::assert_snapshot!(api.run("istioctl x precheck").await, @r"
+    ✔ No issues found when checking the cluster. Istio is safe to install or upgrade!
+      To get started, check out https://istio.io/latest/docs/setup/getting-started/
+    ");
+    for object in [
+        namespace("app", json!({"istio-injection": "enabled", "istio.io/rev": "canary"})),
+        namespace("lost", json!({"istio.io/rev": "gone"})),
+        injector("canary", None),
+        injector("removed", Some("prod")),
+        service("zipkin"),
+    ] {
+        api.apply(object).await;
+    }
+    insta::assert_snapshot!(api.run("istioctl x precheck --from-version 1.21").await);
+    insta::assert_snapshot!(api.run("istioctl x precheck --from-version 2.1").await, @"Error: expected major version 1, got 2.1");
+}
+
+#[tokio::test]
+async fn waypoints_are_written_used_and_deleted() {
+    let gateway = "gateway.networking.k8s.io";
+    let api = Api::start(&[namespace("app", json!({}))]).await;
+    insta::assert_snapshot!(api.run("istioctl waypoint generate --for service -r canary").await, @r"
+    apiVersion: gateway.networking.k8s.io/v1
+    kind: Gateway
+    metadata:
+      labels:
+        istio.io/rev: canary
+        istio.io/waypoint-for: service
+      name: waypoint
+    spec:
+      gatewayClassName: istio-waypoint
+      listeners:
+      - name: mesh
+        port: 15008
+        protocol: HBONE
+    ");
+    let output = api.run("istioctl waypoint apply -n app").await;
+    assert!(
+        output.starts_with("Error: missing Kubernetes Gateway CRDs need to be installed"),
+        "{output}"
+    );
+    api.apply(definition(gateway, "Gateway", "gateways")).await;
+    assert_eq!(api.run("istioctl waypoint list -n app").await, "No waypoints found.\n");
+    for (line, says) in [
+        ("apply -n app --for all", "✅ waypoint app/waypoint applied\n"),
+        ("apply -n nowhere", "Error: namespace: nowhere not found\n"),
+        (
+            "apply -n app --name none",
+            "Error: failed to create gateway: invalid name provided for waypoint, 'none' is a reserved value\n",
+        ),
+        (
+            "generate --for pods",
+            "Error: failed to create gateway: invalid traffic type: pods. Valid options are: [all none service workload]\n",
+        ),
+        (
+            "apply -n app --name canary -r canary --enroll-namespace",
+            "⚠️ Warning: namespace is not enrolled in ambient. Consider running\t`kubectl label namespace app \
+             istio.io/dataplane-mode=ambient`\n✅ waypoint app/canary applied\n✅ namespace app labeled with \
+             \"istio.io/use-waypoint: canary\"\n",
+        ),
+        (
+            "apply -n app --enroll-namespace",
+            "⚠️ Warning: namespace (app) already has an enrolled Waypoint. Consider adding the `--overwrite` flag to your \
+             apply command.\n",
+        ),
+        (
+            "apply -n app -w --waypoint-timeout 1ms",
+            "Error: timed out while waiting for waypoint\tapp/waypoint\n",
+        ),
+        (
+            "list -n app",
+            "NAME         REVISION     TRAFFIC TYPE     PROGRAMMED\ncanary       canary       none             False\n\
+             waypoint     default      none             False\n",
+        ),
+        (
+            "delete -n app",
+            "Error: must specify a waypoint name or delete all using --all or delete specific revision using --revision\n",
+        ),
+        (
+            "delete waypoint -n app --all",
+            "Error: cannot specify waypoint names when deleting all waypoints\n",
+        ),
+    ] {
+        assert_eq!(api.run(&format!("istioctl waypoint {line}")).await, says, "{line}");
+    }
+    let enrolled = api.get("", "Namespace", "", "app").await.unwrap();
+    assert_eq!(enrolled["metadata"]["labels"]["istio.io/use-waypoint"], "canary");
+    // A gateway of another class is no waypoint.
+    api.apply(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": "edge", "namespace": "app"}, "spec": {"gatewayClassName": "istio"}}))
+        .await;
+    for (line, says) in [
+        (
+            "delete edge gone -n app",
+            "waypoint app/edge not found\nwaypoint app/gone not found\n",
+        ),
+        ("delete -r canary -n app", "waypoint app/canary deleted\n"),
+        ("delete waypoint -n app", "waypoint app/waypoint deleted\n"),
+        ("delete --all -n app", ""),
+    ] {
+        assert_eq!(api.run(&format!("istioctl waypoint {line}")).await, says, "{line}");
+    }
+    assert!(api.get(gateway, "Gateway", "app", "edge").await.is_some());
+    assert!(api.get(gateway, "Gateway", "app", "waypoint").await.is_none());
+}
