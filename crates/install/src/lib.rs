@@ -17,6 +17,7 @@
 //! | [`tag`] | the objects of a revision tag |
 //! | [`precedence`] | do all revisions agree whose label wins? |
 //! | [`uninstall`] | what goes with a revision, what stays, who still uses it |
+//! | [`stays`] | what stays when a control plane goes |
 //! | [`ready`] | is it ready, and if not, why |
 //! | [`values`], [`yaml`], [`object`] | trees, text, Kubernetes objects as data |
 //!
@@ -45,6 +46,7 @@ pub mod ready;
 pub mod retag;
 pub mod schema;
 mod settings;
+pub mod stays;
 pub mod tag;
 pub mod uninstall;
 pub mod validate;

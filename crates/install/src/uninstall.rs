@@ -53,6 +53,8 @@ pub struct Plan {
     pub gateways: Vec<Id>,
     /// Revisions that remain.
     pub others: Vec<String>,
+    /// Releases of Helm that the control plane belongs to. Only Helm removes them, so nothing is removed here.
+    pub releases: Vec<String>,
 }
 
 /// Decides from what the cluster holds. `owned` are the objects that carry an installer's component label.
@@ -89,6 +91,13 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
         }
         plan.remove.push(object.id());
     }
+    if plan.remove.is_empty() {
+        plan.releases = releases(revision, owned);
+        if !plan.releases.is_empty() {
+            plan.remove.clear();
+            return plan;
+        }
+    }
     let tags: BTreeSet<&str> = inventory
         .webhooks
         .iter()
@@ -117,6 +126,33 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
     }
     in_order(&mut plan.remove);
     plan
+}
+
+/// The releases of Helm whose control plane a revision is, as `name -n namespace`.
+fn releases(revision: &str, owned: &[Object]) -> Vec<String> {
+    let deployments = owned.iter().filter(|object| {
+        object.kind() == "Deployment"
+            && object.label(label::REVISION) == revision
+            && object.label(label::OPERATOR_COMPONENT) == Kind::Pilot.label()
+    });
+    let named = deployments.filter_map(|object| {
+        let annotation = |name: &str| object.0.pointer("/metadata/annotations")?.get(name)?.as_str();
+        let release = annotation("meta.helm.sh/release-name")?;
+        Some(format!(
+            "{release} -n {}",
+            annotation("meta.helm.sh/release-namespace")?
+        ))
+    });
+    named.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Deployed gateways of the Gateway API that ask for a revision, by its name or by one of these tags.
+pub fn deployed(revision: &str, tags: &[String], gateways: &[Object]) -> Vec<Id> {
+    let asks = |gateway: &&Object| {
+        let wanted = gateway.label(label::REVISION);
+        wanted == revision || tags.iter().any(|tag| tag == wanted)
+    };
+    gateways.iter().filter(asks).map(Object::id).collect()
 }
 
 /// Does a webhook configuration call a control plane of this namespace? (The same revision may exist in another.)
@@ -179,7 +215,11 @@ fn in_order(ids: &mut Vec<Id>) {
     ids.dedup();
 }
 
-/// Reads the objects of all installations; with `purge` also those that no revision owns.
+/// Label of everything that a chart renders.
+const RENDERED: &str = "app.kubernetes.io/part-of=istio";
+
+/// Reads the objects of all installations; with `purge` also those that no revision owns, and what charts left outside
+/// of namespaces: a validator without a control plane would refuse what it validates for ever.
 pub async fn owned(server: &ApiServer, purge: bool) -> Result<Vec<Object>, RequestError> {
     let mut found = Vec::new();
     let mut wanted = kinds();
@@ -189,8 +229,19 @@ pub async fn owned(server: &ApiServer, purge: bool) -> Result<Vec<Object>, Reque
     for kind in wanted {
         let objects = server.list(&kind, label::OPERATOR_COMPONENT).await?;
         found.extend(objects.into_iter().filter(|object| !object.is_dependent()));
+        if purge {
+            let rendered = server.list(&kind, RENDERED).await?;
+            found.extend(rendered.into_iter().filter(|object| object.namespace().is_empty()));
+        }
     }
     Ok(found)
+}
+
+/// Gateways of the Gateway API; none where that is not installed.
+pub async fn gateways(server: &ApiServer) -> Result<Vec<Object>, RequestError> {
+    server
+        .list(&kind("gateway.networking.k8s.io", "v1", "Gateway"), "")
+        .await
 }
 
 /// Something that removing did.

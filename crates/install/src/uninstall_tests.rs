@@ -156,3 +156,42 @@ fn a_revision_of_another_namespace_is_left_alone() {
     let plan = plan(&Scope::Revision("old".into()), "elsewhere", &owned, &inventory);
     assert_eq!((plan.remove, plan.tags), (vec![], Vec::<String>::new()));
 }
+
+#[test]
+fn what_helm_installed_is_left_to_helm() {
+    let (mut owned, inventory) = cluster();
+    for object in owned.iter_mut().filter(|o| o.label("istio.io/rev") == "old") {
+        let labels = object.0["metadata"]["labels"].as_object_mut().unwrap();
+        labels.shift_remove("install.operator.istio.io/owning-resource-namespace");
+        object.0["metadata"]["annotations"] =
+            json!({"meta.helm.sh/release-name": "istiod-old", "meta.helm.sh/release-namespace": "istio-system"});
+    }
+    let plan = plan(&Scope::Revision("old".into()), "istio-system", &owned, &inventory);
+    assert_eq!(
+        (plan.releases, plan.remove),
+        (vec!["istiod-old -n istio-system".to_owned()], vec![])
+    );
+}
+
+#[test]
+fn half_of_a_revision_goes_like_a_whole() {
+    // Only the webhook is left, and nothing answers it; or only the rest.
+    for gone in ["Deployment", "MutatingWebhookConfiguration"] {
+        let (mut owned, mut inventory) = cluster();
+        let is_gone =
+            |o: &Object| o.kind() == gone && o.label("istio.io/rev") == "old" && o.label("istio.io/tag").is_empty();
+        owned.retain(|o| !is_gone(o));
+        inventory.webhooks.retain(|o| !is_gone(o));
+        inventory.pods.retain(|pod| pod.label("istio.io/rev") != "old");
+        let plan = plan(&Scope::Revision("old".into()), "istio-system", &owned, &inventory);
+        assert!(plan.remove.iter().any(|id| id.name.ends_with("-old")), "{gone}");
+        assert_eq!(plan.default_moves_to.as_deref(), Some("canary"), "{gone}");
+    }
+}
+
+#[test]
+fn gateways_ask_for_a_revision_by_name_or_tag() {
+    let gateway = |name: &str, wanted: &str| object("Gateway", name, json!({"istio.io/rev": wanted}));
+    let gateways = [gateway("a", "old"), gateway("b", "stable"), gateway("c", "canary")];
+    assert_eq!(names(&deployed("old", &["stable".to_owned()], &gateways)), ["a", "b"]);
+}

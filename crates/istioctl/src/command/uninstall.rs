@@ -1,10 +1,14 @@
 //! `istioctl uninstall`: exactly one revision, or everything with `--purge`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use install::api_server::kind;
 use install::inventory;
+use install::object::Object;
+use install::stays;
 use install::uninstall::{self, Plan, Removed, Scope};
 use status::forward::Forward;
 use status::gather;
@@ -12,8 +16,10 @@ use status::gather;
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::command::install::Wanted;
+use crate::command::proxy_status::unconnected::{has_proxy, revision as injected_by};
 use crate::confirm::{self, Silence};
 use crate::failure::Failure;
+use crate::out::put;
 
 /// Most proxies named one by one.
 const NAMED: usize = 30;
@@ -58,13 +64,16 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let (scope, namespace) = scope(global, &flags)?;
     let cluster = Cluster::connect(global).await?;
     if flags.purge && (flags.revision.is_some() || flags.filename.is_some()) {
-        anstream::println!(
-            "Purge uninstall will remove all Istio resources, ignoring the specified revision or operator file"
-        );
+        put("Purge uninstall will remove all Istio resources, ignoring the specified revision or operator file\n");
     }
     let before = inventory::read(&cluster.server, &namespace).await?;
     let owned = uninstall::owned(&cluster.server, flags.purge).await?;
     let plan = uninstall::plan(&scope, &namespace, &owned, &before);
+    if let (Scope::Revision(revision), [first, ..]) = (&scope, plan.releases.as_slice()) {
+        return Err(Failure::new(format!(
+            "revision {revision:?} was installed by Helm, which keeps a record of it: helm uninstall {first}"
+        )));
+    }
     if let (Scope::Revision(revision), true, true) = (&scope, plan.remove.is_empty(), flags.revision.is_some()) {
         let known = before.revisions().join(", ");
         return Err(Failure::new(format!(
@@ -76,7 +85,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         Scope::Purge => ("All Istio resources will be pruned from the cluster\n".to_owned(), true),
         Scope::Revision(revision) => describe(&cluster, &namespace, revision, &plan, flags.verbose).await,
     };
-    anstream::print!("{message}");
+    put(&message);
     if used && flags.if_unused {
         return Err(Failure::new(
             "the control plane is still used, and --if-unused was given: nothing was removed",
@@ -84,7 +93,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     }
     if flags.dry_run {
         for id in &plan.remove {
-            anstream::println!("Not pruning object {id} because of dry run.");
+            put(&format!("Not pruning object {id} because of dry run.\n"));
         }
         return Ok(());
     }
@@ -93,15 +102,15 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     }
     let mut failed = Vec::new();
     let mut report = |removed: Removed| match removed {
-        Removed::DefaultMoved(revision) => {
-            anstream::println!(
-                "  The default revision is now {revision:?}: it injects istio-injection=enabled and validates."
-            );
-        }
-        Removed::Object(id) => anstream::println!("  Removed {id}."),
-        Removed::Absent(id) => anstream::println!("object: {id} is not being deleted because it no longer exists"),
+        Removed::DefaultMoved(revision) => put(&format!(
+            "  The default revision is now {revision:?}: it injects istio-injection=enabled and validates.\n"
+        )),
+        Removed::Object(id) => put(&format!("  Removed {id}.\n")),
+        Removed::Absent(id) => put(&format!(
+            "object: {id} is not being deleted because it no longer exists\n"
+        )),
         Removed::Failed(id, error) => {
-            anstream::println!("  Not removed: {id}");
+            put(&format!("  Not removed: {id}\n"));
             failed.push(error);
         }
     };
@@ -112,7 +121,12 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
             failed.join("; ")
         )));
     }
-    anstream::println!("✔ Uninstall complete");
+    let stays = stays::read(&cluster.server, &namespace).await?;
+    let stays = stays.told(&scope, &plan.others, &namespace);
+    if !stays.is_empty() {
+        put(&format!("{stays}\n"));
+    }
+    put("✔ Uninstall complete\n");
     Ok(())
 }
 
@@ -164,9 +178,18 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
             say(&format!("  {}", id.path()));
         }
     }
-    match proxies(cluster, namespace, revision).await {
-        Some(ids) if ids.is_empty() => {}
-        Some(ids) => {
+    let users = users(cluster, namespace, revision).await;
+    if !users.answered {
+        say(&format!(
+            "Unable to find any proxies pointing to the {revision} control plane. This may be because the control \
+             plane cannot be connected or there is no {revision} control plane."
+        ));
+        // Without the pods either, nobody knows.
+        used |= users.pods.is_err();
+    }
+    match users.all() {
+        ids if ids.is_empty() => {}
+        ids => {
             used = true;
             say(&format!(
                 "There are still {} proxies pointing to the control plane revision {revision}",
@@ -179,13 +202,19 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
                 "If you proceed with the uninstall, these proxies will become detached from any control plane and will not function correctly.",
             );
         }
-        None => {
-            used = true;
-            say(&format!(
-                "Unable to find any proxies pointing to the {revision} control plane. This may be because the control \
-                 plane cannot be connected or there is no {revision} control plane."
-            ));
-        }
+    }
+    let deployed = uninstall::gateways(&cluster.server).await.unwrap_or_default();
+    let deployed = uninstall::deployed(revision, &plan.tags, &deployed);
+    if !deployed.is_empty() {
+        used = true;
+        let names: Vec<String> = deployed
+            .iter()
+            .map(|id| format!("{}.{}", id.name, id.namespace))
+            .collect();
+        say(&format!(
+            "Gateways and waypoints that {revision} deploys; what it made for them stays as it is: {}",
+            names.join(", ")
+        ));
     }
     for gateway in &plan.gateways {
         used = true;
@@ -223,17 +252,44 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
     (text, used)
 }
 
-/// Proxies connected to the revision; `None` if none of its istiods answers.
-async fn proxies(cluster: &Cluster, namespace: &str, revision: &str) -> Option<Vec<String>> {
-    let instances = cluster.istiods(namespace, Some(revision)).await.ok()?;
+/// Proxies of a revision, from both who may know.
+struct Users {
+    /// Did one of its istiods answer?
+    answered: bool,
+    /// Connected ones, as its istiods say.
+    connected: Vec<String>,
+    /// Pods that it injected, as the API server says; known also when no istiod is alive.
+    pods: Result<Vec<String>, Failure>,
+}
+
+impl Users {
+    /// All of them by name, each once.
+    fn all(&self) -> BTreeSet<&String> {
+        self.connected.iter().chain(self.pods.iter().flatten()).collect()
+    }
+}
+
+async fn users(cluster: &Cluster, namespace: &str, revision: &str) -> Users {
+    let instances = cluster.istiods(namespace, Some(revision)).await.unwrap_or_default();
     let ask = Forward::new(cluster.reach.clone(), namespace);
     let answers = gather::proxies(&ask, &instances, Duration::from_secs(5)).await;
     let heard: Vec<_> = answers.into_iter().filter_map(|answer| answer.result.ok()).collect();
-    if heard.is_empty() {
-        return None;
+    Users {
+        answered: !heard.is_empty(),
+        connected: heard.into_iter().flatten().map(|proxy| proxy.id).collect(),
+        pods: injected(cluster, revision).await,
     }
-    let mut ids: Vec<String> = heard.into_iter().flatten().map(|proxy| proxy.id).collect();
-    ids.sort();
-    ids.dedup();
-    Some(ids)
+}
+
+/// Pods with a proxy of the revision that have not ended.
+async fn injected(cluster: &Cluster, revision: &str) -> Result<Vec<String>, Failure> {
+    let pods = cluster.server.list(&kind("", "v1", "Pod"), "").await?;
+    let runs = |pod: &&Object| {
+        has_proxy(pod)
+            && injected_by(pod) == revision
+            && !matches!(pod.text("/status/phase"), "Succeeded" | "Failed")
+            && pod.0.pointer("/metadata/deletionTimestamp").is_none()
+    };
+    let ids = pods.iter().filter(runs);
+    Ok(ids.map(|pod| format!("{}.{}", pod.name(), pod.namespace())).collect())
 }
