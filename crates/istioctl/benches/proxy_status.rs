@@ -85,6 +85,6 @@ fn ten_thousand_proxies(bencher: divan::Bencher<'_, '_>, istiods: usize) {
     bencher.bench_local(|| {
         let answers = runtime.block_on(gather::proxies(&ask, &instances, Duration::from_secs(10)));
         let lost = unconnected::find(&pods, &answers, &instances);
-        show::table(&answers, false) + &unconnected::table(&lost, false)
+        show::table(&answers) + &unconnected::table(&lost, false)
     });
 }

@@ -67,7 +67,7 @@ pub struct Proxy {
     pub cluster: String,
     /// Version of the proxy, empty if it does not say.
     pub version: String,
-    /// State by type: the five of [`TYPES`], and by type URL what else the proxy asked for.
+    /// State by type that the proxy asked for: by short name those of [`TYPES`], by type URL others.
     pub types: BTreeMap<String, Sync>,
 }
 
@@ -137,9 +137,11 @@ fn proxy(entry: Entry) -> Proxy {
                 .and_then(|value| value.as_str())
                 .unwrap_or_default()
         };
-        let state = match entry.resources.get(url) {
-            Some(resource) => state(&resource.sent, &resource.acked, &resource.last_error),
-            None => state(nonce("sent"), nonce("acked"), ""),
+        let state = match (entry.resources.get(url), nonce("sent"), nonce("acked")) {
+            (Some(resource), ..) => state(&resource.sent, &resource.acked, &resource.last_error),
+            // It did not ask.
+            (None, "", "") => continue,
+            (None, sent, acked) => state(sent, acked, ""),
         };
         types.insert(short.to_owned(), state);
     }

@@ -1,7 +1,5 @@
 //! How the status of proxies is shown.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize as _;
 use serde_json::{Value, json};
 use status::gather::Answer;
@@ -17,34 +15,16 @@ pub const PADDING: usize = 5;
 /// Type of the documents that say how far a proxy got.
 const CLIENT_CONFIG: &str = "type.googleapis.com/envoy.service.status.v3.ClientConfig";
 
-/// The table; rows sorted by name.
-pub fn table(answers: &[Answer<Vec<Proxy>>], more: bool) -> String {
-    let mut further = BTreeSet::new();
-    if more {
-        let proxies = answers
-            .iter()
-            .filter_map(|answer| answer.result.as_ref().ok())
-            .flatten();
-        further.extend(
-            proxies
-                .flat_map(|proxy| proxy.types.keys())
-                .filter(|name| TYPES.iter().all(|(short, ..)| short != name)),
-        );
-    }
+/// The table of the upgrade page; rows sorted by name.
+pub fn table(answers: &[Answer<Vec<Proxy>>]) -> String {
     let mut header = row(["NAME", "CLUSTER"]);
     header.extend(TYPES.iter().map(|(short, ..)| (*short).to_owned()));
-    header.extend(
-        further
-            .iter()
-            .map(|url| url.rsplit('.').next().unwrap_or(url).to_owned()),
-    );
     header.extend(row(["ISTIOD", "VERSION"]));
     let mut rows = Vec::new();
     for answer in answers {
         for proxy in answer.result.iter().flatten() {
             let mut cells = vec![proxy.id.clone(), proxy.cluster.clone()];
             cells.extend(TYPES.iter().map(|(short, ..)| proxy.state(short).word().to_owned()));
-            cells.extend(further.iter().map(|url| proxy.state(url).word().to_owned()));
             cells.extend([answer.instance.pod.clone(), proxy.version.clone()]);
             rows.push(cells);
         }
@@ -168,7 +148,7 @@ mod tests {
                 &[("sleep-78ff5975c6-62pzf.app-ns-3", "1.23.1")],
             ),
         ];
-        let text = table(&answers, false);
+        let text = table(&answers);
         assert_eq!(
             text,
             "NAME                                CLUSTER        CDS        LDS        EDS        RDS        ECDS         ISTIOD                             VERSION\n\
