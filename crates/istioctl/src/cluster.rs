@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::names::label;
 use install::api_server::{ApiServer, kind, root};
-use install::object::Object;
+use install::object::{Id, Object};
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -106,6 +106,13 @@ impl Cluster {
         let found = self.server.list(&pods, &selector).await?;
         Ok(found.iter().filter(|pod| is_running(pod)).map(instance).collect())
     }
+}
+
+/// The mesh's own kinds, in the versions that the control plane reads.
+pub fn own_kinds() -> impl Iterator<Item = Id> {
+    api::kind::KINDS
+        .iter()
+        .map(|own| kind(own.group, own.version(), own.kind))
 }
 
 fn is_running(pod: &Object) -> bool {

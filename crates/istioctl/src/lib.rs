@@ -26,7 +26,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         // A group of commands without one of them is a question, not a mistake.
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            anstream::print!("{}", error.render().ansi());
+            out::put(&error.render().ansi().to_string());
             return ExitCode::SUCCESS;
         }
         Err(error) => {

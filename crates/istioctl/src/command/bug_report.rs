@@ -10,7 +10,7 @@ use api::names::{PROXY_CONTAINER, port};
 use clap::Args;
 use futures::StreamExt as _;
 use install::api_server::kind;
-use install::object::Object;
+use install::object::{Id, Object};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
@@ -21,7 +21,7 @@ use self::archive::Archive;
 use super::program_version;
 use super::proxy_status::unconnected::has_proxy;
 use crate::cli::{Global, duration};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, own_kinds};
 use crate::failure::Failure;
 use crate::out;
 
@@ -59,8 +59,8 @@ pub struct Flags {
     dry_run: bool,
 }
 
-/// Kinds that are described; Secrets never are.
-const KINDS: [(&str, &str, &str); 31] = [
+/// Kinds that are described beside the mesh's own; Secrets never are.
+const KINDS: [(&str, &str, &str); 19] = [
     ("", "v1", "Namespace"),
     ("", "v1", "Node"),
     ("", "v1", "Pod"),
@@ -77,25 +77,13 @@ const KINDS: [(&str, &str, &str); 31] = [
     ("coordination.k8s.io", "v1", "Lease"),
     ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration"),
     ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"),
-    ("networking.istio.io", "v1", "VirtualService"),
-    ("networking.istio.io", "v1", "DestinationRule"),
-    ("networking.istio.io", "v1", "Gateway"),
-    ("networking.istio.io", "v1", "ServiceEntry"),
-    ("networking.istio.io", "v1", "Sidecar"),
-    ("networking.istio.io", "v1", "WorkloadEntry"),
-    ("networking.istio.io", "v1", "WorkloadGroup"),
-    ("networking.istio.io", "v1alpha3", "EnvoyFilter"),
-    ("networking.istio.io", "v1beta1", "ProxyConfig"),
-    ("security.istio.io", "v1", "AuthorizationPolicy"),
-    ("security.istio.io", "v1", "PeerAuthentication"),
-    ("security.istio.io", "v1", "RequestAuthentication"),
-    ("telemetry.istio.io", "v1", "Telemetry"),
-    ("extensions.istio.io", "v1alpha1", "WasmPlugin"),
     ("gateway.networking.k8s.io", "v1", "Gateway"),
+    ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
+    ("gateway.networking.k8s.io", "v1", "GRPCRoute"),
 ];
 
 /// What an istiod is asked.
-const ISTIOD_PAGES: [&str; 9] = [
+const ISTIOD_PAGES: [&str; 10] = [
     "version",
     "metrics",
     "debug/syncz",
@@ -105,6 +93,7 @@ const ISTIOD_PAGES: [&str; 9] = [
     "debug/configz",
     "debug/mesh",
     "debug/resourcesz",
+    "debug/clusterz",
 ];
 
 /// What a proxy is asked.
@@ -118,7 +107,7 @@ const PROXY_PAGES: [&str; 5] = [
 
 /// One thing to collect.
 enum Task {
-    Kind(&'static str, &'static str, &'static str),
+    Kind(Id),
     Page {
         namespace: String,
         pod: String,
@@ -137,8 +126,8 @@ impl Task {
     /// Its place in the archive.
     fn path(&self) -> String {
         match self {
-            Self::Kind("", _, kind) => format!("objects/core/{kind}.yaml"),
-            Self::Kind(group, _, kind) => format!("objects/{group}/{kind}.yaml"),
+            Self::Kind(id) if id.group.is_empty() => format!("objects/core/{}.yaml", id.kind),
+            Self::Kind(id) => format!("objects/{}/{}.yaml", id.group, id.kind),
             Self::Page {
                 namespace, pod, page, ..
             } => {
@@ -225,7 +214,9 @@ fn tasks(pods: &[Object], global: &Global, flags: &Flags) -> (Vec<Task>, usize) 
     let system = &global.istio_namespace;
     let mut tasks: Vec<Task> = KINDS
         .iter()
-        .map(|(group, version, kind)| Task::Kind(group, version, kind))
+        .map(|(group, version, name)| kind(group, version, name))
+        .chain(own_kinds())
+        .map(Task::Kind)
         .collect();
     let mut add = |pod: &Object, port: u16, pages: &[&'static str]| {
         let (namespace, name) = (pod.namespace().to_owned(), pod.name().to_owned());
@@ -290,8 +281,8 @@ fn is_wanted(namespace: &str, flags: &Flags) -> bool {
 
 async fn collect(cluster: &Cluster, flags: &Flags, task: &Task) -> Result<Option<String>, String> {
     match task {
-        Task::Kind(group, version, name) => {
-            let objects = cluster.server.list(&kind(group, version, name), "").await;
+        Task::Kind(id) => {
+            let objects = cluster.server.list(id, "").await;
             let objects = objects.map_err(|error| error.to_string())?;
             let documents: Vec<String> = objects
                 .into_iter()

@@ -14,6 +14,7 @@ use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::command::program_version;
 use crate::failure::Failure;
+use crate::out;
 use crate::table::{columns, row};
 
 /// How long an istiod may take to answer.
@@ -61,7 +62,9 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let namespace = &global.istio_namespace;
     let instances = cluster.istiods(namespace, flags.revision.as_deref()).await?;
     if instances.is_empty() && flags.output.is_none() {
-        anstream::println!("Istio is not present in the cluster: no running Istio pods in namespace {namespace:?}");
+        out::put(&format!(
+            "Istio is not present in the cluster: no running Istio pods in namespace {namespace:?}\n"
+        ));
         return print(&flags, &client, &[], &[]);
     }
     let ask = Forward::new(cluster.reach.clone(), namespace);
@@ -81,8 +84,11 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     }
     print(&flags, &client, &versions, &proxies)?;
     if flags.output.is_none() && !instances.is_empty() {
-        anstream::println!("{}", data_plane(&proxies));
-        anstream::print!("{}", by_revision(&versions, &proxies));
+        out::put(&format!(
+            "{}\n{}",
+            data_plane(&proxies),
+            by_revision(&versions, &proxies)
+        ));
     }
     Ok(())
 }
@@ -95,16 +101,15 @@ fn print(
 ) -> Result<(), Failure> {
     if let Some(format) = flags.output {
         let value = document(client, versions, proxies);
-        match format {
-            Format::Json => anstream::println!("{}", serde_json::to_string_pretty(&value)?),
-            Format::Yaml => anstream::println!("{}", install::yaml::to_sorted(&value)),
-        }
+        let text = match format {
+            Format::Json => serde_json::to_string_pretty(&value)?,
+            Format::Yaml => install::yaml::to_sorted(&value),
+        };
+        out::put(&format!("{text}\n"));
         return Ok(());
     }
-    anstream::println!("client version: {client}");
-    for line in control_planes(versions, flags.short) {
-        anstream::println!("{line}");
-    }
+    let lines = std::iter::once(format!("client version: {client}")).chain(control_planes(versions, flags.short));
+    out::put(&lines.map(|line| format!("{line}\n")).collect::<String>());
     Ok(())
 }
 

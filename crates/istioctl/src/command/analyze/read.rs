@@ -7,7 +7,7 @@ use api::names::{DEFAULT_REVISION, label, object};
 use install::api_server::{RequestError, kind};
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, own_kinds};
 use crate::command::install::read;
 use crate::failure::Failure;
 
@@ -148,13 +148,10 @@ pub async fn cluster(
     objects: &mut Objects,
 ) -> Result<Vec<String>, Failure> {
     let server = &cluster.server;
-    let own = api::kind::KINDS
-        .iter()
-        .map(|own| kind(own.group, own.version(), own.kind));
     let ids: Vec<_> = KINDS
         .iter()
         .map(|(group, version, name)| kind(group, version, name))
-        .chain(own)
+        .chain(own_kinds())
         .collect();
     let lists = futures::future::join_all(ids.iter().map(|id| server.list(id, ""))).await;
     let mut notes = Vec::new();
