@@ -149,7 +149,16 @@ pub fn resolve(input: &Input, assets: &Assets) -> Result<Operator, InputError> {
     let origin = Origin::read(&input.files, &settings);
     let mut warnings = Vec::new();
     let mut pass = |mistakes| pass(mistakes, &origin, input.force, &mut warnings);
-    pass(validate::document(&user))?;
+    let control_plane = Schema::of_control_plane(assets);
+    let mut mistakes = validate::document(&user);
+    // The values are checked once all are merged; who has mistakes here wants to know of those as well.
+    if let (false, Some(values)) = (
+        mistakes.is_empty(),
+        user.pointer("/spec/values").filter(|v| v.is_object()),
+    ) {
+        mistakes.extend(control_plane.mistakes(values, &Path::of(&["spec", "values"])));
+    }
+    pass(mistakes)?;
 
     let profile = user
         .pointer("/spec/profile")
@@ -168,7 +177,8 @@ pub fn resolve(input: &Input, assets: &Assets) -> Result<Operator, InputError> {
     translate(&mut document, &user);
     pass(validate::specification(&document["spec"]))?;
     let values = &document["spec"]["values"];
-    pass(Schema::of_control_plane(assets).mistakes(values, &Path::of(&["spec", "values"])))?;
+    pass(control_plane.mistakes(values, &Path::of(&["spec", "values"])))?;
+    warnings.extend(mesh_config(&user, &origin));
     if let Some(more) = document["spec"].get("unvalidatedValues").cloned() {
         merge(&mut document["spec"]["values"], &more);
     }
@@ -177,6 +187,25 @@ pub fn resolve(input: &Input, assets: &Assets) -> Result<Operator, InputError> {
         profile,
         warnings,
     })
+}
+
+/// What nobody will read in the mesh configuration. A later istiod may, so it is no reason to refuse it.
+fn mesh_config(user: &Value, origin: &Origin<'_>) -> Vec<String> {
+    let schema = Schema::from(&api::install::MESH_CONFIG);
+    let written = [&["spec", "meshConfig"][..], &["spec", "values", "meshConfig"]];
+    let mistakes = written.into_iter().flat_map(|path| {
+        let given = path.iter().try_fold(user, |at, field| at.get(field));
+        given.map_or_else(Vec::new, |given| schema.mistakes(given, &Path::of(path)))
+    });
+    let located = mistakes.map(|mistake| Located {
+        place: origin.of(&mistake.path()),
+        mistake,
+    });
+    let told = located.map(|located| match located.mistake {
+        Mistake::Unknown { .. } => format!("{located}: istiod ignores it"),
+        _ => located.to_string(),
+    });
+    told.collect()
 }
 
 /// One profile over `default`, without anything of the user.
@@ -297,5 +326,55 @@ fn text(value: &Value) -> Value {
     match value {
         Value::String(_) => value.clone(),
         other => Value::String(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn check(text: &str, settings: &[&str], expected: Result<&[&str], &str>) {
+        let input = Input {
+            files: vec![("mesh.yaml".to_owned(), text.to_owned())],
+            settings: settings.iter().map(|s| (*s).to_owned()).collect(),
+            ..Input::default()
+        };
+        let outcome = resolve(&input, &Assets::embedded()).map(|operator| operator.warnings);
+        let expected = expected.map(|warnings| warnings.iter().map(|w| (*w).to_owned()).collect());
+        assert_eq!(
+            outcome.map_err(|error| error.to_string()),
+            expected.map_err(str::to_owned)
+        );
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once_with_their_place() {
+        check(
+            "spec:\n  components:\n    pilot:\n      k8s:\n        replicaCout: 2\n  values:\n    pilot:\n      autoscaleMin: two\n",
+            &["values.global.imagePullPolicy=Sometimes"],
+            Err(
+                "mesh.yaml:5: could not unmarshal: spec.components.pilot.k8s: unknown field \"replicaCout\" (did you mean \"replicaCount\"?)\n\
+                 mesh.yaml:8: could not unmarshal: spec.values.pilot.autoscaleMin: wants a whole number, has \"two\"\n\
+                 --set values.global.imagePullPolicy=Sometimes: could not unmarshal: spec.values.global.imagePullPolicy: wants one of Always, IfNotPresent, Never, has \"Sometimes\"",
+            ),
+        );
+        check(
+            "spec: {}",
+            &["hub=/x"],
+            Err("--set hub=/x: bad hub: \"/x\" is no image repository like docker.io/trysail"),
+        );
+    }
+
+    #[test]
+    fn what_istiod_will_not_read_is_told_and_kept() {
+        check(
+            "spec:\n  meshConfig:\n    accessLogFil: /dev/stdout\n    defaultConfig: {concurrency: 2}\n",
+            &["values.meshConfig.enableTracing=yes"],
+            Ok(&[
+                "mesh.yaml:3: could not unmarshal: spec.meshConfig: unknown field \"accessLogFil\" (did you mean \"accessLogFile\"?): istiod ignores it",
+                "--set values.meshConfig.enableTracing=yes: could not unmarshal: spec.values.meshConfig.enableTracing: wants true or false, has \"yes\"",
+            ]),
+        );
     }
 }

@@ -155,6 +155,8 @@ pub fn specification(spec: &Value) -> Vec<Mistake> {
             }
         }
     }
+    // The short spelling is carried to the long one, so both have the same.
+    mistakes.dedup_by_key(|mistake| mistake.to_string());
     mistakes
 }
 
