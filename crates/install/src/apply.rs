@@ -426,3 +426,58 @@ async fn has_ending_pods(server: &ApiServer, workload: &Object) -> bool {
         .iter()
         .any(|pod| pod.0.pointer("/metadata/deletionTimestamp").is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of revisions.md §3.6: `revision` is installed where the tag `default` is there or not.
+    fn check(revision: &str, values: Value, exists: bool, expected: bool) {
+        let operator = Operator {
+            document: json!({"spec": {"values": {"revision": revision, "global": values}}}),
+            profile: "default".to_owned(),
+            warnings: Vec::new(),
+        };
+        let installation = |kind| Installation {
+            operator: &operator,
+            components: vec![Component {
+                kind,
+                objects: Vec::new(),
+            }],
+            version: "1.0.0",
+            timeout: Duration::ZERO,
+            dry_run: false,
+            force: false,
+            whole: true,
+        };
+        let mut before = Inventory::default();
+        if exists {
+            before.webhooks = vec![Object(
+                json!({"metadata": {"labels": {"istio.io/tag": "default", "istio.io/rev": "old"}}}),
+            )];
+        }
+        let wants = installation(Kind::Pilot).wants_default_tag(&before);
+        assert_eq!(
+            wants.is_some(),
+            expected,
+            "{revision:?}, {values}, default tag there: {exists}"
+        );
+        assert!(
+            installation(Kind::Base).wants_default_tag(&before).is_none(),
+            "no control plane, no default"
+        );
+        if let Some(labels) = wants {
+            assert_eq!(labels.get(NOT_PRUNED).map(String::as_str), Some("true"));
+        }
+    }
+
+    #[test]
+    fn who_makes_the_default_tag() {
+        check("1-22-1", json!({}), false, true);
+        check("", json!({}), false, true);
+        check("canary", json!({}), true, false);
+        check("", json!({}), true, true);
+        check("canary", json!({"operatorManageWebhooks": true}), false, false);
+        check("", json!({"operatorManageWebhooks": true}), true, false);
+    }
+}

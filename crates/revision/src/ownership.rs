@@ -88,4 +88,50 @@ mod tests {
         assert!(!Names::new("canary", [], Some("canary"), true).is_default());
         assert!(Names::new("canary", [("canary", "default")], None, true).is_default());
     }
+
+    /// The rule of revisions.md §4.1 as it stands there, against every combination.
+    #[test]
+    fn the_rule_for_every_combination() {
+        let labels = [
+            None,
+            Some(""),
+            Some("canary"),
+            Some("stable"),
+            Some("prod"),
+            Some("default"),
+            Some("unknown"),
+        ];
+        let read = |label: Option<&str>| label.map(rev).unwrap_or_default();
+        for (prod, default) in [
+            (None, None),
+            (Some("canary"), None),
+            (Some("canary"), Some("stable")),
+            (None, Some("canary")),
+        ] {
+            for validator in [None, Some("canary"), Some("stable")] {
+                let pair = |revision: Option<&'static str>, tag| revision.map(|revision| (revision, tag));
+                let tags = pair(prod, "prod").into_iter().chain(pair(default, "default"));
+                let names = Names::new("canary", tags, validator, default.is_some());
+                let mine = |name: &str| match name {
+                    "canary" => true,
+                    "prod" => prod == Some("canary"),
+                    "default" => default == Some("canary"),
+                    "" => default == Some("canary") || (default.is_none() && validator == Some("canary")),
+                    _ => false,
+                };
+                for object in labels {
+                    for namespace in labels {
+                        let selected = object.or(namespace).unwrap_or_default();
+                        assert_eq!(
+                            names.owns(&read(object), Some(&read(namespace))),
+                            mine(selected),
+                            "object {object:?} in namespace {namespace:?}, prod {prod:?}, default {default:?}, validator {validator:?}"
+                        );
+                    }
+                    // While its namespace is not known, an object that says nothing is ours.
+                    assert_eq!(names.owns(&read(object), None), object.is_none_or(mine));
+                }
+            }
+        }
+    }
 }
