@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use xds::envoy::config::core::v3::Node;
-
 use crate::diff::lock;
 use crate::source::{Peer, ProxyInfo};
 use crate::stream::Stream;
@@ -16,8 +14,6 @@ use crate::stream::Stream;
 pub struct Connection {
     /// `<proxy id>-<number>`, unique in the life of this process.
     pub id: String,
-    /// Node message of the first request.
-    pub node: Node,
     /// Facts about the proxy.
     pub info: ProxyInfo,
     /// Who it proved to be.
@@ -43,12 +39,11 @@ pub struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn add(&self, node: Node, info: ProxyInfo, peer: Peer, stream: Stream) -> Arc<Connection> {
+    pub(crate) fn add(&self, info: ProxyInfo, peer: Peer, stream: Stream) -> Arc<Connection> {
         let number = self.next.fetch_add(1, Relaxed) + 1;
         let id = format!("{}-{number}", info.proxy_id);
         let connection = Arc::new(Connection {
             id: id.clone(),
-            node,
             info,
             peer,
             since: SystemTime::now(),

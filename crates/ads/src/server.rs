@@ -293,7 +293,7 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
         })?;
         let view = opened.view.borrow().clone();
         let stream = Stream::new(R::PROTOCOL, view, inner.limits.clone(), inner.shared.clone());
-        let connection = inner.registry.add(node, opened.info, self.peer.clone(), stream);
+        let connection = inner.registry.add(opened.info, self.peer.clone(), stream);
         tracing::info!(connection = connection.id, protocol = ?R::PROTOCOL, version = connection.info.istio_version, "stream opened");
         Ok(Open {
             connection,

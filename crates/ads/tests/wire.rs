@@ -263,6 +263,14 @@ async fn bounds_end_only_the_stream_that_breaks_them() {
     huge.ask(&"x".repeat(2000), kinds::CLUSTER, &[]).await;
     assert_eq!(huge.next().await.unwrap_err().code(), tonic::Code::OutOfRange);
 
+    let mut nameless = Client::connect(&setup).await.unwrap();
+    nameless.ask("nameless", &"t".repeat(300), &[]).await;
+    assert_eq!(
+        nameless.next().await.unwrap_err().code(),
+        tonic::Code::ResourceExhausted
+    );
+    until(|| setup.registry.len() == 1).await;
+
     let mut second = Client::connect(&setup).await.unwrap();
     second.ask("second", kinds::CLUSTER, &[]).await;
     second.next().await.unwrap();

@@ -38,6 +38,9 @@ impl Stream {
     pub fn on_delta(&mut self, request: DeltaDiscoveryRequest) -> Result<Outcome, Refusal> {
         let type_url = check_type(&request.type_url)?;
         self.check_names(&request.resource_names_subscribe)?;
+        self.check_names(&request.resource_names_unsubscribe)?;
+        self.check_names(request.initial_resource_versions.keys())?;
+        self.check_count(request.initial_resource_versions.len())?;
         let mut outcome = self.on_answer(type_url, &request.response_nonce, request.error_detail.as_ref());
         let existing = self.watches.iter().position(|w| **w.type_url() == *type_url);
         let at = match existing {
@@ -133,6 +136,8 @@ impl Stream {
             return self.subscribe_sotw(type_url, wildcard, names, &request.version_info);
         };
         if !self.watches[at].is_current(nonce) {
+            // Its names may be old, but what it accepts it has.
+            self.watches[at].accept(nonce);
             return Ok(Outcome::Stale);
         }
         let watch = &mut self.watches[at];
@@ -205,8 +210,8 @@ impl Stream {
         Ok(at)
     }
 
-    fn check_names(&self, names: &[String]) -> Result<(), Refusal> {
-        match names.iter().find(|name| name.len() > self.limits.name_bytes) {
+    fn check_names<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> Result<(), Refusal> {
+        match names.into_iter().find(|name| name.len() > self.limits.name_bytes) {
             Some(name) => Err(Refusal::ResourceExhausted(format!(
                 "a resource name of {} bytes; at most {} are accepted",
                 name.len(),
@@ -217,7 +222,10 @@ impl Stream {
     }
 
     fn check_subscription(&self, at: usize) -> Result<(), Refusal> {
-        let count = self.watches[at].names().len();
+        self.check_count(self.watches[at].names().len())
+    }
+
+    fn check_count(&self, count: usize) -> Result<(), Refusal> {
         if count <= self.limits.names {
             return Ok(());
         }
@@ -228,11 +236,16 @@ impl Stream {
     }
 }
 
+/// Longer than the name of any type (bytes).
+const LONGEST_TYPE: usize = 256;
+
 fn check_type(type_url: &str) -> Result<&str, Refusal> {
-    if type_url.is_empty() {
-        Err(Refusal::InvalidArgument("a request without type_url".to_owned()))
-    } else {
-        Ok(type_url)
+    match type_url.len() {
+        0 => Err(Refusal::InvalidArgument("a request without type_url".to_owned())),
+        1..=LONGEST_TYPE => Ok(type_url),
+        bytes => Err(Refusal::ResourceExhausted(format!(
+            "a type_url of {bytes} bytes; at most {LONGEST_TYPE} are accepted"
+        ))),
     }
 }
 
