@@ -22,7 +22,7 @@ use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tower::ServiceExt;
 
-use cluster::access::Access;
+use cluster::access::{Access, AccessError};
 
 /// Reviews of tokens under way at one time; further connections wait their turn.
 const REVIEWS: usize = 64;
@@ -86,7 +86,13 @@ impl Gate {
             {
                 Ok(true) => readable_secrets = Some(identity.namespace().to_owned()),
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%identity, %error, "access to secrets not checked; none are given"),
+                Err(error @ AccessError::MayNotAsk) => tracing::warn!(%identity, %error, "no secrets are given"),
+                // The answer holds for as long as the stream does, so a guess would hold as long.
+                Err(error @ AccessError::Unavailable(_)) => {
+                    return Err(Status::unavailable(format!(
+                        "whether {identity} may read secrets is not known: {error}; try again"
+                    )));
+                }
             }
         }
         drop(turn);
