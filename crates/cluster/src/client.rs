@@ -32,7 +32,8 @@ pub enum ConnectError {
 /// [`ConnectError`] if nothing usable is found.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
     let file = kubeconfig.filter(|path| std::fs::metadata(path).is_ok_and(|meta| meta.len() > 0));
-    let mut config = match file {
+    // A connection that stays silent for longer than any watch lasts is dead: the client's own limit ends it (295 s).
+    let config = match file {
         Some(path) => {
             let wrong = |source| ConnectError::Kubeconfig {
                 path: path.display().to_string(),
@@ -48,7 +49,5 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
             Err(_) => kube::Config::infer().await?,
         },
     };
-    // Watches are long; kube's own watcher ends and resumes them.
-    config.read_timeout = None;
     Ok(Client::try_from(config)?)
 }
