@@ -2,6 +2,7 @@
 
 mod annotations;
 mod certificates;
+mod clusters;
 mod conditions;
 pub(crate) mod definitions;
 mod deployments;
@@ -308,6 +309,11 @@ pub const ALL: &[Analyzer] = &[
         "serviceentry.ConflictingServiceEntryProtocolAnalyzer",
         "Checks if several ServiceEntries define one host and port with different protocols",
         service_entries::protocols,
+    ),
+    analyzer(
+        "services.MultiClusterServiceAnalyzer",
+        "Checks that a Service is the same in all clusters that have it",
+        clusters::services,
     ),
     analyzer(
         "sidecar.SelectorAnalyzer",

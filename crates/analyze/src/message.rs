@@ -206,6 +206,8 @@ pub const REFERENCED_INTERNAL_GATEWAY: Code = code("IST0165", "ReferencedInterna
 pub const INEFFECTIVE_SELECTOR: Code = code("IST0166", "IneffectiveSelector", Level::Warning);
 /// A policy changes nothing.
 pub const INEFFECTIVE_POLICY: Code = code("IST0167", "IneffectivePolicy", Level::Warning);
+/// A Service is not the same in all clusters that have it.
+pub const INCONSISTENT_SERVICE: Code = code("IST0170", "MultiClusterInconsistentService", Level::Warning);
 /// A changed default of an older version that is upgraded from.
 pub const UPDATE_INCOMPATIBILITY: Code = code("IST0169", "UpdateIncompatibility", Level::Warning);
 /// A controller says that something is wrong.
@@ -290,6 +292,7 @@ pub const ALL: &[Code] = &[
     INEFFECTIVE_SELECTOR,
     INEFFECTIVE_POLICY,
     UPDATE_INCOMPATIBILITY,
+    INCONSISTENT_SERVICE,
     NEGATIVE_CONDITION,
     FUTURE_UNSUPPORTED_GATEWAY_API_VERSION,
     SUBSET_SELECTS_NO_POD,

@@ -28,6 +28,8 @@ pub struct Objects {
     /// Kinds that were given, if there is no cluster behind the files that could hold more.
     given: BTreeSet<String>,
     files_alone: bool,
+    /// Services of other clusters of the mesh, with the clusters' names.
+    remote_services: Vec<(String, Value)>,
     unreadable: BTreeSet<String>,
 }
 
@@ -138,6 +140,21 @@ impl Objects {
     /// Is it unknown which objects of a kind there are?
     pub fn lacks(&self, kind: &str) -> bool {
         self.unreadable.contains(kind) || (self.files_alone && !self.given.contains(kind))
+    }
+
+    /// Adds a Service of another cluster of the mesh.
+    pub fn add_remote_service(&mut self, cluster: &str, service: Value) {
+        if self.count < MOST {
+            self.count += 1;
+            self.remote_services.push((cluster.to_owned(), service));
+        }
+    }
+
+    /// Services of other clusters, with the clusters' names.
+    pub(crate) fn remote_services(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.remote_services
+            .iter()
+            .map(|(cluster, service)| (cluster.as_str(), service))
     }
 
     /// Takes the time to go by where something ends; without, nothing does.

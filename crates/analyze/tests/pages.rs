@@ -18,6 +18,8 @@ const WRITTEN: Duration = Duration::from_secs(1_795_651_200);
 #[derive(Debug, Default)]
 struct Part {
     objects: Vec<Value>,
+    /// Services of other clusters.
+    remote: Vec<(String, Value)>,
     /// What precheck found out beside the objects.
     cluster: Option<Value>,
     output: Vec<String>,
@@ -49,6 +51,10 @@ fn parts(page: &str) -> Vec<(Part, Part)> {
                 .objects
                 .extend(serde_saphyr::from_multiple::<Value>(&text).unwrap()),
             "yaml cluster" => part.cluster = Some(serde_saphyr::from_str(&text).unwrap()),
+            other if other.starts_with("yaml in ") => {
+                let cluster = other.trim_start_matches("yaml in ").to_owned();
+                part.remote.push((cluster, serde_saphyr::from_str(&text).unwrap()));
+            }
             "text" => part.output.extend(block.into_iter().map(str::to_owned)),
             other => panic!("no block of a page: {other}"),
         }
@@ -62,6 +68,12 @@ fn findings(code: &Code, parts: &[&Part]) -> Vec<String> {
     objects.set_now(SystemTime::UNIX_EPOCH + WRITTEN);
     for object in parts.iter().flat_map(|part| &part.objects) {
         objects.add(object.clone());
+    }
+    // The last one that speaks of other clusters speaks for them.
+    if let Some(part) = parts.iter().rev().find(|part| !part.remote.is_empty()) {
+        for (cluster, service) in part.remote.clone() {
+            objects.add_remote_service(&cluster, service);
+        }
     }
     if let Some(map) = objects.get("ConfigMap", "istio-system", "istio").cloned() {
         let data = |key: &str| {

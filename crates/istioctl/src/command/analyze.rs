@@ -65,6 +65,9 @@ pub struct Flags {
     /// Revision or tag whose configuration is looked at.
     #[arg(short, long)]
     revision: Option<String>,
+    /// Contexts of other clusters of the mesh, whose Services are compared (repeatable).
+    #[arg(long, value_name = "NAME")]
+    remote_contexts: Vec<String>,
     /// How long reading the cluster may take.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     timeout: Duration,
@@ -158,17 +161,15 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
         let own = namespace
             .get_or_insert_with(|| cluster.default_namespace.clone())
             .clone();
-        let reading = read::cluster(
-            &cluster,
-            &global.istio_namespace,
-            flags.revision.as_deref(),
-            &mut objects,
-        );
+        let reading = async {
+            let revision = flags.revision.as_deref();
+            let notes = read::cluster(&cluster, &global.istio_namespace, revision, &mut objects).await?;
+            read::remote(global, &flags.remote_contexts, &mut objects).await?;
+            Ok::<_, Failure>(notes)
+        };
         let notes = tokio::time::timeout(flags.timeout, reading).await.map_err(|_| {
-            Failure::new(format!(
-                "the cluster could not be read within {:?} (--timeout)",
-                flags.timeout
-            ))
+            let limit = flags.timeout;
+            Failure::new(format!("the cluster could not be read within {limit:?} (--timeout)"))
         })??;
         report.notes.extend(notes);
         if !flags.all_namespaces && !objects.namespaces().any(|(name, _)| name == own) {

@@ -7,6 +7,7 @@ use api::names::{DEFAULT_REVISION, label, object};
 use install::api_server::{RequestError, kind};
 use serde_json::Value;
 
+use crate::cli::Global;
 use crate::cluster::{Cluster, own_kinds};
 use crate::command::install::read;
 use crate::failure::Failure;
@@ -186,6 +187,20 @@ pub async fn cluster(
     }
     notes.extend(mesh(objects, system, &actual, revision.is_some()));
     Ok(notes)
+}
+
+/// Adds the Services of other clusters, by their contexts in the Kubernetes configuration.
+pub async fn remote(global: &Global, contexts: &[String], objects: &mut Objects) -> Result<(), Failure> {
+    for context in contexts {
+        let mut other = global.clone();
+        other.context = Some(context.clone());
+        other.cluster = None;
+        let cluster = Cluster::connect(&other).await?;
+        for service in cluster.server.list(&kind("", "v1", "Service"), "").await? {
+            objects.add_remote_service(context, service.0);
+        }
+    }
+    Ok(())
 }
 
 /// Takes mesh configuration and networks from the ConfigMap of a revision.
