@@ -8,8 +8,12 @@ pub const DEFAULT: &str = "default";
 /// Namespace whose objects carry no namespace suffix in cluster-wide names.
 pub const DEFAULT_SYSTEM_NAMESPACE: &str = "istio-system";
 
-/// Longest name: a DNS-1123 label.
+/// Longest DNS-1123 label.
 const LONGEST: usize = 63;
+/// The Service of a revision is named `istiod-<revision>` and must be a label too.
+const LONGEST_REVISION: usize = LONGEST - "istiod-".len();
+/// The Service of a tag is named `istiod-revision-tag-<tag>`.
+const LONGEST_TAG: usize = LONGEST - "istiod-revision-tag-".len();
 
 /// Why a text is no name of a revision or tag.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,8 +24,8 @@ pub enum NameError {
         /// `revision` or `tag`.
         what: &'static str,
     },
-    /// The text has more than 63 characters.
-    #[error("{what} name {name:?} has {length} characters; at most 63 are allowed")]
+    /// The text is too long, for itself or for the Service that is named after it.
+    #[error("{what} name {name:?} has {length} characters; at most {longest} are allowed")]
     TooLong {
         /// `revision` or `tag`.
         what: &'static str,
@@ -29,6 +33,8 @@ pub enum NameError {
         name: String,
         /// Its length in bytes.
         length: usize,
+        /// The longest that is allowed.
+        longest: usize,
     },
     /// The text is no DNS-1123 label.
     #[error(
@@ -44,14 +50,19 @@ pub enum NameError {
 
 /// Checks that a text is a DNS-1123 label; `what` names it in the error.
 pub fn check_label(what: &'static str, name: &str) -> Result<(), NameError> {
+    check_label_of(what, name, LONGEST)
+}
+
+fn check_label_of(what: &'static str, name: &str, longest: usize) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty { what });
     }
-    if name.len() > LONGEST {
+    if name.len() > longest {
         return Err(NameError::TooLong {
             what,
             name: name.chars().take(32).collect::<String>() + "…",
             length: name.len(),
+            longest,
         });
     }
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -75,7 +86,7 @@ impl Revision {
         if name.is_empty() || name == DEFAULT {
             return Ok(Self::unnamed());
         }
-        check_label("revision", name)?;
+        check_label_of("revision", name, LONGEST_REVISION)?;
         Ok(Self(name.to_owned()))
     }
 
@@ -137,7 +148,7 @@ pub struct Tag(String);
 impl Tag {
     /// Parses a tag name.
     pub fn parse(name: &str) -> Result<Self, NameError> {
-        check_label("tag", name)?;
+        check_label_of("tag", name, LONGEST_TAG)?;
         Ok(Self(name.to_owned()))
     }
 
@@ -201,7 +212,16 @@ mod tests {
         check("1.22.1", Err("write 1-22-1"));
         check("Canary", Err("lower case"));
         check("-canary", Err("beginning and ending"));
-        check(&"a".repeat(64), Err("at most 63"));
+        let longest = "a".repeat(56);
+        check(&longest, Ok(&format!("istiod-{longest}")));
+        check(&"a".repeat(57), Err("at most 56"));
+    }
+
+    #[test]
+    fn what_is_named_after_a_tag_is_a_dns_label() {
+        assert_eq!(Tag::parse(&"a".repeat(43)).unwrap().service().len(), 63);
+        let message = Tag::parse(&"a".repeat(44)).unwrap_err().to_string();
+        assert!(message.contains("44 characters; at most 43"), "{message}");
     }
 
     #[test]
