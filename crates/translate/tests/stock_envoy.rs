@@ -16,7 +16,7 @@ fn envoy() -> Option<PathBuf> {
         PathBuf::from,
     );
     if !path.exists() {
-        println!("skipped: {} is not there; `make tools` installs it", path.display());
+        println!("skipped: {} is not there; `make build` puts it there", path.display());
         return None;
     }
     Some(path)
