@@ -46,6 +46,27 @@ struct Inner<S> {
     shared: Arc<Shared>,
     registry: Arc<Registry>,
     counters: Arc<Counters>,
+    clock: Clock,
+}
+
+/// Time since the start, as a time of day: patience with a proxy must not end, or last, because somebody set the
+/// machine's clock.
+struct Clock {
+    started: SystemTime,
+    instant: tokio::time::Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            started: SystemTime::now(),
+            instant: tokio::time::Instant::now(),
+        }
+    }
+
+    fn now(&self) -> SystemTime {
+        self.started + self.instant.elapsed()
+    }
 }
 
 impl<S> std::fmt::Debug for DiscoveryServer<S> {
@@ -75,6 +96,7 @@ impl<S: Source> DiscoveryServer<S> {
                 shared,
                 registry,
                 counters,
+                clock: Clock::start(),
             }),
         }
     }
@@ -317,7 +339,7 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
                 }
             }
         }
-        let now = SystemTime::now();
+        let now = self.inner.clock.now();
         let (response, wake_at) = open.connection.with_stream(|stream| {
             if let Some(view) = newest {
                 stream.set_view(view);
@@ -328,9 +350,7 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
         });
         match response {
             Some(response) => {
-                let age = response
-                    .pushed_for
-                    .map(|since| now.duration_since(since).unwrap_or_default());
+                let age = response.pushed_for.map(|since| since.elapsed().unwrap_or_default());
                 self.inner.counters.sent(&response, age);
                 tracing::debug!(
                     connection = open.connection.id,

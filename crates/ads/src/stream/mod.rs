@@ -69,6 +69,8 @@ pub struct Stream {
     watches: Vec<Watch>,
     answers: VecDeque<(Arc<str>, Answer)>,
     last_nonce: u64,
+    /// Whether a type moved on without a response since it was last looked at.
+    moved: bool,
 }
 
 impl Stream {
@@ -82,6 +84,7 @@ impl Stream {
             watches: Vec::new(),
             answers: VecDeque::new(),
             last_nonce: 0,
+            moved: false,
         }
     }
 
@@ -109,7 +112,14 @@ impl Stream {
         if let Some((type_url, answer)) = self.answers.pop_front() {
             return Some(self.encode_answer(type_url, &answer));
         }
-        (0..self.watches.len()).find_map(|at| self.advance(at, now))
+        loop {
+            self.moved = false;
+            let response = (0..self.watches.len()).find_map(|at| self.advance(at, now));
+            // What moved silently may have been all that an earlier type waited for.
+            if response.is_some() || !self.moved {
+                return response;
+            }
+        }
     }
 
     /// When [`Stream::poll`] should be asked again although nothing happened: the time at which a missing
@@ -162,7 +172,8 @@ impl Stream {
         let stage = self.stage(watch, asked, now)?;
         let content = self.watches[at].take_content(self.protocol, &stage, &self.shared);
         if content.is_empty() && !content.must_answer {
-            self.watches[at].advance_silently(stage);
+            self.watches[at].advance_silently(stage, content.settles);
+            self.moved = true;
             return None;
         }
         if &**self.watches[at].type_url() == kinds::CLUSTER {
@@ -192,11 +203,23 @@ impl Stream {
     /// The set to move to now: the view's, or the one in between while removals must wait. `None`: stay.
     fn stage(&self, watch: &Watch, asked: bool, now: SystemTime) -> Option<Arc<ResourceSet>> {
         let target = self.view.get(watch.type_url());
+        // Even an answer waits if it may name what cannot be sent yet.
+        let behind = |url: &&str| {
+            let owes = |w: &Watch| {
+                w.sent()
+                    .is_some_and(|sent| !same(sent, &self.shared.union(sent, self.view.get(url))))
+            };
+            self.watch(url)
+                .is_some_and(|w| w.is_waiting(now, self.limits.patience) && owes(w))
+        };
+        if kinds::prerequisites(watch.type_url()).iter().any(behind) {
+            return None;
+        }
         let Some(sent) = watch.sent() else {
             return Some(target.clone());
         };
         if same(sent, target) {
-            return asked.then(|| target.clone());
+            return (asked || watch.is_unsettled()).then(|| target.clone());
         }
         let patience = self.limits.patience;
         let blocked = |url: &&str| self.watch(url).is_some_and(|w| w.is_waiting(now, patience));
@@ -212,7 +235,7 @@ impl Stream {
         } else {
             target.clone()
         };
-        (asked || !same(sent, &stage)).then_some(stage)
+        (asked || watch.is_unsettled() || !same(sent, &stage)).then_some(stage)
     }
 
     /// Envoy warms a changed cluster and waits for its endpoints without asking again (control-plane.md §1.13).

@@ -94,6 +94,9 @@ pub(super) struct Watch {
     acked: Option<Arc<ResourceSet>>,
     /// Set after a rejection: the last set it surely had. It may hold that, or parts of `sent`.
     doubt: Option<Arc<ResourceSet>>,
+    /// The rejected response was not the last one: what came after it was made without knowing, so that what it did
+    /// not repeat must be sent although nothing changes any more.
+    unsettled: bool,
     /// Owes a response even if nothing changed.
     owed: bool,
     /// Names to send whether or not they changed.
@@ -114,6 +117,7 @@ impl Watch {
             sent: None,
             acked: None,
             doubt: None,
+            unsettled: false,
             owed: true,
             again: BTreeSet::new(),
             in_flight: VecDeque::new(),
@@ -174,7 +178,7 @@ impl Watch {
     /// The proxy says it already holds exactly this set.
     pub fn assume(&mut self, set: Arc<ResourceSet>) {
         self.owed = false;
-        self.advance_silently(set);
+        self.advance_silently(set, false);
     }
 
     pub fn owe(&mut self) {
@@ -197,6 +201,11 @@ impl Watch {
 
     pub fn is_owed(&self) -> bool {
         self.owed || !self.again.is_empty()
+    }
+
+    /// Whether a rejection left open what later responses did not cover, and all of them are answered.
+    pub fn is_unsettled(&self) -> bool {
+        self.unsettled && self.doubt.is_some() && self.in_flight.is_empty()
     }
 
     pub fn in_flight(&self) -> usize {
@@ -228,7 +237,8 @@ impl Watch {
         let again = std::mem::take(&mut self.again);
         if protocol == Protocol::Sotw && kinds::is_wildcard(&self.type_url) {
             let differs = self.step(stage, shared);
-            let changed = self.sent.as_ref().is_none_or(|sent| !same(sent, stage));
+            let changed = self.is_unsettled() || self.sent.as_ref().is_none_or(|sent| !same(sent, stage));
+            self.unsettled &= !changed;
             return Content {
                 resources: self.restrict(differs.changed.iter()),
                 whole: Some(self.whole(protocol, stage, shared)),
@@ -247,6 +257,7 @@ impl Watch {
                 ..Content::default()
             };
         };
+        let settles = self.doubt.is_some() && (self.is_unsettled() || !same(sent, stage));
         let step = self.step(stage, shared);
         let mut resources = self.restrict(step.changed.iter());
         let mut removed: Vec<Arc<str>> = step.removed.iter().filter(|n| self.covers(n)).cloned().collect();
@@ -264,19 +275,20 @@ impl Watch {
             removed.clear();
         }
         let must_answer = owed || (protocol == Protocol::Sotw && !again.is_empty());
+        self.unsettled &= !settles;
         Content {
             resources,
             whole: None,
             removed,
             must_answer,
-            settles: self.doubt.is_some() && !same(sent, stage),
+            settles,
         }
     }
 
     /// What differs between what was sent and `stage`; nothing if nothing was sent.
     fn step(&self, stage: &Arc<ResourceSet>, shared: &Shared) -> Arc<Step> {
         match (&self.sent, &self.doubt) {
-            (Some(sent), _) if same(sent, stage) => Arc::default(),
+            (Some(sent), _) if !self.is_unsettled() && same(sent, stage) => Arc::default(),
             (Some(sent), Some(good)) => Arc::new(Step::from_doubt(good, sent, stage)),
             (Some(sent), None) => shared.step(sent, stage),
             (None, _) => Arc::default(),
@@ -315,11 +327,14 @@ impl Watch {
             .collect()
     }
 
-    /// The set changed only in what is not subscribed to.
-    pub fn advance_silently(&mut self, stage: Arc<ResourceSet>) {
+    /// The set changed only in what is not subscribed to. If that `settles` what was in doubt, nothing of it is left.
+    pub fn advance_silently(&mut self, stage: Arc<ResourceSet>, settles: bool) {
         if let Some(last) = self.in_flight.back_mut() {
             last.set = stage.clone();
-        } else if self.doubt.is_none() {
+            last.settles |= settles;
+        } else if self.doubt.is_none() || settles {
+            self.doubt = None;
+            self.error = None;
             self.acked = Some(stage.clone());
         }
         self.sent = Some(stage);
@@ -343,7 +358,7 @@ impl Watch {
             return false;
         };
         nonce.clone_into(&mut self.nonce_acked);
-        if self.doubt.is_none() || done.settles {
+        if self.doubt.is_none() || (done.settles && !self.unsettled) {
             self.doubt = None;
             self.error = None;
             self.acked = Some(done.set);
@@ -357,6 +372,8 @@ impl Watch {
         if dropped.is_empty() {
             return false;
         }
+        let newest = |response: &InFlight| self.sent.as_ref().is_some_and(|sent| same(&response.set, sent));
+        self.unsettled = !dropped.last().is_some_and(newest);
         let unknown = dropped.iter().any(|response| response.asked);
         let good = if unknown {
             None
