@@ -25,11 +25,19 @@ pub enum Writer {
     RootCertificate,
     /// Leader locks.
     Lease,
+    /// ConfigMap `istio-handover[-REVISION]`.
+    Handover,
 }
 
 impl Writer {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::CaBundle, Self::Validator, Self::RootCertificate, Self::Lease];
+    pub const ALL: [Self; 5] = [
+        Self::CaBundle,
+        Self::Validator,
+        Self::RootCertificate,
+        Self::Lease,
+        Self::Handover,
+    ];
 
     /// Name in metrics and events.
     pub fn name(self) -> &'static str {
@@ -38,13 +46,14 @@ impl Writer {
             Self::Validator => "validator",
             Self::RootCertificate => "root-certificate",
             Self::Lease => "lease",
+            Self::Handover => "handover",
         }
     }
 
     /// Writes of one object at once, and the interval at which one more is allowed.
     pub fn allowance(self) -> (u32, Duration) {
         match self {
-            Self::CaBundle | Self::Validator | Self::RootCertificate => (10, Duration::from_secs(30)),
+            Self::CaBundle | Self::Validator | Self::RootCertificate | Self::Handover => (10, Duration::from_secs(30)),
             // Renewed every 7.5 s.
             Self::Lease => (20, Duration::from_secs(5)),
         }

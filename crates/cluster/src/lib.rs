@@ -12,6 +12,7 @@
 //! | [`authority`] | the CA's secret: loaded or created, once for all revisions |
 //! | [`budget`] | how often one writer may write one object |
 //! | [`events`] | warnings to people, about an object |
+//! | [`handover`] | which objects of other revisions gateways here still need |
 //! | [`roots`] | `istio-ca-root-cert` in every namespace |
 //! | [`election`] | who of several replicas and revisions may write |
 //! | [`webhooks`] | `caBundle` and `failurePolicy`, and which revision is the default |
@@ -26,6 +27,7 @@ pub mod config_map;
 pub mod election;
 pub mod events;
 pub mod feed;
+pub mod handover;
 pub mod kinds;
 pub mod roots;
 pub mod tokens;

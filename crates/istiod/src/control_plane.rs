@@ -10,6 +10,7 @@ use cluster::budget::{Ledger, Meter, Writer};
 use cluster::config_map::{self, Data};
 use cluster::election::{Candidate, Election, NAMESPACE_CONTROLLER};
 use cluster::events::Events;
+use cluster::handover::{self, Memory};
 use cluster::tokens::Reviewer;
 use cluster::webhooks::{Keeper, Standing};
 use cluster::{Client, feed, kinds, roots};
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use crate::args::Discovery;
 use crate::discovery::{mesh_config_file, mesh_config_text};
 use crate::engine::Message;
+use crate::handover::Kept;
 use crate::metrics;
 use crate::serving::{self, Serving};
 use crate::settings::Settings;
@@ -48,6 +50,7 @@ pub struct ControlPlane {
     ledger: Arc<Ledger>,
     events: Events,
     leads: watch::Sender<bool>,
+    memory: Memory,
     home: Home,
     client: Client,
     candidate: Candidate,
@@ -64,6 +67,7 @@ impl ControlPlane {
         options: &Discovery,
         settings: &Settings,
         messages: mpsc::Sender<Message>,
+        kept: &Kept,
     ) -> anyhow::Result<Self> {
         let client = cluster::client::connect(options.kubeconfig.as_deref()).await?;
         let namespace = options.namespace.as_str();
@@ -107,6 +111,13 @@ impl ControlPlane {
             events: events.clone(),
             ledger: ledger.clone(),
         };
+        let memory = Memory {
+            client: client.clone(),
+            namespace: namespace.to_owned(),
+            name: settings.revision.suffixed(handover::NAME),
+            revision: settings.revision.label().to_owned(),
+        };
+        recall(&memory, kept).await;
         let kinds = forward(&client, messages);
         Ok(Self {
             authority,
@@ -121,6 +132,7 @@ impl ControlPlane {
             ledger,
             events,
             leads,
+            memory,
             home,
             candidate: Candidate {
                 identity: settings.pod_name.clone(),
@@ -146,7 +158,7 @@ impl ControlPlane {
 
     /// Starts what goes on until the process ends: renewals, and the work of leaders. The task that is returned ends
     /// when `ending` was told and locks are given up.
-    pub fn keep(self, ending: watch::Receiver<bool>) -> Option<tokio::task::JoinHandle<()>> {
+    pub fn keep(self, kept: &Kept, ending: watch::Receiver<bool>) -> Option<tokio::task::JoinHandle<()>> {
         tokio::spawn(self.serving.keep(self.authority.clone()));
         tokio::spawn(self.home.keep(self.authority.clone()));
         let meter = |writer| Meter::new(writer, self.ledger.clone(), self.events.clone());
@@ -157,6 +169,7 @@ impl ControlPlane {
             leads,
             meter(Writer::RootCertificate),
         ));
+        tokio::spawn(self.memory.keep(kept.subscribe(), meter(Writer::Handover)));
         if !self.leader_election {
             // Kept, so that nobody takes its end for a change.
             tokio::spawn(async move { self.leads.closed().await });
@@ -170,6 +183,15 @@ impl ControlPlane {
             meter: meter(Writer::Lease),
         };
         Some(election.run(&self.client, ending))
+    }
+}
+
+/// Reads what a process before this one kept, before anything else is read; without it, gateways would be emptied.
+async fn recall(memory: &Memory, kept: &Kept) {
+    match tokio::time::timeout(Duration::from_secs(10), memory.read()).await {
+        Ok(Ok(names)) => kept.recall(names),
+        Ok(Err(error)) => tracing::warn!(%error, "what gateways here still need of other revisions is not known"),
+        Err(_) => tracing::warn!("what gateways here still need of other revisions is not known: no answer"),
     }
 }
 

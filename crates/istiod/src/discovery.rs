@@ -53,7 +53,7 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
 
     let mut sources = 0;
     let control_plane = if with_cluster {
-        let started = ControlPlane::start(&options, &settings, messages.clone()).await?;
+        let started = ControlPlane::start(&options, &settings, messages.clone(), &engine.kept).await?;
         sources += started.kinds;
         Some(started)
     } else {
@@ -83,7 +83,7 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
         if let Some(listener) = bind("webhooks", options.https_addr).await? {
             parts.serve_webhooks(listener, &settings, &control_plane, &shutdown);
         }
-        election = control_plane.keep(shutdown.clone());
+        election = control_plane.keep(&engine.kept, shutdown.clone());
     }
 
     wait_for_signal().await?;

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use xds::resource::ResourceSet;
 
-use crate::handover;
+use crate::handover::{Kept, Verdict};
 
 /// Largest batch of changes worked on at once.
 const BATCH: usize = 10_000;
@@ -78,6 +78,8 @@ pub struct Engine<T: Translate> {
     inner: Mutex<Inner<T>>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     ready: AtomicBool,
+    /// What stays here although it is another revision's.
+    pub kept: Kept,
     /// Counts.
     pub counters: Counters,
 }
@@ -158,6 +160,7 @@ impl<T: Translate> Engine<T> {
             }),
             snapshot: watch::Sender::new(snapshot),
             ready: AtomicBool::new(false),
+            kept: Kept::default(),
             counters: Counters::default(),
         })
     }
@@ -237,6 +240,7 @@ impl<T: Translate> Engine<T> {
                     tracing::error!("a change could not be translated; this is a bug of the control plane");
                 }
                 if unsynced == 0 && !engine.ready.swap(true, Relaxed) {
+                    engine.kept.forget_absent(&engine.snapshot());
                     tracing::info!("everything was read once; serving");
                 }
             }
@@ -256,7 +260,9 @@ impl<T: Translate> Engine<T> {
             }) => {
                 let kind = Kind::find(&group, &kind)?;
                 self.count(kind);
-                Some(Event::Delete(Key::new(kind, &namespace, &name)))
+                let key = Key::new(kind, &namespace, &name);
+                self.kept.forget(&key);
+                Some(Event::Delete(key))
             }
             Message::Change(Change::Apply(value)) => self.apply_event(value, own),
         }
@@ -273,11 +279,16 @@ impl<T: Translate> Engine<T> {
             .as_str()
             .is_some_and(|revision| revision != own);
         if group.ends_with("istio.io") && foreign {
-            if handover::stays(&self.snapshot(), &key) {
-                tracing::info!(object = %key, "belongs to another revision now; gateways that are connected here keep it");
-                return None;
+            match self.kept.judge(&self.snapshot(), &key) {
+                Verdict::Absent => return Some(Event::Delete(key)),
+                Verdict::Stays => {
+                    tracing::info!(object = %key, "belongs to another revision now; gateways that are connected here keep it");
+                    return None;
+                }
+                Verdict::Returns => {}
             }
-            return Some(Event::Delete(key));
+        } else {
+            self.kept.forget(&key);
         }
         match Object::from_json(value) {
             Ok(object) => object.map(Event::Apply),
@@ -386,6 +397,47 @@ mod tests {
         let event = engine.apply_event(service("x"), "default");
         engine.apply(event.into_iter().collect(), SystemTime::now());
         assert!(engine.lock().views.is_empty());
+    }
+
+    /// A process that starts after a Gateway went to another revision knows it from the one before.
+    #[test]
+    fn what_stayed_here_stays_after_a_restart() {
+        let gateway = |name: &str, revision: &str| {
+            serde_json::json!({
+                "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+                "metadata": { "name": name, "namespace": "a", "labels": { "istio.io/rev": revision } }, "spec": {},
+            })
+        };
+        let tell = |engine: &Engine<Counting>, object: Value| {
+            let event = engine.apply_event(object, "old");
+            engine.apply(event.into_iter().collect(), SystemTime::now());
+            let names: Vec<String> = engine
+                .snapshot()
+                .gateways
+                .iter()
+                .map(|g| g.meta.name.to_string())
+                .collect();
+            names.join(" ")
+        };
+        let before = Engine::new(Mesh::default(), Counting::default());
+        assert_eq!(tell(&before, gateway("g", "old")), "g");
+        assert_eq!(tell(&before, gateway("g", "new")), "g");
+        assert_eq!(tell(&before, gateway("h", "new")), "g");
+        let known = before.kept.subscribe().borrow().clone();
+
+        let after = Engine::new(Mesh::default(), Counting::default());
+        after.kept.recall(known);
+        assert_eq!(tell(&after, gateway("h", "new")), "", "never ours");
+        assert_eq!(tell(&after, gateway("g", "new")), "g");
+        assert_eq!(after.kept.subscribe().borrow().len(), 1);
+        // What is ours again, or gone, need not be remembered.
+        assert_eq!(tell(&after, gateway("g", "old")), "g");
+        assert!(after.kept.subscribe().borrow().is_empty());
+
+        let gone = Engine::new(Mesh::default(), Counting::default());
+        gone.kept.recall(["Gateway a/g".to_owned()].into());
+        gone.kept.forget_absent(&gone.snapshot());
+        assert!(gone.kept.subscribe().borrow().is_empty(), "deleted while nobody looked");
     }
 
     #[test]

@@ -1,0 +1,176 @@
+//! The memory of objects that went to another revision while gateways here still need them (operators.md §4): a ConfigMap
+//! of the revision, so that a replica that starts later knows what one that ended knew.
+//!
+//! It holds names alone. What an object said when it left is lost with the last process that read it; what it says now is
+//! what the gateway gets from its new owner anyway.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use api::names::label;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::watch;
+
+use crate::budget::Meter;
+use crate::config_map;
+use crate::events;
+
+/// What the ConfigMap's name begins with; the revision follows.
+pub const NAME: &str = "istio-handover";
+/// Its key: a name on each line.
+const KEY: &str = "objects";
+/// Most names that are remembered.
+const MOST: usize = 1000;
+/// Pause after a failed write.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Where one revision's memory is.
+#[derive(Clone)]
+pub struct Memory {
+    /// The API.
+    pub client: Client,
+    /// Namespace of the control plane.
+    pub namespace: String,
+    /// Name of the ConfigMap.
+    pub name: String,
+    /// The revision, as labels spell it.
+    pub revision: String,
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory")
+            .field("namespace", &self.namespace)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Memory {
+    /// What is remembered.
+    ///
+    /// # Errors
+    /// Whatever the API answers; absence is no error.
+    pub async fn read(&self) -> Result<BTreeSet<String>, kube::Error> {
+        let data = config_map::read(&self.client, &self.namespace, &self.name).await?;
+        let text = data.and_then(|mut data| data.remove(KEY)).unwrap_or_default();
+        let names = text.lines().filter(|line| !line.is_empty());
+        Ok(names.take(MOST).map(str::to_owned).collect())
+    }
+
+    /// Writes what `names` says, whenever it says something else.
+    pub async fn keep(self, mut names: watch::Receiver<BTreeSet<String>>, mut meter: Meter) {
+        let map = events::named::<ConfigMap>(Some(&self.namespace), &self.name);
+        while names.changed().await.is_ok() {
+            loop {
+                let now = names.borrow_and_update().clone();
+                let written = match meter.spend(&map).await {
+                    Ok(()) => self.write(&now).await,
+                    Err(_) => {
+                        tokio::time::sleep(RETRY).await;
+                        continue;
+                    }
+                };
+                let Err(error) = written else { break };
+                tracing::warn!(name = self.name, %error, "what gateways here still need was not written down; trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    async fn write(&self, names: &BTreeSet<String>) -> Result<(), kube::Error> {
+        if names.len() > MOST {
+            tracing::warn!(
+                names = names.len(),
+                "only {MOST} objects of other revisions are remembered"
+            );
+        }
+        let text: Vec<&str> = names.iter().take(MOST).map(String::as_str).collect();
+        let text = text.join("\n");
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let parameters = PostParams::default();
+        match api.get_opt(&self.name).await? {
+            None if names.is_empty() => {}
+            None => {
+                api.create(&parameters, &self.map(text)).await?;
+            }
+            Some(mut map) => {
+                let held = map.data.get_or_insert_default().insert(KEY.to_owned(), text.clone());
+                if held.as_deref() != Some(&*text) {
+                    api.replace(&self.name, &parameters, &map).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// It goes with the revision when that is removed.
+    fn map(&self, text: String) -> ConfigMap {
+        let labels = [
+            (label::REVISION, self.revision.as_str()),
+            (label::OPERATOR_COMPONENT, "Pilot"),
+            (label::OWNING_RESOURCE_NAMESPACE, &self.namespace),
+        ];
+        ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+                ..Default::default()
+            },
+            data: Some(BTreeMap::from([(KEY.to_owned(), text)])),
+            ..Default::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::budget::Writer;
+    use crate::events::Events;
+    use crate::fake;
+
+    fn names(text: &str) -> BTreeSet<String> {
+        text.split_terminator(',').map(str::to_owned).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_outlives_the_process_and_is_written_once() {
+        let api = fake::Api::default();
+        let memory = Memory {
+            client: api.client(),
+            namespace: "istio-system".into(),
+            name: "istio-handover-old".into(),
+            revision: "old".into(),
+        };
+        assert_eq!(memory.read().await.unwrap(), names(""));
+        let sender = watch::Sender::new(names(""));
+        let meter = Meter::new(Writer::Handover, Arc::default(), Events::new(api.client(), "istiod"));
+        tokio::spawn(memory.clone().keep(sender.subscribe(), meter));
+        for (say, written) in [
+            ("", 0),
+            ("Gateway a/g", 1),
+            ("Gateway a/g", 0),
+            ("Gateway a/g,VirtualService a/v", 1),
+            ("", 1),
+        ] {
+            sender.send_replace(names(say));
+            // Time stands still until everybody waits.
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(memory.read().await.unwrap(), names(say));
+            let writes = api.writes();
+            assert_eq!(writes.len(), written, "{say}");
+            assert!(writes.iter().all(|write| !write.changes_nothing));
+        }
+        let map = api
+            .get("/api/v1/namespaces/istio-system/configmaps/istio-handover-old")
+            .unwrap();
+        assert_eq!(map["metadata"]["labels"]["istio.io/rev"], "old");
+    }
+}
