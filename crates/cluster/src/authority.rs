@@ -54,6 +54,15 @@ pub struct Home {
     pub directory: Option<std::path::PathBuf>,
 }
 
+/// Who keeps an authority up to date.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeper {
+    /// An administrator plugged it in and renews it.
+    Administrator,
+    /// It is self-signed and istiod's.
+    Istiod,
+}
+
 impl std::fmt::Debug for Home {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Home")
@@ -76,7 +85,7 @@ impl Home {
                     tracing::warn!(%error, "certificate authority not loaded; trying again");
                     tokio::time::sleep(backoff.pause()).await;
                 }
-                done => return done,
+                done => return done.map(|(authority, _)| authority),
             }
         }
     }
@@ -96,19 +105,21 @@ impl Home {
         }
     }
 
-    async fn try_load(&self) -> Result<Authority, LoadError> {
+    async fn try_load(&self) -> Result<(Authority, Keeper), LoadError> {
         let now = Timestamp::now();
         if let Some(files) = self.directory.as_deref().and_then(read_directory) {
             let place = format!(
                 "directory {}",
                 self.directory.as_deref().unwrap_or(Path::new("")).display()
             );
-            return Authority::from_files(&files, now).map_err(|source| LoadError::Unusable { place, source });
+            return Authority::from_files(&files, now)
+                .map(|authority| (authority, Keeper::Administrator))
+                .map_err(|source| LoadError::Unusable { place, source });
         }
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        for name in [PLUGGED_IN, SELF_SIGNED] {
+        for (name, keeper) in [(PLUGGED_IN, Keeper::Administrator), (SELF_SIGNED, Keeper::Istiod)] {
             if let Some(secret) = secrets.get_opt(name).await? {
-                return self.read_secret(name, secret, now);
+                return Ok((self.read_secret(name, secret, now)?, keeper));
             }
         }
         let made = Authority::self_signed(&self.trust_domain, now).map_err(|source| LoadError::Unusable {
@@ -132,12 +143,12 @@ impl Home {
         match secrets.create(&PostParams::default(), &secret).await {
             Ok(_) => {
                 tracing::info!(secret = SELF_SIGNED, "made a self-signed root for the mesh");
-                Ok(made)
+                Ok((made, Keeper::Istiod))
             }
             // Another istiod was first: its root counts.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let secret = secrets.get(SELF_SIGNED).await?;
-                self.read_secret(SELF_SIGNED, secret, now)
+                Ok((self.read_secret(SELF_SIGNED, secret, now)?, Keeper::Istiod))
             }
             Err(error) => Err(error.into()),
         }
@@ -151,17 +162,21 @@ impl Home {
     }
 
     async fn refresh(&self, held: &Authority) -> Result<Option<Authority>, LoadError> {
-        let stored = self.try_load().await?;
-        let now = Timestamp::now();
-        let due = ca::rotation::rotate(&stored, now).map_err(|source| LoadError::Unusable {
-            place: format!("renewal of {SELF_SIGNED}"),
-            source,
-        })?;
+        let (stored, keeper) = self.try_load().await?;
+        let due = match keeper {
+            Keeper::Administrator => None,
+            Keeper::Istiod => {
+                ca::rotation::rotate(&stored, Timestamp::now()).map_err(|source| LoadError::Unusable {
+                    place: format!("renewal of {SELF_SIGNED}"),
+                    source,
+                })?
+            }
+        };
         let valid = match due {
             None => stored,
             Some(renewed) if self.store(&stored, &renewed).await? => renewed,
             // Another istiod was first: its root counts, and at once. Ours is in nobody's bundle.
-            Some(_) => self.try_load().await?,
+            Some(_) => self.try_load().await?.0,
         };
         Ok((valid.to_files() != held.to_files()).then_some(valid))
     }
@@ -255,22 +270,42 @@ mod tests {
         assert_eq!(api.get(SECRET), Some(broken));
     }
 
+    fn secret(name: &str, authority: &Authority) -> serde_json::Value {
+        let files = authority.to_files().into_iter();
+        let data: BTreeMap<String, ByteString> = files.map(|(name, content)| (name, ByteString(content))).collect();
+        serde_json::json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "data": data })
+    }
+
+    /// A self-signed root that is due for renewal.
+    fn old_root() -> Authority {
+        let nine_years_ago = Timestamp::now() - jiff::Span::new().hours(9 * 365 * 24);
+        let Ok(old) = Authority::self_signed("cluster.local", nine_years_ago) else {
+            panic!("a root")
+        };
+        old
+    }
+
+    #[tokio::test]
+    async fn a_root_that_was_plugged_in_is_renewed_by_who_did_it() {
+        let api = fake::Api::default();
+        let old = old_root();
+        let plugged_in = api.put(
+            "/api/v1/namespaces/istio-system/secrets/cacerts",
+            secret(PLUGGED_IN, &old),
+        );
+        assert!(matches!(home(&api).refresh(&old).await, Ok(None)));
+        assert_eq!(
+            api.get("/api/v1/namespaces/istio-system/secrets/cacerts"),
+            Some(plugged_in)
+        );
+        assert_eq!(api.get(SECRET), None);
+    }
+
     #[tokio::test]
     async fn of_two_that_renew_at_once_both_use_the_root_that_was_stored() {
         let api = fake::Api::default();
-        let years = |years: i64| Timestamp::now() - jiff::Span::new().hours(years * 365 * 24);
-        let Ok(old) = Authority::self_signed("cluster.local", years(9)) else {
-            panic!("a root")
-        };
-        let data: BTreeMap<String, ByteString> = old
-            .to_files()
-            .into_iter()
-            .map(|(name, content)| (name, ByteString(content)))
-            .collect();
-        api.put(
-            SECRET,
-            serde_json::json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": SELF_SIGNED }, "data": data }),
-        );
+        let old = old_root();
+        api.put(SECRET, secret(SELF_SIGNED, &old));
         let (one, two) = (home(&api), home(&api));
         let (one, two) = tokio::join!(one.refresh(&old), two.refresh(&old));
         let roots = |refreshed: Result<Option<Authority>, LoadError>| refreshed.ok().flatten().map(|a| a.roots_pem());
