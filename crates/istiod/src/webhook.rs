@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, post};
+use futures::StreamExt;
 use inject::Injector;
 use inject::review::{LARGEST, Verdict, answer, path_environment};
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use metrics::InjectionMetrics;
 
@@ -62,8 +64,21 @@ pub fn router(webhooks: Arc<Webhooks>) -> Router {
         .with_state(webhooks)
 }
 
+/// Bytes of all reviews that are being read or answered: callers are not authenticated, so what they make istiod hold is
+/// bounded for all of them together.
+const HELD: usize = 128 << 20;
+/// What a permit stands for.
+const UNIT: usize = 4096;
+static UNITS: Semaphore = Semaphore::const_new(HELD / UNIT);
+
+/// A review and the room it takes.
+struct Held {
+    bytes: Vec<u8>,
+    _room: Option<SemaphorePermit<'static>>,
+}
+
 /// Reads a review's body with the limits that Istio's handler has.
-async fn body(request: Request<Body>) -> Result<Vec<u8>, Response> {
+async fn body(request: Request<Body>, units: &'static Semaphore) -> Result<Held, Response> {
     let refuse = |status: StatusCode, text: &'static str| Err((status, text).into_response());
     if request
         .headers()
@@ -75,12 +90,47 @@ async fn body(request: Request<Body>) -> Result<Vec<u8>, Response> {
             "invalid Content-Type, want `application/json`",
         );
     }
-    match tokio::time::timeout(PATIENCE, to_bytes(request.into_body(), LARGEST)).await {
+    match tokio::time::timeout(PATIENCE, read(request.into_body(), units)).await {
         Err(_) => refuse(StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time"),
-        Ok(Ok(bytes)) if bytes.is_empty() => refuse(StatusCode::BAD_REQUEST, "no body found"),
-        Ok(Ok(bytes)) => Ok(bytes.into()),
-        Ok(Err(_)) => refuse(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 6 MiB"),
+        Ok(Ok(held)) if held.bytes.is_empty() => refuse(StatusCode::BAD_REQUEST, "no body found"),
+        Ok(Ok(held)) => Ok(held),
+        Ok(Err(Unread::TooLarge)) => refuse(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 6 MiB"),
+        Ok(Err(Unread::NoRoom)) => refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many reviews are being answered; try again",
+        ),
+        Ok(Err(Unread::Broken)) => refuse(StatusCode::BAD_REQUEST, "the review broke off"),
     }
+}
+
+/// Why there is no review.
+enum Unread {
+    TooLarge,
+    NoRoom,
+    Broken,
+}
+
+/// Room is taken as bytes arrive, so that a length which is only claimed takes none.
+async fn read(body: Body, units: &'static Semaphore) -> Result<Held, Unread> {
+    let mut pieces = body.into_data_stream();
+    let mut bytes = Vec::new();
+    let mut room: Option<SemaphorePermit<'static>> = None;
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| Unread::Broken)?;
+        if bytes.len() + piece.len() > LARGEST {
+            return Err(Unread::TooLarge);
+        }
+        let held = room.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let more = (bytes.len() + piece.len()).div_ceil(UNIT).saturating_sub(held);
+        let more = u32::try_from(more).map_err(|_| Unread::TooLarge)?;
+        let taken = units.try_acquire_many(more).map_err(|_| Unread::NoRoom)?;
+        match &mut room {
+            Some(room) => room.merge(taken),
+            None => room = Some(taken),
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(Held { bytes, _room: room })
 }
 
 fn review(answer: &Value) -> Response {
@@ -91,7 +141,7 @@ async fn inject_pod(State(webhooks): State<Arc<Webhooks>>, request: Request<Body
     let started = std::time::Instant::now();
     webhooks.metrics.requests.inc();
     let environment = path_environment(request.uri().path());
-    let body = match body(request).await {
+    let body = match body(request, &UNITS).await {
         Ok(body) => body,
         Err(refusal) => {
             webhooks.metrics.failures.inc();
@@ -106,7 +156,7 @@ async fn inject_pod(State(webhooks): State<Arc<Webhooks>>, request: Request<Body
     // Rendering a large pod takes milliseconds of pure computing; other requests go on meanwhile.
     let shared = Arc::clone(&webhooks);
     let answered =
-        tokio::task::spawn_blocking(move || answer(&injector, &body, &environment, |ns| (shared.namespaces)(ns)));
+        tokio::task::spawn_blocking(move || answer(&injector, &body.bytes, &environment, |ns| (shared.namespaces)(ns)));
     let Ok((answer, verdict)) = answered.await else {
         webhooks.metrics.failures.inc();
         return (StatusCode::INTERNAL_SERVER_ERROR, "injection ended unexpectedly").into_response();
@@ -127,9 +177,14 @@ async fn inject_pod(State(webhooks): State<Arc<Webhooks>>, request: Request<Body
 }
 
 async fn validate_object(State(webhooks): State<Arc<Webhooks>>, request: Request<Body>) -> Response {
-    match body(request).await {
-        Ok(body) => review(&validated(&body, &*webhooks.validate)),
-        Err(refusal) => refusal,
+    let body = match body(request, &UNITS).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
+    };
+    let checked = tokio::task::spawn_blocking(move || validated(&body.bytes, &*webhooks.validate));
+    match checked.await {
+        Ok(answer) => review(&answer),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "validation ended unexpectedly").into_response(),
     }
 }
 
@@ -186,5 +241,33 @@ mod tests {
     fn nonsense_is_refused_not_let_through() {
         let answer = validated(b"nonsense", &|_: &Value| Ok(Vec::new()));
         assert_eq!(answer["response"]["allowed"], false);
+    }
+
+    /// How much of a body of pieces with these lengths is read when there is room for `room` bytes.
+    async fn check_read(pieces: &[usize], room: usize, expected: Result<usize, StatusCode>) {
+        let units: &'static Semaphore = Box::leak(Box::new(Semaphore::new(room / UNIT)));
+        let free = units.available_permits();
+        let pieces: Vec<_> = pieces
+            .iter()
+            .map(|length| Ok::<_, std::io::Error>(vec![b'x'; *length]))
+            .collect();
+        let request = Request::builder()
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from_stream(futures::stream::iter(pieces)));
+        let Ok(request) = request else { panic!("a request") };
+        let read = body(request, units).await;
+        let length = read.as_ref().map(|held| held.bytes.len());
+        assert_eq!(length.map_err(|refusal| refusal.status()), expected);
+        drop(read);
+        assert_eq!(units.available_permits(), free, "all room is given back");
+    }
+
+    #[tokio::test]
+    async fn what_callers_make_istiod_hold_is_bounded() {
+        check_read(&[], HELD, Err(StatusCode::BAD_REQUEST)).await;
+        check_read(&[10, 5000], HELD, Ok(5010)).await;
+        check_read(&[LARGEST, 1], HELD, Err(StatusCode::PAYLOAD_TOO_LARGE)).await;
+        check_read(&[10 * UNIT], 10 * UNIT, Ok(10 * UNIT)).await;
+        check_read(&[10 * UNIT, 1], 10 * UNIT, Err(StatusCode::SERVICE_UNAVAILABLE)).await;
     }
 }
