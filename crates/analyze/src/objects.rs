@@ -137,6 +137,11 @@ impl Objects {
         self.unreadable.insert(kind.to_owned());
     }
 
+    /// Could some kind not be read?
+    pub fn is_partial(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
     /// Is it unknown which objects of a kind there are?
     pub fn lacks(&self, kind: &str) -> bool {
         self.unreadable.contains(kind) || (self.files_alone && !self.given.contains(kind))

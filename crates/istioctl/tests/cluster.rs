@@ -17,6 +17,7 @@ use status::forward::PortForward;
 
 /// Everything ends with it.
 struct Api {
+    config: kube::Config,
     client: Client,
     server: ApiServer,
     _handle: Handle,
@@ -33,8 +34,9 @@ impl Api {
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
             .unwrap();
-        let client = Client::try_from(config).unwrap();
+        let client = Client::try_from(config.clone()).unwrap();
         let api = Self {
+            config,
             server: ApiServer::new(client.clone()),
             client,
             _handle: handle,
@@ -170,6 +172,23 @@ async fn the_mesh_configuration_is_that_of_the_revision() {
     );
     let output = api.run("istioctl analyze -n nowhere").await;
     assert_eq!(output, "namespace \"nowhere\" not found\n");
+}
+
+#[tokio::test]
+async fn what_may_not_be_read_is_not_said_to_be_fine() {
+    let mut api = Api::start(&[namespace("app", json!({}))]).await;
+    let mut config = api.config.clone();
+    config.auth_info.impersonate = Some("nobody".to_owned());
+    api.client = Client::try_from(config).unwrap();
+    let output = api.run("istioctl analyze -n app").await;
+    assert!(
+        output.contains("objects of kind Namespace are not looked at: namespaces is forbidden"),
+        "{output}"
+    );
+    assert!(
+        output.ends_with("\nNo validation issues found when analyzing namespace: app, as far as it could be read.\n"),
+        "{output}"
+    );
 }
 
 #[tokio::test]

@@ -172,14 +172,15 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
             Failure::new(format!("the cluster could not be read within {limit:?} (--timeout)"))
         })??;
         report.notes.extend(notes);
-        if !flags.all_namespaces && !objects.namespaces().any(|(name, _)| name == own) {
+        let is_there = objects.lacks("Namespace") || objects.namespaces().any(|(name, _)| name == own);
+        if !flags.all_namespaces && !is_there {
             report.notes.push(format!("namespace {own:?} not found"));
             return Ok(report);
         }
     }
     let namespace = namespace.unwrap_or_else(|| "default".to_owned());
-    let files = read::files(&flags.files, &namespace, &mut objects)?;
-    report.notes.extend(files.notes);
+    let mut files = read::files(&flags.files, &namespace, &mut objects)?;
+    report.notes.append(&mut files.notes);
     if !flags.use_kube {
         // What the cluster has counts; files alone get what every installation has.
         objects.add_defaults();
@@ -210,53 +211,64 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
     outcome
         .messages
         .retain(|message| !flags.suppress.iter().any(|rule| message.is_suppressed_by(rule)));
-    conclude(
-        &mut report,
-        &outcome.messages,
-        flags,
-        &target,
-        &files.names,
-        files.unreadable,
-    )?;
+    let given = Given {
+        target: &target,
+        files: &files,
+        is_partial: objects.is_partial(),
+    };
+    conclude(&mut report, &outcome.messages, flags, &given)?;
     Ok(report)
 }
 
-fn conclude(
-    report: &mut Report,
-    messages: &[Message],
-    flags: &Flags,
-    target: &str,
-    files: &[String],
-    unreadable: usize,
-) -> Result<(), Failure> {
+/// What was analysed.
+struct Given<'a> {
+    target: &'a str,
+    files: &'a read::Files,
+    /// Some kinds of objects could not be read.
+    is_partial: bool,
+}
+
+impl Given<'_> {
+    /// Nothing was found in it.
+    fn is_fine(&self) -> String {
+        let Self { target, files, .. } = self;
+        let found = "No validation issues found when analyzing";
+        match (&files.names[..], files.unreadable) {
+            (_, 1..) => format!(
+                "{found} {target} (but {} {} could not be parsed).",
+                files.unreadable,
+                if files.unreadable == 1 { "file" } else { "files" }
+            ),
+            _ if self.is_partial => format!("{found} {target}, as far as it could be read."),
+            ([], 0) => format!("✔ {found} {target}."),
+            ([one], 0) => format!("✔ {found} {one}."),
+            (several, 0) => format!("✔ {found}:\n  - {}", several.join("\n  - ")),
+        }
+    }
+}
+
+fn conclude(report: &mut Report, messages: &[Message], flags: &Flags, given: &Given<'_>) -> Result<(), Failure> {
     let shown: Vec<&Message> = messages
         .iter()
         .filter(|message| message.level >= flags.output_threshold)
         .collect();
     report.text = text(&shown, flags.output)?;
     if shown.is_empty() {
-        report.notes.push(match (files, unreadable) {
-            ([], 0) => format!("✔ No validation issues found when analyzing {target}."),
-            ([one], 0) => format!("✔ No validation issues found when analyzing {one}."),
-            (several, 0) => format!(
-                "✔ No validation issues found when analyzing:\n  - {}",
-                several.join("\n  - ")
-            ),
-            (_, count) => format!(
-                "No validation issues found when analyzing {target} (but {count} {} could not be parsed).",
-                if count == 1 { "file" } else { "files" }
-            ),
-        });
+        report.notes.push(given.is_fine());
     }
     if flags.output != Format::Log {
         return Ok(());
     }
     if messages.iter().any(|message| message.level >= flags.failure_threshold) {
         report.failure = Some(Failure::with_code(
-            format!("Analyzers found issues when analyzing {target}.\n{}", pages(&shown)),
+            format!(
+                "Analyzers found issues when analyzing {}.\n{}",
+                given.target,
+                pages(&shown)
+            ),
             FINDINGS,
         ));
-    } else if unreadable > 0 && !flags.ignore_unknown {
+    } else if given.files.unreadable > 0 && !flags.ignore_unknown {
         report.failure = Some(Failure::with_code("Some files couldn't be parsed.", DATA));
     }
     Ok(())

@@ -163,7 +163,7 @@ pub async fn cluster(
             // Whoever may not read everything is told so, and what can be said without it.
             Err(RequestError::Refused { code: 403, message, .. }) => {
                 objects.set_unreadable(&id.kind);
-                notes.push(format!("{}s are not looked at: {message}", id.kind));
+                notes.push(format!("objects of kind {} are not looked at: {message}", id.kind));
             }
             Err(error) => return Err(error.into()),
         }
