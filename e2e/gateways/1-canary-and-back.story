@@ -1,7 +1,8 @@
 = A gateway as a canary, in place, and back
 
 # An old control plane with its gateway, a workload, and traffic
-$ TRYSAIL_VERSION=0.1.0 istioctl install --set revision=1-22-1 --skip-confirmation
+$ printf 'apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec:\n  components:\n    ingressGateways:\n    - name: istio-ingressgateway\n      enabled: true\n      k8s: {serviceAnnotations: {example.com/mine: kept}}\n' >$SCRATCH/old.yaml
+$ TRYSAIL_VERSION=0.1.0 istioctl install --set revision=1-22-1 -f $SCRATCH/old.yaml --skip-confirmation
 ...
 ✔ Installation complete
 ...
@@ -78,6 +79,10 @@ $ istioctl gateway revert --revision 1-22-1 -y
 @ until 60s
 $ istioctl proxy-status | grep gateway | awk -F '[[:space:]][[:space:]]+' '{print $1, $8, $9}'
 istio-ingressgateway-[..].istio-system istiod-1-22-1-[..] 0.1.0
+
+With the settings that it was installed with.
+$ kubectl get service -n istio-system istio-ingressgateway -o jsonpath='{.metadata.annotations.example\.com/mine}'
+kept
 
 $ istioctl gateway revert --revision 1-22-1 -y
 No gateway runs on another revision than 1-22-1.

@@ -22,7 +22,7 @@ use crate::precedence::{self, Disagreement};
 use crate::progress::{Event, Progress};
 use crate::proof::{self, ProofError};
 use crate::tag::{self, Inventory, Request};
-use crate::{inventory, prune, ready, retag};
+use crate::{inventory, prune, ready, record, retag};
 
 /// How often readiness is looked at.
 const POLL: Duration = Duration::from_millis(200);
@@ -166,6 +166,7 @@ impl Installation<'_> {
             component.objects.sort_by_key(apply_rank);
             for object in &mut component.objects {
                 owner::mark(object, &labels, component.kind);
+                record::remember(object, self.operator);
                 match object.kind() {
                     // With a tag `default`, the unnamed revision's own webhooks would be a second answer to the
                     // same pods: they are never active, not even for a moment.

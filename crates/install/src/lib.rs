@@ -12,6 +12,7 @@
 //! | [`component`] | specification → objects per component |
 //! | [`chart`] | one Helm chart → objects |
 //! | [`manifest`] | objects → text, and their order |
+//! | [`record`] | what an installation remembers of its gateways |
 //! | [`difference`] | what differs between two manifests or profiles |
 //! | [`owner`] | labels by which an installation knows its objects |
 //! | [`tag`] | the objects of a revision tag |
@@ -43,6 +44,7 @@ pub mod progress;
 pub mod proof;
 mod prune;
 pub mod ready;
+pub mod record;
 pub mod retag;
 pub mod schema;
 mod settings;

@@ -10,6 +10,7 @@ use install::assets::Assets;
 use install::component::{Kind, Rendering, render};
 use install::input::{Input, resolve};
 use install::object::Object;
+use install::record;
 use revision::name::Revision;
 use serde_json::{Value, json};
 
@@ -18,6 +19,7 @@ use crate::cluster::Cluster;
 use crate::command::program_version;
 use crate::confirm::{self, Silence};
 use crate::failure::Failure;
+use crate::out::put;
 use crate::show::Show;
 
 /// Sub-commands.
@@ -53,10 +55,14 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
             "revision {label:?} has no running istiod: install it first, then revert"
         )));
     }
-    let values = values(&cluster, namespace, &revision).await?;
+    let record = recorded(&cluster, namespace, revision.value()).await?;
+    let values = merged(&record, &revision)?;
     let gateways = gateways(&cluster, namespace, revision.label()).await?;
     if gateways.is_empty() {
-        anstream::println!("No gateway runs on another revision than {}.", revision.label());
+        put(&format!(
+            "No gateway runs on another revision than {}.\n",
+            revision.label()
+        ));
         return Ok(());
     }
     let names: Vec<&str> = gateways.iter().map(Object::name).collect();
@@ -68,7 +74,16 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     if !flags.skip_confirmation && !confirm::ask(&question, Silence::Stop)? {
         return Err(Failure::cancelled());
     }
-    let document = document(&revision, &values, &gateways);
+    let mut entries = Vec::new();
+    for gateway in &gateways {
+        let others = match gateway.label(label::REVISION) {
+            api::names::DEFAULT_REVISION => "",
+            name => name,
+        };
+        let theirs = recorded(&cluster, namespace, others).await?;
+        entries.push((component(gateway), entry(gateway, &record, &theirs)));
+    }
+    let document = document(&revision, &values, &entries);
     let assets = Assets::embedded();
     let input = Input {
         files: vec![("gateways".to_owned(), document.to_string())],
@@ -106,43 +121,69 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     }
 }
 
-/// The values that a revision was installed with.
-async fn values(cluster: &Cluster, namespace: &str, revision: &Revision) -> Result<Value, Failure> {
+/// The ConfigMap with what a revision was installed with; empty if there is none.
+async fn recorded(cluster: &Cluster, namespace: &str, revision: &str) -> Result<Object, Failure> {
     let mut id = kind("", "v1", "ConfigMap");
     namespace.clone_into(&mut id.namespace);
-    id.name = object::values_config_map(revision.value());
-    let found = cluster.server.get(&id).await?;
-    let text = found
-        .as_ref()
-        .map(|object| object.text("/data/merged-values"))
-        .unwrap_or_default();
-    serde_json::from_str(text).map_err(|_| {
-        Failure::new(format!("{} does not hold the values of the revision; put the gateways back with istioctl install --revision {revision} and its original options", id.path()))
+    id.name = object::values_config_map(revision);
+    Ok(cluster.server.get(&id).await?.unwrap_or_else(|| Object(json!({}))))
+}
+
+/// The values in it.
+fn merged(record: &Object, revision: &Revision) -> Result<Value, Failure> {
+    serde_json::from_str(record.text("/data/merged-values")).map_err(|_| {
+        let name = object::values_config_map(revision.value());
+        Failure::new(format!("ConfigMap {name} does not hold the values of the revision; put the gateways back with istioctl install --revision {revision} and its original options"))
     })
 }
 
 /// Deployments of gateways on other revisions.
 async fn gateways(cluster: &Cluster, namespace: &str, revision: &str) -> Result<Vec<Object>, Failure> {
-    let mut id = kind("apps", "v1", "Deployment");
-    namespace.clone_into(&mut id.namespace);
     let selector = format!(
-        "{} in ({},{}),{}!={revision}",
+        "{} in ({},{}),{}={namespace},{}!={revision}",
         label::OPERATOR_COMPONENT,
         Kind::IngressGateways.label(),
         Kind::EgressGateways.label(),
+        label::OWNING_RESOURCE_NAMESPACE,
         label::REVISION
     );
-    Ok(cluster.server.list(&id, &selector).await?)
+    Ok(cluster
+        .server
+        .list(&kind("apps", "v1", "Deployment"), &selector)
+        .await?)
+}
+
+fn component(gateway: &Object) -> Kind {
+    if gateway.label(label::OPERATOR_COMPONENT) == Kind::EgressGateways.label() {
+        Kind::EgressGateways
+    } else {
+        Kind::IngressGateways
+    }
+}
+
+/// A gateway's entry in the specification: as the revision itself installed it, or as the one that has it now.
+fn entry(gateway: &Object, own: &Object, theirs: &Object) -> Value {
+    let component = component(gateway);
+    let mut entry = record::entry(own, component, gateway.name()).unwrap_or_else(|| {
+        let mut entry = record::entry(theirs, component, gateway.name()).unwrap_or_else(|| json!({}));
+        if let Some(fields) = entry.as_object_mut() {
+            // Images are the revision's.
+            fields.shift_remove("hub");
+            fields.shift_remove("tag");
+        }
+        entry
+    });
+    entry["name"] = gateway.name().into();
+    entry["namespace"] = gateway.namespace().into();
+    entry["enabled"] = true.into();
+    entry
 }
 
 /// An IstioOperator of just these gateways.
-fn document(revision: &Revision, values: &Value, gateways: &[Object]) -> Value {
-    let entries = |kind: Kind| -> Vec<Value> {
-        let of = gateways
-            .iter()
-            .filter(|gateway| gateway.label(label::OPERATOR_COMPONENT) == kind.label());
-        of.map(|gateway| json!({"name": gateway.name(), "namespace": gateway.namespace(), "enabled": true}))
-            .collect()
+fn document(revision: &Revision, values: &Value, gateways: &[(Kind, Value)]) -> Value {
+    let entries = |kind: Kind| -> Vec<&Value> {
+        let of = gateways.iter().filter(|(of, _)| *of == kind);
+        of.map(|(_, entry)| entry).collect()
     };
     json!({
         "apiVersion": api::install::API_VERSION,
@@ -168,7 +209,16 @@ mod tests {
             "labels": {"operator.istio.io/component": "IngressGateways", "istio.io/rev": "canary"}}}),
         );
         let values = json!({"global": {"hub": "docker.io/trysail", "tag": "0.1.0"}, "meshConfig": {}});
-        let text = document(&Revision::parse("old").unwrap(), &values, &[gateway]).to_string();
+        let entries =
+            json!({"ingressGateways": [{"name": "istio-ingressgateway", "tag": "9", "k8s": {"replicaCount": 3}}]});
+        let theirs = Object(json!({"data": {"gateways": entries.to_string()}}));
+        let entry = entry(&gateway, &Object(json!({})), &theirs);
+        let text = document(
+            &Revision::parse("old").unwrap(),
+            &values,
+            &[(Kind::IngressGateways, entry)],
+        )
+        .to_string();
         let assets = Assets::embedded();
         let input = Input {
             files: vec![("gateways".to_owned(), text)],
@@ -186,5 +236,6 @@ mod tests {
             "docker.io/trysail/proxyv2:0.1.0"
         );
         assert!(deployment.0.to_string().contains("istiod-old.istio-system.svc:15012"));
+        assert_eq!(deployment.0.pointer("/spec/replicas"), Some(&json!(3)));
     }
 }

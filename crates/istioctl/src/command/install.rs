@@ -173,9 +173,11 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
             Ok(())
         }
         Err(error) => {
-            show.finish(
-                "✘ Installation failed; what was applied stays, and running the command again goes on from there",
-            );
+            show.finish(if flags.dry_run {
+                "✘ Dry run failed: this could not be installed; nothing was changed"
+            } else {
+                "✘ Installation failed; what was applied stays, and running the command again goes on from there"
+            });
             Err(Failure::new(format!("failed to install manifests: {error}")))
         }
     }
