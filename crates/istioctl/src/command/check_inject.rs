@@ -8,6 +8,7 @@ use super::injection;
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::out::put;
 use crate::table::{columns, row};
 
 /// Flags.
@@ -39,7 +40,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let namespace = injection::namespace_labels(&cluster, &namespace).await?;
     let injectors = injection::injectors(&cluster).await?;
     if injectors.is_empty() {
-        anstream::println!("ERROR: no Istio injection hooks present.");
+        put("ERROR: no Istio injection hooks present.\n");
         return Ok(());
     }
     let mut rows = vec![row(["WEBHOOK", "REVISION", "INJECTED", "REASON"])];
@@ -54,12 +55,12 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
             &verdict.reason,
         ]));
     }
-    anstream::print!("{}", columns(&rows, 1));
+    put(&columns(&rows, 1));
     if hits > 1 {
-        anstream::println!("ERROR: multiple webhooks will inject, which can lead to errors");
+        put("ERROR: multiple webhooks will inject, which can lead to errors\n");
     }
     if let Some(disagreement) = injection::disagreement(&injectors) {
-        anstream::println!("{disagreement}");
+        put(&format!("{disagreement}\n"));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::injection::{self, Subject};
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::out::put;
 use crate::table::{columns, row};
 
 /// What is explained.
@@ -65,12 +66,12 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         disagreement: injection::disagreement(&injectors),
     };
     match flags.output {
-        Format::Text => anstream::print!("{}", explanation.text()),
+        Format::Text => put(&explanation.text()),
         format => {
             let value = explanation.value();
             match format {
-                Format::Json => anstream::println!("{}", serde_json::to_string_pretty(&value)?),
-                _ => anstream::print!("{}", install::yaml::to_sorted(&value)),
+                Format::Json => put(&format!("{}\n", serde_json::to_string_pretty(&value)?)),
+                _ => put(&install::yaml::to_sorted(&value)),
             }
         }
     }

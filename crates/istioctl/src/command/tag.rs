@@ -12,7 +12,7 @@ use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::confirm::{self, Silence};
 use crate::failure::Failure;
-use crate::out::Format;
+use crate::out::{Format, put};
 use crate::table::{columns, row};
 
 /// Sub-commands.
@@ -145,10 +145,10 @@ async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
 async fn write(cluster: &Cluster, request: &Request, before: &Inventory) -> Result<(), Failure> {
     let built = retag::set(&cluster.server, request, before).await.map_err(explained)?;
     let (tag, revision) = (request.tag.as_str(), request.revision.label());
-    anstream::println!(
+    put(&format!(
         "Revision tag {tag:?} created, referencing control plane revision {revision:?}. To enable injection using this\n\
-         revision tag, use 'kubectl label namespace <NAMESPACE> istio.io/rev={tag}'"
-    );
+         revision tag, use 'kubectl label namespace <NAMESPACE> istio.io/rev={tag}'\n"
+    ));
     if let Some(previous) = built.previous.filter(|previous| previous != revision) {
         followers(request, before, &previous);
     }
@@ -178,15 +178,19 @@ fn followers(request: &Request, before: &Inventory, previous: &str) {
         namespaces.extend(before.injected_namespaces());
     }
     if namespaces.is_empty() {
-        anstream::println!("It pointed at {previous:?} before; no namespace follows it.");
+        put(&format!(
+            "It pointed at {previous:?} before; no namespace follows it.\n"
+        ));
         return;
     }
-    anstream::println!(
-        "It pointed at {previous:?} before. New pods of these namespaces go to {:?}; running ones when they restart:",
+    put(&format!(
+        "It pointed at {previous:?} before. New pods of these namespaces go to {:?}; running ones when they restart:\n",
         request.revision.label()
-    );
+    ));
     for namespace in namespaces {
-        anstream::println!("  {namespace}: kubectl rollout restart deployment -n {namespace}");
+        put(&format!(
+            "  {namespace}: kubectl rollout restart deployment -n {namespace}\n"
+        ));
     }
 }
 
@@ -196,7 +200,7 @@ async fn generate(global: &Global, flags: SetFlags) -> Result<(), Failure> {
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
     let built = tag::build(&request, &before, true)?;
     let documents: Vec<String> = built.apply.iter().map(|object| yaml::to_sorted(&object.0)).collect();
-    anstream::println!("{}", documents.join("\n---\n"));
+    put(&format!("{}\n", documents.join("\n---\n")));
     Ok(())
 }
 
@@ -204,22 +208,22 @@ async fn list(global: &Global, flags: ListFlags) -> Result<(), Failure> {
     let cluster = Cluster::connect(global).await?;
     let rows = tag::list(&inventory::read(&cluster.server, &global.istio_namespace).await?);
     if rows.is_empty() {
-        anstream::println!("No Istio revision tags found.");
+        put("No Istio revision tags found.\n");
         return Ok(());
     }
     match flags.output {
         Format::Table => {
             let mut lines = vec![row(["TAG", "REVISION", "NAMESPACES"])];
             lines.extend(rows.iter().map(|r| row([&r.tag, &r.revision, &r.namespaces.join(",")])));
-            anstream::print!("{}", columns(&lines, 1));
+            put(&columns(&lines, 1));
         }
         Format::Json => {
             let mut text = Vec::new();
             let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
             serde::Serialize::serialize(&rows, &mut serde_json::Serializer::with_formatter(&mut text, formatter))?;
-            anstream::println!("{}", String::from_utf8_lossy(&text));
+            put(&format!("{}\n", String::from_utf8_lossy(&text)));
         }
-        Format::Yaml => anstream::println!("{}", yaml::to_sorted(&serde_json::to_value(&rows)?)),
+        Format::Yaml => put(&format!("{}\n", yaml::to_sorted(&serde_json::to_value(&rows)?))),
     }
     Ok(())
 }
@@ -232,11 +236,11 @@ async fn remove(global: &Global, flags: RemoveFlags) -> Result<(), Failure> {
     if let (Some(question), false) = (caution(&before, tag), flags.skip_confirmation)
         && !confirm::ask(&question, Silence::GoOn)?
     {
-        anstream::println!("Aborting operation.");
+        put("Aborting operation.\n");
         return Ok(());
     }
     retag::remove(&cluster.server, tag, &before).await.map_err(explained)?;
-    anstream::println!("Revision tag {tag} removed");
+    put(&format!("Revision tag {tag} removed\n"));
     Ok(())
 }
 
