@@ -1,16 +1,23 @@
 //! May this custom resource be written? (revisions.md §4.5; the webhook's half of admission)
 //!
-//! The API server has checked the schema before. What is checked here is what a schema cannot say: names of hosts and
-//! ports, regular expressions, combinations that mean nothing. Every problem of an object is reported at once.
+//! The API server has checked the schema before, but perhaps that of older definitions; so it is checked first. Then
+//! comes what a schema cannot say: names of hosts and ports, regular expressions, combinations that mean nothing. Every
+//! problem of an object is reported at once.
 
+mod definition;
 mod destination_rule;
+mod extension;
 mod field;
 mod gateway;
 mod policy;
+mod selecting;
 mod service_entry;
+mod telemetry;
 mod virtual_service;
+mod workload_group;
 
 use api::kind::Kind;
+use api::lenient::strip_nulls;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -28,9 +35,9 @@ pub fn validate(object: &Value) -> Result<Vec<String>, String> {
     let version = object["apiVersion"].as_str().unwrap_or_default();
     let name = object["kind"].as_str().unwrap_or_default();
     let group = version.split_once('/').map_or("", |(group, _)| group);
-    if Kind::find(group, name).is_none() {
+    let Some(kind) = Kind::find(group, name) else {
         return Err(format!("unrecognized type {version}/{name}"));
-    }
+    };
     let metadata = &object["metadata"];
     let place = format!(
         "{}/{}",
@@ -49,6 +56,11 @@ pub fn validate(object: &Value) -> Result<Vec<String>, String> {
     if metadata["annotations"][ALWAYS_REJECT] == "true" {
         problems.add("spec", "this object is always rejected");
     }
+    definition::check(kind, object, &mut problems);
+    if !problems.is_empty() {
+        return problems.into_result();
+    }
+    selecting::check(&object["spec"], &mut problems);
     check(name, &object["spec"], &mut problems).map_err(|error| format!("error decoding configuration: {error}"))?;
     problems.into_result()
 }
@@ -63,6 +75,10 @@ fn check(kind: &str, spec: &Value, problems: &mut Problems) -> Result<(), serde_
         "AuthorizationPolicy" => policy::check_authorization(&decode(spec)?, problems),
         "PeerAuthentication" => policy::check_peer(&decode(spec)?, problems),
         "RequestAuthentication" => policy::check_request(&decode(spec)?, problems),
+        "Telemetry" => telemetry::check(spec, problems),
+        "WasmPlugin" => extension::check_module("spec", spec, problems),
+        "TrafficExtension" => extension::check(spec, problems),
+        "WorkloadGroup" => workload_group::check(&decode(spec)?, spec, problems),
         _ => {}
     }
     Ok(())
@@ -72,7 +88,9 @@ fn decode<T: DeserializeOwned + Default>(spec: &Value) -> Result<T, serde_json::
     if spec.is_null() {
         Ok(T::default())
     } else {
-        T::deserialize(spec)
+        let mut spec = spec.clone();
+        strip_nulls(&mut spec);
+        serde_json::from_value(spec)
     }
 }
 

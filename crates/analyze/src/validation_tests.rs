@@ -144,3 +144,58 @@ fn the_probe_of_the_webhook_is_refused() {
     let object = serde_json::json!({"apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": {"name": "invalid-gateway", "annotations": {ALWAYS_REJECT: "true"}}, "spec": {}});
     assert!(validate(&object).is_err());
 }
+
+#[test]
+fn the_schema_of_the_definition_comes_first() {
+    invalid(
+        "VirtualService",
+        r#"{"tls": [{"route": []}]}"#,
+        "spec.tls[0].match: Required value",
+    );
+    invalid(
+        "DestinationRule",
+        r#"{"host": "a", "trafficPolicy": {"loadBalancer": {"simple": "BEST"}}}"#,
+        "spec.trafficPolicy.loadBalancer.simple: Unsupported value: \"BEST\"",
+    );
+    invalid(
+        "VirtualService",
+        r#"{"hosts": ["a"], "http": [{"match": [{"uri": {"exact": "/", "prefix": "/"}}]}]}"#,
+        "spec.http[0].match[0].uri: only one of exact, prefix can be set",
+    );
+    // The decoder reads null and "" as absent, and a number for a word.
+    valid(
+        "PeerAuthentication",
+        r#"{"selector": null, "mtls": {"mode": "STRICT"}, "portLevelMtls": null}"#,
+    );
+}
+
+#[test]
+fn telemetry_and_extensions() {
+    let verdict = |version: &str, kind: &str, spec: Value| {
+        let metadata = serde_json::json!({"name": "a", "namespace": "b"});
+        validate(&serde_json::json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}))
+    };
+    let tag = |change: Value| {
+        let spec = serde_json::json!({"metrics": [{"overrides": [{"tagOverrides": {"t": change}}]}]});
+        verdict("telemetry.istio.io/v1", "Telemetry", spec)
+    };
+    assert_eq!(
+        tag(serde_json::json!({"operation": "UPSERT", "value": "request.host"})),
+        Ok(vec![])
+    );
+    assert!(tag(serde_json::json!({"operation": "REMOVE", "value": "x"})).is_err());
+    assert!(tag(serde_json::json!({"operation": "UPSERT"})).is_err());
+    let module = |url: &str| {
+        verdict(
+            "extensions.istio.io/v1alpha1",
+            "WasmPlugin",
+            serde_json::json!({"url": url}),
+        )
+    };
+    for good in ["oci://registry/a:1", "registry/a:1", "https://a/b?c=%20", "file:///a"] {
+        assert_eq!(module(good), Ok(vec![]), "{good}");
+    }
+    for bad in ["", "ftp://a", "#%blah", "a b"] {
+        assert!(module(bad).is_err(), "{bad}");
+    }
+}

@@ -5,6 +5,9 @@
 
 mod constraints;
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Map, Value, json};
 
@@ -24,6 +27,20 @@ pub fn crds() -> Result<Vec<CustomResourceDefinition>, CrdError> {
         .collect()
 }
 
+/// Schema of the objects of a kind, as its definition has it; derived once.
+///
+/// `None` would mean that constraints and types do not fit, which tests exclude.
+pub fn schema(kind: &Kind) -> Option<&'static Value> {
+    static SCHEMAS: LazyLock<BTreeMap<&str, Value>> = LazyLock::new(|| {
+        let Ok(constraints) = Constraints::read() else {
+            return BTreeMap::new();
+        };
+        let of = |kind: &Kind| Some((kind.kind, object_schema(kind, &constraints).ok()?));
+        KINDS.iter().filter_map(of).collect()
+    });
+    SCHEMAS.get(kind.kind)
+}
+
 /// Why there are no definitions.
 #[derive(Debug, thiserror::Error)]
 pub enum CrdError {
@@ -35,11 +52,16 @@ pub enum CrdError {
     Shape(#[from] serde_json::Error),
 }
 
-fn definition(kind: &Kind, constraints: &Constraints) -> Result<Value, ConstraintError> {
+fn object_schema(kind: &Kind, constraints: &Constraints) -> Result<Value, ConstraintError> {
     let mut spec = (kind.schema)().to_value();
     structural(&mut spec);
     let mut schema = json!({ "type": "object", "properties": { "spec": spec, "status": { "type": "object" } } });
     constraints.apply(kind.kind, &mut schema)?;
+    Ok(schema)
+}
+
+fn definition(kind: &Kind, constraints: &Constraints) -> Result<Value, ConstraintError> {
+    let schema = object_schema(kind, constraints)?;
     let columns: Vec<Value> = kind
         .columns
         .iter()

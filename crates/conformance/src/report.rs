@@ -47,6 +47,9 @@ pub struct Set {
     pub set: String,
     /// Its cases.
     pub cases: Vec<Case>,
+    /// Why it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Set {
@@ -63,13 +66,17 @@ impl Set {
 /// The table, and below it the names of the cases that did not pass.
 pub fn table(sets: &[Set]) -> String {
     let mut text = format!(
-        "{:<12} {:>6} {:>6} {:>11} {:>6}\n",
+        "{:<16} {:>6} {:>6} {:>11} {:>6}\n",
         "set", "passed", "failed", "unsupported", "total"
     );
     for set in sets {
+        if let Some(note) = &set.note {
+            let _ = writeln!(text, "{:<16} {note}", set.set);
+            continue;
+        }
         let _ = writeln!(
             text,
-            "{:<12} {:>6} {:>6} {:>11} {:>6}",
+            "{:<16} {:>6} {:>6} {:>11} {:>6}",
             set.set,
             set.count(|o| *o == Outcome::Passed),
             set.failed(),

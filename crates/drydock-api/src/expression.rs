@@ -166,6 +166,9 @@ fn wording(error: &ExecutionError) -> String {
             "duration" => "type conversion error from 'string' to 'google.protobuf.Duration'".into(),
             "timestamp" => "type conversion error from 'string' to 'google.protobuf.Timestamp'".into(),
             "quantity" => crate::schema::quantity::ERROR.into(),
+            name @ ("int" | "uint" | "double") if message.starts_with("string parse error") => {
+                format!("type conversion error from 'string' to '{name}'")
+            }
             _ => message.clone(),
         },
         other => other.to_string(),

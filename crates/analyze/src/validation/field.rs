@@ -33,6 +33,11 @@ impl Problems {
         }
     }
 
+    /// Whether nothing is wrong.
+    pub(super) fn is_empty(&self) -> bool {
+        self.errors.is_empty()
+    }
+
     /// The verdict.
     pub(super) fn into_result(self) -> Result<Vec<String>, String> {
         match self.errors.as_slice() {
@@ -47,9 +52,12 @@ impl Problems {
     }
 }
 
-/// A host name, perhaps with `*` as its first label.
+/// A host name, perhaps with `*` as its first label or the start of it.
 pub(super) fn check_host(problems: &mut Problems, field: &str, host: &str) {
-    let bare = host.strip_prefix("*.").unwrap_or(host);
+    let bare = ["*.", "*-", "*"]
+        .iter()
+        .find_map(|wildcard| host.strip_prefix(wildcard))
+        .unwrap_or(host);
     let label = |label: &str| {
         let bytes = label.as_bytes();
         !bytes.is_empty()
@@ -112,6 +120,9 @@ const PROTOCOLS: [&str; 12] = [
 /// A port with name and protocol.
 pub(super) fn check_port(problems: &mut Problems, field: &str, port: &Port) {
     check_port_number(problems, &format!("{field}.number"), port.number.0);
+    if let Some(target) = port.target_port {
+        check_port_number(problems, &format!("{field}.targetPort"), target.0);
+    }
     let known = port.protocol.is_empty() || PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(&port.protocol));
     problems.require(
         known,

@@ -1,7 +1,5 @@
 //! Authorization, peer and request authentication policies.
 
-use std::collections::BTreeMap;
-
 use api::security::authorization_policy::{AuthorizationPolicy, Condition, Source};
 use api::security::peer_authentication::PeerAuthentication;
 use api::security::request_authentication::{JwtRule, RequestAuthentication};
@@ -32,12 +30,6 @@ const PREFIXES: [&str; 3] = [
 ];
 
 pub(super) fn check_authorization(policy: &AuthorizationPolicy, problems: &mut Problems) {
-    check_targets(
-        policy.selector.as_ref().map(|s| &s.match_labels),
-        policy.target_ref.is_some(),
-        policy.target_refs.len(),
-        problems,
-    );
     let custom = policy.action() == api::security::authorization_policy::Action::Custom;
     let named = policy
         .provider
@@ -135,35 +127,8 @@ fn check_condition(field: &str, condition: &Condition, problems: &mut Problems) 
     }
 }
 
-fn check_targets(selector: Option<&BTreeMap<String, String>>, single: bool, many: usize, problems: &mut Problems) {
-    let ways = [selector.is_some(), single, many > 0];
-    problems.require(
-        ways.iter().filter(|way| **way).count() <= 1,
-        "spec",
-        "only one of targetRefs or selector can be set",
-    );
-    check_labels(selector, problems);
-}
-
-fn check_labels(selector: Option<&BTreeMap<String, String>>, problems: &mut Problems) {
-    for (key, value) in selector.into_iter().flatten() {
-        problems.require(!key.is_empty(), "spec.selector.matchLabels", "key must not be empty");
-        problems.require(
-            !key.contains('*'),
-            "spec.selector.matchLabels",
-            "wildcard not allowed in label key match",
-        );
-        problems.require(
-            !value.contains('*'),
-            "spec.selector.matchLabels",
-            "wildcard not allowed in label value match",
-        );
-    }
-}
-
 pub(super) fn check_peer(policy: &PeerAuthentication, problems: &mut Problems) {
     let labels = policy.selector.as_ref().map(|selector| &selector.match_labels);
-    check_labels(labels, problems);
     let selects = labels.is_some_and(|labels| !labels.is_empty());
     problems.require(
         policy.port_level_mtls.is_empty() || selects,
@@ -180,12 +145,6 @@ pub(super) fn check_peer(policy: &PeerAuthentication, problems: &mut Problems) {
 }
 
 pub(super) fn check_request(policy: &RequestAuthentication, problems: &mut Problems) {
-    check_targets(
-        policy.selector.as_ref().map(|s| &s.match_labels),
-        policy.target_ref.is_some(),
-        policy.target_refs.len(),
-        problems,
-    );
     for (index, rule) in policy.jwt_rules.iter().enumerate() {
         check_jwt(&format!("spec.jwtRules[{index}]"), rule, problems);
     }

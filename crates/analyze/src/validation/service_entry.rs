@@ -41,13 +41,19 @@ pub(super) fn check(entry: &ServiceEntry, problems: &mut Problems) {
             "port name cannot be duplicated",
         );
     }
+    let resolution = entry.resolution.as_deref().unwrap_or("NONE");
+    let ranges = entry.addresses.iter().any(|address| address.contains('/'));
+    problems.require(
+        !ranges || matches!(resolution, "NONE" | "STATIC"),
+        "spec.addresses",
+        "CIDR addresses are allowed only for NONE/STATIC resolution types",
+    );
     let selected = entry.workload_selector.is_some();
     problems.require(
         !selected || entry.endpoints.is_empty(),
         "spec",
         "only one of WorkloadSelector or Endpoints can be set",
     );
-    let resolution = entry.resolution.as_deref().unwrap_or("NONE");
     match resolution {
         "NONE" => problems.require(
             entry.endpoints.is_empty(),
@@ -90,6 +96,15 @@ pub(super) fn check_workload(entry: &WorkloadEntry, problems: &mut Problems) {
     check_endpoint("spec", entry, true, problems);
 }
 
+/// The template of a group: its members bring their addresses.
+pub(super) fn check_template(field: &str, template: &WorkloadEntry, problems: &mut Problems) {
+    if template.address.is_empty() {
+        check_ports(field, template, problems);
+    } else {
+        check_endpoint(field, template, true, problems);
+    }
+}
+
 fn check_endpoint(field: &str, endpoint: &WorkloadEntry, by_name: bool, problems: &mut Problems) {
     let place = format!("{field}.address");
     match endpoint.address.strip_prefix("unix://") {
@@ -99,6 +114,7 @@ fn check_endpoint(field: &str, endpoint: &WorkloadEntry, by_name: bool, problems
                 &place,
                 "UDS must be an absolute path or abstract socket",
             );
+            problems.require(!path.ends_with('/'), &place, "UDS may not be a dir");
             problems.require(
                 endpoint.ports.is_empty(),
                 format!("{field}.ports"),
@@ -127,7 +143,18 @@ fn check_endpoint(field: &str, endpoint: &WorkloadEntry, by_name: bool, problems
             check_host(problems, &place, &endpoint.address);
         }
     }
+    check_ports(field, endpoint, problems);
+}
+
+fn check_ports(field: &str, endpoint: &WorkloadEntry, problems: &mut Problems) {
     for (name, number) in &endpoint.ports {
-        check_port_number(problems, &format!("{field}.ports[{name}]"), number.0);
+        let field = format!("{field}.ports[{name}]");
+        let good = name.len() < 63
+            && !name.starts_with('-')
+            && !name.ends_with('-')
+            && !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        problems.require(good, &field, "port name must be valid");
+        check_port_number(problems, &field, number.0);
     }
 }

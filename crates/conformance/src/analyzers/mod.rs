@@ -7,14 +7,7 @@ use analyze::objects::Objects;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// One case and its outcome.
-#[derive(Debug)]
-pub struct CaseResult {
-    /// Name of the case.
-    pub name: String,
-    /// What differs, if it does; `unsupported: …` for what is not attempted.
-    pub outcome: Result<(), String>,
-}
+use crate::report;
 
 #[derive(Deserialize)]
 struct Cases {
@@ -45,16 +38,16 @@ struct Expected {
 ///
 /// # Errors
 /// If the set itself cannot be read.
-pub fn run(data: &Path) -> Result<Vec<CaseResult>, String> {
+pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
     let folder = data.join("analyzers");
     let text = read(&folder.join("cases.yaml"))?;
     let cases: Cases = serde_saphyr::from_str(&text).map_err(|error| format!("cases.yaml: {error}"))?;
     Ok(cases
         .cases
         .into_iter()
-        .map(|case| CaseResult {
-            outcome: check(&case, &folder),
-            name: case.name,
+        .map(|case| {
+            let result = check(&case, &folder);
+            report::Case::new(case.name, result)
         })
         .collect())
 }
@@ -107,27 +100,5 @@ fn check(case: &Case, folder: &Path) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("expected {expected:?}, got {actual:?}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    #[test]
-    fn golden_set() {
-        let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance");
-        let data = std::env::var_os("TRYSAIL_CONFORMANCE").map_or(beside, std::path::PathBuf::from);
-        if !data.join("analyzers").is_dir() {
-            println!("skipped: no golden data at {}", data.display());
-            return;
-        }
-        let results = super::run(&data).unwrap();
-        let failed: Vec<String> = results
-            .into_iter()
-            .filter_map(|case| Some(format!("{}: {}", case.name, case.outcome.err()?)))
-            .filter(|line| !line.contains(": unsupported: "))
-            .collect();
-        assert!(failed.is_empty(), "{}", failed.join("\n"));
     }
 }

@@ -13,14 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use xds::envoy::config::bootstrap::v3::Bootstrap;
 
-/// One case and its outcome.
-#[derive(Debug)]
-pub struct CaseResult {
-    /// `bootstrap/<case>`.
-    pub name: String,
-    /// What differs, if it does.
-    pub outcome: Result<(), String>,
-}
+use crate::report;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,16 +77,13 @@ struct CommonNode {
 ///
 /// # Errors
 /// If the set itself cannot be read.
-pub fn run(data: &Path) -> Result<Vec<CaseResult>, String> {
+pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
     let folder = data.join("bootstrap");
     let common: Common = yaml(&folder.join("common.yaml"))?;
     let cases: Cases = yaml(&folder.join("cases.yaml"))?;
     let one = |case: Case| {
         let outcome = run_case(&folder, &common, &case);
-        CaseResult {
-            name: format!("bootstrap/{}", case.name),
-            outcome,
-        }
+        report::Case::new(format!("bootstrap/{}", case.name), outcome)
     };
     Ok(cases.cases.into_iter().map(one).collect())
 }

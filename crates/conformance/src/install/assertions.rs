@@ -7,7 +7,8 @@ use install::object::Object;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CaseResult, generate, read};
+use super::{generate, read};
+use crate::report;
 
 #[derive(Deserialize)]
 struct Cases {
@@ -41,16 +42,16 @@ struct Check {
     selector_must_not_match_pods_of: Option<String>,
 }
 
-pub(super) fn run(folder: &Path, assets: &Assets) -> Result<Vec<CaseResult>, String> {
+pub(super) fn run(folder: &Path, assets: &Assets) -> Result<Vec<report::Case>, String> {
     let cases: Cases = serde_saphyr::from_str(&read(&folder.join("assertion-cases.yaml"))?)
         .map_err(|e| format!("assertion-cases.yaml: {e}"))?;
     let default = generate(&[], "", assets);
     Ok(cases
         .cases
         .into_iter()
-        .map(|case| CaseResult {
-            outcome: check_all(&case, folder, assets, &default),
-            name: case.name,
+        .map(|case| {
+            let result = check_all(&case, folder, assets, &default);
+            report::Case::new(case.name, result)
         })
         .collect())
 }

@@ -10,7 +10,8 @@ use revision::selector::{Labels, Selector};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CaseResult, generate, read};
+use super::{generate, read};
+use crate::report;
 
 #[derive(Deserialize)]
 struct Cases {
@@ -34,7 +35,7 @@ struct Webhook {
     service: String,
 }
 
-pub(super) fn run(folder: &Path) -> Result<Vec<CaseResult>, String> {
+pub(super) fn run(folder: &Path) -> Result<Vec<report::Case>, String> {
     let cases: Cases = serde_saphyr::from_str(&read(&folder.join("webhook-selector-cases.yaml"))?)
         .map_err(|error| format!("webhook-selector-cases.yaml: {error}"))?;
     let assets = Assets::embedded();
@@ -55,10 +56,8 @@ pub(super) fn run(folder: &Path) -> Result<Vec<CaseResult>, String> {
             unnamed.insert(first, installed(first)?);
         }
         let webhooks: Vec<&Webhook> = unnamed[first].iter().chain(&canary).collect();
-        results.push(CaseResult {
-            outcome: check(&case, &webhooks),
-            name: case.name,
-        });
+        let result = check(&case, &webhooks);
+        results.push(report::Case::new(case.name, result));
     }
     Ok(results)
 }

@@ -6,14 +6,7 @@ use capture::apply::{self, Command, Runner};
 use capture::{Config, program};
 use serde::Deserialize;
 
-/// One case and its outcome.
-#[derive(Debug)]
-pub struct CaseResult {
-    /// `iptables/<case>` or `nftables/<case>`.
-    pub name: String,
-    /// What differs, if it does.
-    pub outcome: Result<(), String>,
-}
+use crate::report;
 
 #[derive(Deserialize)]
 struct Cases {
@@ -32,7 +25,7 @@ struct Case {
 ///
 /// # Errors
 /// If the set itself cannot be read.
-pub fn run(data: &Path) -> Result<Vec<CaseResult>, String> {
+pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
     let folder = data.join("iptables");
     let mut results = Vec::new();
     for (backend, produce) in [("iptables", iptables as fn(&Config) -> _), ("nftables", nftables)] {
@@ -42,10 +35,7 @@ pub fn run(data: &Path) -> Result<Vec<CaseResult>, String> {
             let outcome = read(&folder.join(&case.golden))
                 .and_then(|golden| Ok((golden, produce(&case.config)?)))
                 .and_then(|(golden, produced)| compare(&golden, &produced));
-            results.push(CaseResult {
-                name: format!("{backend}/{}", case.name),
-                outcome,
-            });
+            results.push(report::Case::new(format!("{backend}/{}", case.name), outcome));
         }
     }
     Ok(results)

@@ -13,14 +13,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// One case and its outcome.
-#[derive(Debug)]
-pub struct CaseResult {
-    /// Name of the case.
-    pub name: String,
-    /// What differs, if it does; `unsupported: …` for what is not attempted.
-    pub outcome: Result<(), String>,
-}
+use crate::report;
 
 #[derive(Deserialize)]
 struct Cases {
@@ -54,16 +47,16 @@ impl Case {
 ///
 /// # Errors
 /// If the set itself cannot be read.
-pub fn run(data: &Path) -> Result<Vec<CaseResult>, String> {
+pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
     let folder = data.join("istioctl");
     let cases: Cases =
         serde_saphyr::from_str(&read(&folder.join("cases.yaml"))?).map_err(|e| format!("cases.yaml: {e}"))?;
     Ok(cases
         .cases
         .into_iter()
-        .map(|case| CaseResult {
-            outcome: check(&case, &folder),
-            name: case.name,
+        .map(|case| {
+            let result = check(&case, &folder);
+            report::Case::new(case.name, result)
         })
         .collect())
 }
@@ -78,6 +71,7 @@ fn check(case: &Case, folder: &Path) -> Result<(), String> {
         "proxy-config" | "proxy-config-cli" | "proxy-status-cli" | "authz-check" | "waypoint" | "kube-inject" => {
             commands::check(case, folder)
         }
+        group if group.starts_with("workload-group") => commands::check(case, folder),
         "proxy-status" => proxy_status::check(case, folder),
         "proxy-status-diff" => proxy_status::diff(case, folder),
         "workload-entry" => commands::workload_entry(case, folder),
@@ -125,31 +119,5 @@ fn precheck(case: &Case) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("fails: {fails}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    /// Files alone know no pods, and the analysis does not tell yet that it was given none.
-    const KNOWN: &[&str] = &["analyze/skip-pods-in-files"];
-
-    #[test]
-    fn golden_set() {
-        let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance");
-        let data = std::env::var_os("TRYSAIL_CONFORMANCE").map_or(beside, std::path::PathBuf::from);
-        if !data.join("istioctl").is_dir() {
-            println!("skipped: no golden data at {}", data.display());
-            return;
-        }
-        let failed: Vec<String> = super::run(&data)
-            .unwrap()
-            .into_iter()
-            .filter(|case| !KNOWN.contains(&case.name.as_str()))
-            .filter_map(|case| Some(format!("{}: {}", case.name, case.outcome.err()?)))
-            .filter(|line| !line.contains(": unsupported: "))
-            .collect();
-        assert!(failed.is_empty(), "{}", failed.join("\n"));
     }
 }

@@ -78,8 +78,21 @@ pub async fn run_kubectl(
         if done.exit != transcript.exit {
             failures.push(format!("exit code {}, wanted {}", done.exit, transcript.exit));
         }
-        failures.extend(differences("stdout", &transcript.stdout, &done.stdout, &names));
-        failures.extend(differences("stderr", &transcript.stderr, &done.stderr, &names));
+        let headless = command.contains("--no-headers");
+        failures.extend(differences(
+            "stdout",
+            &transcript.stdout,
+            &done.stdout,
+            &names,
+            headless,
+        ));
+        failures.extend(differences(
+            "stderr",
+            &transcript.stderr,
+            &done.stderr,
+            &names,
+            headless,
+        ));
         results.push(CaseResult {
             name: format!("kubectl/{}", transcript.name),
             steps: 1,
@@ -205,9 +218,9 @@ pattern!(VERSION, r#"resourceVersion: "[0-9]+""#);
 pattern!(GENERATED, r"(?m)^(web-)[bcdfghjklmnpqrstvwxz2456789]{5}(\s)");
 
 /// Output without what differs from run to run.
-fn masked(output: &str, names: &Names) -> Vec<String> {
+fn masked(output: &str, names: &Names, headless: bool) -> Vec<String> {
     // Ages stand in tables and in the events of a description; elsewhere `10m` is an amount.
-    let mut ages = false;
+    let mut ages = headless;
     output
         .lines()
         .filter(|line| !line.starts_with("Waiting for ") && !line.contains("exceeds the supported minor version skew"))
@@ -244,8 +257,8 @@ fn expected(output: &str) -> Vec<String> {
         .collect()
 }
 
-fn differences(stream: &str, wanted: &str, actual: &str, names: &Names) -> Vec<String> {
-    let (mut wanted, mut actual) = (expected(wanted), masked(actual, names));
+fn differences(stream: &str, wanted: &str, actual: &str, names: &Names, headless: bool) -> Vec<String> {
+    let (mut wanted, mut actual) = (expected(wanted), masked(actual, names, headless));
     for lines in [&mut wanted, &mut actual] {
         while lines.last().is_some_and(String::is_empty) {
             lines.pop();

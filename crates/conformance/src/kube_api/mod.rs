@@ -2,15 +2,16 @@
 //!
 //! - [`story`] reads the cases, [`runner`] plays them against a [`target::Target`].
 //! - [`webhook`] is the test webhook that stories configure, [`client`] the HTTPS client.
-//! - [`kubectl`] plays the recorded commands; [`pretend`] is a node on which every pod runs at once.
+//! - [`set`] runs it all; [`kubectl`] plays the recorded commands; [`pretend`] is a node on which every pod runs at once.
 //! - [`normalize`] takes out what differs from run to run, [`compare`] holds answer against expectation.
 
-mod client;
+pub mod client;
 mod compare;
 mod kubectl;
 mod normalize;
 mod pretend;
 mod runner;
+mod set;
 mod story;
 mod target;
 mod webhook;
@@ -19,8 +20,9 @@ use std::path::Path;
 
 use futures::StreamExt;
 
-pub use kubectl::run_kubectl;
-pub use pretend::pretend_node;
+use kubectl::run_kubectl;
+use pretend::pretend_node;
+pub use set::{run, run_on, run_stories};
 pub use target::Target;
 
 /// Stories played at the same time.
@@ -57,11 +59,7 @@ impl std::fmt::Display for CaseResult {
 ///
 /// # Errors
 /// When the stories cannot be read or the test webhook cannot be started.
-pub async fn run_kube_api(
-    target: &Target,
-    data: &Path,
-    wanted: impl Fn(&str) -> bool,
-) -> anyhow::Result<Vec<CaseResult>> {
+async fn run_kube_api(target: &Target, data: &Path, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<CaseResult>> {
     let mut stories = story::load(&data.join("cases"))?;
     stories.retain(|story| wanted(&story.name));
     let hooks = webhook::Hooks::start().await?;

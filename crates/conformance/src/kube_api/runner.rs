@@ -193,23 +193,7 @@ impl Runner {
     pub async fn install_istio(&self) -> anyhow::Result<()> {
         let path = self.data.join("../charts-reference/charts/base/files/crd-all.gen.yaml");
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let definitions: Vec<Value> = serde_saphyr::from_multiple(&text)?;
-        for definition in definitions.iter().filter(|definition| definition.is_object()) {
-            self.admin(
-                "POST",
-                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-                Some(definition),
-            )
-            .await?;
-        }
-        let deadline = Instant::now() + UNTIL;
-        loop {
-            let list = "/apis/networking.istio.io/v1/virtualservices";
-            if self.admin("GET", list, None).await?.status == 200 || Instant::now() > deadline {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        self.admin.define(&text).await
     }
 
     async fn clean_up(&self, play: &Play<'_>) -> anyhow::Result<()> {

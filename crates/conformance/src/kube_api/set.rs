@@ -1,11 +1,12 @@
-//! The set `kube-api` against drydock's API server and controllers, in this process.
+//! The set against drydock's API server and controllers, in this process; or against another cluster.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use drydock_api::{Config, Server};
+use tokio::task::JoinHandle;
 
-use crate::kube_api::{self, CaseResult, Target};
+use super::{CaseResult, Target, pretend_node, run_kube_api, run_kubectl};
+use crate::report::Case;
+use crate::server::{Own, with_server};
 
 /// The kubectl whose words were recorded; other versions say some things differently.
 const RECORDED_WITH: &str = "1.33";
@@ -32,43 +33,91 @@ fn kubectl() -> Option<PathBuf> {
     })
 }
 
-/// Plays all stories and commands below `data`, the folder of the set.
+/// Plays all stories and commands of `<data>/kube-api`.
 ///
 /// # Errors
 /// When the server does not start or the data cannot be read.
-pub fn run(data: &Path) -> anyhow::Result<Vec<CaseResult>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let folder = std::env::temp_dir().join(format!("conformance-kube-api-{}", std::process::id()));
-    let results = runtime.block_on(play(data, &folder));
-    runtime.shutdown_background();
-    let removed = std::fs::remove_dir_all(&folder);
-    let results = results?;
-    removed.context("the server's folder cannot be removed")?;
-    Ok(results)
+pub fn run(data: &Path) -> Result<Vec<Case>, String> {
+    let folder = data.join("kube-api");
+    let results = with_server(async |own| {
+        let others = Others::start(own).await?;
+        let mut results = run_kube_api(own.target(), &folder, |_| true).await?;
+        match kubectl() {
+            Some(kubectl) => {
+                results.extend(run_kubectl(own.target(), &own.kubeconfig(), &kubectl, &folder).await?);
+            }
+            None => results.push(CaseResult {
+                name: "kubectl".into(),
+                steps: 0,
+                failures: vec![format!(
+                    "unsupported: no kubectl {RECORDED_WITH} on the path; CONFORMANCE_KUBECTL names one"
+                )],
+            }),
+        }
+        others.stop();
+        Ok(results)
+    });
+    Ok(cases(results.map_err(|error| format!("{error:#}"))?))
 }
 
-async fn play(data: &Path, folder: &Path) -> anyhow::Result<Vec<CaseResult>> {
-    let server = Server::start(Config::new(folder)).await?;
-    let kubeconfig = folder.join("kubeconfig");
-    std::fs::write(&kubeconfig, server.kubeconfig()?)?;
-    let target = Target::from_kubeconfig(&std::fs::read_to_string(&kubeconfig)?)?;
-    let controllers = tokio::spawn(controllers(kubeconfig.clone(), server.ca().cert_pem().to_owned()));
-    let node = kube_api::pretend_node(&target).await?;
-    let mut results = kube_api::run_kube_api(&target, data, |_| true).await?;
-    match kubectl() {
-        Some(kubectl) => results.extend(kube_api::run_kubectl(&target, &kubeconfig, &kubectl, data).await?),
-        None => results.push(CaseResult {
-            name: "kubectl".into(),
-            steps: 0,
-            failures: vec![format!(
-                "unsupported: no kubectl {RECORDED_WITH} on the path; CONFORMANCE_KUBECTL names one"
-            )],
-        }),
+/// Plays the stories whose name is wanted, without the commands.
+///
+/// # Errors
+/// When the server does not start or the data cannot be read.
+pub fn run_stories(data: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<Case>, String> {
+    let folder = data.join("kube-api");
+    let results = with_server(async |own| {
+        let others = Others::start(own).await?;
+        let results = run_kube_api(own.target(), &folder, &wanted).await?;
+        others.stop();
+        Ok(results)
+    });
+    Ok(cases(results.map_err(|error| format!("{error:#}"))?))
+}
+
+/// Plays the stories whose name begins so on the cluster of a kubeconfig.
+///
+/// # Errors
+/// When the kubeconfig or the data cannot be read.
+pub fn run_on(kubeconfig: &str, data: &Path, prefix: &str) -> Result<Vec<Case>, String> {
+    let play = async {
+        let target = Target::from_kubeconfig(kubeconfig)?;
+        run_kube_api(&target, &data.join("kube-api"), |name| name.starts_with(prefix)).await
+    };
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    Ok(cases(runtime.block_on(play).map_err(|error| format!("{error:#}"))?))
+}
+
+fn cases(results: Vec<CaseResult>) -> Vec<Case> {
+    let case = |result: CaseResult| {
+        let outcome = if result.passed() {
+            Ok(())
+        } else {
+            Err(result.to_string())
+        };
+        Case::new(result.name, outcome)
+    };
+    results.into_iter().map(case).collect()
+}
+
+/// Who works beside the server: controllers, and a node that only pretends.
+struct Others {
+    controllers: JoinHandle<anyhow::Result<()>>,
+    node: JoinHandle<()>,
+}
+
+impl Others {
+    async fn start(own: &Own) -> anyhow::Result<Self> {
+        Ok(Self {
+            controllers: tokio::spawn(controllers(own.kubeconfig(), own.root_certificate())),
+            node: pretend_node(own.target()).await?,
+        })
     }
-    node.abort();
-    controllers.abort();
-    server.shutdown().await;
-    Ok(results)
+
+    fn stop(self) {
+        self.node.abort();
+        self.controllers.abort();
+    }
 }
 
 async fn controllers(kubeconfig: PathBuf, root: String) -> anyhow::Result<()> {
