@@ -45,11 +45,7 @@ pub enum ApplyError {
 /// If a value is refused or a command fails.
 pub fn with_iptables(config: &Config, runner: &mut dyn Runner) -> Result<(), ApplyError> {
     let rules = program::rules(config)?;
-    let wanted: &[Version] = if config.enable_ipv6 {
-        &[Version::V4, Version::V6]
-    } else {
-        &[Version::V4]
-    };
+    let wanted = versions(config);
     let mut in_place = true;
     let mut leftovers = Vec::new();
     for version in [Version::V4, Version::V6] {
@@ -89,17 +85,54 @@ pub fn with_iptables(config: &Config, runner: &mut dyn Runner) -> Result<(), App
     Ok(())
 }
 
+fn versions(config: &Config) -> &'static [Version] {
+    if config.enable_ipv6 {
+        &[Version::V4, Version::V6]
+    } else {
+        &[Version::V4]
+    }
+}
+
+/// Whether the rules of `config` are in force, as iptables has them.
+///
+/// # Errors
+/// If a value is refused.
+pub fn in_force_with_iptables(config: &Config, runner: &mut dyn Runner) -> Result<bool, ApplyError> {
+    let rules = program::rules(config)?;
+    let mut there = |version: Version, args: &Vec<String>| runner.run(&command(version, "", args)).is_ok();
+    Ok(versions(config).iter().all(|version| {
+        iptables::checks(&rules, *version)
+            .iter()
+            .all(|args| there(*version, args))
+    }))
+}
+
+/// Whether the rules of `config` are in force, as nftables has them: each chain holds as many rules as it was given. (The
+/// kernel prints rules in other words than it was told them.)
+///
+/// # Errors
+/// If a value is refused.
+pub fn in_force_with_nftables(config: &Config, runner: &mut dyn Runner) -> Result<bool, ApplyError> {
+    let chains = nftables::chains_of(&program::rules(config)?);
+    Ok(chains.into_iter().all(|((table, chain), rules)| {
+        let args = ["list", "chain", "inet", table.nftables(), chain.nftables()];
+        let list = Command {
+            program: "nft".to_owned(),
+            args: args.map(str::to_owned).to_vec(),
+            input: None,
+        };
+        runner
+            .run(&list)
+            .is_ok_and(|listed| nftables::count_rules(&listed) == rules)
+    }))
+}
+
 /// Removes the capture of `config` with iptables. What is not there is not an error.
 ///
 /// # Errors
 /// If a value is refused.
 pub fn clean_iptables(config: &Config, runner: &mut dyn Runner) -> Result<(), ApplyError> {
-    let versions: &[Version] = if config.enable_ipv6 {
-        &[Version::V4, Version::V6]
-    } else {
-        &[Version::V4]
-    };
-    for version in versions {
+    for version in versions(config) {
         remove_rules(config, runner, *version)?;
         if let Ok(saved) = runner.run(&command(*version, "-save", &[])) {
             remove_leftovers(runner, *version, &saved);

@@ -83,6 +83,21 @@ fn one_table(rules: &[Rule], table: Table) -> String {
     text
 }
 
+/// Chains that the transaction makes, with the number of rules in each.
+pub fn chains_of(rules: &[Rule]) -> BTreeMap<(Table, Chain), usize> {
+    let mut counts = BTreeMap::new();
+    for rule in rules.iter().filter(|rule| rule.nftables.is_some()) {
+        *counts.entry((rule.table, rule.chain)).or_default() += 1;
+    }
+    counts
+}
+
+/// Number of rules in what `nft list chain` printed.
+pub fn count_rules(listed: &str) -> usize {
+    let rule = |line: &&str| line.starts_with("\t\t") && !line.trim_start().starts_with("type ");
+    listed.lines().filter(rule).count()
+}
+
 /// Input of `nft -f -` that removes our tables, whether they are there or not.
 pub fn cleanup() -> String {
     let one = |t: Table| format!("add table inet {0}\ndelete table inet {0}\n", t.nftables());

@@ -132,6 +132,58 @@ fn a_failing_command_says_what_is_needed() {
     );
 }
 
+/// A kernel that lacks one thing: what `iptables -C` or `nft list` is asked for last.
+struct Kernel {
+    lacks: &'static str,
+}
+
+impl Runner for Kernel {
+    fn run(&mut self, command: &Command) -> Result<String, String> {
+        let line = format!("{} {}", command.program, command.args.join(" "));
+        if command.program != "nft" {
+            return if self.lacks.is_empty() || !line.contains(self.lacks) {
+                Ok(String::new())
+            } else {
+                Err("Bad rule (does a matching rule exist in that chain?).".into())
+            };
+        }
+        let [_, _, _, table, chain] = &command.args[..] else {
+            panic!("{line}")
+        };
+        let rules = nftables::transaction(&program::rules(&sidecar()).unwrap());
+        let rules = rules.lines().filter(|line| {
+            (line.starts_with(&format!("add rule inet {table} {chain} "))
+                || line.starts_with(&format!("insert rule inet {table} {chain} ")))
+                && (self.lacks.is_empty() || !line.contains(self.lacks))
+        });
+        let rules: String = rules.map(|rule| format!("\t\t{rule}\n")).collect();
+        Ok(format!(
+            "table inet {table} {{\n\tchain {chain} {{\n\t\ttype nat hook output priority -100; policy accept;\n{rules}\t}}\n}}\n"
+        ))
+    }
+}
+
+#[test]
+fn capture_is_in_force_when_every_rule_is_there() {
+    let check = |config: &Config, lacks: &'static str, expected: bool| {
+        let with_iptables = apply::in_force_with_iptables(config, &mut Kernel { lacks }).unwrap();
+        assert_eq!(with_iptables, expected, "iptables without {lacks:?}");
+    };
+    check(&sidecar(), "", true);
+    check(&sidecar(), "-C OUTPUT", false);
+    // The second family counts where it is captured, and only there.
+    check(&sidecar(), "ip6tables", true);
+    let both = Config {
+        enable_ipv6: true,
+        ..sidecar()
+    };
+    check(&both, "ip6tables", false);
+
+    let with_nftables = |lacks| apply::in_force_with_nftables(&sidecar(), &mut Kernel { lacks }).unwrap();
+    assert!(with_nftables(""));
+    assert!(!with_nftables("15006"));
+}
+
 proptest::proptest! {
     /// Rules are text that a privileged program reads: whatever a value holds, it makes no line of its own.
     #[test]

@@ -161,7 +161,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Iptables(flags) => {
             flags.run().await?;
-            if flags.validates() && !flags.in_force() {
+            if flags.validates() && !flags.in_force()? {
                 eprintln!("Error: traffic is not captured; the pod is not ready for the mesh");
                 return Ok(u8::try_from(iptables::NOT_CAPTURED).map_or(ExitCode::FAILURE, ExitCode::from));
             }

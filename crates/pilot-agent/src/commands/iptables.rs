@@ -179,16 +179,10 @@ impl Flags {
     pub async fn run(&self) -> anyhow::Result<()> {
         let config = self.config()?;
         config.validate()?;
-        let suffix = match self.force_iptables_binary.as_str() {
-            "" => "",
-            "legacy" => "-legacy",
-            "nft" => "-nft",
-            other => anyhow::bail!("--force-iptables-binary {other:?}: legacy or nft"),
-        };
         if self.dry_run {
             return self.print(&config);
         }
-        let mut system = System { suffix };
+        let mut system = self.system()?;
         if self.cleanup_only {
             return self.clean();
         }
@@ -204,12 +198,22 @@ impl Flags {
         Ok(())
     }
 
+    fn system(&self) -> anyhow::Result<System> {
+        let suffix = match self.force_iptables_binary.as_str() {
+            "" => "",
+            "legacy" => "-legacy",
+            "nft" => "-nft",
+            other => anyhow::bail!("--force-iptables-binary {other:?}: legacy or nft"),
+        };
+        Ok(System { suffix })
+    }
+
     /// Removes what is set up, by either back end.
     ///
     /// # Errors
     /// If a value is refused.
     pub fn clean(&self) -> anyhow::Result<()> {
-        let mut system = System { suffix: "" };
+        let mut system = self.system()?;
         apply::clean_iptables(&self.config()?, &mut system)?;
         // Without nft there is nothing of nft's.
         if let Err(error) = apply::clean_nftables(&mut system) {
@@ -223,22 +227,18 @@ impl Flags {
         self.run_validation && !self.dry_run
     }
 
-    /// Whether the rules are in force: each of them is there.
-    pub fn in_force(&self) -> bool {
-        let Ok(rules) = self.config().and_then(|c| Ok(program::rules(&c)?)) else {
-            return false;
-        };
-        let mut system = System { suffix: "" };
-        let there = |args| {
-            system
-                .run(&Command {
-                    program: "iptables".to_owned(),
-                    args,
-                    input: None,
-                })
-                .is_ok()
-        };
-        iptables::checks(&rules, iptables::Version::V4).into_iter().all(there)
+    /// Whether the rules are in force, for every family and back end that they are set up with.
+    ///
+    /// # Errors
+    /// If a value is refused.
+    pub fn in_force(&self) -> anyhow::Result<bool> {
+        let config = self.config()?;
+        let mut system = self.system()?;
+        Ok(if self.native_nftables {
+            apply::in_force_with_nftables(&config, &mut system)?
+        } else {
+            apply::in_force_with_iptables(&config, &mut system)?
+        })
     }
 
     fn print(&self, config: &Config) -> anyhow::Result<()> {
