@@ -21,7 +21,7 @@ use crate::authentication::{self, Mode};
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::query::Query;
-use crate::scope::Seen;
+use crate::seen::Seen;
 use crate::{naming, proto, rules, sensitivity};
 
 /// A subset: its name, the labels that it asks for, and its own policy.

@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet as FastSet};
-use mesh::{Input, Snapshot};
+use mesh::{Input, Service, Snapshot};
 
 use crate::proxy::ProxyClass;
 use crate::query::{self, Query, Value};
+use crate::seen::{Seen, Views};
 
 /// Number of a proxy class in a generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +43,7 @@ pub(crate) struct Graph {
     pub(crate) computed: u64,
     /// Nodes that lost a reader, and perhaps the last one.
     orphans: Vec<NodeId>,
+    views: Views,
 }
 
 impl Graph {
@@ -254,6 +256,11 @@ impl<'a> Cx<'a> {
             self.inputs.push(input);
         }
         self.snapshot
+    }
+
+    /// What a client sees, shared with all that see the same.
+    pub(crate) fn seen(&mut self, services: Vec<Arc<Service>>, narrowed: bool) -> Seen {
+        self.graph.views.share(services, narrowed)
     }
 
     /// A class by its number.

@@ -45,6 +45,7 @@ mod route;
 mod rules;
 mod scope;
 mod secret;
+mod seen;
 mod sensitivity;
 mod settings;
 mod sidecar;

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use mesh::ServiceKey;
+use api::networking::VirtualService;
+use mesh::{Config, ServiceKey, Visibility};
 use xds::resource::{Resource, ResourceSet};
 
 use crate::client::Client;
 use crate::graph::{ClassId, Cx};
 use crate::resource_type::ResourceType;
 use crate::route::kept::Kept;
+use crate::route::virtual_services;
 use crate::rules::{HostRules, Rules};
-use crate::scope::{Scope, ScopeKey, Seen};
+use crate::scope::{Scope, ScopeKey};
+use crate::seen::Seen;
 use crate::sensitivity::Sensitivity;
 
 /// A question whose answer is kept.
@@ -18,6 +21,8 @@ use crate::sensitivity::Sensitivity;
 pub(crate) enum Query {
     /// All DestinationRules by host.
     Rules,
+    /// All VirtualServices, ready for use.
+    VirtualServices,
     /// What of clients matters to anybody.
     Sensitivity,
     /// What proxies see.
@@ -31,6 +36,8 @@ pub(crate) enum Query {
     /// The virtual host of a service's port, and whether the client's namespace is the service's, for clients of a
     /// sort.
     VirtualHost(ServiceKey, u16, bool, Arc<Client>),
+    /// Of the services that are seen, the virtual hosts of a port that are the same for clients of all other namespaces.
+    VirtualHosts(Arc<Client>, Seen, u16),
     /// Clusters of all services that clients of a sort see.
     OutboundClusters(Arc<Client>, Seen),
     /// Endpoints of all services that clients of a sort see.
@@ -45,12 +52,13 @@ impl Query {
     /// A query reads only queries of lower levels.
     pub(crate) fn level(&self) -> u8 {
         match self {
-            Self::Rules | Self::Scope(_) => 0,
-            Self::HostRules(_) | Self::Sensitivity => 1,
+            Self::Rules | Self::VirtualServices => 0,
+            Self::HostRules(_) | Self::Sensitivity | Self::Scope(_) => 1,
             Self::Clusters(..) | Self::Endpoints(..) | Self::VirtualHost(..) => 2,
-            Self::OutboundClusters(..) | Self::OutboundEndpoints(..) | Self::OutboundRoutes(_) => 3,
-            Self::Class(_, ResourceType::Route | ResourceType::Secret | ResourceType::Extension) => 5,
-            Self::Class(..) => 4,
+            Self::OutboundClusters(..) | Self::OutboundEndpoints(..) | Self::VirtualHosts(..) => 3,
+            Self::OutboundRoutes(_) => 4,
+            Self::Class(_, ResourceType::Route | ResourceType::Secret | ResourceType::Extension) => 6,
+            Self::Class(..) => 5,
         }
     }
 }
@@ -62,6 +70,8 @@ pub(crate) enum Value {
     Rules(Arc<Rules>),
     /// To [`Query::Sensitivity`].
     Sensitivity(Arc<Sensitivity>),
+    /// To [`Query::VirtualServices`].
+    VirtualServices(Arc<Vec<(Arc<Config<VirtualService>>, Visibility)>>),
     /// To [`Query::HostRules`].
     HostRules(Arc<HostRules>),
     /// To [`Query::Scope`].
@@ -70,6 +80,8 @@ pub(crate) enum Value {
     Resources(Arc<Vec<Arc<Resource>>>),
     /// To [`Query::VirtualHost`].
     Host(Option<Arc<Kept>>),
+    /// To [`Query::VirtualHosts`], by the place of the service.
+    Hosts(Arc<Vec<Option<Arc<Kept>>>>),
     /// To [`Query::Class`] and those of all services.
     Set(Arc<ResourceSet>),
 }
@@ -88,7 +100,9 @@ impl PartialEq for Value {
                             .zip(b.iter())
                             .all(|(a, b)| a.name == b.name && a.hash == b.hash))
             }
+            (Self::VirtualServices(a), Self::VirtualServices(b)) => a == b,
             (Self::Host(a), Self::Host(b)) => a == b,
+            (Self::Hosts(a), Self::Hosts(b)) => a == b,
             (Self::Set(a), Self::Set(b)) => Arc::ptr_eq(a, b) || a.hash() == b.hash(),
             _ => false,
         }
@@ -98,6 +112,7 @@ impl PartialEq for Value {
 pub(crate) fn compute(query: &Query, cx: &mut Cx<'_>) -> Value {
     match query {
         Query::Rules => Value::Rules(Arc::new(crate::rules::all(cx))),
+        Query::VirtualServices => Value::VirtualServices(Arc::new(virtual_services::all(cx))),
         Query::Sensitivity => Value::Sensitivity(Arc::new(crate::sensitivity::of_mesh(cx))),
         Query::HostRules(host) => Value::HostRules(Arc::new(crate::rules::of_host(cx, host))),
         Query::Scope(key) => Value::Scope(Arc::new(crate::scope::of_key(cx, key))),
@@ -106,6 +121,9 @@ pub(crate) fn compute(query: &Query, cx: &mut Cx<'_>) -> Value {
         Query::VirtualHost(key, port, is_local, client) => {
             let kept = crate::route::kept::compute(cx, key, *port, *is_local, client);
             Value::Host(kept.map(Arc::new))
+        }
+        Query::VirtualHosts(client, seen, port) => {
+            Value::Hosts(Arc::new(crate::route::kept::of_anyone(cx, client, seen, *port)))
         }
         Query::OutboundClusters(client, seen) => Value::Set(crate::cluster::outbound(cx, client, seen)),
         Query::OutboundEndpoints(client, seen) => Value::Set(crate::endpoint::outbound(cx, client, seen)),
@@ -140,6 +158,13 @@ impl Cx<'_> {
         }
     }
 
+    pub(crate) fn virtual_services(&mut self) -> Arc<Vec<(Arc<Config<VirtualService>>, Visibility)>> {
+        match self.get(&Query::VirtualServices) {
+            Value::VirtualServices(all) => all,
+            _ => Arc::default(),
+        }
+    }
+
     pub(crate) fn sensitivity(&mut self) -> Arc<Sensitivity> {
         match self.get(&Query::Sensitivity) {
             Value::Sensitivity(sensitivity) => sensitivity,
@@ -165,6 +190,13 @@ impl Cx<'_> {
         match self.get(query) {
             Value::Host(kept) => kept,
             _ => None,
+        }
+    }
+
+    pub(crate) fn virtual_hosts(&mut self, query: &Query) -> Arc<Vec<Option<Arc<Kept>>>> {
+        match self.get(query) {
+            Value::Hosts(hosts) => hosts,
+            _ => Arc::default(),
         }
     }
 

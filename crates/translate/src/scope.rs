@@ -2,17 +2,17 @@
 //! imports of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use api::networking::sidecar::{EgressListener, OutboundTrafficPolicy};
 use api::networking::virtual_service::Destination;
 use api::networking::{Sidecar, VirtualService};
-use mesh::{Config, Input, Kind, Port, Protocol, Registry, Resolution, Service, TargetPort, Visibility};
+use hashbrown::HashMap;
+use mesh::{Config, Input, Kind, Port, Protocol, Registry, Resolution, Service, TargetPort};
 
 use crate::graph::Cx;
 use crate::host;
-use crate::route::virtual_services;
+use crate::seen::Seen;
 use crate::sidecar::{Imports, SidecarName};
 
 type Services = Arc<Vec<Arc<Service>>>;
@@ -26,53 +26,11 @@ pub(crate) struct ScopeKey {
     pub(crate) sidecar: Option<SidecarName>,
 }
 
-/// The services that clients see, as part of a question: clients that see the same share the answer, whatever
-/// namespace they are in.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
-    /// One per host.
-    pub(crate) services: Services,
-    /// Whether a Sidecar leaves out ports of them.
-    pub(crate) narrowed: bool,
-    fingerprint: u64,
-}
-
-impl Seen {
-    fn new(services: Services, narrowed: bool) -> Self {
-        let mut hasher = std::hash::DefaultHasher::new();
-        services.iter().for_each(|service| service.key.hash(&mut hasher));
-        Self {
-            services,
-            narrowed,
-            fingerprint: hasher.finish(),
-        }
-    }
-}
-
-impl PartialEq for Seen {
-    fn eq(&self, other: &Self) -> bool {
-        self.narrowed == other.narrowed
-            && self.fingerprint == other.fingerprint
-            && (Arc::ptr_eq(&self.services, &other.services)
-                || (self.services.len() == other.services.len()
-                    && std::iter::zip(&*self.services, &*other.services).all(|(a, b)| Arc::ptr_eq(a, b) || a == b)))
-    }
-}
-
-impl Eq for Seen {}
-
-impl Hash for Seen {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.fingerprint.hash(state);
-    }
-}
-
 /// What a namespace sees.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Scope {
     /// Services.
     pub(crate) seen: Seen,
-    by_host: BTreeMap<Arc<str>, usize>,
     /// Other names of services, by the service's host.
     pub(crate) aliases: BTreeMap<Arc<str>, Vec<Arc<Service>>>,
     /// VirtualServices with full host names and delegates resolved, older first.
@@ -112,7 +70,7 @@ impl Egress {
 impl Scope {
     /// The service of that host.
     pub(crate) fn service(&self, host: &str) -> Option<&Arc<Service>> {
-        self.by_host.get(host).and_then(|index| self.seen.services.get(*index))
+        self.seen.service(host)
     }
 
     /// The services from which routes of a port are made; port 0 is told by what it binds to.
@@ -127,22 +85,15 @@ impl Scope {
 pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
     let namespace = &key.namespace;
     let snapshot = cx.read(Input::Services);
-    let mut visible: Vec<&Arc<Service>> = snapshot
+    let (aliases, visible): (Vec<_>, Vec<_>) = snapshot
         .services()
         .iter()
         .filter(|s| s.visibility.includes(namespace))
-        .collect();
-    visible.sort_by(|a, b| a.age_order(b));
-    let (aliases, visible): (Vec<_>, Vec<_>) = visible.into_iter().partition(|s| s.resolution == Resolution::Alias);
-    let mesh = &cx.read(Input::Mesh).mesh;
-    let default_export = &mesh.default_virtual_service_export_to;
-    let root = mesh.outbound_traffic_policy.clone();
-    let all = cx.read(Input::Kind(Kind::VirtualService));
-    let mut routes: Vec<_> = virtual_services::resolved(all, cx.domain())
-        .into_iter()
-        .filter(|vs| Visibility::parse(&vs.spec.export_to, default_export, &vs.meta.namespace).includes(namespace))
-        .collect();
-    routes.sort_by(|a, b| a.meta.age_order(&b.meta));
+        .partition(|s| s.resolution == Resolution::Alias);
+    let root = cx.read(Input::Mesh).mesh.outbound_traffic_policy.clone();
+    let all = cx.virtual_services();
+    let routes = all.iter().filter(|(_, visibility)| visibility.includes(namespace));
+    let routes: Vec<_> = routes.map(|(routes, _)| routes.clone()).collect();
     let sidecar = key.sidecar.as_ref().and_then(|(namespace, name)| {
         cx.read(Input::Kind(Kind::Sidecar))
             .sidecars
@@ -170,10 +121,10 @@ pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
     }
     let listeners = sidecar.as_ref().map(|s| s.spec.egress.as_slice()).unwrap_or_default();
     if listeners.is_empty() {
-        let services = Arc::new(one_per_host(visible.iter().map(|s| (*s).clone()), namespace));
-        scope.seen = Seen::new(services.clone(), false);
+        let services = one_per_host(visible.iter().map(|s| (*s).clone()), namespace);
+        scope.seen = cx.seen(services, false);
         scope.egress = vec![Egress {
-            services,
+            services: scope.seen.services.clone(),
             virtual_services: Arc::new(of_mesh(&scope.virtual_services).cloned().collect()),
             ..Egress::default()
         }];
@@ -182,19 +133,12 @@ pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
             .iter()
             .map(|l| egress(l, namespace, &visible, &scope.virtual_services))
             .collect();
-        scope.seen = Seen::new(Arc::new(union(&scope.egress, namespace, &visible)), true);
+        scope.seen = cx.seen(union(&scope.egress, namespace, &visible), true);
     }
     if let Some(policy) = sidecar.as_ref().and_then(|s| s.spec.outbound_traffic_policy.as_ref()) {
         scope.unknown = policy.clone();
         scope.unknown.mode.get_or_insert_with(|| "REGISTRY_ONLY".to_owned());
     }
-    scope.by_host = scope
-        .seen
-        .services
-        .iter()
-        .enumerate()
-        .map(|(index, s)| (s.key.host.clone(), index))
-        .collect();
     scope.sidecar = sidecar;
     scope
 }
@@ -203,17 +147,27 @@ fn of_mesh(all: &VirtualServices) -> impl Iterator<Item = &Arc<Config<VirtualSer
     all.iter().filter(|vs| vs.spec.gateways.iter().any(|g| g == "mesh"))
 }
 
-/// One service per host, in order of age.
+/// One service per host, in order of age, of services in that order.
 fn one_per_host(services: impl Iterator<Item = Arc<Service>>, namespace: &str) -> Vec<Arc<Service>> {
-    let mut chosen: BTreeMap<Arc<str>, Arc<Service>> = BTreeMap::new();
+    let mut places: HashMap<Arc<str>, usize> = HashMap::new();
+    let mut list: Vec<Arc<Service>> = Vec::new();
+    let mut is_in_order = true;
     for service in services {
-        match chosen.get(&service.key.host) {
-            Some(other) if !wins(&service, other, namespace) => {}
-            _ => drop(chosen.insert(service.key.host.clone(), service)),
+        match places.get(&service.key.host).map(|place| &mut list[*place]) {
+            None => {
+                places.insert(service.key.host.clone(), list.len());
+                list.push(service);
+            }
+            Some(other) if wins(&service, other, namespace) => {
+                *other = service;
+                is_in_order = false;
+            }
+            Some(_) => {}
         }
     }
-    let mut list: Vec<Arc<Service>> = chosen.into_values().collect();
-    list.sort_by(|a, b| a.age_order(b));
+    if !is_in_order {
+        list.sort_by(|a, b| a.age_order(b));
+    }
     list
 }
 

@@ -19,7 +19,7 @@ use crate::client::Client;
 use crate::graph::Cx;
 use crate::query::Query;
 use crate::rules::{self, Applied, HostRules};
-use crate::scope::Seen;
+use crate::seen::Seen;
 use crate::{dynamic_dns, naming, proto};
 
 /// The part of a client that clusters of any service depend on.

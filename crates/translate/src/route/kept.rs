@@ -9,22 +9,26 @@ use mesh::{Input, Registry, Resolution, Service, ServiceKey};
 use prost::Message;
 use prost::encoding::message;
 use xds::envoy::config::route::v3::VirtualHost;
+use xds::resource::ContentHash;
 
 use super::{hash, http};
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::naming;
 use crate::query::Query;
+use crate::seen::Seen;
 
 /// Number of the field `virtual_hosts` in a route configuration.
 const VIRTUAL_HOSTS: u32 = 2;
 
 /// A virtual host, encoded as a field of a configuration.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Kept {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) domains: Domains,
     pub(crate) bytes: Bytes,
+    /// Of the domains in lower case, without repetition: by them hosts are held against one another.
+    pub(super) claims: Box<[ContentHash]>,
 }
 
 impl Kept {
@@ -32,9 +36,10 @@ impl Kept {
         let mut bytes = BytesMut::with_capacity(message::encoded_len(VIRTUAL_HOSTS, host));
         message::encode(VIRTUAL_HOSTS, host, &mut bytes);
         Self {
-            name: host.name.clone(),
+            name: host.name.as_str().into(),
             domains,
             bytes: bytes.freeze(),
+            claims: host.domains.iter().map(|domain| claim(domain)).collect(),
         }
     }
 
@@ -44,6 +49,17 @@ impl Kept {
         let decoded = prost::encoding::decode_key(&mut field).and_then(|_| VirtualHost::decode_length_delimited(field));
         decoded.unwrap_or_default()
     }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other) || (self.bytes == other.bytes && self.domains == other.domains)
+    }
+}
+
+/// Names of hosts have no case.
+pub(super) fn claim(domain: &str) -> ContentHash {
+    ContentHash::of(domain.to_ascii_lowercase().as_bytes())
 }
 
 /// Names under which a service is addressed.
@@ -135,6 +151,17 @@ pub(super) fn anyone(client: &Client) -> Arc<Client> {
     })
 }
 
+/// The answer to [`Query::VirtualHosts`].
+pub(crate) fn of_anyone(cx: &mut Cx<'_>, anyone: &Arc<Client>, seen: &Seen, port: u16) -> Vec<Option<Arc<Kept>>> {
+    let of_service = |service: &Arc<Service>| {
+        service.port(port)?;
+        let is_same = cx.host_rules(&service.key.host).is_empty();
+        let query = || Query::VirtualHost(service.key.clone(), port, false, anyone.clone());
+        if is_same { cx.kept(&query()) } else { None }
+    };
+    seen.services.iter().map(of_service).collect()
+}
+
 /// The virtual host of a service's port, for a client in `namespace`; `anyone` is [`anyone`] of the client.
 pub(super) fn of_service(
     cx: &mut Cx<'_>,
@@ -154,8 +181,13 @@ pub(super) fn of_service(
             ..Client::clone(anyone)
         })
     };
-    let is_local = in_cluster(&service.key.host, cx.domain()).is_some_and(|(_, own)| own == namespace);
+    let is_local = is_local(service, cx.domain(), namespace);
     cx.kept(&Query::VirtualHost(service.key.clone(), port, is_local, narrow))
+}
+
+/// Whether a service is called by its bare name in a namespace.
+pub(super) fn is_local(service: &Service, suffix: &str, namespace: &str) -> bool {
+    in_cluster(&service.key.host, suffix).is_some_and(|(_, own)| own == namespace)
 }
 
 /// The answer to [`Query::VirtualHost`].
@@ -172,10 +204,9 @@ pub(crate) fn compute(cx: &mut Cx<'_>, key: &ServiceKey, port: u16, is_local: bo
     };
     let domains = naming.domains(&service, std::iter::empty(), port);
     let mut host = default(cx, client, &mesh, &service, port);
-    // Names of hosts have no case.
     let mut seen = hashbrown::HashSet::new();
     host.domains = domains.all.clone();
-    host.domains.retain(|domain| seen.insert(domain.to_ascii_lowercase()));
+    host.domains.retain(|domain| seen.insert(claim(domain)));
     Some(Kept::new(&host, domains))
 }
 

@@ -11,7 +11,7 @@ use hashbrown::HashSet;
 use mesh::{Config, Input, Protocol, Service};
 use prost::Message;
 use xds::envoy::config::route::v3::{self as route_v3, RouteConfiguration, VirtualHost, route, route_action};
-use xds::resource::{Resource, ResourceSet};
+use xds::resource::{ContentHash, Resource, ResourceSet};
 
 use super::MAX_DIRECT_RESPONSE;
 use super::http::{self, Audience};
@@ -19,6 +19,7 @@ use super::kept::{self, Domains, Kept, Naming, bracketed};
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::host;
+use crate::query::Query;
 use crate::scope::{Egress, Scope};
 use crate::{naming, proto};
 
@@ -67,9 +68,13 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
         proxies.insert("http_proxy".to_owned(), (0, "http_proxy".to_owned()));
     }
     let anyone = kept::anyone(client);
-    let hosts = |port: u16, egress| Hosts {
+    let hosts = |cx: &mut Cx<'_>, port: u16, egress| Hosts {
         client,
         anyone: anyone.clone(),
+        common: match port {
+            0 => Arc::default(),
+            _ => cx.virtual_hosts(&Query::VirtualHosts(anyone.clone(), scope.seen.clone(), port)),
+        },
         scope: &scope,
         egress,
         mesh: &mesh,
@@ -83,7 +88,7 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
         let Some(egress) = scope.egress_for(port, "") else {
             continue;
         };
-        let mut virtual_hosts = hosts(port, egress).build(cx);
+        let mut virtual_hosts = hosts(cx, port, egress).build(cx);
         for (host, _) in sniffed.iter().filter(|(_, p)| *p == port) {
             let mut own: Vec<Arc<Kept>> = virtual_hosts
                 .iter()
@@ -104,7 +109,7 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
         let Some(egress) = scope.egress_for(port, &bind) else {
             continue;
         };
-        let mut virtual_hosts = hosts(0, egress).build(cx);
+        let mut virtual_hosts = hosts(cx, 0, egress).build(cx);
         virtual_hosts.push(last.clone());
         configurations.push(configuration(name, &virtual_hosts));
     }
@@ -168,6 +173,8 @@ fn catch_all(client: &Client, policy: &OutboundTrafficPolicy) -> VirtualHost {
 struct Hosts<'a> {
     client: &'a Client,
     anyone: Arc<Client>,
+    /// Virtual hosts of services, by the place of the service in what is seen.
+    common: Arc<Vec<Option<Arc<Kept>>>>,
     scope: &'a Scope,
     egress: &'a Egress,
     mesh: &'a MeshConfig,
@@ -361,7 +368,9 @@ impl Hosts<'_> {
     ) -> Option<Arc<Kept>> {
         let aliases = self.scope.aliases.get(&service.key.host);
         if group.routes.is_none() && aliases.is_none() && self.port != 0 {
-            let kept = kept::of_service(cx, self.client, &self.anyone, service, group.port, self.namespace);
+            let kept = self
+                .of_anyone(service)
+                .or_else(|| kept::of_service(cx, self.client, &self.anyone, service, group.port, self.namespace));
             if let Some(kept) = kept.filter(|kept| claims.take_all(kept)) {
                 return Some(kept);
             }
@@ -379,6 +388,12 @@ impl Hosts<'_> {
         }
         let host = kept::default(cx, self.client, self.mesh, service, group.port);
         self.with_domains(host, group, &domains, claims)
+    }
+
+    /// The virtual host that clients of most namespaces have in common.
+    fn of_anyone(&self, service: &Service) -> Option<Arc<Kept>> {
+        let common = self.common.get(self.scope.seen.place(&service.key.host)?)?.as_ref()?;
+        (!kept::is_local(service, self.domain, self.namespace)).then(|| common.clone())
     }
 
     /// A virtual host with the routes of a VirtualService.
@@ -414,22 +429,22 @@ struct Claims<'a> {
     /// Hosts of services.
     known: HashSet<&'a str>,
     /// Of virtual hosts.
-    names: HashSet<String>,
-    /// Domains, in lower case.
-    taken: HashSet<String>,
+    names: HashSet<Arc<str>>,
+    /// Domains.
+    taken: HashSet<ContentHash>,
 }
 
 impl Claims<'_> {
     /// Takes what is free of a virtual host's domains; nothing if there is one of that name.
     fn take(&mut self, name: &str, domains: &Domains) -> Option<Vec<String>> {
-        if !self.names.insert(name.to_owned()) {
+        if !self.names.insert(name.into()) {
             return None;
         }
         let mut own = Vec::new();
         for domain in &domains.all {
             // A short form may be the full name of another service, which has the better claim.
             let claimed = domains.short.contains(domain) && self.known.contains(domain.as_str());
-            if !claimed && self.taken.insert(domain.to_ascii_lowercase()) {
+            if !claimed && self.taken.insert(kept::claim(domain)) {
                 own.push(domain.clone());
             }
         }
@@ -438,13 +453,12 @@ impl Claims<'_> {
 
     /// Takes all domains of a virtual host, or nothing.
     fn take_all(&mut self, kept: &Kept) -> bool {
-        let is_lower = |domain: &String| !domain.bytes().any(|byte| byte.is_ascii_uppercase());
         let is_free = !self.names.contains(&kept.name)
-            && kept.domains.all.iter().all(|d| is_lower(d) && !self.taken.contains(d))
+            && !kept.claims.iter().any(|claim| self.taken.contains(claim))
             && kept.domains.short.iter().all(|d| !self.known.contains(d.as_str()));
         if is_free {
             self.names.insert(kept.name.clone());
-            self.taken.extend(kept.domains.all.iter().cloned());
+            self.taken.extend(&kept.claims);
         }
         is_free
     }

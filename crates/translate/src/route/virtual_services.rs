@@ -4,14 +4,30 @@ use std::sync::Arc;
 
 use api::networking::VirtualService;
 use api::networking::virtual_service::{Destination, HttpMatch, HttpRoute, StringMatch};
-use mesh::{Config, Snapshot};
+use mesh::{Config, Input, Kind, Snapshot, Visibility};
 
+use crate::graph::Cx;
 use crate::host::full_name;
 
 type Item = Arc<Config<VirtualService>>;
 
-/// All VirtualServices that have hosts, ready for use.
-pub(crate) fn resolved(snapshot: &Snapshot, domain: &str) -> Vec<Item> {
+/// All VirtualServices that have hosts, ready for use, older first, and who may see each.
+pub(crate) fn all(cx: &mut Cx<'_>) -> Vec<(Item, Visibility)> {
+    let mesh = &cx.read(Input::Mesh).mesh;
+    let snapshot = cx.read(Input::Kind(Kind::VirtualService));
+    let mut all: Vec<(Item, Visibility)> = resolved(snapshot, cx.domain())
+        .into_iter()
+        .map(|routes| {
+            let default = &mesh.default_virtual_service_export_to;
+            let visibility = Visibility::parse(&routes.spec.export_to, default, &routes.meta.namespace);
+            (routes, visibility)
+        })
+        .collect();
+    all.sort_by(|(a, _), (b, _)| a.meta.age_order(&b.meta));
+    all
+}
+
+fn resolved(snapshot: &Snapshot, domain: &str) -> Vec<Item> {
     snapshot
         .virtual_services
         .iter()
