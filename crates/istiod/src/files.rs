@@ -1,7 +1,7 @@
 //! Changes from a directory of YAML files: every kind that the mesh reads, Kubernetes' own included.
 //!
-//! All files are read again when anything below the directory changes; objects that are gone are deletions. A file that
-//! cannot be read keeps what it said before, so that a half-saved edit takes nothing away.
+//! What changed below the directory is read again; objects that are gone are deletions. A file that cannot be read keeps
+//! what it said before, so that a half-saved edit takes nothing away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ use crate::engine::Message;
 const LARGEST: u64 = 256 << 20;
 /// An editor writes a file in several steps; this long without another one counts as done.
 const SETTLE: Duration = Duration::from_millis(5);
+/// Text of this size takes longer to read than a thread takes to start, in bytes.
+const WORTH_A_THREAD: usize = 256 << 10;
 
 /// Group, kind, namespace and name.
 type Id = (String, String, String, String);
@@ -31,8 +33,8 @@ type Objects = BTreeMap<Id, Value>;
 pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Result<()> {
     let (wake, woken) = std::sync::mpsc::channel();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if let Some(done) = event.ok().and_then(|event| meaning(&event)) {
-            let _ = wake.send(done);
+        if let Some(news) = event.ok().and_then(News::of) {
+            let _ = wake.send(news);
         }
     })?;
     watcher
@@ -49,14 +51,14 @@ pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Resu
                 .into_iter()
                 .all(|c| messages.blocking_send(Message::Change(c)).is_ok())
         };
-        if !tell(tree.read()) || !tell(vec![Change::Synced]) {
+        if !tell(tree.read_first()) || !tell(vec![Change::Synced]) {
             return;
         }
-        while let Ok(mut done) = woken.recv() {
-            while let Ok(also) = woken.recv_timeout(if done { Duration::ZERO } else { SETTLE }) {
-                done |= also;
+        while let Ok(mut news) = woken.recv() {
+            while let Ok(also) = woken.recv_timeout(if news.done { Duration::ZERO } else { SETTLE }) {
+                news.add(also);
             }
-            if !tell(tree.read()) {
+            if !tell(tree.read(news.files)) {
                 return;
             }
         }
@@ -64,20 +66,51 @@ pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Resu
     Ok(())
 }
 
-/// What an event says of the files that are read: nothing, that one is being written, or that one is written.
-fn meaning(event: &notify::Event) -> Option<bool> {
-    use notify::EventKind;
-    use notify::event::{AccessKind, AccessMode, ModifyKind};
-    let done = match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write))
-        | EventKind::Modify(ModifyKind::Name(_))
-        | EventKind::Remove(_) => true,
-        EventKind::Access(_) => return None,
-        _ => false,
-    };
-    // A folder that was moved or removed has no ending.
-    let concerns = |path: &PathBuf| is_read(path) || path.extension().is_none();
-    event.paths.iter().any(concerns).then_some(done)
+/// What is known of files that are read.
+struct News {
+    /// Those that may differ; `None` if it cannot be told which.
+    files: Option<BTreeSet<PathBuf>>,
+    /// Whether they are written, and not just being written.
+    done: bool,
+}
+
+impl News {
+    /// What an event says, if it concerns any.
+    fn of(event: notify::Event) -> Option<Self> {
+        use notify::EventKind;
+        use notify::event::{AccessKind, AccessMode, ModifyKind};
+        let done = match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Remove(_) => true,
+            EventKind::Access(_) => return None,
+            _ => event.need_rescan(),
+        };
+        // A folder that was moved or removed has no ending; those of mounted ConfigMaps begin with two dots.
+        let is_folder = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            path.extension().is_none() || name.starts_with("..")
+        };
+        if event.need_rescan() || event.paths.iter().any(is_folder) {
+            return Some(Self { files: None, done });
+        }
+        let files: BTreeSet<PathBuf> = event.paths.into_iter().filter(|path| is_read(path)).collect();
+        (!files.is_empty()).then_some(Self {
+            files: Some(files),
+            done,
+        })
+    }
+
+    fn add(&mut self, also: Self) {
+        self.done |= also.done;
+        self.files = match (self.files.take(), also.files) {
+            (Some(mut files), Some(more)) => {
+                files.extend(more);
+                Some(files)
+            }
+            _ => None,
+        };
+    }
 }
 
 struct Tree {
@@ -90,41 +123,58 @@ type Files = BTreeMap<PathBuf, (Stamp, Arc<Objects>)>;
 type Stamp = (u64, Option<std::time::SystemTime>);
 
 impl Tree {
-    /// Reads what changed and says what that means.
-    fn read(&mut self) -> Vec<Change> {
-        let mut now = Files::new();
+    /// Reads everything; of two files with one object the last has it, because it is told last.
+    fn read_first(&mut self) -> Vec<Change> {
         for path in yaml_files(&self.directory) {
-            let Ok(meta) = std::fs::metadata(&path) else { continue };
-            let stamp = (meta.len(), meta.modified().ok());
-            let entry = match self.files.get(&path) {
-                Some((held, objects)) if *held == stamp => (stamp, objects.clone()),
-                old => match read_file(&path) {
-                    Ok(objects) => (stamp, Arc::new(objects)),
-                    Err(error) => {
-                        tracing::warn!(file = %path.display(), %error, "file not read; what it said before stays");
-                        (stamp, old.map(|(_, objects)| objects.clone()).unwrap_or_default())
-                    }
-                },
-            };
-            now.insert(path, entry);
+            self.refresh(&path);
         }
-        let changes = changes(&self.files, &now);
-        self.files = now;
-        changes
+        let objects = self.files.values().flat_map(|(_, objects)| objects.values());
+        objects.cloned().map(Change::Apply).collect()
+    }
+
+    /// Reads what changed of these files, or of all, and says what that means.
+    fn read(&mut self, files: Option<BTreeSet<PathBuf>>) -> Vec<Change> {
+        let files = files.unwrap_or_else(|| {
+            let known = self.files.keys().cloned();
+            known.chain(yaml_files(&self.directory)).collect()
+        });
+        let before = self.files.clone();
+        let touched: Vec<&PathBuf> = files.iter().filter(|path| self.refresh(path)).collect();
+        changes(&before, &self.files, &touched)
+    }
+
+    /// Reads a file again if it is another one; whether it says something else now.
+    fn refresh(&mut self, path: &Path) -> bool {
+        let Ok(meta) = std::fs::metadata(path) else {
+            return self.files.remove(path).is_some();
+        };
+        let stamp = (meta.len(), meta.modified().ok());
+        let held = self.files.get(path);
+        if held.is_some_and(|(held, _)| *held == stamp) {
+            return false;
+        }
+        let (objects, is_read) = match read_file(path) {
+            Ok(objects) => (Arc::new(objects), true),
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "file not read; what it said before stays");
+                (held.map(|(_, objects)| objects.clone()).unwrap_or_default(), false)
+            }
+        };
+        self.files.insert(path.to_owned(), (stamp, objects));
+        is_read
     }
 }
 
-/// What to tell. Only files that differ are compared; of two files with one object the last has it.
-fn changes(before: &Files, now: &Files) -> Vec<Change> {
-    let mut touched: BTreeSet<&Id> = BTreeSet::new();
-    for (files, others) in [(before, now), (now, before)] {
-        for (path, (_, objects)) in files {
-            match others.get(path) {
-                Some((_, other)) if Arc::ptr_eq(objects, other) => {}
-                _ => touched.extend(objects.keys()),
-            }
-        }
-    }
+/// What to tell of files that differ; of two files with one object the last has it.
+fn changes(before: &Files, now: &Files, files: &[&PathBuf]) -> Vec<Change> {
+    let held = |path: &&PathBuf| [before.get(*path), now.get(*path)];
+    let touched: Vec<Arc<Objects>> = files
+        .iter()
+        .flat_map(held)
+        .flatten()
+        .map(|(_, objects)| objects.clone())
+        .collect();
+    let touched: BTreeSet<&Id> = touched.iter().flat_map(|objects| objects.keys()).collect();
     let (mut gone, mut new) = (Vec::new(), Vec::new());
     for id in touched {
         match (find(before, id), find(now, id)) {
@@ -176,10 +226,31 @@ fn read_file(path: &Path) -> anyhow::Result<Objects> {
     read_text(&std::fs::read_to_string(path)?)
 }
 
-/// Documents that are objects; a `List` counts as its items, documents of other shapes are left out.
+/// Documents that are objects; a `List` counts as its items, documents of other shapes are left out. Much text is read
+/// by all processors.
 fn read_text(text: &str) -> anyhow::Result<Objects> {
-    let mut objects = Objects::new();
-    for document in documents(text) {
+    let documents: Vec<&str> = documents(text).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(text.len() / WORTH_A_THREAD).max(1);
+    let share = documents.len().div_ceil(threads).max(1);
+    let mut parts = documents.chunks(share);
+    let first = parts.next().unwrap_or_default();
+    let all: anyhow::Result<Vec<Vec<(Id, Value)>>> = std::thread::scope(|scope| {
+        let others: Vec<_> = parts.map(|part| scope.spawn(move || read_documents(part))).collect();
+        let joined = others.into_iter().map(|other| match other.join() {
+            Ok(read) => read,
+            Err(_) => Err(anyhow::anyhow!(
+                "a document could not be read; this is a bug of the control plane"
+            )),
+        });
+        std::iter::once(read_documents(first)).chain(joined).collect()
+    });
+    Ok(all?.into_iter().flatten().collect())
+}
+
+fn read_documents(documents: &[&str]) -> anyhow::Result<Vec<(Id, Value)>> {
+    let mut objects = Vec::with_capacity(documents.len());
+    for document in documents {
         let value: Value = serde_saphyr::from_str(document)?;
         let is_list = value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
         let items = match value {
@@ -246,6 +317,18 @@ mod tests {
     }
 
     #[test]
+    fn much_text_says_the_same_as_its_parts() {
+        let object = |at: usize| {
+            let pad = "x".repeat(1000);
+            format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{at:04}, labels: {{pad: {pad}}}}}\n")
+        };
+        let objects = read_text(&(0..2000).map(object).collect::<String>()).unwrap();
+        let expected: Vec<String> = (0..2000).map(|at| format!("s{at:04}")).collect();
+        assert_eq!(names(&objects), expected);
+        assert!(read_text(&((0..2000).map(object).collect::<String>() + "---\nkind: [\n")).is_err());
+    }
+
+    #[test]
     fn what_is_gone_is_deleted_and_what_differs_is_applied() {
         let file = |text: &str| {
             let objects = Arc::new(read_text(text).unwrap());
@@ -253,7 +336,7 @@ mod tests {
         };
         let before = file(TWO);
         let now = file(&TWO.replace("name: b, namespace", "name: c, namespace"));
-        let said = changes(&before, &now);
+        let said = changes(&before, &now, &[&PathBuf::from("x.yaml")]);
         assert!(
             matches!(&said[..], [Change::Delete { name, .. }, Change::Apply(_)] if name == "b"),
             "{said:?}"
@@ -270,11 +353,11 @@ mod tests {
             directory: directory.clone(),
             files: BTreeMap::new(),
         };
-        assert_eq!(tree.read().len(), 2);
+        assert_eq!(tree.read_first().len(), 2);
         std::fs::write(&file, "kind: [").unwrap();
-        assert_eq!(tree.read(), []);
+        assert_eq!(tree.read(Some(BTreeSet::from([file.clone()]))), []);
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(tree.read().len(), 2, "now both are gone");
+        assert_eq!(tree.read(None).len(), 2, "now both are gone");
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }
