@@ -21,9 +21,9 @@ use crate::handover::{Kept, Verdict};
 
 /// Largest batch of changes worked on at once.
 const BATCH: usize = 10_000;
-/// Shortest time between the beginnings of two batches. A proxy that is told of changes twenty times a second knows
+/// Shortest time between the beginnings of two batches. A proxy that is told of changes fourteen times a second knows
 /// soon enough, and a push costs the same for one change as for ten.
-const PACE: Duration = Duration::from_millis(50);
+const PACE: Duration = Duration::from_millis(70);
 
 /// What the engine is told.
 #[derive(Debug)]
