@@ -27,8 +27,8 @@ pub struct Figures {
     pub endpoint_sets: u64,
     pub listeners: u64,
     pub routes: u64,
-    /// Connections that had to be made again.
-    pub reconnects: u64,
+    /// Connections that had to be made again, by reason.
+    pub reconnects: BTreeMap<String, u64>,
     /// Milliseconds until an endpoint change reached half, 99 of 100, and all sidecars: the median of the rounds.
     pub change_p50_ms: f64,
     pub change_p99_ms: f64,

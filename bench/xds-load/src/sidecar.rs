@@ -1,9 +1,9 @@
 //! One simulated sidecar: subscribes as Envoy does, counts what it gets, says when it is in sync.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -40,7 +40,15 @@ pub struct Received {
     pub endpoint_sets: AtomicU64,
     pub listeners: AtomicU64,
     pub routes: AtomicU64,
-    pub reconnects: AtomicU64,
+    /// Why connections had to be made again, and how many.
+    pub reconnects: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Received {
+    fn ended(&self, error: &anyhow::Error) {
+        let mut reasons = self.reconnects.lock().unwrap_or_else(PoisonError::into_inner);
+        *reasons.entry(format!("{error:#}")).or_default() += 1;
+    }
 }
 
 /// When endpoints of services were last changed, and how long it took sidecars to hear of it.
@@ -145,8 +153,10 @@ pub async fn run(load: Load, number: usize, mut began: watch::Receiver<Instant>,
     loop {
         let started = *began.borrow_and_update();
         tokio::select! {
-            _ = stream(&load, number, started, &outside) => {
-                outside.received.reconnects.fetch_add(1, Relaxed);
+            ended = stream(&load, number, started, &outside) => {
+                if let Err(error) = ended {
+                    outside.received.ended(&error);
+                }
                 tokio::time::sleep(PAUSE).await;
             }
             changed = began.changed() => if changed.is_err() { return },

@@ -1,6 +1,7 @@
 //! Runs servers, loads them, collects figures.
 
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -69,7 +70,11 @@ pub async fn measure(
         endpoint_sets: received.endpoint_sets.load(Relaxed) / each,
         listeners: received.listeners.load(Relaxed) / each,
         routes: received.routes.load(Relaxed) / each,
-        reconnects: received.reconnects.load(Relaxed),
+        reconnects: received
+            .reconnects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone(),
         syncs,
         ..Figures::default()
     };
