@@ -15,7 +15,9 @@ mod change;
 mod check;
 mod churn;
 mod fleet;
+mod limits;
 mod mesh;
+mod mutual;
 mod plot;
 mod process;
 mod record;
@@ -156,6 +158,7 @@ fn main() -> Result<()> {
                     sidecars,
                     shape,
                     timeout,
+                    authority: None,
                 };
                 let mut fleet = fleet::Fleet::start(&load);
                 let figures = suite::measure(&mut fleet, &load, pid, mesh.as_deref(), rounds).await?;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::limits::Limits;
 use crate::targets;
 
 /// What one load of one server gave.
@@ -80,6 +81,25 @@ pub struct ReconnectFigures {
     pub slowest_to_median: f64,
 }
 
+/// Sidecars that connect with certificates.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct MutualFigures {
+    pub synced: usize,
+    pub sync_max_s: f64,
+    pub cpu_s: f64,
+    pub kib_per_sidecar: f64,
+    /// Against the same number in plaintext, in the same run.
+    pub sync_to_plaintext: f64,
+    /// Processor time for each that plaintext does not take, in milliseconds.
+    pub cpu_ms_per_sidecar: f64,
+    pub full_handshakes: u64,
+    /// All connect again at once, with the sessions that they remember.
+    pub again_sync_max_s: f64,
+    pub again_cpu_s: f64,
+    /// Handshakes that went on with a session.
+    pub again_resumed: u64,
+}
+
 /// From the start of the process to readiness.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StartFigures {
@@ -113,7 +133,11 @@ pub struct Report {
     /// By number of sidecars.
     pub reconnect: BTreeMap<String, ReconnectFigures>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub mutual: Option<MutualFigures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<StartFigures>,
+    /// What the machine can do at most.
+    pub limits: Limits,
     /// Control plane to floor, and what else does not depend on the machine's speed.
     pub ratios: BTreeMap<String, f64>,
 }
@@ -122,6 +146,9 @@ impl Report {
     /// What can be compared between runs and machines.
     pub fn ratios(&self) -> BTreeMap<String, f64> {
         let mut ratios = BTreeMap::new();
+        if let Some(mutual) = &self.mutual {
+            ratios.insert("mutual TLS sync to plaintext".to_owned(), mutual.sync_to_plaintext);
+        }
         for (sidecars, ours) in &self.sidecars {
             let Some(floor) = self.floor.get(sidecars) else {
                 continue;
@@ -239,6 +266,27 @@ impl Report {
                 share * 100.0
             );
         }
+        if let Some(m) = &self.mutual {
+            let _ = writeln!(
+                text,
+                "- {} sidecars with mutual TLS: all in sync after {:.2} s ({:.2} times plaintext), {:.2} s CPU ({:.2} ms more for each), {:.0} KiB each; once more at once, {} of {} with an earlier session: {:.2} s, {:.2} s CPU.",
+                m.synced,
+                m.sync_max_s,
+                m.sync_to_plaintext,
+                m.cpu_s,
+                m.cpu_ms_per_sidecar,
+                m.kib_per_sidecar,
+                m.again_resumed,
+                m.full_handshakes,
+                m.again_sync_max_s,
+                m.again_cpu_s
+            );
+        }
+        let _ = writeln!(
+            text,
+            "- One core copies {:.1} GiB/s, moves {:.1} GiB/s over loopback, and signs {:.0} times a second.",
+            self.limits.copy_gib_s, self.limits.loopback_gib_s, self.limits.signatures_s
+        );
         if let Some(start) = &self.start {
             let _ = writeln!(
                 text,

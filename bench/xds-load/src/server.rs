@@ -19,6 +19,8 @@ pub struct Server {
     child: Child,
     /// Where it serves discovery.
     pub address: String,
+    /// Where it serves discovery over TLS, if it does.
+    pub secure: String,
     /// Where it says whether it is ready, if it does.
     http: u16,
 }
@@ -39,17 +41,30 @@ fn spawn(command: &mut Command) -> Result<Child> {
 
 impl Server {
     /// The control plane, fed from files, on free ports. It may not have read them yet: see [`Server::ready`].
-    pub fn control_plane(program: &Path, folder: &Path) -> Result<Self> {
+    /// With the folder of an authority it serves discovery over TLS as well.
+    pub fn control_plane(program: &Path, folder: &Path, authority: Option<&Path>) -> Result<Self> {
         let (discovery, http) = (free_port()?, free_port()?);
         let address = |port: u16| format!("127.0.0.1:{port}");
         let mut command = Command::new(program);
         command.args(["discovery", "--registries=", "--configDir"]).arg(folder);
         command.args(["--grpcAddr", &address(discovery), "--httpAddr", &address(http)]);
         command.args(["--monitoringAddr", &address(free_port()?)]);
-        command.args(["--secureGRPCAddr", "", "--httpsAddr", ""]);
+        command.args(["--httpsAddr", "", "--secureGRPCAddr"]);
+        let secure = match authority {
+            Some(folder) => {
+                let secure = address(free_port()?);
+                command.arg(&secure).env("ROOT_CA_DIR", folder);
+                format!("http://{secure}")
+            }
+            None => {
+                command.arg("");
+                String::new()
+            }
+        };
         Ok(Self {
             child: spawn(&mut command)?,
             address: format!("http://{}", address(discovery)),
+            secure,
             http,
         })
     }
@@ -70,6 +85,7 @@ impl Server {
         Ok(Self {
             child,
             address: format!("http://127.0.0.1:{port}"),
+            secure: String::new(),
             http: 0,
         })
     }

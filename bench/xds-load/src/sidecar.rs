@@ -7,10 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use http::Uri;
+use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
 
+use crate::mutual::Authority;
 use crate::statistics::Delays;
 use crate::wire::{self, CLUSTER, ENDPOINT, Kind, LISTENER, METHOD, Node, ROUTE, Request, Response};
 use crate::{Shape, mesh};
@@ -29,6 +35,8 @@ pub struct Load {
     pub shape: Shape,
     /// Longest time to wait for all, in seconds.
     pub timeout: u64,
+    /// Signs certificates of sidecars; without it they connect in plaintext.
+    pub authority: Option<Arc<Authority>>,
 }
 
 /// What all sidecars together received until each was in sync.
@@ -150,10 +158,19 @@ pub fn node(shape: Shape, number: usize) -> Node {
 
 /// Keeps one sidecar connected until its task is dropped; it connects again whenever `began` changes.
 pub async fn run(load: Load, number: usize, mut began: watch::Receiver<Instant>, outside: Outside) {
+    let pod = mesh::pod(load.shape, number);
+    let account = format!("svc-{}", pod.service);
+    let connector = match &load.authority {
+        Some(authority) => match authority.connector(&pod.namespace, &account) {
+            Ok(connector) => Some((authority.clone(), connector)),
+            Err(error) => return outside.received.ended(&error),
+        },
+        None => None,
+    };
     loop {
         let started = *began.borrow_and_update();
         tokio::select! {
-            ended = stream(&load, number, started, &outside) => {
+            ended = stream(&load, connector.as_ref(), number, started, &outside) => {
                 if let Err(error) = ended {
                     outside.received.ended(&error);
                 }
@@ -164,12 +181,36 @@ pub async fn run(load: Load, number: usize, mut began: watch::Receiver<Instant>,
     }
 }
 
-async fn stream(load: &Load, number: usize, started: Instant, outside: &Outside) -> Result<()> {
+/// Certificates, and what connects with them.
+type Secure = (Arc<Authority>, TlsConnector);
+
+async fn connect(endpoint: Endpoint, secure: Option<&Secure>) -> Result<Channel> {
+    let Some((authority, connector)) = secure.cloned() else {
+        return Ok(endpoint.connect().await?);
+    };
+    let connect = move |uri: Uri| {
+        let (authority, connector) = (authority.clone(), connector.clone());
+        async move {
+            let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or_default());
+            let stream = authority.connect(&connector, host, port).await?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    };
+    Ok(endpoint.connect_with_connector(service_fn(connect)).await?)
+}
+
+async fn stream(
+    load: &Load,
+    secure: Option<&Secure>,
+    number: usize,
+    started: Instant,
+    outside: &Outside,
+) -> Result<()> {
     let (received, events) = (&*outside.received, &outside.events);
-    let endpoint = tonic::transport::Endpoint::from_shared(load.address.clone())?
+    let endpoint = Endpoint::from_shared(load.address.clone())?
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20);
-    let mut client = tonic::client::Grpc::new(endpoint.connect().await?).max_decoding_message_size(LARGEST);
+    let mut client = tonic::client::Grpc::new(connect(endpoint, secure).await?).max_decoding_message_size(LARGEST);
     client.ready().await?;
     let (requests, outgoing) = mpsc::channel::<Request>(64);
     for (index, type_url) in [CLUSTER, LISTENER].into_iter().enumerate() {

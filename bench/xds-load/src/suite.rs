@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::fleet::Fleet;
+use crate::mutual::Authority;
 use crate::process::{busy, usage};
-use crate::report::{Figures, ReconnectFigures, Report, StartFigures};
+use crate::report::{Figures, MutualFigures, ReconnectFigures, Report, StartFigures};
 use crate::server::Server;
 use crate::sidecar::Load;
 use crate::statistics::quantile;
-use crate::{Shape, change, churn, mesh, plot, record};
+use crate::{Shape, change, churn, limits, mesh, plot, record};
 
 /// Endpoint changes at each size.
 const ROUNDS: usize = 9;
@@ -120,6 +121,11 @@ pub async fn run(plan: &Plan) -> Result<()> {
             floor(plan, sidecars, &mut report).await?;
         }
     }
+    if let Some(plain) = report.sidecars.get(&CHANGED.to_string()).cloned() {
+        eprintln!("{CHANGED} sidecars: mutual TLS …");
+        report.mutual = Some(mutual(plan, &plain).await?);
+    }
+    report.limits = limits::measure()?;
     if !plan.quick {
         eprintln!("start …");
         report.start = Some(start(plan).await?);
@@ -138,6 +144,7 @@ fn load(plan: &Plan, address: &str, sidecars: usize) -> Load {
         sidecars,
         shape: plan.shape,
         timeout: TIMEOUT,
+        authority: None,
     }
 }
 
@@ -145,7 +152,7 @@ async fn control_plane(plan: &Plan, sidecars: usize, again: bool, report: &mut R
     let (folder, recording) = (plan.out.join("mesh"), plan.out.join("recording"));
     std::fs::remove_dir_all(&recording).ok();
     mesh::write(&folder, plan.shape)?;
-    let server = Server::control_plane(&plan.program, &folder)?;
+    let server = Server::control_plane(&plan.program, &folder, None)?;
     let pid = server.pid()?;
     server.ready().await?;
     // The first answer makes everything once; what is measured is serving it to all.
@@ -178,6 +185,41 @@ async fn control_plane(plan: &Plan, sidecars: usize, again: bool, report: &mut R
     server.stop().await
 }
 
+/// The same sidecars with certificates, and once more with sessions that they remember.
+async fn mutual(plan: &Plan, plain: &Figures) -> Result<MutualFigures> {
+    let (folder, recording) = (plan.out.join("mesh"), plan.out.join("recording-mutual"));
+    mesh::write(&folder, plan.shape)?;
+    let keys = plan.out.join("authority");
+    let authority = Authority::write(&keys)?;
+    // The control plane has a folder of its own to be in, and takes the other as it is told.
+    let server = Server::control_plane(&plan.program, &folder, Some(&std::fs::canonicalize(&keys)?))?;
+    let pid = server.pid()?;
+    server.ready().await?;
+    record::record(&server.address, &recording, plan.shape).await?;
+    let load = Load {
+        authority: Some(authority.clone()),
+        ..load(plan, &server.secure, CHANGED)
+    };
+    let mut fleet = Fleet::start(&load);
+    let first = measure(&mut fleet, &load, Some(pid), None, 0).await?;
+    let (full, before) = (authority.full.load(Relaxed), usage(pid)?);
+    let again = fleet.reconnect().await;
+    let figures = MutualFigures {
+        synced: first.synced,
+        sync_max_s: first.sync_max_s,
+        cpu_s: first.cpu_s,
+        kib_per_sidecar: first.kib_per_sidecar,
+        sync_to_plaintext: first.sync_max_s / plain.sync_max_s,
+        cpu_ms_per_sidecar: (first.cpu_s - plain.cpu_s) * 1e3 / CHANGED as f64,
+        full_handshakes: full,
+        again_sync_max_s: quantile(&again, 1.0),
+        again_cpu_s: usage(pid)?.cpu - before.cpu,
+        again_resumed: authority.resumed.load(Relaxed),
+    };
+    server.stop().await?;
+    Ok(figures)
+}
+
 async fn floor(plan: &Plan, sidecars: usize, report: &mut Report) -> Result<()> {
     let server = Server::replay(&plan.out.join("recording")).await?;
     let load = load(plan, &server.address, sidecars);
@@ -191,7 +233,7 @@ async fn start(plan: &Plan) -> Result<StartFigures> {
     let folder = plan.out.join("mesh-start");
     mesh::write(&folder, START)?;
     let began = Instant::now();
-    let server = Server::control_plane(&plan.program, &folder)?;
+    let server = Server::control_plane(&plan.program, &folder, None)?;
     server.ready().await?;
     let ready_s = began.elapsed().as_secs_f64();
     let used = usage(server.pid()?)?;

@@ -142,6 +142,13 @@ pub fn of(report: &Report) -> Vec<Target> {
             );
         }
     }
+    if let Some(mutual) = &report.mutual {
+        put(
+            "mutual TLS: sync to plaintext".to_owned(),
+            mutual.sync_to_plaintext,
+            Bound::AtMost(2.0),
+        );
+    }
     if let Some(share) = report.idle_cpu_share {
         put("idle: share of a core".to_owned(), share, Bound::AtMost(0.002));
     }

@@ -107,14 +107,12 @@ impl Home {
 
     async fn try_load(&self) -> Result<(Authority, Keeper), LoadError> {
         let now = Timestamp::now();
-        if let Some(files) = self.directory.as_deref().and_then(read_directory) {
-            let place = format!(
-                "directory {}",
-                self.directory.as_deref().unwrap_or(Path::new("")).display()
-            );
-            return Authority::from_files(&files, now)
-                .map(|authority| (authority, Keeper::Administrator))
-                .map_err(|source| LoadError::Unusable { place, source });
+        if let Some(plugged_in) = self
+            .directory
+            .as_deref()
+            .and_then(|directory| of_directory(directory, now))
+        {
+            return Ok((plugged_in?, Keeper::Administrator));
         }
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         for (name, keeper) in [(PLUGGED_IN, Keeper::Administrator), (SELF_SIGNED, Keeper::Istiod)] {
@@ -211,6 +209,13 @@ fn files(secret: Secret) -> BTreeMap<String, Vec<u8>> {
         .into_iter()
         .map(|(name, content)| (name, content.0))
         .collect()
+}
+
+/// The authority of a directory; nothing if it holds no signing key.
+pub fn of_directory(directory: &Path, now: Timestamp) -> Option<Result<Authority, LoadError>> {
+    let files = read_directory(directory)?;
+    let place = format!("directory {}", directory.display());
+    Some(Authority::from_files(&files, now).map_err(|source| LoadError::Unusable { place, source }))
 }
 
 /// The directory's files, if it holds a signing key.

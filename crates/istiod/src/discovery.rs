@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use ads::{DiscoveryServer, Registry};
 use anyhow::Context;
+use ca::tls::{MeshClients, ServingCertificate};
+use ca::{Authenticator, Current};
+use cluster::access::Access;
 use listen::accept;
 use mesh::Mesh;
 use serde_json::Value;
@@ -20,10 +23,11 @@ use crate::debug::Debug;
 use crate::engine::{Engine, Message};
 use crate::http::{self, Pages};
 use crate::metrics::Metrics;
+use crate::serving::Serving;
 use crate::settings::Settings;
 use crate::source::{Source, Translation};
 use crate::webhook::Webhooks;
-use crate::{files, grpc, injector, validation, webhook};
+use crate::{files, grpc, injector, serving, validation, webhook};
 
 /// Changes that may wait for the engine before their sources pause.
 const WAITING: usize = 16_384;
@@ -213,24 +217,22 @@ impl Parts {
         if let Some(listener) = bind("discovery without TLS", options.grpc_addr).await? {
             tokio::spawn(server.clone().plaintext(listener));
         }
-        let Some(cluster) = cluster else { return Ok(()) };
+        let secure = match cluster {
+            Some(cluster) => Some(Secure::of_cluster(cluster)),
+            None => Secure::of_directory(settings, options)?,
+        };
+        let Some(secure) = secure else { return Ok(()) };
         if let Some(listener) = bind("discovery with TLS", options.secure_grpc_addr).await? {
             if settings.sign {
                 let service =
-                    ca::service::CertificateService::new(cluster.authority.clone(), cluster.authenticator.clone());
+                    ca::service::CertificateService::new(secure.authority.clone(), secure.authenticator.clone());
                 let service = service.counting(self.signed.clone());
                 server.routes = server.routes.add_service(service.into_server());
             }
             if settings.authenticate {
-                server.gate = Some(grpc::Gate::new(
-                    cluster.authenticator.clone(),
-                    Some(cluster.access.clone()),
-                ));
+                server.gate = Some(grpc::Gate::new(secure.authenticator, secure.access));
             }
-            let tls = ca::tls::server_config(
-                cluster.serving.certificate.clone(),
-                Some(cluster.serving.clients.clone()),
-            );
+            let tls = ca::tls::server_config(secure.certificate, Some(secure.clients));
             tokio::spawn(server.tls(listener, tls));
         }
         Ok(())
@@ -260,6 +262,47 @@ impl Parts {
                 move || pages.injector_ready.store(true, Relaxed),
             ));
         }
+    }
+}
+
+/// Who is who on the port with TLS.
+struct Secure {
+    authority: Current,
+    authenticator: Arc<Authenticator>,
+    access: Option<Arc<Access>>,
+    certificate: Arc<ServingCertificate>,
+    clients: Arc<MeshClients>,
+}
+
+impl Secure {
+    fn of_cluster(cluster: &ControlPlane) -> Self {
+        Self {
+            authority: cluster.authority.clone(),
+            authenticator: cluster.authenticator.clone(),
+            access: Some(cluster.access.clone()),
+            certificate: cluster.serving.certificate.clone(),
+            clients: cluster.serving.clients.clone(),
+        }
+    }
+
+    /// Without a cluster the authority must be plugged in, and callers prove themselves by certificates only.
+    fn of_directory(settings: &Settings, options: &Discovery) -> anyhow::Result<Option<Self>> {
+        let now = jiff::Timestamp::now();
+        let Some(authority) = cluster::authority::of_directory(&settings.root_ca_directory, now) else {
+            return Ok(None);
+        };
+        let authority = Current::new(authority?);
+        let names = serving::names(&settings.revision, &options.namespace, &settings.custom_hosts);
+        let serving = Serving::new(&authority.load(), names)?;
+        let secure = Self {
+            authority: authority.clone(),
+            authenticator: Arc::new(Authenticator::new(&options.domain, None)),
+            access: None,
+            certificate: serving.certificate.clone(),
+            clients: serving.clients.clone(),
+        };
+        tokio::spawn(serving.keep(authority));
+        Ok(Some(secure))
     }
 }
 
