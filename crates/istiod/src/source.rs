@@ -1,6 +1,6 @@
 //! Who may open which stream, and what it is owed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,10 +12,9 @@ use tokio::sync::watch;
 use translate::{ClassId, Generator, Proxy};
 use xds::envoy::config::core::v3::Node;
 use xds::google::protobuf::value;
-use xds::resource::ResourceSet;
 
 use crate::debug::{Asker, Debug};
-use crate::engine::{Engine, Translate};
+use crate::engine::{Engine, Sets, Translate};
 
 /// Metadata value of clients that only ask questions.
 const QUESTIONS: &str = "event";
@@ -49,11 +48,19 @@ impl Translate for Translation {
         update.changed.iter().any(touches)
     }
 
-    fn update(&mut self, update: &Update) -> BTreeSet<ClassId> {
-        self.0.update(update).into_iter().map(|(class, _)| class).collect()
+    fn update(&mut self, update: &Update) -> BTreeMap<ClassId, Sets> {
+        let mut changed: BTreeMap<ClassId, Sets> = BTreeMap::new();
+        for (class, kind) in self.0.update(update) {
+            let set = self.0.set(class, kind);
+            changed
+                .entry(class)
+                .or_default()
+                .insert(kinds::intern(kind.type_url()), set);
+        }
+        changed
     }
 
-    fn sets(&mut self, class: ClassId) -> BTreeMap<Arc<str>, Arc<ResourceSet>> {
+    fn sets(&mut self, class: ClassId) -> Sets {
         self.0
             .sets(class)
             .into_iter()
