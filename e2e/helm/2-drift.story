@@ -2,6 +2,12 @@
 
 # Everything by Helm
 $ helm install istio-base manifests/charts/base -n istio-system --create-namespace
+
+A validator that nobody is behind yet stays open, whatever is upgraded.
+$ helm upgrade istio-base manifests/charts/base -n istio-system
+$ kubectl get validatingwebhookconfiguration istiod-default-validator -o jsonpath='{.webhooks[0].failurePolicy}'
+Ignore
+
 $ helm install istiod-canary manifests/charts/istiod -n istio-system --set revision=canary --wait
 $ helm install istio-tags manifests/charts/revisiontags -n istio-system --set revision=canary --set 'revisionTags={default,prod}'
 $ helm install istio-ingressgateway manifests/charts/gateway -n istio-system --set revision=canary --wait

@@ -86,6 +86,10 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         Scope::Revision(revision) => describe(&cluster, &namespace, revision, &plan, flags.verbose).await,
     };
     put(&message);
+    if plan.remove.is_empty() {
+        put("Nothing was there to uninstall.\n");
+        return Ok(());
+    }
     if used && flags.if_unused {
         return Err(Failure::new(
             "the control plane is still used, and --if-unused was given: nothing was removed",
@@ -192,8 +196,13 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
         ids => {
             used = true;
             say(&format!(
-                "There are still {} proxies pointing to the control plane revision {revision}",
-                ids.len()
+                "There {} still {} pointing to the control plane revision {revision}",
+                if ids.len() == 1 { "is" } else { "are" },
+                if ids.len() == 1 {
+                    "1 proxy".to_owned()
+                } else {
+                    format!("{} proxies", ids.len())
+                },
             ));
             if ids.len() <= NAMED {
                 ids.iter().for_each(|id| say(id));
@@ -216,6 +225,19 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
             names.join(", ")
         ));
     }
+    let going = plan
+        .remove
+        .iter()
+        .filter(|id| id.kind == "Deployment" && id.name.contains("gateway"));
+    let going: Vec<&str> = going.map(|id| id.name.as_str()).collect();
+    if !going.is_empty() {
+        used = true;
+        say(&format!(
+            "You are about to remove the following gateways: {}. To avoid downtime, please quit this command and reinstall \
+             the gateway(s) with a revision that is not being removed from the cluster.",
+            going.join(", ")
+        ));
+    }
     for gateway in &plan.gateways {
         used = true;
         let other = plan
@@ -225,7 +247,7 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
             .map(String::as_str)
             .unwrap_or_default();
         say(&format!(
-            "The gateway {}.{} runs on revision {revision} and stays. Put it on another one with: istioctl gateway revert --revision {other}",
+            "The gateway {}.{} runs on revision {revision} and stays. Put it on another one with: istioctl gateway revert --revision {other} -y",
             gateway.name, gateway.namespace
         ));
     }
