@@ -40,7 +40,7 @@ Nobody answers for its proxies, but the pods that it injected are known.
 @ fails
 $ istioctl uninstall --revision a --if-unused -y
 Unable to find any proxies pointing to the a control plane. This may be because the control plane cannot be connected or there is no a control plane.
-There are still 1 proxies pointing to the control plane revision a
+There [..] still 1 prox[..] pointing to the control plane revision a
 sleep-[..].test-ns
 ...
 Error: the control plane is still used, and --if-unused was given: nothing was removed
