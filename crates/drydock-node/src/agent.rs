@@ -77,17 +77,7 @@ pub async fn run(client: kube::Client, config: NodeConfig) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::Network("running pods needs root: start again with sudo".into()));
     }
-    for dir in [
-        config.pods_dir(),
-        config.run_dir().join("shim"),
-        config.run_dir().join("netns"),
-        config.run_dir().join("runtime"),
-    ] {
-        std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-    }
-    // Secrets of pods are below: nobody but root looks inside.
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-    std::fs::set_permissions(config.node_dir(), private).map_err(Error::io("change mode of", &config.node_dir()))?;
+    folders(&config)?;
     net::host_up(&config).await?;
     net::allow(&config).await;
     let (objects, feeds) = Objects::new(client.clone());
@@ -120,4 +110,20 @@ pub async fn run(client: kube::Client, config: NodeConfig) -> Result<()> {
         () = pods::watch(node.clone()) => {}
     }
     Err(Error::Network("a part of the node ended".into()))
+}
+
+/// Secrets of pods are in the folders of containers and volumes, and whoever can write to a shim's socket is inside its
+/// container: nobody but root gets that far, whatever the mode of a single file says. (What a container sees of its
+/// volumes is mounted, and does not depend on the folders above.)
+fn folders(config: &NodeConfig) -> Result<()> {
+    for dir in ["shim", "netns", "runtime"].map(|name| config.run_dir().join(name)) {
+        std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+    }
+    let pods = config.pods_dir();
+    std::fs::create_dir_all(&pods).map_err(Error::io("create", &pods))?;
+    for dir in [config.node_dir(), pods, config.run_dir()] {
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&dir, private).map_err(Error::io("change mode of", &dir))?;
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod archive;
 mod layer;
+mod outer;
 mod reference;
 mod store;
 

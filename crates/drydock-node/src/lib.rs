@@ -7,6 +7,7 @@
 //! - `agent`: wiring; watches in, one `pod` worker each, services, DNS and the kubelet server beside them
 //! - `pod`: the life of one pod: what to do next (pure), what its status is (pure), and the worker that does it
 //! - `probe`: startup, readiness and liveness checks
+//! - `beneath`: paths inside folders that others write to; `mounts`: what is mounted below a folder, and its end
 //! - `volumes`: emptyDir, configMap, secret, projected, downwardAPI, hostPath
 //! - `runtime`: OCI bundle of a container (pure), `runc`, and the [`shim`] that outlives the node process
 //! - [`image`]: local image store
@@ -16,10 +17,12 @@
 //! - `server`: the kubelet's HTTPS port: logs, exec, attach, port-forward
 
 mod agent;
+mod beneath;
 pub mod config;
 mod dns;
 mod error;
 pub mod image;
+mod mounts;
 mod net;
 mod pod;
 mod probe;

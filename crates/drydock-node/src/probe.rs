@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -279,24 +280,44 @@ pub(crate) async fn exec(
         tty: false,
         stdio: [Stdio::null(), Stdio::piped(), Stdio::piped()],
     };
-    let child = site.node.runtime.exec(exec).map_err(|e| e.to_string())?;
-    let output = tokio::time::timeout(timeout, child.wait_with_output()).await;
-    let output = output
-        .map_err(|_| format!("command timed out: {command:?} timed out after {timeout:?}"))?
-        .map_err(|e| e.to_string())?;
-    if output.status.success() {
+    let mut process = site.node.runtime.exec(exec).map_err(|e| e.to_string())?;
+    let (out, err) = (process.child.stdout.take(), process.child.stderr.take());
+    let ended = async { tokio::join!(process.wait(), said(out, SHOWN), said(err, SHOWN)) };
+    let (status, mut text, rest) = tokio::time::timeout(timeout, ended)
+        .await
+        .map_err(|_| format!("command timed out: {command:?} timed out after {timeout:?}"))?;
+    if status.map_err(|e| e.to_string())?.success() {
         return Ok(());
     }
-    let mut said = output.stdout;
-    said.extend(output.stderr);
-    said.truncate(SHOWN);
-    Err(String::from_utf8_lossy(&said).into_owned())
+    text.extend(rest);
+    text.truncate(SHOWN);
+    Err(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The beginning of what is written; the rest is read, so that the writer does not wait, and not kept.
+async fn said(from: Option<impl AsyncRead + Unpin>, most: usize) -> Vec<u8> {
+    let (mut kept, Some(mut from)) = (Vec::new(), from) else {
+        return Vec::new();
+    };
+    let read = (&mut from).take(most as u64).read_to_end(&mut kept).await;
+    if read.is_ok() {
+        let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+    }
+    kept
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_command_says_is_read_and_not_all_kept() {
+        let text = [b"x".repeat(100), b"y".repeat(1 << 20)].concat();
+        let mut from = text.as_slice();
+        assert_eq!(said(Some(&mut from), 100).await, b"x".repeat(100));
+        assert!(from.is_empty());
+    }
 
     #[test]
     fn verdicts_need_a_run() {

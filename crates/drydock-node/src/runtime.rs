@@ -17,7 +17,11 @@ pub(crate) use rootfs::Rootfs;
 pub(crate) use runc::{Exec, Runtime, sweep_execs};
 pub(crate) use shim::Exit;
 
+use crate::error::{Error, Result};
 use crate::image::sha256;
+use nix::mount::{MntFlags, umount2};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where one run of one container keeps its things.
@@ -31,6 +35,9 @@ pub(crate) struct Place {
     pub(crate) log: PathBuf,
     /// The shim's socket.
     pub(crate) socket: PathBuf,
+    /// Where the parts of volumes that this run mounts (`subPath`) are held. Not in the pod's folder, which is removed
+    /// with everything in it: behind these lies the content of volumes.
+    pub(crate) held: PathBuf,
 }
 
 impl Place {
@@ -41,6 +48,7 @@ impl Place {
             log: log_path(pod_dir, container, attempt),
             // Socket paths are short by law (108 bytes), data folders are not.
             socket: run_dir.join("shim").join(&id[..24]),
+            held: run_dir.join("held").join(&id[..24]),
             id,
         }
     }
@@ -56,9 +64,32 @@ impl Place {
     pub(crate) fn termination_log(&self) -> PathBuf {
         self.dir.join("termination-log")
     }
+
+    /// Takes away what is mounted for this run, and forgets what was written to its root. Nothing there is fine.
+    pub(crate) fn unmount(&self) {
+        Rootfs::new(&self.dir).release();
+        for held in std::fs::read_dir(&self.held).into_iter().flatten().flatten() {
+            let _ = umount2(&held.path(), MntFlags::MNT_DETACH);
+            // Never with what is in it, should it still be mounted.
+            let _ = std::fs::remove_file(held.path()).or_else(|_| std::fs::remove_dir(held.path()));
+        }
+        let _ = std::fs::remove_dir(&self.held);
+    }
 }
 
 /// The log of one run.
 pub(crate) fn log_path(pod_dir: &Path, container: &str, attempt: u32) -> PathBuf {
     pod_dir.join("logs").join(container).join(format!("{attempt}.log"))
+}
+
+/// Writes a file in which there may be secrets (the environment of a container).
+pub(crate) fn write_private(path: &Path, data: &[u8]) -> Result<()> {
+    let file = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    file.and_then(|mut file| file.write_all(data))
+        .map_err(Error::io("write", path))
 }

@@ -20,14 +20,15 @@ pub(crate) use logs::last_words;
 use crate::agent::Node;
 use crate::error::{Error, Result};
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use futures::StreamExt;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use listen::Limits;
+use listen::accept::Accepted;
+use rustls::ServerConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-
-const HANDSHAKE: Duration = Duration::from_secs(10);
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
 
 /// Binds the port; returns its number and the task that serves it.
 ///
@@ -36,7 +37,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 pub(crate) async fn bind(node: Arc<Node>) -> Result<(u16, impl Future<Output = ()>)> {
     let shown = Arc::new(certificate::Shown::first(&node.config)?);
     let roots = tls::authorities(&node.client, &node.config).await?;
-    let acceptor = tls::acceptor(roots, shown.clone())?;
+    let tls = tls::config(roots, shown.clone())?;
     let address = SocketAddr::from(([0, 0, 0, 0], node.config.kubelet_port));
     let listener = TcpListener::bind(address)
         .await
@@ -44,36 +45,27 @@ pub(crate) async fn bind(node: Arc<Node>) -> Result<(u16, impl Future<Output = (
     let port = listener.local_addr().map_err(|e| Error::Network(e.to_string()))?.port();
     let access = Arc::new(access::Access::new(node.client.clone(), &node.config));
     Ok((port, async move {
-        tokio::join!(shown.keep(&node), serve(node.clone(), access, acceptor, listener));
+        tokio::join!(shown.keep(&node), serve(node.clone(), access, tls, listener));
     }))
 }
 
-async fn serve(node: Arc<Node>, access: Arc<access::Access>, acceptor: TlsAcceptor, listener: TcpListener) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let _ = stream.set_nodelay(true);
-                tokio::spawn(connection(node.clone(), access.clone(), acceptor.clone(), stream));
-            }
-            Err(error) => {
-                tracing::debug!(%error, "accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
+async fn serve(node: Arc<Node>, access: Arc<access::Access>, tls: Arc<ServerConfig>, listener: TcpListener) {
+    let limits = Limits::default();
+    let mut connections = std::pin::pin!(listen::accept::tls(listener, tls, limits));
+    while let Some(accepted) = connections.next().await {
+        tokio::spawn(connection(node.clone(), access.clone(), limits, accepted));
     }
 }
 
 async fn connection(
     node: Arc<Node>,
     access: Arc<access::Access>,
-    acceptor: TlsAcceptor,
-    stream: tokio::net::TcpStream,
+    limits: Limits,
+    accepted: Accepted<TlsStream<TcpStream>>,
 ) {
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else {
-        return;
-    };
+    let Accepted { io, place: _place, .. } = accepted;
     // The handshake has proven the certificate, if there is one. One that names nobody is no certificate of a user.
-    let shown = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
+    let shown = io.get_ref().1.peer_certificates().and_then(|c| c.first());
     let user = match shown.map(|c| access::User::of(c)) {
         Some(None) => return,
         Some(user) => user.map(Arc::new),
@@ -82,8 +74,12 @@ async fn connection(
     let state = routes::State { node, access, user };
     let router = Router::new().fallback(routes::handle).with_state(state);
     let service = hyper_util::service::TowerToHyperService::new(router);
-    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout);
     let _ = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades()
         .await;
 }

@@ -7,12 +7,15 @@ mod token;
 pub(crate) use payload::{Context, Sources, config_maps, secrets};
 pub(crate) use token::Tokens;
 
+use crate::beneath;
 use crate::error::{Error, Result};
+use crate::mounts;
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume, VolumeMount};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Volumes of one pod, made by [`Volumes::prepare`].
 #[derive(Debug)]
@@ -69,11 +72,14 @@ impl Volumes {
                     let Ok(rest) = Path::new(&inner.mount_path).strip_prefix(&outer.mount_path) else {
                         continue;
                     };
-                    if rest.as_os_str().is_empty() || rest.components().any(|c| c == std::path::Component::ParentDir) {
+                    if rest.as_os_str().is_empty() || rest.components().any(|c| c == Component::ParentDir) {
                         continue;
                     }
                     let dir = self.dir.join(&outer.name).join(rest);
-                    std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+                    if !dir.exists() {
+                        beneath::open(&self.dir.join(&outer.name), rest, Some(0o755))
+                            .map_err(Error::io("create", &dir))?;
+                    }
                 }
             }
         }
@@ -141,8 +147,15 @@ impl Volumes {
         .map_err(Error::errno("mount", dir))
     }
 
-    /// Where a mount of a container comes from, and whether it is read-only by nature.
-    pub(crate) fn source(&self, pod: &Pod, mount: &VolumeMount, sub_path: Option<&str>) -> Result<(PathBuf, bool)> {
+    /// Where a mount of a container comes from, and whether it is read-only by nature. A part of a volume is held at
+    /// `held`: by its name it could be something else when the runtime comes to mount it.
+    pub(crate) fn source(
+        &self,
+        pod: &Pod,
+        mount: &VolumeMount,
+        sub_path: Option<&str>,
+        held: &Path,
+    ) -> Result<(PathBuf, bool)> {
         let volume = pod
             .spec
             .iter()
@@ -157,16 +170,18 @@ impl Volumes {
         let read_only = payload::is_projected(volume);
         match sub_path.filter(|p| !p.is_empty()) {
             None => Ok((base, read_only)),
-            Some(sub) => Ok((below(&base, sub)?, read_only)),
+            Some(sub) => {
+                hold(&below(&base, sub)?, held)?;
+                Ok((held.to_path_buf(), read_only))
+            }
         }
     }
 
     /// Unmounts and removes everything. What a `hostPath` points to is not ours.
     pub(crate) fn remove(&self) {
-        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);
+        if let Err(error) = mounts::remove(&self.dir) {
+            tracing::debug!(%error, "volumes not removed yet");
         }
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -176,41 +191,52 @@ fn is_mount(dir: &Path) -> bool {
     device(dir).is_some() && dir.parent().is_some_and(|parent| device(dir) != device(parent))
 }
 
-/// A path inside a volume, made if it is not there, that does not leave the volume by links.
-fn below(base: &Path, sub: &str) -> Result<PathBuf> {
-    let plain = Path::new(sub)
-        .components()
-        .all(|c| matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir));
+/// Opens a path inside a volume, made if it is not there, that does not leave the volume by links.
+///
+/// Links inside a volume count: a file of a ConfigMap is one. So it is found out first where they lead, and that is then
+/// opened without following any: a container that puts a link there meanwhile only gets an error.
+fn below(base: &Path, sub: &str) -> Result<OwnedFd> {
     let outside = || Error::Pod(format!("subPath {sub:?} leaves the volume"));
-    if !plain {
+    let plain = |c| matches!(c, Component::Normal(_) | Component::CurDir);
+    if !Path::new(sub).components().all(plain) {
         return Err(outside());
     }
     let base = base.canonicalize().map_err(Error::io("resolve", base))?;
     let path = base.join(sub);
-    if std::fs::symlink_metadata(&path).is_err() {
-        // The part that exists already must lie inside, before anything is made in it.
-        let mut existing = path.as_path();
-        while let Some(parent) = existing
-            .parent()
-            .filter(|_| std::fs::symlink_metadata(existing).is_err())
-        {
-            existing = parent;
-        }
-        if !existing
-            .canonicalize()
-            .map_err(Error::io("resolve", existing))?
-            .starts_with(&base)
-        {
-            return Err(outside());
-        }
-        std::fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+    let mut existing = path.as_path();
+    while let Some(parent) = existing.parent().filter(|_| existing.symlink_metadata().is_err()) {
+        existing = parent;
     }
-    let real = path.canonicalize().map_err(Error::io("resolve", &path))?;
-    if real.starts_with(&base) {
-        Ok(real)
-    } else {
-        Err(outside())
-    }
+    let real = existing.canonicalize().map_err(Error::io("resolve", existing))?;
+    let real = real.strip_prefix(&base).map_err(|_| outside())?;
+    let missing = path.strip_prefix(existing).unwrap_or(Path::new(""));
+    // New folders are as open as the volume: whoever may write to it may write to them.
+    let mode = std::fs::metadata(&base)
+        .map_err(Error::io("read", &base))?
+        .permissions()
+        .mode()
+        & 0o7777;
+    beneath::open(&base, &real.join(missing), Some(mode)).map_err(Error::io("open", &path))
+}
+
+/// Binds what was opened to `at`, where it stays until the container's run is taken apart.
+fn hold(part: &OwnedFd, at: &Path) -> Result<()> {
+    let made = at
+        .parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| beneath::is_folder(part))
+        .and_then(|folder| {
+            if folder {
+                std::fs::create_dir(at)
+            } else {
+                std::fs::File::create_new(at).map(drop)
+            }
+        });
+    made.map_err(Error::io("create", at))?;
+    let source = beneath::in_proc(part);
+    mount(Some(source.as_str()), at, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(Error::errno("bind", at))?;
+    // What happens to this mount later stays here.
+    mount(None::<&str>, at, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).map_err(Error::errno("bind", at))
 }
 
 fn host_path(host: &HostPathVolumeSource) -> Result<()> {
@@ -269,9 +295,21 @@ mod tests {
     fn sub_paths_stay_inside() {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().join("v");
-        std::fs::create_dir_all(&base).unwrap();
-        assert_eq!(below(&base, "a/b").unwrap(), base.canonicalize().unwrap().join("a/b"));
+        std::fs::create_dir_all(base.join("real")).unwrap();
+        std::fs::set_permissions(&base, std::fs::Permissions::from_mode(0o2777)).unwrap();
+        std::fs::write(base.join("real/file"), "x").unwrap();
+        std::os::unix::fs::symlink("real", base.join("inside")).unwrap();
         std::os::unix::fs::symlink("/etc", base.join("out")).unwrap();
+        let check = |sub: &str, opened: &str| {
+            let part = below(&base, sub).unwrap();
+            let path = std::fs::read_link(beneath::in_proc(&part)).unwrap();
+            assert_eq!(path, base.canonicalize().unwrap().join(opened), "{sub}");
+        };
+        check("a/b", "a/b");
+        check("inside/file", "real/file");
+        check("inside/new", "real/new");
+        let mode = std::fs::metadata(base.join("a/b")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o2777, "as open as the volume");
         for bad in ["../x", "/etc", "out", "out/new"] {
             assert!(below(&base, bad).is_err(), "{bad}");
         }

@@ -6,6 +6,8 @@ mod support;
 
 use serde_json::json;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use support::{Lab, able};
 
 #[test]
@@ -47,6 +49,92 @@ fn a_pod_comes_lives_and_goes() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     assert!(began.elapsed().as_secs() < 4, "SIGTERM was not heard");
+    lab.end();
+}
+
+#[test]
+fn a_pods_user_reads_its_secrets_and_others_of_the_machine_do_not() {
+    if !able() {
+        return;
+    }
+    let lab = Lab::start();
+    let named = |name: &str| json!({"name": name, "namespace": "default"});
+    lab.api
+        .create("secrets", json!({"metadata": named("s"), "data": {"key": "c2VjcmV0"}}));
+    lab.api.create(
+        "configmaps",
+        json!({"metadata": named("cm"), "data": {"file": "from-map"}}),
+    );
+    let script = "cat /secret/key /projected/key /one-file /etc/hosts /etc/resolv.conf; echo $KEY; \
+                  echo x > /data/mine/written && echo done; sleep 1000";
+    lab.pod("p", json!({
+        "securityContext": {"runAsUser": 1234, "runAsGroup": 1234, "runAsNonRoot": true},
+        "containers": [{"name": "c", "command": ["sh", "-c", script],
+            "env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "key"}}}],
+            "volumeMounts": [{"name": "secret", "mountPath": "/secret"}, {"name": "projected", "mountPath": "/projected"},
+                {"name": "map", "mountPath": "/one-file", "subPath": "file"}, {"name": "empty", "mountPath": "/data"},
+                {"name": "empty", "mountPath": "/data/mine", "subPath": "a/b"}]}],
+        "volumes": [{"name": "secret", "secret": {"secretName": "s"}}, {"name": "map", "configMap": {"name": "cm"}}, {"name": "empty", "emptyDir": {}},
+            {"name": "projected", "projected": {"sources": [{"secret": {"name": "s"}}, {"serviceAccountToken": {"path": "token"}}]}}],
+    }));
+    lab.wait("p", "/status/containerStatuses/0/started", json!(true));
+    let log = lab.wait_log("p", "c", "done");
+    assert!(log.starts_with("secretsecretfrom-map"), "{log}");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let (node, run) = (lab.config.data_dir.join("node"), lab.run_dir());
+    for dir in [&node, &node.join("pods"), &run] {
+        assert_eq!(mode(dir), 0o700, "{}", dir.display());
+    }
+    assert_eq!(mode(&lab.folder("p").join("containers/c/0/bundle/config.json")), 0o600);
+    // What is held of volumes goes with the pod, and so does what is in it.
+    assert_eq!(std::fs::read_dir(run.join("held")).unwrap().count(), 1);
+    lab.api.delete_pod("p", 0);
+    lab.wait_folders(0);
+    assert_eq!(std::fs::read_dir(run.join("held")).unwrap().count(), 0);
+    lab.end();
+}
+
+#[test]
+fn a_pod_that_cannot_be_surrounded_leaves_nothing() {
+    if !able() {
+        return;
+    }
+    let lab = Lab::start();
+    // The node has looked for folders that belong to no pod.
+    lab.pod(
+        "first",
+        json!({"containers": [{"name": "c", "command": ["sleep", "1000"]}]}),
+    );
+    lab.wait("first", "/status/containerStatuses/0/started", json!(true));
+    lab.api.delete_pod("first", 0);
+    lab.wait_folders(0);
+    // Where a file should be, somebody has put a folder: found out when network and memory are there already.
+    let in_the_way = lab.config.data_dir.join("node/pods/blocked/etc/hosts");
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default", "uid": "blocked"},
+        "spec": {"nodeName": "node", "containers": [{"name": "c", "image": "busybox", "command": ["sleep", "1000"]}]}});
+    lab.api.create("pods", pod);
+    let begun = std::time::Instant::now();
+    while !lab
+        .api
+        .events()
+        .iter()
+        .any(|e| e.contains("FailedMount") && e.contains("etc/hosts"))
+    {
+        assert!(begun.elapsed().as_secs() < 10, "{:?}", lab.api.events());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    lab.api.delete_pod("p", 0);
+    lab.wait_folders(0);
+    assert_eq!(std::fs::read_dir(lab.run_dir().join("netns")).unwrap().count(), 0);
+    let links = std::fs::read_dir("/sys/class/net").unwrap().flatten();
+    let prefix = format!("{}-", lab.config.bridge());
+    assert_eq!(
+        links
+            .filter(|l| l.file_name().to_string_lossy().starts_with(&prefix))
+            .count(),
+        0
+    );
     lab.end();
 }
 
@@ -235,6 +323,34 @@ fn hooks_liveness_and_volumes_that_change() {
         assert!(begun.elapsed().as_secs() < 10, "preStop did not run");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+    lab.end();
+}
+
+#[test]
+fn a_probe_that_takes_too_long_leaves_no_process() {
+    if !able() {
+        return;
+    }
+    let lab = Lab::start();
+    let slow = json!({"exec": {"command": ["sh", "-c", "echo run >> /runs; sleep 54321 & exec sleep 54321"]}, "timeoutSeconds": 1, "periodSeconds": 1});
+    lab.pod(
+        "p",
+        json!({"containers": [{"name": "c", "command": ["sleep", "1000"], "readinessProbe": slow}]}),
+    );
+    lab.wait("p", "/status/containerStatuses/0/started", json!(true));
+    let runs = lab.folder("p").join("containers/c/0/bundle/rootfs/runs");
+    let begun = std::time::Instant::now();
+    while std::fs::read_to_string(&runs).unwrap_or_default().lines().count() < 3 {
+        assert!(begun.elapsed().as_secs() < 20, "the probe does not run again");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let sleepers = processes.filter(|p| {
+        let command = std::fs::read(p.path().join("cmdline")).unwrap_or_default();
+        command.starts_with(b"sleep\x0054321")
+    });
+    // Those of the run that is under way.
+    assert!(sleepers.count() <= 2, "processes of ended probes are left");
     lab.end();
 }
 

@@ -3,8 +3,8 @@
 use super::Node;
 use super::patience::Patience;
 use crate::pod::{self, Message, Sandbox, key};
-use crate::runtime::{Rootfs, cgroup};
-use crate::volumes::{self, Volumes};
+use crate::runtime::cgroup;
+use crate::{mounts, volumes};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -120,14 +120,15 @@ async fn remove_orphans(node: &Arc<Node>, listed: &BTreeSet<String>) {
                     .unwrap_or(0);
                 let place = crate::runtime::Place::new(&dir, &node.config.run_dir(), &uid, &name, attempt);
                 node.runtime.delete(&place.id).await;
-                Rootfs::new(&run).release();
+                place.unmount();
             }
         }
         cgroup::remove(&format!("/{}/{uid}", node.config.bridge()));
-        Volumes::new(&dir, &Pod::default()).remove();
         if let Some(sandbox) = Sandbox::read(&dir) {
             sandbox.remove(node, &dir).await;
         }
-        let _ = std::fs::remove_dir_all(&dir);
+        if let Err(error) = mounts::remove(&dir) {
+            tracing::warn!(uid, %error, "pod folder not removed");
+        }
     }
 }

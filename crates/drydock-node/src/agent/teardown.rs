@@ -1,62 +1,129 @@
 //! Taking everything down: `drydock down`.
 
 use crate::config::NodeConfig;
-use crate::error::Result;
-use crate::net;
-use crate::runtime::{Runtime, cgroup};
-use crate::services;
-use nix::mount::{MntFlags, umount2};
-use std::path::PathBuf;
+use crate::error::{Error, Result};
+use crate::runtime::{Runtime, cgroup, shim};
+use crate::{mounts, net, services};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long containers and the processes that keep them may take to end.
+const ENDING: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Ends every container of this cluster and removes its network, rules, mounts and pod folders. Images stay. Safe to
 /// call when nothing runs, and again after it failed half-way. No node process may be running.
 ///
 /// # Errors
-/// The first thing that could not be removed; the rest is removed nevertheless.
+/// The first thing that could not be removed; the rest is removed nevertheless, but for what is known of containers that
+/// do not end.
 pub async fn teardown(config: &NodeConfig) -> Result<()> {
-    let mut result = Ok(());
-    let root = config.run_dir().join("runtime");
-    if root.is_dir() {
-        let runtime = Runtime {
-            program: config.runtime()?,
-            root,
-        };
-        match runtime.list().await {
-            Ok(ids) => futures::future::join_all(ids.iter().map(|id| runtime.delete(id)))
-                .await
-                .clear(),
-            Err(error) => result = Err(error),
-        }
+    within(ENDING, config).await
+}
+
+async fn within(patience: Duration, config: &NodeConfig) -> Result<()> {
+    let mut result = end_containers(config, patience).await;
+    if result.is_ok() {
+        result = end_shims(&config.pods_dir(), patience).await;
     }
-    let mut mounts = mounts_below(config);
-    // Inner mounts first.
-    mounts.sort_by_key(|m| std::cmp::Reverse(m.as_os_str().len()));
-    for mount in mounts {
-        let _ = umount2(&mount, MntFlags::MNT_DETACH);
-    }
-    for namespace in std::fs::read_dir(config.run_dir().join("netns"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        net::remove(&namespace.path());
-    }
+    let ended = result.is_ok();
     result = result.and(net::host_down(config).await);
     result = result.and(services::remove(config).await);
     net::forget(config).await;
-    cgroup::remove(&format!("/{}", config.bridge()));
-    let _ = std::fs::remove_dir_all(config.run_dir());
-    let _ = std::fs::remove_dir_all(config.pods_dir());
-    result
+    if !ended {
+        return result;
+    }
+    result = result.and(mounts::remove(&config.pods_dir()));
+    result = result.and(mounts::remove(&config.run_dir()));
+    result.and(remove_group(config, patience).await)
 }
 
-fn mounts_below(config: &NodeConfig) -> Vec<PathBuf> {
-    let pods = std::path::absolute(config.pods_dir()).unwrap_or_else(|_| config.pods_dir());
-    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    // The fifth field is the mount point, with spaces and the like as octal.
-    let point = |line: &str| line.split(' ').nth(4).map(|p| PathBuf::from(p.replace("\\040", " ")));
-    text.lines()
-        .filter_map(point)
-        .filter(|p| p.starts_with(&pods))
-        .collect()
+/// Ends the containers until the runtime knows of none.
+async fn end_containers(config: &NodeConfig, patience: Duration) -> Result<()> {
+    let root = config.run_dir().join("runtime");
+    if !root.is_dir() {
+        return Ok(());
+    }
+    let runtime = Runtime {
+        program: config.runtime()?,
+        root,
+    };
+    let until = Instant::now() + patience;
+    loop {
+        let ids = runtime.list().await?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(Error::Command {
+                command: format!("{} delete", runtime.program.display()),
+                message: format!("these containers do not end: {}", ids.join(" ")),
+            });
+        }
+        futures::future::join_all(ids.iter().map(|id| runtime.delete(id))).await;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Waits for the processes that kept the containers: they still write into the pods' folders.
+async fn end_shims(pods: &Path, patience: Duration) -> Result<()> {
+    let until = Instant::now() + patience;
+    loop {
+        let Some(pid) = shim::of_pods(pods).first().copied() else {
+            return Ok(());
+        };
+        if Instant::now() >= until {
+            return Err(Error::Pod(format!(
+                "process {pid}, which keeps a container, does not end"
+            )));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The kernel lets go of a group a moment after the last process in it.
+async fn remove_group(config: &NodeConfig, patience: Duration) -> Result<()> {
+    let (group, until) = (format!("/{}", config.bridge()), Instant::now() + patience);
+    while !cgroup::remove(&group) {
+        if Instant::now() >= until {
+            return Err(Error::Pod(format!(
+                "control group {group} has processes that do not end"
+            )));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn what_is_known_of_a_container_stays_as_long_as_it_runs() {
+        if !nix::unistd::geteuid().is_root() {
+            return println!("skipped: not root");
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let runtime = scratch.path().join("runtime");
+        let range = |text: &str| text.parse().unwrap();
+        let mut config = NodeConfig::new("n", scratch.path(), range("10.9.0.0/24"), range("10.8.0.0/24"));
+        config.runtime = Some(runtime.clone());
+        let state = config.run_dir().join("runtime/stubborn");
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::create_dir_all(config.pods_dir().join("uid")).unwrap();
+        let says = |script: &str| {
+            std::fs::write(&runtime, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        says("case \"$*\" in *list*) echo stubborn;; *) exit 1;; esac");
+        let error = within(Duration::from_millis(50), &config).await.unwrap_err();
+        assert!(error.to_string().contains("do not end: stubborn"), "{error}");
+        assert!(state.is_dir() && config.pods_dir().join("uid").is_dir());
+        says("exit 0");
+        within(ENDING, &config).await.unwrap();
+        assert!(!config.run_dir().exists() && !config.pods_dir().exists());
+    }
 }

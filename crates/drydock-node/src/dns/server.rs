@@ -129,6 +129,8 @@ impl Server {
         let mut buffer = vec![0; 4096];
         loop {
             let Ok((n, peer)) = socket.recv_from(&mut buffer).await else {
+                // What a client's machine refused is told once; anything else comes again at once: do not spin.
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
             let Ok(slot) = self.slots.clone().try_acquire_owned() else {

@@ -1,11 +1,13 @@
 //! Unpacking one layer into a folder that overlayfs can stack.
 
 use super::hex;
+use crate::beneath;
 use crate::error::{Error, Result};
 use aws_lc_rs::digest::{Context, SHA256};
 use flate2::read::GzDecoder;
 use std::fs::File;
 use std::io::{BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Most bytes one layer may unpack to.
@@ -77,33 +79,101 @@ pub(super) fn unpack(source: &Path, diff_id: &str, target: &Path) -> Result<()> 
     }
 }
 
-fn parent(target: &Path, path: &Path) -> Result<std::path::PathBuf> {
+/// The folder that a mark is about. Links are no way there: a layer may carry one that leads out of it.
+fn parent(target: &Path, path: &Path) -> Result<OwnedFd> {
     let parent = path.parent().unwrap_or(Path::new(""));
-    if !parent
-        .components()
-        .all(|c| matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir))
-    {
-        return Err(Error::Image {
-            image: path.display().to_string(),
-            message: "path leaves the layer".into(),
-        });
-    }
-    let dir = target.join(parent);
-    std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-    Ok(dir)
+    beneath::open(target, parent, Some(0o755)).map_err(|error| Error::Image {
+        image: path.display().to_string(),
+        message: format!("path leaves the layer: {error}"),
+    })
 }
 
 /// A deleted name is a character device 0:0 for overlayfs.
 fn whiteout(target: &Path, path: &Path, name: &str) -> Result<()> {
-    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-    let place = parent(target, path)?.join(name);
-    mknod(&place, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0))
-        .or_else(|e| if e == nix::Error::EEXIST { Ok(()) } else { Err(e) })
-        .map_err(Error::errno("mark deleted", &place))
+    use nix::sys::stat::{Mode, SFlag, makedev, mknodat};
+    mknodat(
+        &parent(target, path)?,
+        name,
+        SFlag::S_IFCHR,
+        Mode::empty(),
+        makedev(0, 0),
+    )
+    .or_else(|e| if e == nix::Error::EEXIST { Ok(()) } else { Err(e) })
+    .map_err(Error::errno("mark deleted", path))
 }
 
 /// A folder that hides the folders below it carries an extended attribute.
 fn opaque(target: &Path, path: &Path) -> Result<()> {
     let dir = parent(target, path)?;
-    xattr::set(&dir, "trusted.overlay.opaque", b"y").map_err(Error::io("mark opaque", &dir))
+    xattr::set_deref(beneath::in_proc(&dir), "trusted.overlay.opaque", b"y").map_err(Error::io("mark opaque", path))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn layer(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, kind, link) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_size(0);
+            header.set_mode(0o755);
+            header.set_uid(nix::unistd::getuid().as_raw().into());
+            header.set_gid(nix::unistd::getgid().as_raw().into());
+            if link.is_empty() {
+                builder.append_data(&mut header, path, std::io::empty()).unwrap();
+            } else {
+                builder.append_link(&mut header, path, link).unwrap();
+            }
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn marks_stay_in_the_layer() {
+        if !nix::unistd::geteuid().is_root() {
+            return println!("skipped: making devices needs root");
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let outside = scratch.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        let unpacked = |name: &str, entries: &[(&str, tar::EntryType, &str)]| {
+            let (source, target) = (scratch.path().join(format!("{name}.tar")), scratch.path().join(name));
+            let data = layer(entries);
+            let id = format!("sha256:{}", crate::image::sha256(&data));
+            std::fs::write(&source, data).unwrap();
+            unpack(&source, &id, &target).map(|()| target)
+        };
+        let (file, dir, link) = (
+            tar::EntryType::Regular,
+            tar::EntryType::Directory,
+            tar::EntryType::Symlink,
+        );
+        let good = unpacked(
+            "good",
+            &[("a", dir, ""), ("a/.wh.gone", file, ""), ("b/.wh..wh..opq", file, "")],
+        )
+        .unwrap();
+        use std::os::unix::fs::FileTypeExt;
+        assert!(
+            std::fs::metadata(good.join("a/gone"))
+                .unwrap()
+                .file_type()
+                .is_char_device()
+        );
+        assert_eq!(
+            xattr::get(good.join("b"), "trusted.overlay.opaque").unwrap(),
+            Some(b"y".to_vec())
+        );
+        let away = outside.to_str().unwrap();
+        for mark in ["a/.wh.gone", "a/.wh..wh..opq", "a/new/.wh.gone"] {
+            let error = unpacked("bad", &[("a", link, away), (mark, file, "")]).unwrap_err();
+            assert!(error.to_string().contains("leaves the layer"), "{mark}: {error}");
+            std::fs::remove_dir_all(scratch.path().join("bad")).unwrap();
+        }
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+        assert_eq!(xattr::get(&outside, "trusted.overlay.opaque").unwrap(), None);
+    }
 }

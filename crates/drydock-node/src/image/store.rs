@@ -1,7 +1,7 @@
 //! The store: references → images → layers, on disk so that `drydock load` in another process is seen at once.
 
 use super::archive::{self, Found, MAX_LAYERS, Process};
-use super::{Reference, layer};
+use super::{Reference, layer, outer};
 use crate::error::{Error, Result};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,7 @@ impl ImageStore {
         }
         let scratch = self.dir.join(format!("load-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&scratch);
-        let done = extract(source, &scratch).and_then(|()| self.load_dir(&scratch, name));
+        let done = outer::extract(source, &scratch).and_then(|()| self.load_dir(&scratch, name));
         let _ = std::fs::remove_dir_all(&scratch);
         done
     }
@@ -241,25 +241,6 @@ impl ImageStore {
         std::fs::write(&partial, data).map_err(Error::io("write", &partial))?;
         std::fs::rename(&partial, &path).map_err(Error::io("rename", &partial))
     }
-}
-
-/// Unpacks the outer tar of an archive: plain files with plain names, nothing else belongs there.
-fn extract(source: &Path, target: &Path) -> Result<()> {
-    use std::io::{BufRead, BufReader, Read};
-    let mut file = BufReader::with_capacity(1 << 20, File::open(source).map_err(Error::io("open", source))?);
-    let gzip = file
-        .fill_buf()
-        .map_err(Error::io("read", source))?
-        .starts_with(&[0x1f, 0x8b]);
-    let reader: Box<dyn Read> = if gzip {
-        Box::new(flate2::read::GzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
-    std::fs::create_dir_all(target).map_err(Error::io("create", target))?;
-    tar::Archive::new(reader)
-        .unpack(target)
-        .map_err(Error::io("unpack", source))
 }
 
 #[cfg(test)]

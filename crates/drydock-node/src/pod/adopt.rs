@@ -3,7 +3,7 @@
 use super::backoff::Backoff;
 use super::site::Site;
 use super::unit::{Ended, Phase, Run, Unit};
-use crate::runtime::{Exit, Rootfs, shim};
+use crate::runtime::{Exit, shim};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 /// Restores every container's state from the pod's folder and from what the status said of it last.
@@ -81,7 +81,7 @@ fn ended(site: &Site, container: &str, attempt: u32) -> Option<Ended> {
 pub(super) async fn discard(site: &Site, container: &str, attempt: u32) {
     let place = site.place(container, attempt);
     site.node.runtime.delete(&place.id).await;
-    Rootfs::new(&place.dir).release();
+    place.unmount();
     let _ = std::fs::remove_dir_all(&place.dir);
     let _ = std::fs::remove_file(&place.socket);
 }

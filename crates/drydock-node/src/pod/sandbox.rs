@@ -50,14 +50,18 @@ impl Sandbox {
         };
         if !host_network {
             sandbox.ip = node.addresses.take()?;
-            let netns = node.config.run_dir().join("netns").join(uid);
-            let wired = sandbox.wire(node, pod, &netns).await;
-            if let Err(error) = wired {
-                node.addresses.release(sandbox.ip);
-                net::remove(&netns);
-                return Err(error);
-            }
-            sandbox.netns = Some(netns);
+            sandbox.netns = Some(node.config.run_dir().join("netns").join(uid));
+        }
+        if let Err(error) = sandbox.make(node, pod, dir).await {
+            sandbox.remove(node, dir).await;
+            return Err(error);
+        }
+        Ok(sandbox)
+    }
+
+    async fn make(&self, node: &Node, pod: &Pod, dir: &Path) -> Result<()> {
+        if let Some(netns) = &self.netns {
+            self.wire(node, pod, netns).await?;
         }
         let shm = dir.join("shm");
         nix::mount::mount(
@@ -68,11 +72,10 @@ impl Sandbox {
             Some("mode=1777,size=65536k"),
         )
         .map_err(Error::errno("mount", &shm))?;
-        sandbox.write_names(node, pod, dir)?;
+        self.write_names(node, pod, dir)?;
         let file = dir.join("sandbox.json");
-        let data = serde_json::to_vec(&sandbox).map_err(|e| Error::Pod(e.to_string()))?;
-        std::fs::write(&file, data).map_err(Error::io("write", &file))?;
-        Ok(sandbox)
+        let data = serde_json::to_vec(self).map_err(|e| Error::Pod(e.to_string()))?;
+        std::fs::write(&file, data).map_err(Error::io("write", &file))
     }
 
     async fn wire(&self, node: &Node, pod: &Pod, netns: &Path) -> Result<()> {

@@ -5,7 +5,7 @@ use super::unit::Run;
 use super::{env, key, security};
 use crate::error::{Error, Result};
 use crate::image::{Image, Reference};
-use crate::runtime::{Limits, Mount, Rootfs, Spec, shim, user};
+use crate::runtime::{Limits, Mount, Rootfs, Spec, shim, user, write_private};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -140,11 +140,11 @@ pub(crate) async fn prepare(
         .map_err(|e| Refused::config(&e))?;
     let place = site.place(&container.name, attempt);
     let root = Rootfs::new(&place.dir);
-    root.release();
+    place.unmount();
     let _ = std::fs::remove_dir_all(&place.dir);
     root.mount(&image.layers).map_err(|e| Refused::create(&e))?;
     let mut launch = spec(site, pod, container, attempt, &image, &vars, &root).map_err(|e| {
-        root.release();
+        place.unmount();
         Refused::config(&e)
     })?;
     launch.spec.processes = processes;
@@ -292,13 +292,15 @@ fn mounts(
     for name in ["hosts", "hostname", "resolv.conf"] {
         out.push(own(site.dir.join("etc").join(name), &format!("/etc/{name}")));
     }
-    for mount in container.volume_mounts.iter().flatten() {
+    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let sub_path = mount
             .sub_path_expr
             .as_ref()
             .map(|e| env::expand(e, vars))
             .or_else(|| mount.sub_path.clone());
-        let (source, read_only) = site.volumes.source(pod, mount, sub_path.as_deref())?;
+        let (source, read_only) =
+            site.volumes
+                .source(pod, mount, sub_path.as_deref(), &place.held.join(index.to_string()))?;
         out.retain(|m| m.target != mount.mount_path);
         out.push(Mount {
             source,
@@ -334,7 +336,7 @@ pub(crate) async fn launch(site: &Site, container: &Container, attempt: u32, lau
         tty: container.tty == Some(true),
     };
     let started = async {
-        std::fs::write(&config, launch.spec.config().to_string()).map_err(Error::io("write", &config))?;
+        write_private(&config, launch.spec.config().to_string().as_bytes())?;
         let started = shim::start(
             &site.node.shim,
             &site.node.runtime,

@@ -177,7 +177,6 @@ impl Worker {
             }
         } else {
             adopt::lost(&mut self.units);
-            let _ = nix::mount::umount2(&self.dir.join("shm"), nix::mount::MntFlags::MNT_DETACH);
         }
     }
 
@@ -243,6 +242,10 @@ impl Worker {
     /// Sandbox and volumes, made when missing and kept fresh.
     async fn surroundings(&mut self, refresh: bool) -> Result<()> {
         if self.site.is_none() {
+            // Lost in a reboot: its address is free again.
+            if let Some(lost) = Sandbox::read(&self.dir) {
+                lost.remove(&self.node, &self.dir).await;
+            }
             let sandbox = Sandbox::create(&self.node, &self.pod, &self.dir).await?;
             let site = self.new_site(sandbox);
             self.settle(site);

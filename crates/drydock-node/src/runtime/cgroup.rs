@@ -3,15 +3,21 @@
 use std::path::{Path, PathBuf};
 
 /// Removes the group (`/<cluster>/<pod>`) with everything empty below it, in every hierarchy. A group that still has a
-/// process in it stays: the kernel sees to that.
-pub(crate) fn remove(group: &str) {
+/// process in it stays: the kernel sees to that. Answers whether it is gone.
+pub(crate) fn remove(group: &str) -> bool {
     let below = group.trim_start_matches('/');
     if below.is_empty() {
-        return;
+        return true;
     }
-    for root in hierarchies(Path::new("/sys/fs/cgroup")) {
-        remove_empty(&root.join(below));
+    let mut gone = true;
+    for group in hierarchies(Path::new("/sys/fs/cgroup"))
+        .iter()
+        .map(|root| root.join(below))
+    {
+        remove_empty(&group);
+        gone &= !group.exists();
     }
+    gone
 }
 
 /// Version 2 has one hierarchy, version 1 a folder per controller, and both may be mounted together.

@@ -2,10 +2,11 @@
 
 use super::Place;
 use crate::error::{Error, Result};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::process::{Child, Command};
@@ -88,9 +89,8 @@ impl Runtime {
             .collect())
     }
 
-    /// Starts a process in a container, with the container's own user, environment and capabilities. The exit code of
-    /// the returned child is the process's own.
-    pub(crate) fn exec(&self, exec: Exec<'_>) -> Result<Child> {
+    /// Starts a process in a container, with the container's own user, environment and capabilities.
+    pub(crate) fn exec(&self, exec: Exec<'_>) -> Result<Process> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let config_path = exec.place.bundle().join("config.json");
         let config = std::fs::read(&config_path).map_err(Error::io("read", &config_path))?;
@@ -107,19 +107,61 @@ impl Runtime {
             std::process::id(),
             NEXT.fetch_add(1, Ordering::Relaxed)
         ));
-        std::fs::write(&file, process.to_string()).map_err(Error::io("write", &file))?;
+        super::write_private(&file, process.to_string().as_bytes())?;
         let [stdin, stdout, stderr] = exec.stdio;
+        let pid_file = file.with_extension("pid");
         let mut command = self.command(&["exec", "--process"]);
         command
             .arg(&file)
+            .arg("--pid-file")
+            .arg(&pid_file)
             .arg(&exec.place.id)
             .stdin(stdin)
             .stdout(stdout)
             .stderr(stderr);
-        command.spawn().map_err(|e| Error::Command {
+        let child = command.spawn().map_err(|e| Error::Command {
             command: format!("{} exec", self.program.display()),
             message: e.to_string(),
+        })?;
+        Ok(Process {
+            child,
+            pid_file,
+            ended: false,
         })
+    }
+}
+
+/// A process in a container. Dropped before it has ended, it is killed, with what it has started in its session.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// The runtime's command, which waits for the process and ends as it does.
+    pub(crate) child: Child,
+    pid_file: PathBuf,
+    ended: bool,
+}
+
+impl Process {
+    /// Waits for the end; the exit code is the process's own.
+    pub(crate) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        let status = self.child.wait().await;
+        self.ended = status.is_ok();
+        status
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        // The runtime's command is there and has not asked for the process: the number is still its own.
+        let pid = std::fs::read_to_string(&self.pid_file)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
+        if let Some(pid) = pid.filter(|pid| *pid > 1) {
+            let pid = Pid::from_raw(pid);
+            let _ = killpg(pid, Signal::SIGKILL).or_else(|_| kill(pid, Signal::SIGKILL));
+        }
     }
 }
 

@@ -16,7 +16,9 @@ use super::Place;
 use super::runc::Runtime;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -155,6 +157,24 @@ pub(crate) async fn start(
             place.dir.join("shim.log").display()
         ))),
     }
+}
+
+/// Numbers of the shims whose containers' folders are below `pods`.
+pub(crate) fn of_pods(pods: &Path) -> Vec<i32> {
+    let pods = pods.canonicalize().unwrap_or_else(|_| pods.to_path_buf());
+    let is_shim = |command: &[u8]| {
+        let last = command
+            .strip_suffix(b"\0")
+            .unwrap_or(command)
+            .rsplit(|byte| *byte == 0)
+            .next();
+        last.is_some_and(|folder| Path::new(OsStr::from_bytes(folder)).starts_with(&pods))
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|process| std::fs::read(process.path().join("cmdline")).is_ok_and(|command| is_shim(&command)))
+        .filter_map(|process| process.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// Waits for the end of a container that this or an earlier node process started.

@@ -45,7 +45,7 @@ async fn with_pipes(
         Stdio::piped(),
         Stdio::piped(),
     ];
-    let mut child = runtime
+    let mut process = runtime
         .exec(Exec {
             place,
             command,
@@ -54,15 +54,23 @@ async fn with_pipes(
         })
         .map_err(|e| e.to_string())?;
     let Remote { stdin, out, .. } = remote;
-    let feeding = child.stdin.take().map(|pipe| tokio::spawn(feed(stdin, pipe)));
+    let feeding = process.child.stdin.take().map(|pipe| tokio::spawn(feed(stdin, pipe)));
     let copies = (
-        child.stdout.take().map(|s| copy(s, Channel::Stdout, out.clone())),
-        child.stderr.take().map(|s| copy(s, Channel::Stderr, out.clone())),
+        process
+            .child
+            .stdout
+            .take()
+            .map(|s| copy(s, Channel::Stdout, out.clone())),
+        process
+            .child
+            .stderr
+            .take()
+            .map(|s| copy(s, Channel::Stderr, out.clone())),
     );
     let both = async { tokio::join!(optional(copies.0), optional(copies.1)) };
-    // The child is killed when this is dropped; `closed` ends it when nobody listens any more.
+    // The process is killed when it is dropped before its end; `closed` tells that nobody listens any more.
     let status = tokio::select! {
-        (status, _) = async { tokio::join!(child.wait(), both) } => status.map_err(|e| e.to_string()),
+        (status, _) = async { tokio::join!(process.wait(), both) } => status.map_err(|e| e.to_string()),
         () = out.closed() => Err("the client went away".into()),
     };
     if let Some(task) = feeding {
@@ -113,7 +121,7 @@ async fn with_terminal(
     if let Ok(Some((columns, rows))) = tokio::time::timeout(std::time::Duration::from_millis(100), sizes.recv()).await {
         set_size(pair.master.as_raw_fd(), columns, rows);
     }
-    let mut child = runtime
+    let mut process = runtime
         .exec(Exec {
             place,
             command,
@@ -122,7 +130,7 @@ async fn with_terminal(
         })
         .map_err(|e| e.to_string())?;
     drop(pair.slave);
-    let pid = child.id();
+    let pid = process.child.id();
     let (reader, writer) = (dup(&pair.master)?, dup(&pair.master)?);
     let reading = tokio::spawn(copy(
         tokio::fs::File::from_std(reader.into()),
@@ -141,7 +149,7 @@ async fn with_terminal(
         std::future::pending::<()>().await;
     };
     let status = tokio::select! {
-        status = child.wait() => status.map_err(|e| e.to_string()),
+        status = process.wait() => status.map_err(|e| e.to_string()),
         () = out.closed() => Err("the client went away".into()),
         () = resizing => Err("unreachable".into()),
     };

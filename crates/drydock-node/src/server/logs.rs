@@ -187,7 +187,13 @@ async fn send(path: PathBuf, exit: PathBuf, options: Options, sender: mpsc::Send
         }
         // Looked at before reading: what is written before the exit is recorded is read after it was seen.
         let over = exit.exists() || !path.exists();
-        pieces = position.more(&path, &options);
+        let (file, wanted) = (path.clone(), options.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let pieces = position.more(&file, &wanted);
+            (pieces, position)
+        });
+        let Ok(read) = read.await else { return };
+        (pieces, position) = read;
         if pieces.is_empty() {
             if over {
                 return;

@@ -87,11 +87,7 @@ pub(super) async fn handle(axum::extract::State(state): axum::extract::State<Sta
         Some("healthz" | "livez" | "readyz") => "healthz",
         _ => "proxy",
     };
-    let verb = if request.method() == Method::GET || request.method() == Method::HEAD {
-        "get"
-    } else {
-        "create"
-    };
+    let verb = verb(request.method(), &parts);
     if !state.access.allows(&user, verb, subresource).await {
         let hint = if user.is_anonymous() {
             ": the API server shows this node no certificate; give it --kubelet-client-certificate and \
@@ -121,6 +117,16 @@ pub(super) async fn handle(axum::extract::State(state): axum::extract::State<Sta
             Err(response) => response,
         },
         _ => problem(StatusCode::NOT_FOUND, "404 page not found".into()),
+    }
+}
+
+/// What a request does to the node. Streams into a container are never just looked at, though a WebSocket begins with
+/// GET: whoever may only `get nodes/proxy` runs no commands.
+fn verb(method: &Method, parts: &[&str]) -> &'static str {
+    match (parts.first().copied(), method) {
+        (Some("exec" | "attach" | "portForward"), _) => "create",
+        (_, &Method::GET | &Method::HEAD) => "get",
+        _ => "create",
     }
 }
 
@@ -222,6 +228,21 @@ fn summary(node: &Node) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn looking_is_not_running_commands() {
+        let check = |method: Method, path: &str, expected: &str| {
+            let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+            assert_eq!(verb(&method, &parts), expected, "{method} {path}");
+        };
+        check(Method::GET, "/pods", "get");
+        check(Method::GET, "/containerLogs/ns/pod/c", "get");
+        check(Method::POST, "/pods", "create");
+        for path in ["/exec/ns/pod/c", "/attach/ns/pod/c", "/portForward/ns/pod"] {
+            check(Method::GET, path, "create");
+            check(Method::POST, path, "create");
+        }
+    }
 
     #[test]
     fn queries_decode_and_repeat() {

@@ -11,7 +11,6 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_rustls::TlsAcceptor;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -49,9 +48,9 @@ pub(super) async fn authorities(client: &kube::Client, config: &NodeConfig) -> R
     Ok(roots)
 }
 
-/// What accepts connections. A client that shows a certificate must show one that an authority has signed; one that
+/// How connections are accepted. A client that shows a certificate must show one that an authority has signed; one that
 /// shows none is told by its requests who it is.
-pub(super) fn acceptor(roots: RootCertStore, shown: Arc<Shown>) -> Result<TlsAcceptor> {
+pub(super) fn config(roots: RootCertStore, shown: Arc<Shown>) -> Result<Arc<ServerConfig>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -68,5 +67,5 @@ pub(super) fn acceptor(roots: RootCertStore, shown: Arc<Shown>) -> Result<TlsAcc
     let mut server = builder.with_cert_resolver(shown);
     // Upgrades are a thing of HTTP/1.1.
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(server)))
+    Ok(Arc::new(server))
 }

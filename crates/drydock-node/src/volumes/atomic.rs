@@ -31,11 +31,7 @@ pub(super) fn write(dir: &Path, files: &Files, group: Option<u32>) -> Result<()>
             make_dir(&fresh.join(parent), group)?;
         }
         std::fs::write(&target, &file.data).map_err(Error::io("write", &target))?;
-        let mode = if group.is_some() {
-            file.mode | (file.mode >> 3 & 0o040) | 0o040
-        } else {
-            file.mode
-        };
+        let mode = if group.is_some() { file.mode | 0o040 } else { file.mode };
         std::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode))
             .map_err(Error::io("change mode of", &target))?;
         chown(&target, None, group).map_err(Error::io("change group of", &target))?;

@@ -140,6 +140,8 @@ impl Lab {
             !mounts.contains(&*self.config.data_dir.to_string_lossy()),
             "mounts are left"
         );
+        assert!(!mounts.contains(&self.config.bridge()), "mounts are left");
+        assert!(!self.run_dir().exists(), "{} is left", self.run_dir().display());
     }
 
     /// Creates a pod of busybox from the interesting part of its spec.
@@ -178,6 +180,11 @@ impl Lab {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Where the node keeps what a reboot takes.
+    pub fn run_dir(&self) -> PathBuf {
+        Path::new("/run/drydock").join(self.config.bridge())
     }
 
     /// The folder of a pod.

@@ -1,11 +1,13 @@
 //! The end of a pod: by deletion, by deadline, or because its work is done.
 
 use super::{RETRY, Worker, seconds};
+use crate::mounts;
 use crate::pod::plan::{self, Outcome};
+use crate::pod::sandbox::Sandbox;
 use crate::pod::unit::Role;
 use crate::pod::{adopt, report};
+use crate::runtime::cgroup;
 use crate::runtime::shim::read_exit;
-use crate::runtime::{Rootfs, cgroup};
 use std::time::{Duration, Instant};
 
 impl Worker {
@@ -42,15 +44,13 @@ impl Worker {
                 return false;
             }
         }
-        match std::fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                // Somebody still unmounts in there.
-                tracing::debug!(%error, dir = %self.dir.display(), "pod folder not removed yet");
-                self.wake(Instant::now() + RETRY);
-                false
-            }
-            _ => true,
+        let removed = mounts::remove(&self.dir);
+        if let Err(error) = &removed {
+            // A shim still writes in there, or somebody unmounts.
+            tracing::debug!(%error, dir = %self.dir.display(), "pod folder not removed yet");
+            self.wake(Instant::now() + RETRY);
         }
+        removed.is_ok()
     }
 
     /// Gives back what a pod without running containers does not need. Logs stay.
@@ -58,14 +58,21 @@ impl Worker {
         for handle in self.probes.iter_mut().flat_map(|p| p.drain(..)) {
             handle.abort();
         }
-        let Some(site) = self.site.take() else { return };
+        // What an earlier process has left is taken apart too, though nothing was made of it by this one.
+        let site = match self.site.take() {
+            Some(site) => site,
+            None => match Sandbox::read(&self.dir) {
+                Some(left) => self.new_site(left),
+                None => return,
+            },
+        };
         for unit in &self.units {
             for attempt in adopt::attempts(&site, &unit.name) {
                 let place = site.place(&unit.name, attempt);
                 if read_exit(&place).is_none() {
                     self.node.runtime.delete(&place.id).await;
                 }
-                Rootfs::new(&place.dir).release();
+                place.unmount();
             }
         }
         cgroup::remove(&site.pod_cgroup());

@@ -6,8 +6,8 @@ use crate::pod::site::Site;
 use crate::pod::unit::{Run, Waiting};
 use crate::pod::{adopt, ephemeral_containers, hooks, key, lifecycle, start};
 use crate::probe::{self, Kind};
+use crate::runtime::Exit;
 use crate::runtime::shim::wait_exit;
-use crate::runtime::{Exit, Rootfs};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
@@ -97,7 +97,7 @@ impl Worker {
             self.units[index].running().map_or(0, |r| r.attempt),
         );
         let _ = serde_json::to_vec(&exit).map(|data| std::fs::write(place.exit_file(), data));
-        Rootfs::new(&place.dir).release();
+        place.unmount();
         self.units[index].end(exit, Some(message), Instant::now());
     }
 
@@ -261,7 +261,7 @@ impl Worker {
             }
             // What the container has written may be much.
             let cleaned = tokio::task::spawn_blocking(move || {
-                Rootfs::new(&place.dir).release();
+                place.unmount();
                 crate::runtime::sweep_execs(&place.dir);
             });
             let _ = cleaned.await;
