@@ -1,7 +1,11 @@
 //! The disk side: current objects and the revision, in one `redb` file.
 
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::Error;
@@ -27,10 +31,26 @@ pub(crate) struct Record<'a> {
     pub json: Option<Vec<u8>>,
 }
 
+/// The file, for its owner's eyes only: Secrets are in it.
+fn private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    // One of an earlier version was not.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
 impl Log {
     /// Opens or creates the file and reads everything.
     pub fn open(path: &Path) -> Result<(Self, u64, Vec<Loaded>), Error> {
-        let database = Database::create(path).map_err(Error::disk)?;
+        let file = private(path).map_err(Error::disk)?;
+        let backend = FileBackend::new(file).map_err(Error::disk)?;
+        let database = Database::builder().create_with_backend(backend).map_err(Error::disk)?;
         let setup = database.begin_write().map_err(Error::disk)?;
         setup.open_table(OBJECTS).map_err(Error::disk)?;
         setup.open_table(META).map_err(Error::disk)?;

@@ -4,6 +4,7 @@
 use drydock_store::{Change, Error, Expect, Store};
 use proptest::prelude::*;
 use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
 
 fn directory(name: &str) -> std::path::PathBuf {
     let path = std::env::temp_dir().join(format!("drydock-store-{}-{name}", std::process::id()));
@@ -20,6 +21,8 @@ async fn a_write_is_there_after_reopening() {
     let path = directory("reopen");
     let revision = {
         let store = Store::open(&path).unwrap();
+        let mode = std::fs::metadata(path.join("store.redb")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "Secrets are in it");
         store.put("x/a", Expect::Absent, object("1")).await.unwrap().revision
     };
     // The writer thread lets go of the file shortly after the last clone is gone.

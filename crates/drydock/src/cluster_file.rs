@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::data_dir::{self, DataDir};
-use crate::network;
+use crate::{network, parts};
 
 /// See the module's text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct ClusterFile {
     pub service_cidr: Ipv4Net,
     /// Port of the API server; 0 until it has one.
     pub api_port: u16,
+    /// For readers of the file: the interface, of whose name all names of the cluster on the machine are made.
+    #[serde(default)]
+    pub interface: String,
 }
 
 impl ClusterFile {
@@ -35,6 +38,7 @@ impl ClusterFile {
             pod_cidr: network::pods(n),
             service_cidr: network::services(n),
             api_port: 0,
+            interface: String::new(),
         }
     }
 
@@ -54,12 +58,31 @@ impl ClusterFile {
             .with_context(|| format!("{} is damaged: drydock reset makes a new cluster", path.display()))
     }
 
+    /// As [`ClusterFile::read`], for who is to run the whole cluster.
+    ///
+    /// # Errors
+    /// The directory is that of a node alone; and those of `read`.
+    pub fn of_cluster(dir: &DataDir) -> Result<Option<Self>> {
+        let file = Self::read(dir)?;
+        if file.as_ref().is_some_and(|file| file.network.is_none()) {
+            bail!(
+                "{} holds a node of another cluster: give another --data-dir, or forget that node with drydock reset",
+                dir.path().display()
+            );
+        }
+        Ok(file)
+    }
+
     /// Writes it.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn write(&self, dir: &DataDir) -> Result<()> {
-        let text = serde_json::to_vec_pretty(self).context("cannot encode cluster.json")?;
+        let file = ClusterFile {
+            interface: parts::node_config(dir, self).bridge(),
+            ..self.clone()
+        };
+        let text = serde_json::to_vec_pretty(&file).context("cannot encode cluster.json")?;
         data_dir::write(&dir.cluster_file(), &text)
     }
 }

@@ -1,10 +1,27 @@
 //! Where a cluster lives: its data directory and the files in it.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+
+use crate::cluster_file::ClusterFile;
+use crate::machine;
+
+/// Everything that the versions without a mark left in a data directory.
+const NAMES: [&str; 9] = [
+    "cluster.json",
+    "drydock.log",
+    "kubeconfig",
+    "loaded.json",
+    "lock",
+    "node",
+    "pki",
+    "process.json",
+    "store.redb",
+];
 
 /// The data directory of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +46,12 @@ impl DataDir {
         &self.0
     }
 
-    /// The file that makes a directory a cluster's.
+    /// The file that says that everything here is drydock's to remove.
+    fn marker(&self) -> PathBuf {
+        self.0.join("drydock-data")
+    }
+
+    /// What was chosen for the cluster.
     #[must_use]
     pub fn cluster_file(&self) -> PathBuf {
         self.0.join("cluster.json")
@@ -64,6 +86,56 @@ impl DataDir {
     pub fn is_cluster(&self) -> bool {
         self.cluster_file().exists()
     }
+
+    /// Makes the directory drydock's: there, marked, and closed to other users of the machine, who must not read the
+    /// keys and Secrets in it.
+    ///
+    /// # Errors
+    /// Something else is in it, or it cannot be made.
+    pub fn own(&self) -> Result<()> {
+        let failed = || format!("cannot create {}", self.0.display());
+        let missing: Vec<&Path> = self.0.ancestors().take_while(|dir| !dir.exists()).collect();
+        fs::create_dir_all(&self.0).with_context(failed)?;
+        missing.into_iter().for_each(machine::give_to_caller);
+        if !self.is_ours()? {
+            bail!(
+                "{} holds other things than a cluster: give an empty directory, or one that is not there yet",
+                self.0.display()
+            );
+        }
+        fs::set_permissions(&self.0, fs::Permissions::from_mode(0o700)).with_context(failed)?;
+        machine::give_to_caller(&self.0);
+        write(
+            &self.marker(),
+            b"drydock reset removes this directory with everything in it.\n",
+        )
+    }
+
+    /// Whether drydock may do with the directory what it likes, removing it too: it is marked, or empty, or a cluster of
+    /// a version that left no mark.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn is_ours(&self) -> Result<bool> {
+        if self.marker().exists() {
+            return Ok(true);
+        }
+        let names = self.names()?;
+        let cluster = || ClusterFile::read(self).is_ok_and(|file| file.is_some());
+        Ok(names.is_empty() || (names.iter().all(|name| NAMES.contains(&&**name)) && cluster()))
+    }
+
+    /// What is in it.
+    fn names(&self) -> Result<Vec<String>> {
+        match fs::read_dir(&self.0) {
+            Ok(entries) => Ok(entries
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", self.0.display())),
+        }
+    }
 }
 
 fn default(here: &Path, home: Option<PathBuf>) -> PathBuf {
@@ -94,6 +166,37 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_drydocks_is_taken_and_removed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let check = |name: &str, files: &[&str], taken: bool| {
+            let dir = DataDir(scratch.path().join(name));
+            for file in files {
+                let path = dir.path().join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "{}").unwrap();
+            }
+            assert_eq!(dir.own().is_ok(), taken, "{name}");
+            assert_eq!(dir.is_ours().unwrap(), taken, "{name}");
+            let mode = fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode == 0o700, taken, "{name} has {mode:o}");
+        };
+        check("parent/new", &[], true);
+        check("thesis", &["thesis.txt"], false);
+        check("project", &["node/package.json", "drydock.log"], false);
+        check("damaged", &["cluster.json"], false);
+        let cluster =
+            r#"{"node": "n", "network": 0, "podCidr": "10.0.0.0/24", "serviceCidr": "10.1.0.0/16", "apiPort": 0}"#;
+        let unmarked = |name: &str, other: &str, taken: bool| {
+            let dir = DataDir(scratch.path().join(name));
+            fs::create_dir_all(dir.path().join(other)).unwrap();
+            fs::write(dir.cluster_file(), cluster).unwrap();
+            assert_eq!((dir.is_ours().unwrap(), dir.own().is_ok()), (taken, taken), "{name}");
+        };
+        unmarked("old", "node", true);
+        unmarked("old-in-a-project", "src", false);
+    }
 
     #[test]
     fn default_is_the_project_then_the_home() {

@@ -35,19 +35,13 @@ pub fn run(dir: &DataDir) -> Result<()> {
 /// # Errors
 /// Something cannot be removed, or the directory is not a cluster's.
 pub fn reset(dir: &DataDir) -> Result<()> {
-    if !dir.is_cluster() {
-        let empty = fs::read_dir(dir.path())
-            .map(|mut entries| entries.next().is_none())
-            .unwrap_or(true);
-        // Left over from an `up` that did not get far, or never was: not a home directory given by mistake.
-        if !empty && !dir.log().exists() && !dir.path().join("node").exists() {
-            bail!(
-                "{} is not the directory of a cluster; nothing is removed",
-                dir.path().display()
-            );
-        }
-    }
     machine::become_root(dir)?;
+    if !dir.is_ours()? {
+        bail!(
+            "{} is not the directory of a cluster; nothing is removed",
+            dir.path().display()
+        );
+    }
     stop(dir)?;
     match fs::remove_dir_all(dir.path()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -63,14 +57,14 @@ fn stop(dir: &DataDir) -> Result<()> {
     if let Some(process) = Process::of(dir) {
         process.stop(PATIENCE)?;
     }
-    if let Some(cluster) = ClusterFile::read(dir)? {
-        let config = parts::node_config(dir, &cluster);
+    if dir.is_cluster() {
+        // What is taken down bears the directory's name, so a damaged file is in nobody's way.
+        let cluster = ClusterFile::read(dir).ok().flatten();
+        let config = parts::node_config(dir, &cluster.unwrap_or_else(|| ClusterFile::new(0)));
         let ended = parts::runtime()?.block_on(drydock_node::teardown(&config));
         ended.context("not everything could be removed; drydock down again may help")?;
-        if let Some(number) = cluster.network {
-            network::release(dir.path(), number);
-        }
     }
+    network::release(dir.path());
     fs::remove_file(dir.process_file()).ok();
     Ok(())
 }

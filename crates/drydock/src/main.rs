@@ -6,6 +6,7 @@ mod data_dir;
 mod down;
 mod images;
 mod join;
+mod lock;
 mod logs;
 mod machine;
 mod network;
@@ -49,6 +50,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(command: Command) -> Result<ExitCode> {
+    // Containers see files that are made here; whoever calls does not decide who may read them. What others on the
+    // machine must not see lies in directories that are closed to them.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     match command {
         Command::Up { which, no_images } => up::run(&DataDir::choose(which.data_dir)?, !no_images)?,
         Command::Down(which) => down::run(&DataDir::choose(which.data_dir)?)?,
@@ -71,6 +75,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 let image = image
                     .canonicalize()
                     .with_context(|| format!("cannot read {}", image.display()))?;
+                dir.own()?;
                 for loaded in images::load(&dir, &image, name.as_deref())? {
                     println!("{loaded}");
                 }

@@ -35,9 +35,9 @@ pub fn claim(data_dir: &Path, before: Option<u8>) -> Result<u8> {
     claim_in(Path::new(CLAIMS), data_dir, before, &in_use()?)
 }
 
-/// Gives the network back.
-pub fn release(data_dir: &Path, n: u8) {
-    release_in(Path::new(CLAIMS), data_dir, n);
+/// Gives back what the cluster in `data_dir` holds.
+pub fn release(data_dir: &Path) {
+    release_in(Path::new(CLAIMS), data_dir);
 }
 
 /// Addresses of the machine's interfaces: a network that has one of them is somebody else's.
@@ -110,8 +110,8 @@ fn take(claims: &Path, data_dir: &Path, n: u8) -> Result<bool> {
     Ok(false)
 }
 
-fn release_in(claims: &Path, data_dir: &Path, n: u8) {
-    if holder(claims, n).as_deref() == Some(data_dir) {
+fn release_in(claims: &Path, data_dir: &Path) {
+    for n in NUMBERS.filter(|n| holder(claims, *n).as_deref() == Some(data_dir)) {
         fs::remove_file(claims.join(n.to_string())).ok();
     }
 }
@@ -143,9 +143,9 @@ mod tests {
                 .to_string()
                 .contains("used by the cluster in")
         );
-        release_in(&claims, &b, 0);
+        release_in(&claims, &c);
         assert!(claim(&c, Some(0)).is_err(), "only the holder gives back");
-        release_in(&claims, &a, 0);
+        release_in(&claims, &a);
         assert_eq!(claim(&c, Some(0)).unwrap(), 0);
         fs::remove_dir_all(&b).unwrap();
         assert_eq!(

@@ -13,7 +13,7 @@ use crate::arguments::NodeArguments;
 use crate::cluster_file::ClusterFile;
 use crate::data_dir::DataDir;
 use crate::process::Process;
-use crate::{images, join, machine};
+use crate::{images, join, lock, machine};
 
 /// The runtime that everything runs on.
 ///
@@ -104,7 +104,8 @@ pub fn node(arguments: NodeArguments) -> Result<()> {
             dir.path().display()
         );
     }
-    std::fs::create_dir_all(dir.path()).with_context(|| format!("cannot create {}", dir.path().display()))?;
+    dir.own()?;
+    let _lock = lock::take(&dir)?;
     if !arguments.no_images {
         images::load_built(&dir)?;
     }
@@ -125,6 +126,7 @@ pub fn node(arguments: NodeArguments) -> Result<()> {
             network: None,
             service_cidr,
             api_port: 0,
+            interface: String::new(),
         };
         file.write(&dir)?;
         Process::own()?.register(&dir)?;

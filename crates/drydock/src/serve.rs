@@ -5,25 +5,22 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use drydock_api::server::StartError;
 use drydock_api::{Config, Handle, Server};
 use drydock_node::{NodeConfig, Serving};
 use kube::Client;
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::cluster_file::ClusterFile;
 use crate::data_dir::DataDir;
 use crate::process::Process;
 use crate::report::Report;
-use crate::{machine, network, parts, ready};
+use crate::{lock, machine, network, parts, ready};
 
 /// A cluster that is not ready by then never will be.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Longest time that a killed process takes to give up its lock.
-const LETTING_GO: Duration = Duration::from_secs(3);
 
 /// Serves until asked to end. `daemon`: started by `up`, which listens on standard output.
 ///
@@ -36,10 +33,10 @@ pub fn run(dir: &DataDir, daemon: bool) -> Result<()> {
     } else {
         machine::become_root(dir)?;
         machine::check_programs()?;
-        fs::create_dir_all(dir.path()).with_context(|| format!("cannot create {}", dir.path().display()))?;
+        dir.own()?;
     }
     parts::log();
-    let served = locked(dir).and_then(|_lock| parts::runtime()?.block_on(parts::until_stopped(serve(dir))));
+    let served = lock::take(dir).and_then(|_lock| parts::runtime()?.block_on(parts::until_stopped(serve(dir))));
     if let Err(error) = &served {
         tracing::error!("{error:#}");
         Report::Failed(format!("{error:#}")).tell();
@@ -47,26 +44,9 @@ pub fn run(dir: &DataDir, daemon: bool) -> Result<()> {
     served
 }
 
-/// Holds the data directory for this process; given up with the process, however it ends. A process that was just killed
-/// lets go only when the last of its threads has ended, so it is waited for.
-fn locked(dir: &DataDir) -> Result<Flock<fs::File>> {
-    let mut file = fs::File::create(dir.path().join("lock")).context("cannot create the lock file")?;
-    let until = Instant::now() + LETTING_GO;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err(_) if Instant::now() >= until => {
-                bail!("another process serves the cluster in {}", dir.path().display())
-            }
-            Err((same, _)) => file = same,
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 async fn serve(dir: &DataDir) -> Result<()> {
     Process::own()?.register(dir)?;
-    let before = ClusterFile::read(dir)?;
+    let before = ClusterFile::of_cluster(dir)?;
     let claimed = network::claim(dir.path(), before.as_ref().and_then(|cluster| cluster.network))?;
     let mut cluster = before.unwrap_or_else(|| ClusterFile::new(claimed));
     // Written before anything is made under its names, so that `down` can always clean up.

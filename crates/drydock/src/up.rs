@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::DirBuilderExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::cluster_file::ClusterFile;
 use crate::data_dir::DataDir;
 use crate::process::Process;
 use crate::report::Report;
@@ -21,12 +21,8 @@ pub fn run(dir: &DataDir, with_images: bool) -> Result<()> {
     machine::become_root(dir)?;
     machine::check_programs()?;
     let began = Instant::now();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(dir.path())
-        .with_context(|| format!("cannot create {}", dir.path().display()))?;
-    machine::give_to_caller(dir.path());
+    dir.own()?;
+    ClusterFile::of_cluster(dir)?;
     if with_images {
         images::load_built(dir)?;
     }

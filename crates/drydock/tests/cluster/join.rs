@@ -119,6 +119,12 @@ async fn parts_join_by_kubeconfig_alone() {
     second.run(&["load", &image.to_string_lossy()]);
     let node = Part::start(&cluster, &node_arguments(&second.data_dir, "second"));
     use_second_node(&cluster.client().await).await;
+    // Its directory is its own: no second process, and no cluster.
+    let mut twice = Part::start(&cluster, &node_arguments(&second.data_dir, "twice"));
+    twice.says("another process serves");
+    let up = second.drydock(&["up", "--no-images"]);
+    let refused = String::from_utf8_lossy(&up.stderr);
+    assert!(refused.contains("holds a node of another cluster"), "{refused}");
     drop(node);
     second.run(&["down"]);
 

@@ -6,6 +6,7 @@ mod image;
 mod join;
 
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -156,19 +157,39 @@ fn get(ip: &str) -> String {
     }
 }
 
-/// What is left of a cluster outside its data directory.
+/// What is of a cluster on the machine outside its data directory: everything bears the directory's name, or one that
+/// is made of it.
 fn traces(data_dir: &Path) -> Vec<String> {
     let name = data_dir.to_string_lossy().into_owned();
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    let mut traces: Vec<_> = mounts
-        .lines()
-        .filter(|line| line.contains(&name))
-        .map(str::to_owned)
-        .collect();
+    let any = "10.0.0.0/24".parse().unwrap();
+    let short = drydock_node::NodeConfig::new("", data_dir, any, any).bridge();
+    let of_it = |text: &str| text.contains(&name) || text.contains(&short);
+    let tables = Command::new("nft").args(["list", "tables"]).output().unwrap().stdout;
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap() + &String::from_utf8(tables).unwrap();
+    let mut traces: Vec<_> = mounts.lines().filter(|line| of_it(line)).map(str::to_owned).collect();
+    for folder in [
+        "/run/drydock",
+        "/sys/class/net",
+        "/sys/fs/cgroup",
+        "/sys/fs/cgroup/memory",
+    ] {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        traces.extend(
+            entries
+                .map(|entry| entry.path().display().to_string())
+                .filter(|path| of_it(path)),
+        );
+    }
+    let claims = std::fs::read_dir("/run/drydock/networks")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let held = claims.filter(|claim| std::fs::read_to_string(claim.path()).is_ok_and(|holder| holder == name));
+    traces.extend(held.map(|claim| claim.path().display().to_string()));
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
         let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        if command.contains(&name) {
+        if of_it(&command) {
             traces.push(command);
         }
     }
@@ -186,6 +207,8 @@ async fn a_cluster_survives_its_process_and_leaves_nothing() {
     assert!(told.contains("The cluster is ready after"), "{told}");
     let loaded = cluster.run(&["load", &image.to_string_lossy()]);
     assert_eq!(loaded.trim(), "docker.io/library/busybox:1");
+    let mode = std::fs::metadata(&cluster.data_dir).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "keys and Secrets are in it");
     let client = cluster.client().await;
     Api::<Deployment>::default_namespaced(client.clone())
         .create(&PostParams::default(), &web())
@@ -195,6 +218,20 @@ async fn a_cluster_survives_its_process_and_leaves_nothing() {
     let address = pod.status.as_ref().unwrap().pod_ip.clone().unwrap();
     assert_eq!(get(&address), "hello\n");
     assert!(cluster.run(&["status"]).contains("1 running"));
+    let seen = traces(&cluster.data_dir);
+    for kind in [
+        "overlay",
+        "netns",
+        "/sys/class/net/",
+        "table ip ",
+        "/run/drydock/networks/",
+        " shim ",
+    ] {
+        assert!(
+            seen.iter().any(|trace| trace.contains(kind)),
+            "{kind} is not in {seen:#?}"
+        );
+    }
 
     // An acknowledged write, then the process is killed: the pod serves on, and the next process knows all.
     let acked: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "acked"}})).unwrap();
@@ -279,6 +316,7 @@ fn mistakes_are_told_in_one_line() {
     check(&["reset"], "is not the directory of a cluster");
     assert!(cluster.data_dir.join("thesis.txt").exists());
     let dir = cluster.data_dir.clone();
+    check(&["up"], "holds other things than a cluster");
     std::fs::write(dir.join("cluster.json"), "{").unwrap();
     check(&["status"], "is damaged");
     std::fs::remove_dir_all(dir).unwrap();
