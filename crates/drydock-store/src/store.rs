@@ -20,6 +20,8 @@ use crate::{
 
 /// Events kept for resuming watches.
 const HISTORY: usize = 20_000;
+/// Bytes of those, as JSON.
+const HISTORY_BYTES: usize = 64 << 20;
 /// Writes committed together at most.
 const BATCH: usize = 512;
 
@@ -118,7 +120,7 @@ impl Store {
         let state = Arc::new(RwLock::new(State {
             objects,
             revision,
-            history: History::new(HISTORY, revision),
+            history: History::new(HISTORY, HISTORY_BYTES, revision),
             watchers: Vec::new(),
         }));
         let (requests, inbox) = mpsc::channel(4096);
@@ -272,13 +274,16 @@ impl State {
 
     fn subscribe(&mut self, prefix: &str, backlog: Vec<Arc<Event>>) -> Watch {
         let (sender, live) = mpsc::channel(QUEUE);
+        let waiting = Arc::default();
         self.watchers.push(Watcher {
             prefix: prefix.to_owned(),
             sender,
+            waiting: Arc::clone(&waiting),
         });
         Watch {
             backlog: backlog.into_iter(),
             live,
+            waiting,
             revision: self.revision,
         }
     }
@@ -301,11 +306,11 @@ impl Writer {
     fn run(mut self) {
         let mut batch = Vec::new();
         while self.inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
-            let planned = self.plan(batch.drain(..));
+            let mut planned = self.plan(batch.drain(..));
             if planned.is_empty() {
                 continue;
             }
-            match self.commit(&planned) {
+            match self.commit(&mut planned) {
                 Ok(()) => self.publish(planned),
                 Err(error) => {
                     tracing::error!(%error, "a write could not be stored");
@@ -378,6 +383,8 @@ impl Writer {
                 value,
                 previous,
                 previous_revision,
+                // Known when it is encoded.
+                size: 0,
             };
             planned.push(Planned {
                 event,
@@ -387,18 +394,16 @@ impl Writer {
         planned
     }
 
-    fn commit(&self, planned: &[Planned]) -> Result<(), Error> {
+    fn commit(&self, planned: &mut [Planned]) -> Result<(), Error> {
         let mut records = Vec::with_capacity(planned.len());
         let mut last = 0;
         for Planned { event, .. } in planned {
-            let json = match event.change {
-                Change::Deleted => None,
-                Change::Added | Change::Modified => Some(serde_json::to_vec(&*event.value).map_err(Error::disk)?),
-            };
+            let json = serde_json::to_vec(&*event.value).map_err(Error::disk)?;
+            event.size = json.len();
             records.push(Record {
                 key: &event.key,
                 revision: event.revision,
-                json,
+                json: (event.change != Change::Deleted).then_some(json),
             });
             last = event.revision;
         }

@@ -1,6 +1,7 @@
 //! Events and their delivery to watchers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -31,10 +32,14 @@ pub struct Event {
     pub previous: Option<Arc<Value>>,
     /// Revision of the object before it, 0 if there was none.
     pub previous_revision: u64,
+    /// Bytes of the object as JSON.
+    pub size: usize,
 }
 
 /// Events waiting for a watcher at most; one that falls further behind is ended.
 pub(crate) const QUEUE: usize = 16 * 1024;
+/// Bytes of events waiting for a watcher at most, beside the one that is too large for that alone.
+pub(crate) const QUEUE_BYTES: usize = 64 << 20;
 
 /// A running watch: events of one key prefix in order of revision, none missing.
 /// Ends (`None`) when the watcher is too slow or the store closes.
@@ -42,6 +47,7 @@ pub(crate) const QUEUE: usize = 16 * 1024;
 pub struct Watch {
     pub(crate) backlog: std::vec::IntoIter<Arc<Event>>,
     pub(crate) live: mpsc::Receiver<Arc<Event>>,
+    pub(crate) waiting: Arc<AtomicUsize>,
     /// Store revision when the watch began: everything later comes through it.
     pub revision: u64,
 }
@@ -51,7 +57,11 @@ impl Watch {
     pub async fn next(&mut self) -> Option<Arc<Event>> {
         match self.backlog.next() {
             Some(event) => Some(event),
-            None => self.live.recv().await,
+            None => {
+                let event = self.live.recv().await?;
+                self.waiting.fetch_sub(event.size, Relaxed);
+                Some(event)
+            }
         }
     }
 }
@@ -60,15 +70,57 @@ impl Watch {
 pub(crate) struct Watcher {
     pub prefix: String,
     pub sender: mpsc::Sender<Arc<Event>>,
+    /// Bytes of events that wait.
+    pub waiting: Arc<AtomicUsize>,
 }
 
 impl Watcher {
     /// Delivers one event; `false` if this watcher is over.
     pub fn offer(&self, event: &Arc<Event>) -> bool {
-        if event.key.starts_with(&self.prefix) {
-            self.sender.try_send(event.clone()).is_ok()
-        } else {
-            !self.sender.is_closed()
+        if !event.key.starts_with(&self.prefix) {
+            return !self.sender.is_closed();
         }
+        let before = self.waiting.fetch_add(event.size, Relaxed);
+        (before == 0 || before + event.size <= QUEUE_BYTES) && self.sender.try_send(event.clone()).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_watcher_holds_so_much_and_not_more() {
+        let (sender, live) = mpsc::channel(QUEUE);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let watcher = Watcher {
+            prefix: "k".into(),
+            sender,
+            waiting: waiting.clone(),
+        };
+        let mut watch = Watch {
+            backlog: Vec::new().into_iter(),
+            live,
+            waiting,
+            revision: 1,
+        };
+        let event = |size| {
+            Arc::new(Event {
+                revision: 2,
+                key: "k".into(),
+                change: Change::Added,
+                value: Arc::default(),
+                previous: None,
+                previous_revision: 0,
+                size,
+            })
+        };
+        assert!(watcher.offer(&event(QUEUE_BYTES + 1)), "there is nothing before it");
+        watch.next().await.unwrap();
+        assert!(watcher.offer(&event(QUEUE_BYTES)) && watcher.offer(&event(0)));
+        watch.next().await.unwrap();
+        assert!(watcher.offer(&event(QUEUE_BYTES - 1)) && watcher.offer(&event(1)));
+        assert!(!watcher.offer(&event(1)));
     }
 }
