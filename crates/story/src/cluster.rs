@@ -52,23 +52,30 @@ impl Cluster {
     pub fn local(programs: &Path) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("trysail-story-{}", std::process::id()));
         let cluster = Self {
-            kubeconfig: PathBuf::new(),
-            local: Some(folder.clone()),
+            kubeconfig: folder.join("kubeconfig"),
+            local: Some(folder),
         };
         let started = std::time::Instant::now();
-        cluster.drydock(programs, &["up"])?;
-        for image in images(programs)? {
-            cluster.drydock(programs, &["load", &image.to_string_lossy()])?;
+        if let Err(error) = cluster.begin(programs) {
+            // What has come up by then does not stay.
+            return Err(match cluster.drydock(programs, &["reset"]) {
+                Ok(_) => error,
+                Err(also) => error.context(format!("{also:#}, after this error")),
+            });
         }
-        let output = cluster.drydock(programs, &["kubeconfig"])?;
         terminal::say(&format!(
             "A local cluster is up, with all images loaded, after {:.1} s.",
             started.elapsed().as_secs_f64()
         ));
-        Ok(Self {
-            kubeconfig: PathBuf::from(output.trim()),
-            local: Some(folder),
-        })
+        Ok(cluster)
+    }
+
+    fn begin(&self, programs: &Path) -> Result<()> {
+        self.drydock(programs, &["up"])?;
+        for image in images(programs)? {
+            self.drydock(programs, &["load", &image.to_string_lossy()])?;
+        }
+        Ok(())
     }
 
     /// Whether the cluster was made for the stories.
@@ -94,16 +101,15 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Takes a local cluster down; returns what it left behind on the machine, which must be nothing.
+    /// Takes a local cluster down; returns what it left behind on the machine, which must be nothing. Somebody else's
+    /// cluster stays as it is.
     pub fn down(self, programs: &Path) -> Result<Vec<String>> {
         let Some(folder) = &self.local else {
             return Ok(Vec::new());
         };
-        let bridge = bridge(folder);
+        let interface = interface(folder);
         self.drydock(programs, &["reset"])?;
-        let left = leftovers(folder, bridge.as_deref())?;
-        std::fs::remove_dir_all(folder).ok();
-        Ok(left)
+        leftovers(folder, &interface?)
     }
 
     /// How to reach a cluster that stays up.
@@ -138,58 +144,93 @@ fn images(programs: &Path) -> Result<Vec<PathBuf>> {
     Ok(images)
 }
 
-/// Name of the cluster's bridge, from which all its network names derive.
-fn bridge(folder: &Path) -> Option<String> {
-    let cluster = std::fs::read_to_string(folder.join("cluster.json")).ok()?;
-    let cluster: serde_json::Value = serde_json::from_str(&cluster).ok()?;
-    let gateway = cluster["podCidr"].as_str()?.replace(".0/", ".1/");
-    let addresses = run("ip", &["-o", "-4", "addr", "show"]);
-    let line = addresses
-        .lines()
-        .find(|line| line.split_whitespace().any(|word| word == gateway))?
-        .to_owned();
-    line.split_whitespace().nth(1).map(str::to_owned)
+/// Name of the cluster's interface, from which all its names on the machine derive.
+fn interface(folder: &Path) -> Result<String> {
+    let file = folder.join("cluster.json");
+    let cluster = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let cluster: serde_json::Value = serde_json::from_slice(&cluster).context("cluster.json is no JSON")?;
+    let name = cluster["interface"].as_str().filter(|name| !name.is_empty());
+    Ok(name.context("cluster.json names no interface")?.to_owned())
 }
 
-/// Output of a command, empty if it cannot be run.
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    output
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default()
-}
-
-/// Mounts, processes, interfaces, tables and network namespaces that still belong to the cluster.
-fn leftovers(folder: &Path, bridge: Option<&str>) -> Result<Vec<String>> {
+/// Mounts, processes, interfaces, tables, control groups and files that still belong to the cluster.
+fn leftovers(folder: &Path, interface: &str) -> Result<Vec<String>> {
     let name = folder.to_string_lossy();
+    let own = |text: &str| text.contains(&*name) || text.contains(interface);
+    let mut left = Vec::new();
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
-    let mut left: Vec<String> = mounts
-        .lines()
-        .filter(|line| line.contains(&*name))
-        .map(|line| format!("mount {line}"))
-        .collect();
-    for process in std::fs::read_dir("/proc")
-        .context("cannot read the processes")?
-        .flatten()
-    {
-        let Ok(command) = std::fs::read(process.path().join("cmdline")) else {
+    left.extend(
+        mounts
+            .lines()
+            .filter(|line| own(line))
+            .map(|line| format!("mount {line}")),
+    );
+    let tables = Command::new("nft").args(["list", "tables"]).output();
+    let tables = tables.context("cannot run nft")?;
+    ensure!(tables.status.success(), "nft cannot list the tables");
+    let tables = String::from_utf8_lossy(&tables.stdout).into_owned();
+    left.extend(tables.lines().filter(|line| own(line)).map(str::to_owned));
+    for parent in [
+        "/run/drydock",
+        "/sys/class/net",
+        "/sys/fs/cgroup",
+        "/sys/fs/cgroup/memory",
+    ] {
+        let paths = entries(Path::new(parent)).map(|path| path.display().to_string());
+        left.extend(paths.filter(|path| own(path)));
+    }
+    let claims = entries(Path::new("/run/drydock/networks"));
+    let held = claims.filter(|claim| std::fs::read_to_string(claim).is_ok_and(|holder| holder == name));
+    left.extend(held.map(|claim| claim.display().to_string()));
+    left.extend(entries(folder).map(|path| path.display().to_string()));
+    let processes = entries(Path::new("/proc")).filter(|path| !path.ends_with(std::process::id().to_string()));
+    for process in processes {
+        let Ok(command) = std::fs::read(process.join("cmdline")) else {
             continue;
         };
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        let own = process.file_name().to_string_lossy() == std::process::id().to_string();
-        if !own && command.contains(&*name) {
-            left.push(format!("process {} {command}", process.file_name().to_string_lossy()));
-        }
-    }
-    if let Some(bridge) = bridge {
-        for (program, arguments) in [
-            ("ip", ["-o", "link"].as_slice()),
-            ("nft", &["list", "tables"]),
-            ("ip", &["netns"]),
-        ] {
-            let output = run(program, arguments);
-            left.extend(output.lines().filter(|line| line.contains(bridge)).map(str::to_owned));
+        if command.contains(&*name) {
+            left.push(format!("process {} {command}", process.display()));
         }
     }
     Ok(left)
+}
+
+/// What is in a folder; nothing where there is none.
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_a_cluster_leaves_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Path::new("/run/drydock/test-leftovers");
+        if std::fs::create_dir_all(run).is_err() || Command::new("nft").arg("list").output().is_err() {
+            return println!("skipped: not root, or no nft");
+        }
+        std::fs::write(folder.path().join("drydock.log"), "").unwrap();
+        let mut sleep = Command::new("bash")
+            .args(["-c", "sleep 1000; :", &folder.path().to_string_lossy()])
+            .spawn()
+            .unwrap();
+        let left = leftovers(folder.path(), "test-leftovers").unwrap();
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
+        std::fs::remove_dir(run).unwrap();
+        for trace in ["/run/drydock/test-leftovers", "drydock.log", "process /proc/"] {
+            assert!(
+                left.iter().any(|line| line.contains(trace)),
+                "{trace} is not in {left:#?}"
+            );
+        }
+        assert_eq!(left.len(), 3, "{left:#?}");
+        let unnamed = interface(folder.path()).unwrap_err();
+        assert!(unnamed.to_string().contains("cannot read"), "{unnamed}");
+    }
 }

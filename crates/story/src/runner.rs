@@ -5,8 +5,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::killpg;
+use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cluster::{self, Cluster};
 use crate::report::Report;
@@ -19,50 +22,97 @@ const LONGEST: Duration = Duration::from_secs(180);
 /// Pause between two tries of a command that is repeated until it matches.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Runs stories in order; whether all went as they say.
+/// Runs stories in order; whether all went as they say. A cluster that was made for them is taken down whatever happens.
 pub async fn run(stories: &[Story], kubeconfig: Option<PathBuf>, keep: bool, short: bool) -> Result<bool> {
     let programs = cluster::programs()?;
+    // From here on a signal no longer ends this process, and with it leaves a cluster behind.
+    let mut interruption = Interruption::expect()?;
     let cluster = match kubeconfig {
         Some(kubeconfig) => Cluster::existing(kubeconfig)?,
         None => Cluster::local(&programs)?,
     };
+    let told = tell_all(stories, &cluster, &programs, short, &mut interruption).await;
+    if keep && cluster.is_local() {
+        terminal::say(&cluster.hint());
+        return told;
+    }
+    let down = cluster.down(&programs);
+    let left = match (&told, down) {
+        // The first error is the one that explains; it is not buried under this one.
+        (Err(_), Err(error)) => vec![format!("{error:#}")],
+        (_, down) => down?,
+    };
+    for thing in &left {
+        terminal::differs(0, &format!("left behind: {thing}"));
+    }
+    Ok(told? && left.is_empty())
+}
+
+/// Whether all stories were told, and went as they say.
+async fn tell_all(
+    stories: &[Story],
+    cluster: &Cluster,
+    programs: &Path,
+    short: bool,
+    interruption: &mut Interruption,
+) -> Result<bool> {
     let scratch = tempfile::Builder::new().prefix("trysail-story-files-").tempdir();
     let shell = Shell {
-        programs: programs.clone(),
+        programs: programs.to_owned(),
         kubeconfig: cluster.kubeconfig.clone(),
         data_dir: cluster.local.clone(),
         scratch: scratch.context("cannot make a folder for the files of the stories")?,
     };
     let mut reports = Vec::new();
+    let mut error = None;
     for story in stories {
         tokio::select! {
-            report = tell(story, &shell, short) => {
-                let report = report?;
-                let failed = report.differences > 0;
-                reports.push(report);
+            report = tell(story, &shell, short) => match report {
                 // The next story counts on a clean cluster.
-                if failed {
+                Ok(report) if report.differences > 0 => {
+                    reports.push(report);
                     break;
                 }
-            }
-            _ = tokio::signal::ctrl_c() => {
-                terminal::say("interrupted; taking the cluster down");
+                Ok(report) => reports.push(report),
+                Err(failure) => {
+                    error = Some(failure);
+                    break;
+                }
+            },
+            () = interruption.comes() => {
+                terminal::say("interrupted");
                 break;
             }
         }
     }
     reports.iter().for_each(Report::print);
-    let mut passed = reports.len() == stories.len() && reports.iter().all(Report::passed);
-    if keep {
-        terminal::say(&cluster.hint());
-    } else if cluster.is_local() {
-        let left = cluster.down(&programs)?;
-        for thing in &left {
-            terminal::differs(0, &format!("left behind: {thing}"));
-        }
-        passed &= left.is_empty();
+    match error {
+        Some(error) => Err(error),
+        None => Ok(reports.len() == stories.len() && reports.iter().all(Report::passed)),
     }
-    Ok(passed)
+}
+
+/// Ctrl-C, or a request to end.
+struct Interruption {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interruption {
+    fn expect() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn comes(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 async fn tell(story: &Story, shell: &Shell, short: bool) -> Result<Report> {
@@ -78,7 +128,10 @@ async fn tell(story: &Story, shell: &Shell, short: bool) -> Result<Report> {
         let started = Instant::now();
         terminal::step(index + 1, &step.title);
         let differences = teller.differences;
-        teller.step(step).await?;
+        if let Err(error) = teller.step(step).await {
+            teller.stop_traffic().await;
+            return Err(error);
+        }
         steps.push((format!("{}. {}", index + 1, step.title), started.elapsed()));
         // What follows builds on this step; going on would only bury the first difference.
         if teller.differences > differences {
@@ -185,23 +238,71 @@ impl Shell {
             .env("PATH", format!("{}:{path}", self.programs.display()))
             .env("KUBECONFIG", &self.kubeconfig)
             .env("SCRATCH", self.scratch.path())
-            .current_dir(self.programs.parent().unwrap_or(Path::new(".")))
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
+            .current_dir(self.programs.parent().unwrap_or(Path::new(".")));
         if let Some(folder) = &self.data_dir {
             command.env("DRYDOCK_DATA_DIR", folder);
         }
-        let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run bash")?;
-        let mut pipe = child.stdout.take().context("bash has no output")?;
-        let mut output = Vec::new();
-        // What was printed before the time ran out is what explains it.
-        let read = tokio::time::timeout(LONGEST, pipe.read_to_end(&mut output)).await;
-        let mut text = String::from_utf8_lossy(&output).into_owned();
-        if read.is_err() {
-            text.push_str(&format!("(no end after {} s)\n", LONGEST.as_secs()));
-            return Ok((text, false));
+        output(command, LONGEST).await
+    }
+}
+
+/// What a command prints, and whether it succeeds; ended after `longest` with everything that it has started.
+async fn output(mut command: Command, longest: Duration) -> Result<(String, bool)> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().context("cannot run bash")?;
+    let group = Group::of(&child);
+    let mut pipe = child.stdout.take().context("bash has no output")?;
+    let mut output = Vec::new();
+    // What was printed before the time ran out is what explains it.
+    let read = tokio::time::timeout(longest, pipe.read_to_end(&mut output)).await;
+    let mut text = String::from_utf8_lossy(&output).into_owned();
+    if read.is_err() {
+        text.push_str(&format!("(no end after {} s)\n", longest.as_secs()));
+        return Ok((text, false));
+    }
+    let status = child.wait().await.context("cannot wait for bash")?;
+    group.leave();
+    Ok((text, status.success()))
+}
+
+/// The processes of a command; killed when this is dropped before the command has ended.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw))
+    }
+
+    fn leave(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            killpg(group, nix::sys::signal::Signal::SIGKILL).ok();
         }
-        let status = child.wait().await.context("cannot wait for bash")?;
-        Ok((text, status.success()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_that_does_not_end_takes_its_children_along() {
+        let mut command = Command::new("bash");
+        command.args(["-c", "sleep 1000 & echo $!; wait"]);
+        let (text, succeeded) = output(command, Duration::from_millis(500)).await.unwrap();
+        assert!(!succeeded && text.contains("(no end after 0 s)"), "{text}");
+        let child = format!("/proc/{}/stat", text.lines().next().unwrap());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // Gone, or a zombie that nobody has asked for yet.
+        while std::fs::read_to_string(&child).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(Instant::now() < deadline, "the child lives on");
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -93,12 +93,14 @@ pub async fn first_answer(client: &Client) -> Result<()> {
         };
         count(&output, &counter);
         let mut clean = false;
-        counter.with(|totals| clean = totals.inside.sent > 0 && totals.inside.failed == 0);
+        counter.with(|totals| {
+            clean = totals.inside.sent > 0 && totals.inside.failed == 0 && totals.mtls == totals.inside.sent;
+        });
         if clean {
             return Ok(());
         }
         if Instant::now() > deadline {
-            bail!("sleep cannot reach httpbin in {NAMESPACE}: pod {pod:?} said {output:?}");
+            bail!("sleep cannot reach httpbin over mTLS in {NAMESPACE}: pod {pod:?} said {output:?}");
         }
         sleep(Duration::from_millis(200)).await;
     }
