@@ -115,14 +115,17 @@ impl ApiServer {
         }
     }
 
-    /// Server-side apply as `manager`. Fields that others own are taken over.
+    /// Server-side apply as `manager`. Fields that others own are taken over. If the object carries no version, whoever
+    /// makes or writes it at the same time is no reason to fail either.
     pub async fn apply(&self, object: &Object, manager: &str, dry_run: bool) -> Result<Object, RequestError> {
         let id = object.id();
         let api = self.api(&id.resource(), &id.namespace);
         let mut parameters = PatchParams::apply(manager).force();
         parameters.dry_run = dry_run;
         let patch = Patch::Apply(&object.0);
-        let result = repeat(|| api.patch(&id.name, &parameters, &patch)).await;
+        let is_versioned = object.0.pointer("/metadata/resourceVersion").is_some();
+        let again = |status: &Status| is_transient(status) || (status.code == 409 && !is_versioned);
+        let result = repeat_if(again, || api.patch(&id.name, &parameters, &patch)).await;
         result
             .map(into_object)
             .map_err(|error| RequestError::of("apply", &id.path(), error))
@@ -235,7 +238,14 @@ fn into_object(object: DynamicObject) -> Object {
 }
 
 /// Repeats what the server is too busy for or not yet ready to do.
-async fn repeat<T, F>(mut request: impl FnMut() -> F) -> Result<T, Error>
+async fn repeat<T, F>(request: impl FnMut() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    repeat_if(is_transient, request).await
+}
+
+async fn repeat_if<T, F>(again: impl Fn(&Status) -> bool, mut request: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
@@ -243,7 +253,7 @@ where
     loop {
         attempt += 1;
         match request().await {
-            Err(Error::Api(status)) if attempt < ATTEMPTS && is_transient(&status) => {
+            Err(Error::Api(status)) if attempt < ATTEMPTS && again(&status) => {
                 tracing::debug!(attempt, %status, "repeating");
                 tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
             }
@@ -258,5 +268,59 @@ fn is_transient(status: &Status) -> bool {
         // A CRD that was just established, or a webhook whose server is starting.
         500 => status.message.contains("failed calling webhook"),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// An API server that answers 409 a number of times, and then with the object.
+    async fn check(object: Value, conflicts: u32, expected: bool, requests: u32) {
+        let seen = Arc::new(AtomicU32::new(0));
+        let (counter, answer) = (seen.clone(), object.clone());
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let conflict = counter.fetch_add(1, Ordering::Relaxed) < conflicts;
+            let (code, body) = if conflict {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                    "reason": "AlreadyExists", "code": 409, "message": "services \"istiod\" already exists"});
+                (409, status)
+            } else {
+                (200, answer.clone())
+            };
+            let response = Response::builder()
+                .status(code)
+                .body(Body::from(body.to_string().into_bytes()));
+            async move { Ok::<_, std::convert::Infallible>(response.unwrap()) }
+        });
+        let server = ApiServer::new(Client::new(service, "default"));
+        let applied = server.apply(&Object(object), "test", false).await;
+        assert_eq!(applied.is_ok(), expected, "{applied:?}");
+        assert_eq!(seen.load(Ordering::Relaxed), requests);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_applies_at_the_same_time_is_waited_for() {
+        let service = |version: Option<&str>| {
+            let mut object =
+                json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "istiod", "namespace": "a"}});
+            if let Some(version) = version {
+                object["metadata"]["resourceVersion"] = version.into();
+            }
+            object
+        };
+        check(service(None), 0, true, 1).await;
+        check(service(None), 2, true, 3).await;
+        check(service(None), 100, false, ATTEMPTS).await;
+        // Who names a version means that one and no other.
+        check(service(Some("7")), 1, false, 1).await;
     }
 }

@@ -22,7 +22,7 @@ use crate::precedence::{self, Disagreement};
 use crate::progress::{Event, Progress};
 use crate::proof::{self, ProofError};
 use crate::tag::{self, Inventory, Request};
-use crate::{inventory, prune, ready, record, retag};
+use crate::{inventory, prune, ready, record, retag, served};
 
 /// How often readiness is looked at.
 const POLL: Duration = Duration::from_millis(200);
@@ -133,7 +133,9 @@ impl Installation<'_> {
     fn wants_default_tag(&self, before: &Inventory) -> Option<BTreeMap<String, String>> {
         let managed = self.operator.values().pointer("/global/operatorManageWebhooks") == Some(&Value::Bool(true));
         let pilot = self.components.iter().any(|component| component.kind == Kind::Pilot);
-        let exists = before.webhooks.iter().any(|w| w.label(label::TAG) == DEFAULT_REVISION);
+        // One that leads nowhere would go on refusing pods and configuration.
+        let exists = before.webhooks.iter().any(|w| w.label(label::TAG) == DEFAULT_REVISION)
+            && served::gone(DEFAULT_REVISION, self.operator.namespace(), before).is_none();
         if managed || !pilot || (exists && !self.operator.revision().is_empty()) {
             return None;
         }
@@ -249,6 +251,9 @@ impl Installation<'_> {
                 };
                 if let Some(reason) = ready::waiting_for(&live) {
                     let problem = pod_problem(server, &live).await;
+                    if let Some(problem) = &problem {
+                        progress.event(Event::Problem(format!("{}: {problem}", id.path())));
+                    }
                     waiting.push(format!("{} ({})", id.path(), problem.unwrap_or(reason)));
                 } else if has_ending_pods(server, &live).await {
                     unsettled = true;
@@ -310,16 +315,21 @@ impl Installation<'_> {
         let moves = built
             .previous
             .as_deref()
-            .is_some_and(|previous| previous != DEFAULT_REVISION);
+            .is_some_and(|previous| previous != DEFAULT_REVISION && previous != request.revision.label());
         if moves {
             if let Some(tagged) = built.apply.first() {
                 proof::prove(server, tagged, request.revision.label(), namespace).await?;
             }
-            progress.event(Event::Note(
-                "This installation will make default injection and validation pointing to the default revision, and \
-                 originally it was pointing to the revisioned one."
+            progress.event(Event::Note(match served::gone(DEFAULT_REVISION, namespace, &now) {
+                Some(gone) => format!(
+                    "The tag \"default\" pointed at revision {gone:?}, which is gone; it points at {:?} from now on. What \
+                     is left of {gone:?} goes with: istioctl uninstall --revision {gone} -y",
+                    request.revision.label()
+                ),
+                None => "This installation will make default injection and validation pointing to the default revision, \
+                         and originally it was pointing to the revisioned one."
                     .to_owned(),
-            ));
+            }));
         }
         retag::install(server, &built, &now).await?;
         Ok(())
@@ -432,8 +442,9 @@ async fn has_ending_pods(server: &ApiServer, workload: &Object) -> bool {
 mod tests {
     use super::*;
 
-    /// The table of revisions.md §3.6: `revision` is installed where the tag `default` is there or not.
-    fn check(revision: &str, values: Value, exists: bool, expected: bool) {
+    /// The table of revisions.md §3.6: `revision` is installed where the tag `default` is there or not; it points at
+    /// revision `old`, which has these Services.
+    fn check(revision: &str, values: Value, exists: bool, services: &[&str], expected: bool) {
         let operator = Operator {
             document: json!({"spec": {"values": {"revision": revision, "global": values}}}),
             profile: "default".to_owned(),
@@ -454,8 +465,12 @@ mod tests {
         let mut before = Inventory::default();
         if exists {
             before.webhooks = vec![Object(
-                json!({"metadata": {"labels": {"istio.io/tag": "default", "istio.io/rev": "old"}}}),
+                json!({"metadata": {"labels": {"istio.io/tag": "default", "istio.io/rev": "old"}}, "webhooks": [
+                    {"name": "rev.namespace.sidecar-injector.istio.io",
+                        "clientConfig": {"service": {"namespace": "istio-system", "name": "istiod-old"}}}]}),
             )];
+            let service = |name: &&str| Object(json!({"kind": "Service", "metadata": {"name": name}}));
+            before.services = services.iter().map(service).collect();
         }
         let wants = installation(Kind::Pilot).wants_default_tag(&before);
         assert_eq!(
@@ -474,11 +489,20 @@ mod tests {
 
     #[test]
     fn who_makes_the_default_tag() {
-        check("1-22-1", json!({}), false, true);
-        check("", json!({}), false, true);
-        check("canary", json!({}), true, false);
-        check("", json!({}), true, true);
-        check("canary", json!({"operatorManageWebhooks": true}), false, false);
-        check("", json!({"operatorManageWebhooks": true}), true, false);
+        check("1-22-1", json!({}), false, &[], true);
+        check("", json!({}), false, &[], true);
+        check("canary", json!({}), true, &["istiod-old"], false);
+        check("", json!({}), true, &["istiod-old"], true);
+        check("canary", json!({"operatorManageWebhooks": true}), false, &[], false);
+        // A tag that leads nowhere is as good as none.
+        check("canary", json!({}), true, &["istiod-other"], true);
+        check("old", json!({}), true, &[], true);
+        check(
+            "",
+            json!({"operatorManageWebhooks": true}),
+            true,
+            &["istiod-old"],
+            false,
+        );
     }
 }

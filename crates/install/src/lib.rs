@@ -20,6 +20,7 @@
 //! | [`uninstall`] | what goes with a revision, what stays, who still uses it |
 //! | [`stays`] | what stays when a control plane goes |
 //! | [`ready`] | is it ready, and if not, why |
+//! | [`served`] | is anybody behind an injector? |
 //! | [`values`], [`yaml`], [`object`] | trees, text, Kubernetes objects as data |
 //!
 //! Thin, against a cluster: [`api_server`] (requests), [`inventory`] (reads), [`apply`] (installs), `prune`, [`retag`]
@@ -47,6 +48,7 @@ pub mod ready;
 pub mod record;
 pub mod retag;
 pub mod schema;
+pub mod served;
 mod settings;
 pub mod stays;
 pub mod tag;

@@ -38,6 +38,16 @@ pub(crate) fn mark(object: &mut Object, labels: &BTreeMap<String, String>, compo
     object.set_label(label::OPERATOR_COMPONENT, component.label());
 }
 
+/// The release of Helm that an object belongs to, as `name -n namespace`.
+pub fn release(object: &Object) -> Option<String> {
+    let annotation = |name: &str| object.0.pointer("/metadata/annotations")?.get(name)?.as_str();
+    let (name, namespace) = (
+        annotation("meta.helm.sh/release-name")?,
+        annotation("meta.helm.sh/release-namespace")?,
+    );
+    Some(format!("{name} -n {namespace}"))
+}
+
 /// Selects what earlier runs of this installation left, whatever version they were of.
 pub(crate) fn selector(operator: &Operator) -> String {
     let mut parts = vec![

@@ -12,6 +12,8 @@ pub enum Event {
         /// Objects that are not ready, `Kind/namespace/name`, each with a reason if there is one to tell.
         waiting: Vec<String>,
     },
+    /// What keeps a pod of an object that is waited for from starting. Told again and again until it starts.
+    Problem(String),
     /// A component is applied and ready.
     Installed(Kind),
     /// A component failed.

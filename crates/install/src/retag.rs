@@ -38,6 +38,17 @@ pub async fn set(server: &ApiServer, request: &Request, before: &Inventory) -> R
     Ok(built)
 }
 
+/// Asks whether [`set`] would be allowed, and the API server whether it would accept; changes nothing, so that whether
+/// the new webhook answers stays unproved.
+pub async fn try_set(server: &ApiServer, request: &Request, before: &Inventory) -> Result<TagObjects, ChangeError> {
+    let mut built = tag::build(request, before, false)?;
+    compare_and_set(&mut built, before);
+    for object in &built.apply {
+        server.apply(object, tag::FIELD_MANAGER, true).await?;
+    }
+    Ok(built)
+}
+
 /// Makes or moves a tag for the installer, whose objects it becomes; what others changed meanwhile is taken over.
 pub(crate) async fn install(server: &ApiServer, built: &TagObjects, before: &Inventory) -> Result<(), RequestError> {
     write(server, built, before, owner::FIELD_MANAGER).await

@@ -30,6 +30,12 @@ pub enum TagError {
          `istioctl tag list` names those that exist"
     )]
     NoRevision(String),
+    /// Its installation did not come as far as its injector.
+    #[error(
+        "cannot modify tag: revision {0:?} is not completely installed: it has no MutatingWebhookConfiguration, which \
+         comes once its istiod is ready; `istioctl install --revision {0}` goes on from there"
+    )]
+    Unfinished(String),
     /// More than one control plane claims the revision.
     #[error("cannot modify tag: found multiple canonical webhooks or services with revision {0:?}")]
     Several(String),
@@ -111,6 +117,9 @@ impl Inventory {
             .filter(|s| s.label(label::APP) == "istiod")
             .count();
         match webhooks.as_slice() {
+            [] if services > 0 || self.pods.iter().any(|pod| pod.label(label::REVISION) == revision) => {
+                Err(TagError::Unfinished(revision.to_owned()))
+            }
             [] => Err(TagError::NoRevision(revision.to_owned())),
             [webhook] if services <= 1 => Ok((webhook, services == 1)),
             _ => Err(TagError::Several(revision.to_owned())),

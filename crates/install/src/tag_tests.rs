@@ -36,7 +36,7 @@ fn inventory() -> Inventory {
             ),
             webhook("istio-revision-tag-default", "1-22-1", Some("default"), "istiod-1-22-1"),
         ],
-        pods: ["default", "1-22-1", "1-23-1"].map(ready).to_vec(),
+        pods: ["default", "1-22-1", "1-23-1", "half"].map(ready).to_vec(),
         namespaces: ["app-ns-1", "app-ns-2"]
             .map(|name| Object(json!({"metadata": {"name": name, "labels": {"istio.io/rev": "prod-stable"}}})))
             .to_vec(),
@@ -132,6 +132,7 @@ fn what_is_not_allowed() {
     check("prod-stable", "1-23-1", TagError::Exists("prod-stable".into()));
     check("1-22-1", "1-23-1", TagError::IsRevision("1-22-1".into()));
     check("prod", "absent", TagError::NoRevision("absent".into()));
+    check("prod", "half", TagError::Unfinished("half".into()));
     check("prod", "prod-stable", TagError::NoRevision("prod-stable".into()));
     let mut starting = inventory();
     starting.pods.retain(|pod| pod.label("istio.io/rev") != "1-23-1");

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::api_server::{ApiServer, RequestError, kind};
 use crate::component::Kind;
 use crate::object::{Id, Object};
+use crate::owner;
 use crate::proof::ProofError;
 use crate::prune::kinds;
 use crate::retag::{self, ChangeError};
@@ -135,14 +136,7 @@ fn releases(revision: &str, owned: &[Object]) -> Vec<String> {
             && object.label(label::REVISION) == revision
             && object.label(label::OPERATOR_COMPONENT) == Kind::Pilot.label()
     });
-    let named = deployments.filter_map(|object| {
-        let annotation = |name: &str| object.0.pointer("/metadata/annotations")?.get(name)?.as_str();
-        let release = annotation("meta.helm.sh/release-name")?;
-        Some(format!(
-            "{release} -n {}",
-            annotation("meta.helm.sh/release-namespace")?
-        ))
-    });
+    let named = deployments.filter_map(owner::release);
     named.collect::<BTreeSet<_>>().into_iter().collect()
 }
 

@@ -1,6 +1,6 @@
-//! Progress of an installation: one line that is redrawn on a terminal, lines without repeats elsewhere.
+//! Progress of an installation: lines that are redrawn on a terminal, lines without repeats elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,12 +19,13 @@ pub struct Show {
 struct State {
     running: BTreeMap<Kind, Vec<String>>,
     last: String,
+    problems: BTreeSet<String>,
 }
 
 impl Default for Show {
     fn default() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}\n  {wide_msg}") {
             bar.set_style(style);
         }
         if !bar.is_hidden() {
@@ -52,27 +53,36 @@ impl Show {
         self.bar.suspend(|| anstream::eprintln!("{line}"));
     }
 
-    fn message(&self, state: &mut State, message: String) {
-        if self.bar.is_hidden() && message != state.last {
-            anstream::eprintln!("- {message}");
+    /// What is done, and what it waits for. On a terminal these are two lines, the second cut off at its width.
+    fn message(&self, state: &mut State, doing: &str, waiting: &[&str]) {
+        let whole = match waiting {
+            [] => doing.to_owned(),
+            waiting => format!("{doing} Waiting for {}", waiting.join(", ")),
+        };
+        if self.bar.is_hidden() && whole != state.last {
+            anstream::eprintln!("- {whole}");
         }
-        self.bar.set_message(message.clone());
-        state.last = message;
+        self.bar.set_prefix(doing.to_owned());
+        self.bar.set_message(waiting.join(", "));
+        state.last = whole;
+    }
+
+    /// On a terminal the reason is cut off where it matters, so it is told once, in a line of its own.
+    fn problem(&self, state: &mut State, problem: String) {
+        if !self.bar.is_hidden() && !state.problems.contains(&problem) {
+            self.line(&format!("❗ {problem}"));
+            state.problems.insert(problem);
+        }
     }
 }
 
-/// `Processing resources for Istiod. Waiting for Deployment/istio-system/istiod-canary (0 of 1 …)`.
-fn processing(running: &BTreeMap<Kind, Vec<String>>) -> String {
+/// `Processing resources for Istiod.`, and `Deployment/istio-system/istiod-canary (0 of 1 …)` for each that is waited for.
+fn processing(running: &BTreeMap<Kind, Vec<String>>) -> (String, Vec<&str>) {
     let mut names: Vec<&str> = running.keys().map(|kind| kind.title()).collect();
     names.sort_unstable();
     let mut waiting: Vec<&str> = running.values().flatten().map(String::as_str).collect();
     waiting.sort_unstable();
-    let mut text = format!("Processing resources for {}.", names.join(", "));
-    if !waiting.is_empty() {
-        text.push_str(" Waiting for ");
-        text.push_str(&waiting.join(", "));
-    }
-    text
+    (format!("Processing resources for {}.", names.join(", ")), waiting)
 }
 
 impl Progress for Show {
@@ -81,9 +91,11 @@ impl Progress for Show {
         match event {
             Event::Processing { kind, waiting } => {
                 state.running.insert(kind, waiting);
-                let message = processing(&state.running);
-                self.message(&mut state, message);
+                let running = state.running.clone();
+                let (doing, waiting) = processing(&running);
+                self.message(&mut state, &doing, &waiting);
             }
+            Event::Problem(problem) => self.problem(&mut state, problem),
             Event::Installed(kind) => {
                 state.running.remove(&kind);
                 self.line(&format!("✔ {} installed {}", kind.title(), kind.icon()));
@@ -94,7 +106,7 @@ impl Progress for Show {
                 let first = error.lines().next().unwrap_or_default();
                 self.line(&format!("✘ {} encountered an error: {first}", kind.title()));
             }
-            Event::Pruning => self.message(&mut state, "Pruning removed resources".to_owned()),
+            Event::Pruning => self.message(&mut state, "Pruning removed resources", &[]),
             Event::Note(text) => self.line(&format!("❗ {text}")),
         }
     }
