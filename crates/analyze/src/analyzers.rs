@@ -27,6 +27,7 @@ mod ports;
 mod revisions;
 mod schema;
 mod selecting;
+mod served;
 mod service_entries;
 pub(crate) mod skew;
 mod telemetry;
@@ -210,6 +211,12 @@ pub const ALL: &[Analyzer] = &[
         "Checks that no certificate which the mesh depends on ends soon",
         expiry::check,
     ),
+    analyzer(
+        "revision.ControlPlaneAnalyzer",
+        "Checks that an istiod is ready behind every injector",
+        served::check,
+    )
+    .needs(&["Pod", "Service"]),
     analyzer(
         "revision.CustomResourceAnalyzer",
         "Checks that definitions of custom resources have what the control plane reads",

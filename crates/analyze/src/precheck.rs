@@ -93,11 +93,12 @@ pub struct Upgrade {
 }
 
 /// Checks of a mesh that is there: what is wrong with its revisions stays wrong, or gets worse, with one more.
-const OF_REVISIONS: [&str; 7] = [
+const OF_REVISIONS: [&str; 8] = [
     "annotations.AlphaAnalyzer",
     "injection.Analyzer",
     "revision.Analyzer",
     "revision.CertificateAnalyzer",
+    "revision.ControlPlaneAnalyzer",
     "revision.SkewAnalyzer",
     "revision.WebhookAnalyzer",
     "webhook.Analyzer",

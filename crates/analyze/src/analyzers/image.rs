@@ -7,7 +7,7 @@ use api::names::{DEFAULT_REVISION, ROOT_NAMESPACE, label, object};
 use serde_json::Value;
 
 use super::injection::proxy;
-use super::is_system;
+use super::{is_system, served};
 use crate::message::{Message, PROXY_IMAGE_MISMATCH};
 use crate::objects::{Objects, labels, name, namespace};
 
@@ -49,13 +49,21 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
         if !stale.is_empty() {
             let more = if stale.len() > NAMED { " …" } else { "" };
             let names = stale.iter().take(NAMED).copied().collect::<Vec<_>>().join(" ");
+            let remedy = if served::is_asleep(objects, revision) {
+                format!(
+                    ". Do not redeploy the pods yet: no istiod of revision {revision:?} is ready, and new pods are refused \
+                     until one is."
+                )
+            } else {
+                " and can be fixed by redeploying the pods.".to_owned()
+            };
             messages.push(Message::about(
                 PROXY_IMAGE_MISMATCH,
                 namespace_object,
                 format!(
                     "The Istio proxy images of the pods running in the namespace do not match the image defined in the \
                      injection configuration (pod names: [{names}{more}]). This often happens after upgrading the Istio \
-                     control-plane and can be fixed by redeploying the pods."
+                     control-plane{remedy}"
                 ),
             ));
         }

@@ -104,3 +104,49 @@ fn pods_and_their_proxies() {
     );
     check(&[injected, configuration, tag, canary, running("h/proxyv2:2")], &[]);
 }
+
+#[test]
+fn an_injector_needs_an_istiod_that_is_ready() {
+    let service = json!({"kind": "Service", "metadata": {"name": "istiod-x", "namespace": "istio-system"},
+        "spec": {"selector": {"app": "istiod", "istio.io/rev": "x"}}});
+    let istiod = |ready: &str| {
+        json!({"kind": "Pod", "metadata": {"name": "istiod-x-1", "namespace": "istio-system",
+            "labels": {"app": "istiod", "istio.io/rev": "x"}},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]}})
+    };
+    let (injector, tag) = (
+        webhook("own", "x", None, "x"),
+        webhook("tag", "x", Some("prod"), "prod"),
+    );
+    let mesh = [injector, tag, service, namespace("a", json!({"istio.io/rev": "prod"}))];
+    let with = |pods: &[Value]| [&mesh[..], pods].concat();
+    let asleep = [
+        "IST0139 MutatingWebhookConfiguration own",
+        "IST0139 MutatingWebhookConfiguration tag",
+    ];
+    check(&with(&[istiod("True")]), &[]);
+    check(&with(&[istiod("False")]), &asleep);
+    check(&with(&[]), &asleep);
+
+    // Nobody is told to restart pods that would be refused.
+    let configuration = json!({"kind": "ConfigMap", "metadata": {"name": "istio-sidecar-injector-x", "namespace": "istio-system"},
+        "data": {"values": json!({"global": {"hub": "h", "tag": "2", "proxy": {"image": "proxyv2"}}}).to_string()}});
+    let stale = json!({"kind": "Pod", "metadata": {"name": "p", "namespace": "a"},
+        "spec": {"containers": [{"name": "istio-proxy", "image": "h/proxyv2:1"}]}});
+    for (ready, advice) in [
+        ("True", "control-plane and can be fixed by redeploying the pods."),
+        (
+            "False",
+            "control-plane. Do not redeploy the pods yet: no istiod of revision \"x\" is ready, and new pods are refused until \
+             one is.",
+        ),
+    ] {
+        let mut all = Objects::default();
+        let objects = with(&[istiod(ready), configuration.clone(), stale.clone()]);
+        objects.into_iter().for_each(|object| all.add(object));
+        let messages = run(&all, Scope::default()).messages;
+        let mismatch = messages.iter().find(|message| message.code.code == "IST0158");
+        let text = mismatch.map(ToString::to_string).unwrap_or_default();
+        assert!(text.ends_with(advice), "{text}");
+    }
+}

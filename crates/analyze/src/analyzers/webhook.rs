@@ -7,6 +7,7 @@ use revision::selector::{Labels, Selector};
 use revision::webhook::WEBHOOK_SUFFIX;
 use serde_json::Value;
 
+use super::served;
 use crate::message::{INVALID_WEBHOOK, Message};
 use crate::objects::{Objects, labels, name};
 use crate::selectors;
@@ -70,7 +71,10 @@ pub(super) fn validators(objects: &Objects, messages: &mut Vec<Message>) {
                 _ => "Every change of the configuration that it looks at is refused.",
             };
             objects.get("Service", namespace, name).is_none().then(|| {
-                format!("Validator refers to a control plane service that does not exist: {namespace}/{name}. {effect}")
+                format!(
+                    "Validator refers to a control plane service that does not exist: {namespace}/{name}. {effect}{}",
+                    remedy(configuration)
+                )
             })
         });
         let texts: BTreeSet<String> = gone.collect();
@@ -79,6 +83,20 @@ pub(super) fn validators(objects: &Objects, messages: &mut Vec<Message>) {
                 .into_iter()
                 .map(|text| Message::about(INVALID_WEBHOOK, configuration, text)),
         );
+    }
+}
+
+/// How a configuration that leads nowhere is mended.
+fn remedy(configuration: &Value) -> String {
+    let labels = labels(configuration);
+    match (labels.get(label::TAG), labels.get(label::REVISION)) {
+        (Some(tag), _) => {
+            format!(" Move the tag with 'istioctl tag set {tag} --revision <REVISION> --overwrite'.")
+        }
+        (None, Some(revision)) => format!(
+            " Install the revision again, or remove what is left of it with 'istioctl uninstall --revision {revision}'."
+        ),
+        (None, None) => String::new(),
     }
 }
 
@@ -95,7 +113,11 @@ fn dangling(objects: &Objects, configuration: &Value, webhook: &Value, messages:
         messages.push(Message::about(
             INVALID_WEBHOOK,
             configuration,
-            format!("Injector refers to a control plane service that does not exist: {namespace}/{name}."),
+            format!(
+                "Injector refers to a control plane service that does not exist: {namespace}/{name}. {}.{}",
+                served::effect(webhook),
+                remedy(configuration)
+            ),
         ));
     }
 }
