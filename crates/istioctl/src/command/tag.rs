@@ -1,6 +1,9 @@
 //! `istioctl tag`: stable names for revisions (revisions.md §3).
 
+mod followers;
+
 use clap::{Args, Subcommand};
+use install::api_server::kind;
 use install::inventory;
 use install::proof::ProofError;
 use install::retag::{self, ChangeError};
@@ -26,7 +29,7 @@ pub enum Command {
     /// Lists tags with their revisions and namespaces.
     #[command(visible_alias = "show")]
     List(ListFlags),
-    /// Points a tag at the revision it pointed at before.
+    /// Points a tag at the revision it pointed at before; a second undo takes the first one back.
     Undo(UndoFlags),
     /// Removes a tag.
     #[command(visible_alias = "delete")]
@@ -51,6 +54,9 @@ pub struct SetFlags {
     /// namespaces starts.
     #[arg(long)]
     force: bool,
+    /// Ask whether the tag could be set, and say what would follow it; change nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Name of the webhook configuration instead of istio-revision-tag-<tag>.
     #[arg(long)]
     webhook_name: Option<String>,
@@ -138,7 +144,34 @@ async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
     let request = request(global, &flags)?;
     let cluster = Cluster::connect(global).await?;
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
+    if flags.dry_run {
+        put(&tried(&cluster, &request, &before).await?);
+        return Ok(());
+    }
     write(&cluster, &request, &before).await
+}
+
+/// What a tag would become.
+async fn tried(cluster: &Cluster, request: &Request, before: &Inventory) -> Result<String, Failure> {
+    let built = retag::try_set(&cluster.server, request, before)
+        .await
+        .map_err(explained)?;
+    let (tag, revision) = (request.tag.as_str(), request.revision.label());
+    let mut text = format!("Dry run: revision tag {tag:?} would reference control plane revision {revision:?}.");
+    match built.previous {
+        Some(previous) if previous == revision => text.push_str(" It does so already."),
+        Some(previous) => text.push_str(&format!(" It references {previous:?} now.")),
+        None => text.push_str(" There is no such tag yet."),
+    }
+    text.push_str("\nNothing was changed; whether the revision answers is asked when the tag is set.\n");
+    let mut namespaces = before.namespaces_of(tag);
+    if request.tag.is_default() {
+        namespaces.extend(before.injected_namespaces());
+    }
+    if !namespaces.is_empty() {
+        text.push_str(&format!("Namespaces that follow it: {}\n", namespaces.join(", ")));
+    }
+    Ok(text)
 }
 
 /// Writes a tag's objects if nobody else changed them since they were read, and tells what follows from it.
@@ -150,7 +183,9 @@ async fn write(cluster: &Cluster, request: &Request, before: &Inventory) -> Resu
          revision tag, use 'kubectl label namespace <NAMESPACE> istio.io/rev={tag}'\n"
     ));
     if let Some(previous) = built.previous.filter(|previous| previous != revision) {
-        followers(request, before, &previous);
+        let pods = cluster.server.list(&kind("", "v1", "Pod"), "").await?;
+        let found = followers::of(tag, revision, &before.webhooks, &before.namespaces, &pods);
+        put(&followers::told(&previous, revision, &found));
     }
     Ok(())
 }
@@ -168,29 +203,6 @@ fn explained(error: ChangeError) -> Failure {
             ))
         }
         other => Failure::new(other.to_string()),
-    }
-}
-
-/// What moves with the tag, and when.
-fn followers(request: &Request, before: &Inventory, previous: &str) {
-    let mut namespaces = before.namespaces_of(request.tag.as_str());
-    if request.tag.is_default() {
-        namespaces.extend(before.injected_namespaces());
-    }
-    if namespaces.is_empty() {
-        put(&format!(
-            "It pointed at {previous:?} before; no namespace follows it.\n"
-        ));
-        return;
-    }
-    put(&format!(
-        "It pointed at {previous:?} before. New pods of these namespaces go to {:?}; running ones when they restart:\n",
-        request.revision.label()
-    ));
-    for namespace in namespaces {
-        put(&format!(
-            "  {namespace}: kubectl rollout restart deployment -n {namespace}\n"
-        ));
     }
 }
 

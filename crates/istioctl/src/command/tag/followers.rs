@@ -1,0 +1,181 @@
+//! Who moves with a tag at the next restart: namespaces, and the workloads in them whose pods another revision injected.
+
+use std::collections::BTreeMap;
+
+use inject::workload::Workload;
+use install::object::Object;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use revision::decision::{Injector, PodView, Policy, decide};
+use revision::selector::Labels;
+use revision::webhook::IGNORED_NAMESPACES;
+use serde_json::Value;
+
+use crate::command::injection::strings;
+use crate::command::proxy_status::unconnected;
+
+/// Followers of a tag: for each namespace, how many pods of which workloads go elsewhere when they restart.
+pub type Followers = BTreeMap<String, BTreeMap<String, usize>>;
+
+/// Decides for every namespace and pod with the injectors that are there. A move changes where the tag leads, not whom it
+/// selects.
+pub fn of(tag: &str, target: &str, webhooks: &[Object], namespaces: &[Object], pods: &[Object]) -> Followers {
+    let injectors: Vec<Injector> = webhooks.iter().filter_map(injector).collect();
+    let follows = |namespace: &Labels, pod: &Labels| {
+        let decision = decide(namespace, pod, &injectors);
+        decision.matches.iter().any(|found| found.tag.as_deref() == Some(tag))
+    };
+    let known = namespaces.iter().filter(|n| !IGNORED_NAMESPACES.contains(&n.name()));
+    let known: BTreeMap<&str, Labels> = known
+        .map(|n| (n.name(), strings(n.0.pointer("/metadata/labels"))))
+        .collect();
+    let mut followers: Followers = known
+        .iter()
+        .filter(|(_, labels)| follows(labels, &Labels::new()))
+        .map(|(name, _)| ((*name).to_owned(), BTreeMap::new()))
+        .collect();
+    for pod in pods {
+        let labels = strings(pod.0.pointer("/metadata/labels"));
+        let Some(namespace) = known.get(pod.namespace()) else {
+            continue;
+        };
+        if is_over(pod) || !follows(namespace, &labels) || !is_admitted(pod, &labels) {
+            continue;
+        }
+        let now = unconnected::has_proxy(pod).then(|| unconnected::revision(pod));
+        if now.as_deref() == Some(target) {
+            continue;
+        }
+        let workload = Workload::of(&pod.0, pod.namespace());
+        let name = format!("{}/{}", workload.kind.to_lowercase(), workload.name);
+        let workloads = followers.entry(pod.namespace().to_owned()).or_default();
+        *workloads.entry(name).or_default() += 1;
+    }
+    followers
+}
+
+fn injector(object: &Object) -> Option<Injector> {
+    let configuration: MutatingWebhookConfiguration = serde_json::from_value(object.0.clone()).ok()?;
+    Injector::from_configuration(&configuration)
+}
+
+fn is_over(pod: &Object) -> bool {
+    matches!(pod.text("/status/phase"), "Succeeded" | "Failed")
+        || pod.0.pointer("/metadata/deletionTimestamp").is_some()
+}
+
+/// Whether istiod would inject the pod, with the policy that the charts set.
+fn is_admitted(pod: &Object, labels: &Labels) -> bool {
+    let annotations = strings(pod.0.pointer("/metadata/annotations"));
+    let policy = Policy {
+        policy: "enabled".to_owned(),
+        ..Policy::default()
+    };
+    let view = PodView {
+        namespace: pod.namespace(),
+        labels,
+        annotations: &annotations,
+        host_network: pod.0.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true),
+    };
+    policy.admits(view).is_ok()
+}
+
+/// What is told after a move from `previous` to `target`.
+pub fn told(previous: &str, target: &str, followers: &Followers) -> String {
+    if followers.is_empty() {
+        return format!("It pointed at {previous:?} before; no namespace follows it.\n");
+    }
+    let mut text = format!(
+        "It pointed at {previous:?} before. New pods of these namespaces go to {target:?}; running ones when they restart:\n"
+    );
+    for (namespace, workloads) in followers {
+        text += &format!("  {namespace}: kubectl rollout restart deployment -n {namespace}\n");
+        for (name, pods) in workloads {
+            let plural = if *pods == 1 { "" } else { "s" };
+            text += &format!("    {name} ({pods} pod{plural})\n");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use revision::name::{Revision, Tag};
+    use revision::webhook::{Options, Webhook, of_revision, of_tag};
+    use serde_json::json;
+
+    fn configuration(name: &str, revision: &str, tag: Option<&str>, webhooks: &[Webhook]) -> Object {
+        let webhooks: Vec<Value> = webhooks
+            .iter()
+            .map(|w| {
+                json!({"name": w.name, "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+                    "namespaceSelector": w.namespaces.to_label_selector(), "objectSelector": w.objects.to_label_selector()})
+            })
+            .collect();
+        let mut labels = json!({"istio.io/rev": revision});
+        if let Some(tag) = tag {
+            labels["istio.io/tag"] = tag.into();
+        }
+        Object(json!({"metadata": {"name": name, "labels": labels}, "webhooks": webhooks}))
+    }
+
+    fn pod(namespace: &str, name: &str, labels: Value, now: Option<&str>) -> Object {
+        let mut pod = json!({"metadata": {"namespace": namespace, "name": format!("{name}-5f6d-x"), "generateName": format!("{name}-5f6d-"),
+            "labels": labels, "ownerReferences": [{"controller": true, "kind": "ReplicaSet", "apiVersion": "apps/v1", "name": format!("{name}-5f6d")}]}});
+        pod["metadata"]["labels"]["pod-template-hash"] = "5f6d".into();
+        if let Some(revision) = now {
+            pod["metadata"]["annotations"] =
+                json!({"sidecar.istio.io/status": json!({"revision": revision}).to_string()});
+            pod["spec"]["containers"] = json!([{"name": "istio-proxy", "image": "proxy"}]);
+        }
+        Object(pod)
+    }
+
+    #[test]
+    fn namespaces_and_workloads_that_follow_are_named() {
+        let options = Options::default();
+        let webhooks = [
+            configuration(
+                "old",
+                "old",
+                None,
+                &of_revision(&Revision::parse("old").unwrap(), options),
+            ),
+            configuration(
+                "tag",
+                "old",
+                Some("prod"),
+                &of_tag(&Tag::parse("prod").unwrap(), options),
+            ),
+        ];
+        let namespace = |name: &str, labels: Value| Object(json!({"metadata": {"name": name, "labels": labels}}));
+        let namespaces = [
+            namespace("app", json!({"istio.io/rev": "prod"})),
+            namespace("idle", json!({"istio.io/rev": "prod"})),
+            namespace("plain", json!({})),
+            namespace("staying", json!({"istio.io/rev": "old"})),
+        ];
+        let pods = [
+            pod("app", "web", json!({}), Some("old")),
+            pod("app", "web", json!({}), Some("old")),
+            pod("app", "late", json!({}), None),
+            pod("app", "moved", json!({}), Some("new")),
+            pod("app", "refuses", json!({"sidecar.istio.io/inject": "false"}), None),
+            pod("plain", "chooses", json!({"istio.io/rev": "prod"}), Some("old")),
+            pod("plain", "database", json!({}), None),
+            pod("staying", "other", json!({}), Some("old")),
+        ];
+        let followers = of("prod", "new", &webhooks, &namespaces, &pods);
+        insta::assert_snapshot!(told("old", "new", &followers), @r#"
+        It pointed at "old" before. New pods of these namespaces go to "new"; running ones when they restart:
+          app: kubectl rollout restart deployment -n app
+            deployment/late (1 pod)
+            deployment/web (2 pods)
+          idle: kubectl rollout restart deployment -n idle
+          plain: kubectl rollout restart deployment -n plain
+            deployment/chooses (1 pod)
+        "#);
+        assert!(told("old", "new", &Followers::new()).ends_with("no namespace follows it.\n"));
+    }
+}
