@@ -67,6 +67,7 @@ conformance:
 
 bench: bins
 	@target/$(profile_dir)/xds-load suite --istiod bin/istiod $(if $(filter quick,$(BENCH)),--quick)
+	@$(if $(filter quick,$(BENCH)),:,mkdir -p target/bench && cargo bench --locked --profile $(PROFILE) --package translate --bench generation >target/bench/generation.txt && cat target/bench/generation.txt)
 
 bench-check: bins
 	@target/$(profile_dir)/xds-load check
