@@ -1,7 +1,8 @@
 # Trysail. `make` prints what there is.
 #
 #   PROFILE=dist-fast   cargo profile of the binaries in bin/ (dev: quick to compile, slow to run)
-#   KEEP=1              demo, walk: leave the cluster up afterwards
+#   KEEP=1              demo: leave the cluster up afterwards
+#   HUB=REGISTRY        walk: where the cluster finds the images (else docker.io/trysail)
 #   DATA=DIR SET=name   conformance: other golden data, one set only
 #   BENCH=quick         bench: two minutes instead of ten
 
@@ -18,7 +19,7 @@ cargo_build := cargo build --locked --profile $(PROFILE)
 help:
 	@echo 'make build        everything into bin/ and the container images'
 	@echo 'make demo         walk the canary upgrade page on drydock, with traffic (KEEP=1 leaves it up)'
-	@echo 'make walk         the same on the cluster of $$KUBECONFIG'
+	@echo 'make walk         the same on the cluster of $$KUBECONFIG, which has no mesh (HUB=REGISTRY)'
 	@echo 'make test         format, lint, licences, unit and story tests; one screen of summary'
 	@echo 'make lint         format and clippy only'
 	@echo 'make conformance  the golden sets (DATA=DIR, SET=name)'
@@ -52,7 +53,7 @@ demo: build
 	@bin/story run e2e/canary-upgrade $(if $(KEEP),--keep)
 
 walk: build
-	@bin/story run e2e/canary-upgrade --kubeconfig "$${KUBECONFIG:?set KUBECONFIG to the cluster to walk on}" $(if $(KEEP),--keep)
+	@$(if $(HUB),TRYSAIL_HUB=$(HUB)) bin/story run e2e/canary-upgrade --kubeconfig "$${KUBECONFIG:?set KUBECONFIG to the cluster to walk on}"
 
 test: build
 	@tools/test.sh

@@ -31,10 +31,16 @@ use crate::failure::Failure;
 /// Version of this program, which is also the tag of the images that it installs: `TRYSAIL_VERSION`, else that of the
 /// build.
 pub fn program_version() -> String {
-    let given = std::env::var("TRYSAIL_VERSION")
-        .ok()
-        .filter(|version| !version.is_empty());
-    given.unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned())
+    given("TRYSAIL_VERSION").unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned())
+}
+
+/// Registry of the images that this program installs where nobody names another: `TRYSAIL_HUB`, else ours.
+pub fn program_hub() -> String {
+    given("TRYSAIL_HUB").unwrap_or_else(|| "docker.io/trysail".to_owned())
+}
+
+fn given(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|value| !value.is_empty())
 }
 
 /// Runs a command.

@@ -14,15 +14,13 @@ use status::gather;
 
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
-use crate::command::program_version;
+use crate::command::{program_hub, program_version};
 use crate::confirm::{self, Silence};
 use crate::failure::Failure;
 use crate::show::Show;
 
 /// Oldest minor version of Kubernetes that is tested.
 pub const OLDEST_KUBERNETES: u32 = 32;
-/// Registry of the images.
-const HUB: &str = "docker.io/trysail";
 
 /// What to install.
 #[derive(Clone, Debug, Default, Args)]
@@ -99,7 +97,7 @@ impl Wanted {
             files,
             settings: self.set.clone(),
             revision: self.revision.clone(),
-            images: Some((HUB.to_owned(), program_version())),
+            images: Some((program_hub(), program_version())),
             force: self.force,
         };
         let operator = resolve(&input, assets)?;
