@@ -37,6 +37,7 @@ mod variables;
 mod version;
 mod webhook;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use args::Command;
@@ -78,6 +79,8 @@ fn start_logging(options: &args::Discovery) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(args::log_filter(&options.log_output_level)));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // What is stored must be searchable: colours only where a person looks on.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if options.log_as_json {
         log.json().init()
