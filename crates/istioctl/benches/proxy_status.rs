@@ -79,7 +79,10 @@ fn pods() -> Vec<Object> {
 #[divan::bench(args = [1, 10])]
 fn ten_thousand_proxies(bencher: divan::Bencher<'_, '_>, istiods: usize) {
     let (ask, instances) = mesh(istiods);
-    let pods = pods();
+    let pods = unconnected::Pods {
+        pods: pods(),
+        ..Default::default()
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let Ok(runtime) = runtime else { return };
     bencher.bench_local(|| {

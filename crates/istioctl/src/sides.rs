@@ -99,7 +99,8 @@ pub fn build(pods: &[Object], namespaces: &[Object], injectors: Vec<Injector>) -
     }
 }
 
-fn side(pod: &Object, namespace: &Labels, injectors: &[Injector]) -> Pod {
+/// Decides for one pod of a namespace with these labels.
+pub fn side(pod: &Object, namespace: &Labels, injectors: &[Injector]) -> Pod {
     let labels = strings(pod.0.pointer("/metadata/labels"));
     let annotations = strings(pod.0.pointer("/metadata/annotations"));
     let said = labels

@@ -3,7 +3,7 @@
 mod archive;
 mod redact;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::names::{PROXY_CONTAINER, port};
@@ -57,6 +57,9 @@ pub struct Flags {
     /// Says what would be collected.
     #[arg(long)]
     dry_run: bool,
+    /// Write over an archive that is there.
+    #[arg(long)]
+    overwrite: bool,
 }
 
 /// Kinds that are described beside the mesh's own; Secrets never are.
@@ -149,6 +152,9 @@ impl Task {
 
 /// Writes the archive.
 pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
+    if !flags.dry_run {
+        free(&flags.output, flags.overwrite)?;
+    }
     let cluster = Cluster::connect(global).await?;
     let pods = cluster.server.list(&kind("", "v1", "Pod"), "").await?;
     let (tasks, left_out) = tasks(&pods, global, &flags);
@@ -207,6 +213,17 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         size.div_ceil(1024)
     ));
     Ok(())
+}
+
+/// An archive of another time is not lost, and that is known before anything is collected.
+fn free(output: &Path, overwrite: bool) -> Result<(), Failure> {
+    if overwrite || !output.exists() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "{} is there already: name another file with -o, or pass --overwrite",
+        output.display()
+    )))
 }
 
 /// What is collected, the most telling first, and how many proxies are left out.

@@ -44,10 +44,12 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         return Ok(());
     }
     let mut rows = vec![row(["WEBHOOK", "REVISION", "INJECTED", "REASON"])];
-    let mut hits = 0;
+    let mut hits = Vec::new();
     for injector in &injectors {
         let verdict = judge(injector, &pod, &namespace);
-        hits += usize::from(verdict.injected);
+        if verdict.injected {
+            hits.push(injector.revision.as_str());
+        }
         rows.push(row([
             &injector.config,
             &injector.revision,
@@ -56,8 +58,12 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         ]));
     }
     put(&columns(&rows, 1));
-    if hits > 1 {
+    if hits.len() > 1 {
         put("ERROR: multiple webhooks will inject, which can lead to errors\n");
+    }
+    let asleep = injection::asleep(&cluster, &global.istio_namespace).await;
+    for revision in hits.iter().filter(|revision| asleep.contains(**revision)) {
+        put(&format!("{}\n", injection::refusal(revision, &global.istio_namespace)));
     }
     if let Some(disagreement) = injection::disagreement(&injectors) {
         put(&format!("{disagreement}\n"));

@@ -57,13 +57,24 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let decision = decide(&namespace, &labels, &injectors);
     let skip = skip(&subject, &labels);
     let running = running(&cluster, &subject).await?;
+    let problems = match decision.revision().filter(|_| skip.is_none()) {
+        Some(revision) => {
+            let asleep = injection::asleep(&cluster, &global.istio_namespace).await;
+            let refuses = asleep.contains(revision);
+            refuses.then(|| injection::refusal(revision, &global.istio_namespace))
+        }
+        None => None,
+    };
     let explanation = Explanation {
         subject: &subject,
         namespace: &namespace,
         decision: &decision,
         skip,
         running: &running,
-        disagreement: injection::disagreement(&injectors),
+        problems: problems
+            .into_iter()
+            .chain(injection::disagreement(&injectors))
+            .collect(),
     };
     match flags.output {
         Format::Text => put(&explanation.text()),
@@ -183,7 +194,8 @@ struct Explanation<'a> {
     decision: &'a Decision,
     skip: Option<Skip>,
     running: &'a [Running],
-    disagreement: Option<String>,
+    /// What is wrong beside.
+    problems: Vec<String>,
 }
 
 impl Explanation<'_> {
@@ -224,8 +236,8 @@ impl Explanation<'_> {
             text += "\nRunning pods:\n";
             text += &columns(&rows.collect::<Vec<_>>(), 2);
         }
-        if let Some(disagreement) = &self.disagreement {
-            text += &format!("\n{disagreement}\n");
+        for problem in &self.problems {
+            text += &format!("\n{problem}\n");
         }
         text
     }
@@ -245,8 +257,8 @@ impl Explanation<'_> {
             })).collect::<Vec<_>>(),
             "pods": self.running.iter().map(|r| json!({"name": r.pod, "revision": r.revision})).collect::<Vec<_>>(),
         });
-        if let Some(disagreement) = &self.disagreement {
-            value["problem"] = json!(disagreement);
+        if !self.problems.is_empty() {
+            value["problem"] = json!(self.problems.join("\n"));
         }
         value
     }
@@ -266,7 +278,7 @@ mod tests {
     }
 
     /// Revisions `old` and `new`, and the tag `default` at `old`.
-    fn check(precedence: Precedence, namespace: &str, pod: &str, expected: &str) {
+    fn check(precedence: Precedence, namespace: &str, pod: &str, problems: &[&str], expected: &str) {
         let options = Options {
             precedence,
             ..Options::default()
@@ -299,7 +311,7 @@ mod tests {
             decision: &decision,
             skip: None,
             running: &[],
-            disagreement: None,
+            problems: problems.iter().map(|problem| (*problem).to_owned()).collect(),
         };
         assert_eq!(explanation.text().trim_end(), expected);
     }
@@ -310,6 +322,7 @@ mod tests {
             Precedence::Namespace,
             "istio-injection=enabled",
             "istio.io/rev=new",
+            &[],
             "\
 pod/web in namespace shop: injected by revision old
   because the namespace has label istio-injection=enabled (webhook namespace.sidecar-injector.istio.io of istio-revision-tag-default, tag default)
@@ -322,6 +335,7 @@ istio-sidecar-injector-new  new       the namespace has label istio-injection, w
             Precedence::Pod,
             "istio-injection=enabled",
             "istio.io/rev=new",
+            &[],
             "\
 pod/web in namespace shop: injected by revision new
   because the pod has label istio.io/rev=new, which wins over istio-injection=enabled of the namespace (webhook rev.object.enabled.sidecar-injector.istio.io of istio-sidecar-injector-new)
@@ -334,6 +348,7 @@ istio-revision-tag-default  old       the pod selects \"new\"",
             Precedence::Pod,
             "istio.io/rev=default",
             "istio.io/rev=new",
+            &[],
             "\
 pod/web in namespace shop: injected by revision new
   because the pod has label istio.io/rev=new, which wins over istio.io/rev=default of the namespace (webhook rev.object.sidecar-injector.istio.io of istio-sidecar-injector-new)
@@ -341,6 +356,22 @@ pod/web in namespace shop: injected by revision new
 The others do not:
 WEBHOOK                     REVISION  REASON
 istio-revision-tag-default  old       the pod selects \"new\"",
+        );
+        let refusal = injection::refusal("new", "istio-system");
+        check(
+            Precedence::Namespace,
+            "",
+            "istio.io/rev=new",
+            &[&refusal],
+            "\
+pod/web in namespace shop: injected by revision new
+  because the pod has label istio.io/rev=new (webhook rev.object.sidecar-injector.istio.io of istio-sidecar-injector-new)
+
+The others do not:
+WEBHOOK                     REVISION  REASON
+istio-revision-tag-default  old       the pod selects \"new\"
+
+WARNING: no istiod of revision \"new\" is ready, and until one is, new pods that it injects are refused: restart none. See kubectl get pods -n istio-system -l app=istiod,istio.io/rev=new",
         );
     }
 }

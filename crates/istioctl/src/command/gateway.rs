@@ -71,7 +71,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         names.join(", "),
         revision.label()
     );
-    if !flags.skip_confirmation && !confirm::ask(&question, Silence::Stop)? {
+    if !flags.skip_confirmation && !confirm::ask(&question, Silence::GoOn)? {
         return Err(Failure::cancelled());
     }
     let mut entries = Vec::new();

@@ -1,7 +1,11 @@
 //! What injection commands share: the installed injectors, and the workload that is asked about.
 
+use std::collections::BTreeSet;
+
 use install::api_server::kind;
+use install::inventory;
 use install::object::{Id, Object};
+use install::served;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use revision::decision::{Injector, disagreeing};
 use revision::selector::Labels;
@@ -54,6 +58,25 @@ pub fn disagreement(injectors: &[Injector]) -> Option<String> {
         names.join(", "),
         odd.precedence().value(),
     ))
+}
+
+/// Revisions whose injectors refuse new pods now, because no istiod of theirs is ready.
+pub async fn asleep(cluster: &Cluster, system: &str) -> BTreeSet<String> {
+    match inventory::read(&cluster.server, system).await {
+        Ok(inventory) => served::unserved(system, &inventory),
+        Err(error) => {
+            anstream::eprintln!("❗ whether an istiod is ready to inject is not known: {error}");
+            BTreeSet::new()
+        }
+    }
+}
+
+/// What it means to be injected by such a revision.
+pub fn refusal(revision: &str, system: &str) -> String {
+    format!(
+        "WARNING: no istiod of revision {revision:?} is ready, and until one is, new pods that it injects are refused: \
+         restart none. See kubectl get pods -n {system} -l app=istiod,istio.io/rev={revision}"
+    )
 }
 
 /// Labels of a namespace.

@@ -1,13 +1,15 @@
 //! `istioctl install` and `istioctl upgrade`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use install::apply::Installation;
 use install::assets::Assets;
-use install::component::{Rendering, render};
+use install::component::{Component, Rendering, render};
 use install::input::{Input, Operator, resolve};
+use install::owner;
 use revision::name::Revision;
 use status::forward::Forward;
 use status::gather;
@@ -139,6 +141,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let cluster = Cluster::connect(global).await?;
     warn_of_old_kubernetes(&cluster, &version);
     warn_of_overwriting(&cluster, &operator, &version).await;
+    warn_of_helm(&cluster, &components).await;
     if !flags.skip_confirmation && !flags.dry_run {
         let question = format!(
             "This will install the Istio {} profile {:?} into the cluster. Proceed? (y/N)",
@@ -222,6 +225,33 @@ async fn warn_of_overwriting(cluster: &Cluster, operator: &Operator, version: &s
     anstream::eprintln!(
         "         Before upgrading, you may wish to use 'istioctl x precheck' to check for upgrade warnings."
     );
+}
+
+/// Two tools that each take the other's objects over undo what the other does.
+async fn warn_of_helm(cluster: &Cluster, components: &[Component]) {
+    let workloads = components
+        .iter()
+        .flat_map(|component| &component.objects)
+        .filter(|object| object.kind() == "Deployment");
+    let mut releases = BTreeMap::new();
+    for workload in workloads {
+        if let Ok(Some(live)) = cluster.server.get(&workload.id()).await
+            && let Some(release) = owner::release(&live)
+        {
+            releases.insert(release, live.id().path());
+        }
+    }
+    for (release, object) in releases {
+        anstream::eprintln!("{}", of_helm(&release, &object));
+    }
+}
+
+fn of_helm(release: &str, object: &str) -> String {
+    format!(
+        "WARNING: {object} belongs to the Helm release {release}; this takes it over, and the next `helm upgrade` or `helm \
+         uninstall` of the release changes or removes what is installed now. Upgrade with Helm, or install another revision \
+         beside it (--revision)."
+    )
 }
 
 /// Compares versions number by number.

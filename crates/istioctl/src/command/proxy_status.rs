@@ -69,6 +69,9 @@ pub struct Flags {
 pub struct Report {
     /// For standard output.
     pub text: String,
+    /// For standard error: the table of pods that no control plane knows. Whoever filters the first one by columns does
+    /// not meet the second.
+    pub lost: String,
     /// For standard error: what is missing in it.
     pub notes: Vec<String>,
 }
@@ -77,6 +80,7 @@ pub struct Report {
 pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let report = report(global, &flags).await?;
     out::put(&report.text);
+    anstream::eprint!("{}", report.lost);
     for note in report.notes {
         anstream::eprintln!("❗ {note}");
     }
@@ -119,7 +123,7 @@ async fn every(
         match &flags.revision {
             // Where the proxies of other revisions are connected was not asked.
             Some(_) => Ok(None),
-            None => unconnected::pods(cluster, global).await.map(Some),
+            None => unconnected::read(cluster, global).await.map(Some),
         }
     };
     let (mut answers, pods) = futures::join!(gather::proxies(ask, instances, flags.timeout), pods);
@@ -150,11 +154,10 @@ async fn every(
     report.notes.extend(show::rejections(&answers));
     report.text = match flags.output {
         Format::Table | Format::Types => {
-            let mut text = table(&answers, flags);
             if !lost.is_empty() {
-                text.push_str(&unconnected::table(&lost, silent > 0));
+                report.lost = unconnected::table(&lost, silent > 0);
             }
-            text
+            table(&answers, flags)
         }
         format => {
             let versions = gather::versions(ask, instances, flags.timeout).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::names::label;
 use clap::{Args, Subcommand};
 use install::inventory;
+use install::served;
 use install::tag::Inventory;
 use serde::Serialize;
 use status::forward::Forward;
@@ -152,8 +153,9 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         }
     }
     let revisions = build(&inventory, &sides, &versions);
+    let asleep = served::unserved(system, &inventory);
     let Some(name) = one else {
-        return print(&flags, &revisions, || list(&revisions));
+        return print(&flags, &revisions, || list(&revisions, &asleep));
     };
     let target = inventory.target(&name).unwrap_or(&name);
     let Some(found) = revisions.iter().find(|revision| revision.revision == target) else {
@@ -167,7 +169,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
             }
         )));
     };
-    print(&flags, found, || describe(found))
+    print(&flags, found, || describe(found, &asleep))
 }
 
 fn print(flags: &Flags, value: &impl Serialize, table: impl FnOnce() -> String) -> Result<(), Failure> {
@@ -241,7 +243,20 @@ fn placed(pod: &Pod) -> Placed {
     }
 }
 
-fn list(revisions: &[Revision]) -> String {
+/// What is wrong with revisions that would refuse pods.
+fn refusals<'a>(revisions: impl Iterator<Item = &'a str>) -> String {
+    revisions
+        .map(|revision| {
+            format!(
+                "\nNo istiod of revision {revision} is ready: until one is, new pods that it injects are refused. Restart none of \
+                 them.\n"
+            )
+        })
+        .collect()
+}
+
+/// The table; `asleep` are revisions without an istiod that is ready.
+fn list(revisions: &[Revision], asleep: &BTreeSet<String>) -> String {
     if revisions.is_empty() {
         return "No Istio revisions found.\n".to_owned();
     }
@@ -276,10 +291,14 @@ fn list(revisions: &[Revision]) -> String {
             "\nPods that are to arrive or leave do so when they restart: istioctl x revision describe REVISION names them.\n",
         );
     }
-    text
+    let used = revisions.iter().filter(|revision| {
+        let is_used = !revision.namespaces.is_empty() || !revision.arriving.is_empty() || !revision.settled.is_empty();
+        is_used && asleep.contains(&revision.revision)
+    });
+    text + &refusals(used.map(|revision| revision.revision.as_str()))
 }
 
-fn describe(revision: &Revision) -> String {
+fn describe(revision: &Revision, asleep: &BTreeSet<String>) -> String {
     let mut rows = vec![
         row(["Revision:", &revision.revision]),
         row(["Default:", if revision.default { "yes" } else { "no" }]),
@@ -306,7 +325,14 @@ fn describe(revision: &Revision) -> String {
     rows.push(row(["Namespaces:", &or_dash(&revision.namespaces.join(", "))]));
     let mut text = columns(&rows, 2);
     for (title, pods) in [
-        ("Pods on the right side", &revision.settled),
+        (
+            if asleep.contains(&revision.revision) {
+                "Pods on the right side, if an istiod were ready"
+            } else {
+                "Pods on the right side"
+            },
+            &revision.settled,
+        ),
         ("Pods that come here when they restart", &revision.arriving),
         ("Pods that leave when they restart", &revision.leaving),
     ] {
@@ -321,13 +347,23 @@ fn describe(revision: &Revision) -> String {
         }));
         text.push_str(&columns(&rows, PADDING));
     }
-    let moving: BTreeSet<&str> = revision
-        .arriving
+    // Of a namespace of which one pod would be refused nobody is told to restart the pods.
+    let mut moving: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for pod in revision.arriving.iter().chain(&revision.leaving) {
+        let namespace = pod.name.rsplit('.').next().unwrap_or_default();
+        moving.entry(namespace).or_default().extend(pod.next.as_deref());
+    }
+    let mut refusing: BTreeSet<&str> = asleep
         .iter()
-        .chain(&revision.leaving)
-        .filter_map(|pod| pod.name.rsplit('.').next())
+        .map(String::as_str)
+        .filter(|of| *of == revision.revision)
         .collect();
-    for namespace in moving {
+    refusing.extend(moving.values().flatten().filter(|next| asleep.contains(**next)));
+    text.push_str(&refusals(refusing.into_iter()));
+    let can_move = moving
+        .iter()
+        .filter(|(_, next)| !next.iter().any(|next| asleep.contains(*next)));
+    for (namespace, _) in can_move {
         text.push_str(&format!(
             "\nTo move them: kubectl rollout restart deployment -n {namespace}"
         ));
@@ -379,14 +415,39 @@ mod tests {
 
     #[test]
     fn every_revision_that_something_points_at_is_listed() {
-        insta::assert_snapshot!(list(&revisions()));
+        insta::assert_snapshot!(list(&revisions(), &BTreeSet::new()));
     }
 
     #[test]
     fn pods_are_on_the_right_or_the_wrong_side() {
         let revisions = revisions();
-        let of = |name: &str| describe(revisions.iter().find(|revision| revision.revision == name).unwrap());
+        let of = |name: &str| {
+            describe(
+                revisions.iter().find(|revision| revision.revision == name).unwrap(),
+                &BTreeSet::new(),
+            )
+        };
         insta::assert_snapshot!(format!("{}\n---\n{}", of("1-23-1"), of("gone")));
+    }
+
+    #[test]
+    fn nobody_is_told_to_restart_pods_that_would_be_refused() {
+        let revisions = revisions();
+        let asleep = BTreeSet::from(["1-23-1".to_owned()]);
+        let told = list(&revisions, &asleep);
+        assert!(
+            told.ends_with(
+                "\nNo istiod of revision 1-23-1 is ready: until one is, new pods that it injects are refused. Restart none of \
+                 them.\n"
+            ),
+            "{told}"
+        );
+        let arriving = revisions.iter().find(|revision| revision.revision == "1-23-1").unwrap();
+        insta::assert_snapshot!(describe(arriving, &asleep));
+        let leaving = revisions.iter().find(|revision| revision.revision == "1-22-1").unwrap();
+        let told = describe(leaving, &asleep);
+        assert!(told.contains("No istiod of revision 1-23-1 is ready"), "{told}");
+        assert!(!told.contains("-n app-1"), "{told}");
     }
 
     #[test]

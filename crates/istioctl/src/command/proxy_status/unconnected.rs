@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use api::names::{PROXY_CONTAINER, annotation};
+use api::names::{PROXY_CONTAINER, annotation, label};
 use install::api_server::kind;
+use install::component::Kind;
 use install::object::Object;
+use revision::decision::Injector;
 use serde::Serialize;
 use serde_json::Value;
 use status::gather::{Answer, Instance};
@@ -13,7 +15,9 @@ use status::proxy::Proxy;
 use super::show::PADDING;
 use crate::cli::Global;
 use crate::cluster::Cluster;
+use crate::command::injection::{injectors, strings};
 use crate::failure::Failure;
+use crate::sides::side;
 use crate::table::{columns, row};
 
 /// A pod whose proxy is connected nowhere.
@@ -29,18 +33,49 @@ pub struct Unconnected {
     pub reason: String,
 }
 
-/// Pods of the namespace that is looked at, or of all.
-pub async fn pods(cluster: &Cluster, global: &Global) -> Result<Vec<Object>, Failure> {
-    let mut pods = kind("", "v1", "Pod");
-    pods.namespace = global.namespace.clone().unwrap_or_default();
-    Ok(cluster.server.list(&pods, "").await?)
+/// Pods, and what decides who would inject them at a restart.
+#[derive(Clone, Debug, Default)]
+pub struct Pods {
+    /// Pods of the namespace that is looked at, or of all.
+    pub pods: Vec<Object>,
+    /// Namespaces.
+    pub namespaces: Vec<Object>,
+    /// Injectors.
+    pub injectors: Vec<Injector>,
 }
 
-/// Those of them that should be connected and are not, by name.
-pub fn find(pods: &[Object], answers: &[Answer<Vec<Proxy>>], instances: &[Instance]) -> Vec<Unconnected> {
+impl Pods {
+    /// The revision that would inject a pod now.
+    fn next(&self, pod: &Object) -> Option<String> {
+        let namespace = self.namespaces.iter().find(|object| object.name() == pod.namespace())?;
+        let labels = strings(namespace.0.pointer("/metadata/labels"));
+        side(pod, &labels, &self.injectors).next
+    }
+}
+
+/// Reads them; whoever may not see namespaces and injectors is told less.
+pub async fn read(cluster: &Cluster, global: &Global) -> Result<Pods, Failure> {
+    let mut pods = kind("", "v1", "Pod");
+    pods.namespace = global.namespace.clone().unwrap_or_default();
+    let namespaces = kind("", "v1", "Namespace");
+    let (pods, namespaces, injectors) = futures::join!(
+        cluster.server.list(&pods, ""),
+        cluster.server.list(&namespaces, ""),
+        injectors(cluster)
+    );
+    Ok(Pods {
+        pods: pods?,
+        namespaces: namespaces.unwrap_or_default(),
+        injectors: injectors.unwrap_or_default(),
+    })
+}
+
+/// Pods that should be connected and are not, by name.
+pub fn find(read: &Pods, answers: &[Answer<Vec<Proxy>>], instances: &[Instance]) -> Vec<Unconnected> {
     let proxies = answers.iter().filter_map(|answer| answer.result.as_ref().ok());
     let known: BTreeSet<&str> = proxies.flatten().map(|proxy| proxy.id.as_str()).collect();
-    let mut found: Vec<Unconnected> = pods
+    let mut found: Vec<Unconnected> = read
+        .pods
         .iter()
         .filter(|pod| should_be_connected(pod))
         .map(|pod| (pod, format!("{}.{}", pod.name(), pod.namespace())))
@@ -51,7 +86,8 @@ pub fn find(pods: &[Object], answers: &[Answer<Vec<Proxy>>], instances: &[Instan
             Unconnected {
                 name,
                 ready: proxy.is_some_and(|status| status["ready"] == true),
-                reason: reason(&revision, proxy, answers, instances),
+                reason: without_istiod(read, pod, &revision, instances)
+                    .unwrap_or_else(|| reason(&revision, proxy, answers)),
                 revision,
             }
         })
@@ -117,13 +153,30 @@ fn proxy_status(pod: &Object) -> Option<&Value> {
         .find(|status| status["name"] == PROXY_CONTAINER)
 }
 
-fn reason(revision: &str, proxy: Option<&Value>, answers: &[Answer<Vec<Proxy>>], instances: &[Instance]) -> String {
-    let of_revision = |instance: &Instance| instance.revision == revision;
-    if !revision.is_empty() && !instances.iter().any(of_revision) {
-        return format!(
-            "no istiod of revision {revision} runs: bring it back, or move the namespace to another and restart the pod"
-        );
+/// Why a pod whose revision has no istiod is connected nowhere, and what brings it back.
+fn without_istiod(read: &Pods, pod: &Object, revision: &str, instances: &[Instance]) -> Option<String> {
+    let runs = |revision: &str| instances.iter().any(|instance| instance.revision == revision);
+    if revision.is_empty() || runs(revision) {
+        return None;
     }
+    let component = pod.label(label::OPERATOR_COMPONENT);
+    let is_gateway = [Kind::IngressGateways, Kind::EgressGateways]
+        .iter()
+        .any(|kind| kind.label() == component);
+    let next = read.next(pod).filter(|next| next != revision && runs(next));
+    let way = match (is_gateway, next, instances.first()) {
+        (true, _, Some(other)) => format!(
+            "bring it back, or put the gateway on another: istioctl gateway revert --revision {} -y",
+            other.revision
+        ),
+        (false, Some(next), _) => format!("its namespace follows {next} already, restart the pod"),
+        _ => "bring it back, or move the namespace to another and restart the pod".to_owned(),
+    };
+    Some(format!("no istiod of revision {revision} runs: {way}"))
+}
+
+fn reason(revision: &str, proxy: Option<&Value>, answers: &[Answer<Vec<Proxy>>]) -> String {
+    let of_revision = |instance: &Instance| instance.revision == revision;
     if answers
         .iter()
         .any(|answer| of_revision(&answer.instance) && answer.result.is_err())
@@ -193,6 +246,31 @@ mod tests {
                 json!({"metadata": {"name": "plain", "namespace": "app"}, "spec": {}, "status": {"phase": "Running"}}),
             ),
         ];
+        let mut pods = Pods {
+            pods: pods.to_vec(),
+            ..Pods::default()
+        };
         insta::assert_snapshot!(table(&find(&pods, &answers, &instances), true));
+
+        // The way back is another for a gateway, and for a namespace that was moved already.
+        let mut gateway = pod("gateway", "gone", running(), "Running");
+        gateway.set_label(label::OPERATOR_COMPONENT, Kind::IngressGateways.label());
+        pods.pods = vec![pod("orphan", "gone", running(), "Running"), gateway];
+        pods.namespaces = vec![Object(
+            json!({"metadata": {"name": "app", "labels": {"istio.io/rev": "canary"}}}),
+        )];
+        let canary = revision::name::Revision::parse("canary").map(|canary| Injector {
+            config: "istio-sidecar-injector-canary".to_owned(),
+            revision: "canary".to_owned(),
+            tag: None,
+            webhooks: revision::webhook::of_revision(&canary, revision::webhook::Options::default()),
+        });
+        pods.injectors.extend(canary);
+        insta::assert_snapshot!(table(&find(&pods, &answers, &instances), false), @r"
+
+        NOT CONNECTED     REVISION     READY     WHY
+        gateway.app       gone         yes       no istiod of revision gone runs: bring it back, or put the gateway on another: istioctl gateway revert --revision canary -y
+        orphan.app        gone         yes       no istiod of revision gone runs: its namespace follows canary already, restart the pod
+        ");
     }
 }
