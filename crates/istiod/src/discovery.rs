@@ -1,5 +1,6 @@
 //! `istiod discovery`: everything wired together, started and ended.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use cluster::access::Access;
 use listen::accept;
 use mesh::Mesh;
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -31,6 +32,9 @@ use crate::{files, grpc, injector, serving, validation, webhook};
 
 /// Changes that may wait for the engine before their sources pause.
 const WAITING: usize = 16_384;
+/// Connections that may wait to be accepted: when a control plane comes back, all its proxies come at once, and one that
+/// finds no place tries again a second later.
+const BACKLOG: u32 = 4096;
 
 /// Runs until the process is asked to end.
 ///
@@ -308,9 +312,16 @@ impl Secure {
 
 async fn bind(what: &str, address: Address) -> anyhow::Result<Option<TcpListener>> {
     let Some(address) = address else { return Ok(None) };
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} for {what}"))?;
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let listener = listen().with_context(|| format!("cannot listen on {address} for {what}"))?;
     tracing::info!(%address, what, "listening");
     Ok(Some(listener))
 }

@@ -30,8 +30,9 @@ const REVIEWS: usize = 64;
 const SENDING: usize = 64 << 10;
 /// Pings keep dead connections from staying.
 const PING: Duration = Duration::from_secs(30);
-/// How long a ping may stay unanswered.
-const PONG: Duration = Duration::from_secs(10);
+/// How long a ping may stay unanswered. It waits behind everything that the proxy has still to read, and a proxy that is
+/// busy with its first configuration must not lose the connection for it and begin again.
+const PONG: Duration = Duration::from_secs(30);
 /// Path of the discovery service.
 const DISCOVERY: &str = "/envoy.service.discovery.v3.";
 /// Requests open on one connection at one time: a proxy has one stream, and asks for certificates.
