@@ -124,8 +124,16 @@ fn without_leftovers(live: &Object, object: &Object) -> Option<Object> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use http::Response;
+    use kube::Client;
+    use kube::client::Body;
+    use revision::name::{Revision, Tag};
     use serde_json::json;
+
+    use super::*;
 
     fn configuration(version: Option<&str>, webhooks: &[&str]) -> Object {
         let webhooks: Vec<Value> = webhooks.iter().map(|name| json!({"name": name})).collect();
@@ -151,6 +159,43 @@ mod tests {
         };
         compare_and_set(&mut built, &before);
         assert_eq!(built.apply[0].text("/metadata/resourceVersion"), "7");
+    }
+
+    #[tokio::test]
+    async fn a_move_that_is_tried_writes_nothing() {
+        let mut canonical = configuration(None, &["rev.namespace.sidecar-injector.istio.io"]);
+        canonical.0["webhooks"][0]["clientConfig"] =
+            json!({"service": {"namespace": "istio-system", "name": "istiod-new"}});
+        canonical.set_label("istio.io/rev", "new");
+        let before = Inventory {
+            webhooks: vec![canonical],
+            pods: vec![Object(json!({"metadata": {"labels": {"istio.io/rev": "new"}},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]}}))],
+            ..Inventory::default()
+        };
+        let request = Request {
+            tag: Tag::parse("prod").unwrap(),
+            revision: Revision::parse("new").unwrap(),
+            namespace: "istio-system".to_owned(),
+            overwrite: false,
+            force: false,
+            automatic: false,
+            webhook_name: None,
+            labels: Default::default(),
+        };
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = asked.clone();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            seen.lock().unwrap().push(request.uri().to_string());
+            let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}});
+            async move { Ok::<_, Infallible>(Response::new(Body::from(object.to_string().into_bytes()))) }
+        });
+        let server = ApiServer::new(Client::new(service, "default"));
+        let built = try_set(&server, &request, &before).await.unwrap();
+        assert_eq!((built.apply.len(), built.previous), (2, None));
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.len(), 2);
+        assert!(asked.iter().all(|uri| uri.contains("dryRun=All")), "{asked:?}");
     }
 
     #[test]
