@@ -3,14 +3,23 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
+use futures::StreamExt;
+use http_body::{Frame, SizeHint};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
+};
+use listen::{
+    Limits,
+    accept::Accepted,
+    idle::{Busy, Idle},
 };
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -20,7 +29,7 @@ use tokio::{
     sync::watch,
     task::JoinHandle,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::{
     Core, admission, apply,
@@ -34,15 +43,22 @@ use crate::{
         token::{self, TokenKey},
         token_request::TokenRequests,
     },
-    core::Config,
+    core::{Body, Config},
     crd,
     handlers::Api,
     hooks::{Hooks, PeerCertificates, VirtualResource},
     kinds, stream,
 };
 
-/// How long a client may take for its TLS handshake or its request head.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Every watch of a client that speaks HTTP/1.1 is a connection of its own.
+const LIMITS: Limits = Limits {
+    connections: 4096,
+    handshakes: 256,
+    handshake_timeout: Duration::from_secs(15),
+    header_timeout: Duration::from_secs(15),
+};
+/// A connection on which nothing is asked for this long is closed (as kube-apiserver does).
+const IDLE: Duration = Duration::from_secs(90);
 /// Requests one HTTP/2 connection may have under way: watches count.
 const STREAMS: u32 = 1000;
 
@@ -297,38 +313,46 @@ fn tls_config(ca: &ClusterCa, identity: &Identity) -> Result<ServerConfig, Start
 }
 
 async fn accept(listener: TcpListener, tls: Arc<ServerConfig>, api: Arc<Api>, mut stopped: watch::Receiver<bool>) {
-    let acceptor = TlsAcceptor::from(tls);
+    let mut connections = std::pin::pin!(listen::accept::tls(listener, tls, LIMITS));
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = connections.next() => accepted,
             _ = stopped.changed() => return,
         };
-        match accepted {
-            Ok((stream, _)) => {
-                let (acceptor, api, stopped) = (acceptor.clone(), api.clone(), stopped.clone());
-                tokio::spawn(connection(stream, acceptor, api, stopped));
-            }
-            Err(error) => {
-                // Out of file descriptors or the like: others may end meanwhile.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
+        let Some(accepted) = accepted else { return };
+        tokio::spawn(connection(accepted, api.clone(), stopped.clone()));
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, api: Arc<Api>, mut stopped: watch::Receiver<bool>) {
-    // Small answers should not wait for more; if it cannot be set they merely are slower.
-    let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "a TLS handshake failed");
-            return;
-        }
-        Err(_) => return,
-    };
-    let (_, session) = stream.get_ref();
+/// The body of an answer, whose request is under way until the last byte: a watch as long as it lasts.
+struct UnderWay {
+    body: Body,
+    _busy: Busy,
+}
+
+impl http_body::Body for UnderWay {
+    type Data = <Body as http_body::Body>::Data;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+async fn connection(accepted: Accepted<TlsStream<TcpStream>>, api: Arc<Api>, mut stopped: watch::Receiver<bool>) {
+    let Accepted { io, place: _place, .. } = accepted;
+    let (_, session) = io.get_ref();
     let chain = session
         .peer_certificates()
         .unwrap_or_default()
@@ -336,26 +360,45 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, api: Arc<Api>, mut
         .map(|one| one.clone().into_owned())
         .collect();
     let peer = PeerCertificates(Arc::new(chain));
+    let idle = Idle::default();
+    let requests = idle.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let api = api.clone();
+        let (api, busy) = (api.clone(), requests.busy());
         request.extensions_mut().insert(peer.clone());
-        async move { Ok::<_, std::convert::Infallible>(api.handle(request).await) }
+        async move {
+            let answer = api.handle(request).await;
+            Ok::<_, std::convert::Infallible>(answer.map(|body| UnderWay { body, _busy: busy }))
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(LIMITS.header_timeout);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(PATIENCE);
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    tokio::select! {
-        result = serving => {
-            if let Err(error) = result {
-                tracing::debug!(%error, "a connection ended with an error");
+        .keep_alive_timeout(LIMITS.header_timeout);
+    let mut serving = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let ended = tokio::select! {
+        ended = serving.as_mut() => Some(ended),
+        () = idle.longer_than(IDLE) => None,
+        _ = stopped.changed() => return,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            // Whoever asks for something at this very moment still gets an answer.
+            serving.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = serving => ended,
+                _ = stopped.changed() => return,
             }
         }
-        _ = stopped.changed() => {}
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended with an error");
     }
 }

@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`accept`] | connections up to a number, TLS handshakes within a time |
 //! | [`first`] | a connection on which nobody asks for anything is closed |
+//! | [`idle`] | a connection on which nothing is under way is closed |
 //! | [`http`] | pages over accepted connections, and their graceful end |
 
 pub mod accept;
 pub mod first;
 pub mod http;
+pub mod idle;
 
 use std::time::Duration;
 
