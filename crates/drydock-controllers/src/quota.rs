@@ -1,6 +1,7 @@
 //! ResourceQuota: how many objects there are of the kinds that a quota counts. The API server refuses what is too much.
 //!
-//! Amounts of CPU, memory and storage are not summed up: a quota for them says nothing.
+//! Pods that have ended do not count, except for `count/pods`, which is about objects. Amounts of CPU, memory and storage
+//! are not summed up: a quota for them says nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +12,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, PartialObjectMeta};
 
-use crate::Error;
 use crate::shell::{Key, Queue, Reconciler, Requeue, Resource, Runner, catalogue};
 use crate::world::{World, on_change};
+use crate::{Error, pods};
 
 /// How often is counted: there is no watch on every kind.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -56,9 +57,10 @@ struct Quotas {
 pub fn start(world: &World, runner: &mut Runner) {
     let queue = Arc::new(Queue::default());
     on_change(&world.quotas.cache, &queue);
-    let quotas = world.quotas.cache.clone();
+    let (quotas, pods) = (world.quotas.cache.clone(), world.pods.cache.clone());
     runner.controller(Quotas { world: world.clone() }, queue, 1, async move {
         quotas.synced().await;
+        pods.synced().await;
     });
 }
 
@@ -74,6 +76,12 @@ impl Reconciler for Quotas {
         let known = catalogue(self.world.quotas.client()).await?;
         let mut used = BTreeMap::new();
         for name in names {
+            if name == "pods" {
+                let mut there = self.world.pods.cache.in_namespace(&key.namespace);
+                there.retain(|pod| !pods::is_finished(pod));
+                used.insert(name.clone(), there.len());
+                continue;
+            }
             let resource = counted(name)
                 .and_then(|(plural, group)| known.iter().find(|r| r.api.plural == plural && r.api.group == group));
             if let Some(resource) = resource {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::cluster_columns::{BINDINGS, CLAIMS, CLUSTER_BINDINGS, EVENTS, NODES, STORAGE_CLASSES, VOLUMES};
 use super::service_columns::{ENDPOINT_SLICES, INGRESSES, POLICIES, SERVICES};
 use super::workload_columns::{
-    CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, HPAS, JOBS, PDBS, PODS, REPLICA_SETS, STATEFUL_SETS,
+    CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, HPAS, JOBS, PDBS, PODS, QUOTAS, REPLICA_SETS, STATEFUL_SETS,
 };
 use super::{AGE, NAME, pods_cells, policy_cells, service_cells, workload_cells};
 use crate::resource::Column;
@@ -43,6 +43,7 @@ fn specs(group: &str, kind: &str) -> Vec<Spec> {
         ("", "Node") => NODES.to_vec(),
         ("" | "events.k8s.io", "Event") => EVENTS.to_vec(),
         ("autoscaling", _) => HPAS.to_vec(),
+        ("", "ResourceQuota") => QUOTAS.to_vec(),
         ("policy", "PodDisruptionBudget") => PDBS.to_vec(),
         (_, "RoleBinding") => BINDINGS.to_vec(),
         (_, "ClusterRoleBinding") => CLUSTER_BINDINGS.to_vec(),

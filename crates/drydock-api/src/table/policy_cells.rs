@@ -25,6 +25,24 @@ fn or(text: &str, other: &str) -> Value {
     if text.is_empty() { other.into() } else { text.into() }
 }
 
+/// What a quota has given of what there is: limits apart.
+fn quota(object: &Value) -> [Value; 2] {
+    let (mut requests, mut limits) = (Vec::new(), Vec::new());
+    let mut hard: Vec<(&String, &Value)> = object["status"]["hard"].as_object().into_iter().flatten().collect();
+    hard.sort_by_key(|(name, _)| *name);
+    for (name, amount) in hard {
+        let used = object["status"]["used"][name].as_str().unwrap_or("0");
+        let told = format!("{name}: {used}/{}", amount.as_str().unwrap_or_default());
+        let column = if name.starts_with("limits.") {
+            &mut limits
+        } else {
+            &mut requests
+        };
+        column.push(told);
+    }
+    [requests.join(", ").into(), limits.join(", ").into()]
+}
+
 pub fn cells(group: &str, kind: &str, object: &Value) -> Vec<Value> {
     let mut cells = vec![json!(meta::name(object))];
     match (group, kind) {
@@ -35,6 +53,7 @@ pub fn cells(group: &str, kind: &str, object: &Value) -> Vec<Value> {
         ("coordination.k8s.io", "Lease") => cells.push(text(object, "/spec/holderIdentity").into()),
         (_, "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => cells.push(count(object, "webhooks")),
         ("autoscaling", _) => cells.extend(autoscaler(object)),
+        ("", "ResourceQuota") => cells.extend(quota(object)),
         ("policy", "PodDisruptionBudget") => cells.extend([
             int_or_string(&object["spec"]["minAvailable"]),
             int_or_string(&object["spec"]["maxUnavailable"]),
@@ -296,4 +315,19 @@ fn request(object: &Value) -> Vec<Value> {
         duration.map_or("<none>".into(), |seconds| super::short_duration(seconds).into()),
         state.into(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_shows_what_is_used_of_what_there_is() {
+        let quota = json!({
+            "metadata": { "name": "q" },
+            "status": { "hard": { "pods": "10", "limits.cpu": "1", "configmaps": "5" }, "used": { "pods": "2" } },
+        });
+        let cells = cells("", "ResourceQuota", &quota);
+        assert_eq!(cells[..3], ["q", "configmaps: 0/5, pods: 2/10", "limits.cpu: 0/1"]);
+    }
 }

@@ -214,6 +214,21 @@ pub(super) const HPAS: &[Spec] = &[
     AGE_COLUMN,
 ];
 
+pub(super) const QUOTAS: &[Spec] = &[
+    (
+        "Request",
+        "string",
+        0,
+        "Request represents a minimum amount of cpu/memory that a container may consume.",
+    ),
+    (
+        "Limit",
+        "string",
+        0,
+        "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node.",
+    ),
+    AGE_COLUMN,
+];
 pub(super) const PDBS: &[Spec] = &[
     (
         "Min Available",

@@ -6,7 +6,7 @@ mod cluster;
 use cluster::Cluster;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, ResourceQuota, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
@@ -218,6 +218,21 @@ async fn a_job_runs_to_its_end() {
             "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}],
         }}},
     });
+    // One pod at a time: the second may come, because the first no longer counts when it has ended.
+    let quota = json!({"metadata": {"name": "one"}, "spec": {"hard": {"pods": "1", "count/pods": "2"}}});
+    cluster.create::<ResourceQuota>("default", quota).await;
+    let used = |pods: &'static str, objects: &'static str| {
+        move |quotas: &[ResourceQuota]| {
+            let used = quotas[0]
+                .status
+                .as_ref()
+                .and_then(|status| status.used.clone())
+                .unwrap_or_default();
+            let told = |name: &str| used.get(name).map(|amount| amount.0.clone());
+            told("pods").as_deref() == Some(pods) && told("count/pods").as_deref() == Some(objects)
+        }
+    };
+    cluster.until("default", "a quota in force", used("0", "0")).await;
     cluster.create::<Job>("default", job).await;
     for done in 1..=2 {
         let running = |pod: &&Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
@@ -246,6 +261,7 @@ async fn a_job_runs_to_its_end() {
                 .any(|condition| condition.type_ == "Complete" && condition.status == "True")
         })
         .await;
+    cluster.until("default", "the count of a quota", used("0", "2")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

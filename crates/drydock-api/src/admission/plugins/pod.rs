@@ -213,6 +213,14 @@ fn greater(a: &Value, b: &Value) -> bool {
     }
 }
 
+/// Objects of the requested kind in its namespace that the name of a quota counts: pods as long as they have not ended.
+fn used(core: &Core, request: &AdmissionRequest<'_>, name: &str) -> usize {
+    let resource = request.resource;
+    let objects = core.list(&resource.group, &resource.plural, request.namespace);
+    let ended = |object: &Value| matches!(text(object, &["status", "phase"]), "Succeeded" | "Failed");
+    objects.iter().filter(|object| name != "pods" || !ended(object)).count()
+}
+
 /// Object counts of ResourceQuotas.
 pub(super) fn quota(core: &Core, request: &AdmissionRequest<'_>) -> Result<(), ApiError> {
     if request.operation != Operation::Create || request.subresource.is_some() || request.namespace.is_empty() {
@@ -229,7 +237,7 @@ pub(super) fn quota(core: &Core, request: &AdmissionRequest<'_>) -> Result<(), A
             let hard = &quota["status"]["hard"][name];
             let limit = plain(hard).parse::<usize>();
             let Ok(limit) = limit else { continue };
-            let used = core.list(&resource.group, &resource.plural, request.namespace).len();
+            let used = used(core, request, name);
             if used >= limit {
                 let text = format!(
                     "exceeded quota: {}, requested: {name}=1, used: {name}={used}, limited: {name}={limit}",
