@@ -103,3 +103,49 @@ fn compare(needed: &Value, own: &Value, path: &str, missing: &mut BTreeSet<Strin
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn definition(versions: &[(&str, Value)]) -> Value {
+        let versions: Vec<Value> = versions
+            .iter()
+            .map(|(name, spec)| {
+                json!({"name": name, "served": true, "schema": {"openAPIV3Schema": {"properties": {"spec": spec}}}})
+            })
+            .collect();
+        json!({"spec": {"versions": versions}})
+    }
+
+    #[test]
+    fn what_is_not_served_or_not_known_is_named_once() {
+        let spec = json!({"properties": {
+            "host": {}, "subsets": {"items": {"properties": {"name": {}, "labels": {}}}},
+            "any": {"properties": {"thing": {}}}}});
+        let old = json!({"properties": {
+            "host": {}, "subsets": {"items": {"properties": {"name": {}}}},
+            "any": {"x-kubernetes-preserve-unknown-fields": true}}});
+        let needed = definition(&[("v1", spec.clone()), ("v1beta1", spec.clone())]);
+        for (installed, expected) in [
+            (needed.clone(), vec![]),
+            (
+                definition(&[("v1", old.clone()), ("v1beta1", old)]),
+                vec!["field spec.subsets.labels"],
+            ),
+            (definition(&[("v1beta1", spec)]), vec!["version v1"]),
+        ] {
+            assert_eq!(lacking(&needed, &installed), expected);
+        }
+    }
+
+    #[test]
+    fn the_own_definitions_lack_nothing() {
+        let mut objects = Objects::default();
+        NEEDED.iter().cloned().for_each(|definition| objects.add(definition));
+        assert!(!NEEDED.is_empty());
+        assert_eq!(too_old(&objects), []);
+    }
+}

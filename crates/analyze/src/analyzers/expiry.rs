@@ -114,3 +114,91 @@ fn of_gateways(objects: &Objects) -> Vec<&Value> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::{Duration, SystemTime};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::message::CERTIFICATE_EXPIRES;
+
+    /// When the certificate below ends: 2026-12-10.
+    const END: u64 = 1_796_860_800;
+
+    /// The certificate of the example on the message's own page.
+    fn certificate() -> String {
+        let page = crate::pages::page(&CERTIFICATE_EXPIRES).unwrap();
+        let begin = page.find("-----BEGIN").unwrap();
+        let end = page[begin..].find("-----END CERTIFICATE-----").unwrap() + "-----END CERTIFICATE-----".len();
+        page[begin..begin + end]
+            .lines()
+            .map(|line| format!("{}\n", line.trim()))
+            .collect()
+    }
+
+    fn find_on(day: i64, objects: &[Value]) -> Vec<String> {
+        let mut all = Objects::default();
+        all.set_now(SystemTime::UNIX_EPOCH + Duration::from_secs(END.checked_add_signed(day * DAY).unwrap()));
+        objects.iter().cloned().for_each(|object| all.add(object));
+        let mut messages = Vec::new();
+        check(&all, &mut messages);
+        messages
+            .iter()
+            .map(|message| message.to_string().split(". ").next().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_webhook_is_told_a_month_before_its_certificate_ends() {
+        let bundle = BASE64_STANDARD.encode(certificate());
+        let configuration = json!({"kind": "ValidatingWebhookConfiguration", "metadata": {"name": "istiod-default-validator"},
+            "webhooks": [{"clientConfig": {"caBundle": bundle}}]});
+        let foreign = json!({"kind": "ValidatingWebhookConfiguration", "metadata": {"name": "somebody-elses"},
+            "webhooks": [{"clientConfig": {"caBundle": bundle}}]});
+        let objects = [configuration, foreign];
+        assert_eq!(find_on(-31, &objects), [""; 0]);
+        let begin = "(ValidatingWebhookConfiguration istiod-default-validator) The certificate that the API server trusts for this webhook";
+        assert_eq!(
+            find_on(-29, &objects),
+            [format!("Warning [TRY0002] {begin} ends in 29 days")]
+        );
+        assert_eq!(
+            find_on(2, &objects),
+            [format!("Error [TRY0002] {begin} has ended 2 days ago")]
+        );
+    }
+
+    #[test]
+    fn a_gateways_certificate_is_told_a_week_before() {
+        let gateway = |name: &str| {
+            json!({"kind": "Gateway", "metadata": {"name": name, "namespace": "app"}, "spec": {
+                "selector": {"istio": "ingressgateway"}, "servers": [{"tls": {"credentialName": "shop"}}, {"tls": {"credentialName": ""}}]}})
+        };
+        let pod = json!({"kind": "Pod", "metadata": {"name": "in", "namespace": "istio-system", "labels": {"istio": "ingressgateway"}}});
+        let secret = |name: &str| {
+            json!({"kind": "Secret", "metadata": {"name": name, "namespace": "istio-system"},
+                "data": {"tls.crt": BASE64_STANDARD.encode(certificate()), "tls.key": ""}})
+        };
+        let objects = [gateway("a"), gateway("b"), pod, secret("shop"), secret("unused")];
+        assert_eq!(find_on(-8, &objects), [""; 0]);
+        assert_eq!(
+            find_on(-6, &objects),
+            ["Warning [TRY0002] (Secret shop.istio-system) The certificate of a gateway ends in 6 days"]
+        );
+    }
+
+    #[test]
+    fn without_a_time_nothing_ends() {
+        let mut objects = Objects::default();
+        objects.add(
+            json!({"kind": "Secret", "metadata": {"name": "cacerts", "namespace": "istio-system"},
+            "stringData": {"ca-cert.pem": certificate()}}),
+        );
+        let mut messages = Vec::new();
+        check(&objects, &mut messages);
+        assert_eq!(messages, []);
+    }
+}
