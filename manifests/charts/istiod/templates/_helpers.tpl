@@ -101,6 +101,14 @@ rendered only when somebody supplies one.
   failurePolicy: Fail
   reinvocationPolicy: {{ (.root.Values.sidecarInjectorWebhook | default dict).reinvocationPolicy | default "Never" | quote }}
   admissionReviewVersions: ["v1"]
+  {{- if .retired }}
+  namespaceSelector:
+    matchLabels:
+      istio.io/deactivated: never-match
+  objectSelector:
+    matchLabels:
+      istio.io/deactivated: never-match
+  {{- else }}
   namespaceSelector:
     matchExpressions:
     {{- range .namespace }}
@@ -111,12 +119,14 @@ rendered only when somebody supplies one.
     {{- range .object }}
     - {{ . | toJson }}
     {{- end }}
+  {{- end }}
 {{- end -}}
 
 {{/*
 The webhooks of one name (a revision or a tag). The selectors exclude each
 other, so that at most one webhook of a consistent set matches a pod. Takes
-root, name, service, legacy (serves the labels without a revision), auto.
+root, name, service, legacy (serves the labels without a revision), auto, retired
+(another one answers in its place: it matches nothing).
 */}}
 {{- define "istiod.webhooks" -}}
 {{- $noRev := dict "key" "istio.io/rev" "operator" "DoesNotExist" }}
@@ -127,7 +137,7 @@ root, name, service, legacy (serves the labels without a revision), auto.
 {{- $asked := dict "key" "sidecar.istio.io/inject" "operator" "In" "values" (list "true") }}
 {{- $unset := dict "key" "sidecar.istio.io/inject" "operator" "DoesNotExist" }}
 {{- $system := dict "key" "kubernetes.io/metadata.name" "operator" "NotIn" "values" (list "kube-system" "kube-public" "kube-node-lease" "local-path-storage") }}
-{{- $base := dict "root" .root "service" .service }}
+{{- $base := dict "root" .root "service" .service "retired" .retired }}
 {{- $precedence := .precedence | default "namespace" }}
 {{- if not (has $precedence (list "namespace" "pod")) }}
 {{- fail (printf "values.sidecarInjectorWebhook.revisionLabelPrecedence: %q is neither namespace nor pod" $precedence) }}
