@@ -165,9 +165,17 @@ fn leftovers(folder: &Path, interface: &str) -> Result<Vec<String>> {
             .filter(|line| own(line))
             .map(|line| format!("mount {line}")),
     );
-    let tables = Command::new("nft").args(["list", "tables"]).output();
-    let tables = tables.context("cannot run nft")?;
-    ensure!(tables.status.success(), "nft cannot list the tables");
+    let mut nft = if nix::unistd::geteuid().is_root() {
+        Command::new("nft")
+    } else {
+        // As drydock does.
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", "nft"]);
+        sudo
+    };
+    let tables = nft.args(["list", "tables"]).output().context("cannot run nft")?;
+    let error = String::from_utf8_lossy(&tables.stderr);
+    ensure!(tables.status.success(), "nft cannot list the tables: {}", error.trim());
     let tables = String::from_utf8_lossy(&tables.stdout).into_owned();
     left.extend(tables.lines().filter(|line| own(line)).map(str::to_owned));
     for parent in [
