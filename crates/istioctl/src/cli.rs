@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::Cluster;
@@ -148,6 +149,32 @@ pub enum Experimental {
     /// Revisions, what points at them, and pods on their right and wrong side.
     #[command(visible_aliases = ["revisions", "rev"], subcommand)]
     Revision(revisions::Command),
+}
+
+/// Commands of Istio's that are not here, and what there is instead (docs/istioctl.md says more).
+const ABSENT: [(&str, &str); 7] = [
+    ("admin", "istiod's flag --log_output_level, and kubectl logs"),
+    ("create-remote-secret", "nothing: an istiod reads its own cluster"),
+    (
+        "dashboard",
+        "kubectl port-forward to port 15000 of a proxy or 15014 of istiod",
+    ),
+    ("operator", "istioctl install: there is no operator in the cluster"),
+    ("validate", "istioctl analyze --use-kube=false FILE"),
+    (
+        "verify-install",
+        "istioctl install, which waits and says what is not ready, and istioctl x precheck",
+    ),
+    ("ztunnel-config", "nothing: there is no ztunnel"),
+];
+
+/// What to say of a command that Istio has and this program has not.
+pub fn absent(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let (_, instead) = ABSENT.iter().find(|(absent, _)| absent == name)?;
+    Some(format!("istioctl {name} does not exist here. Instead: {instead}"))
 }
 
 /// A Go duration: `90s`, `5m`, `1m30s`, `500ms`.

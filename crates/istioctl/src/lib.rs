@@ -29,6 +29,9 @@ pub fn main() -> ExitCode {
             out::put(&error.render().ansi().to_string());
             return ExitCode::SUCCESS;
         }
+        Err(error) if let Some(instead) = cli::absent(&error) => {
+            return Failure::with_code(instead, USAGE).report();
+        }
         Err(error) => {
             // Help and version are no mistakes.
             let code = if error.use_stderr() { USAGE } else { 0 };

@@ -52,8 +52,32 @@ fn mistakes_on_the_command_line_are_usage_errors() {
     check(&["bogus"], 64, "unrecognized subcommand 'bogus'");
     check(&["ps", "--bogus"], 64, "unexpected argument '--bogus'");
     check(&["tag", "set", "prod"], 64, "--revision");
+    let operator = "Error: istioctl operator does not exist here. Instead: istioctl install: there is no operator in the cluster\n";
+    check(&["operator", "init"], 64, operator);
     check(&["prxy-status"], 64, "'proxy-status'");
     check(&["ps", "--revison", "a"], 64, "'--revision'");
+}
+
+#[test]
+fn an_archive_that_is_there_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.tar.gz");
+    std::fs::write(&file, "of last week").unwrap();
+    let name = file.to_str().unwrap();
+    let kept = "report.tar.gz is there already: name another file with -o, or pass --overwrite";
+    check(&["bug-report", "-o", name], 1, kept);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "of last week");
+    // The server is asked only when the file may be written.
+    check(
+        &["bug-report", "-o", name, "--overwrite"],
+        1,
+        "cannot reach the API server",
+    );
+    check(
+        &["bug-report", "-o", name, "--dry-run"],
+        1,
+        "cannot reach the API server",
+    );
 }
 
 #[test]

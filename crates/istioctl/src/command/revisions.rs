@@ -292,7 +292,8 @@ fn list(revisions: &[Revision], asleep: &BTreeSet<String>) -> String {
         );
     }
     let used = revisions.iter().filter(|revision| {
-        let is_used = !revision.namespaces.is_empty() || !revision.arriving.is_empty() || !revision.settled.is_empty();
+        let points = !revision.namespaces.is_empty() || !revision.tags.is_empty();
+        let is_used = points || !revision.arriving.is_empty() || !revision.settled.is_empty();
         is_used && asleep.contains(&revision.revision)
     });
     text + &refusals(used.map(|revision| revision.revision.as_str()))
@@ -326,7 +327,7 @@ fn describe(revision: &Revision, asleep: &BTreeSet<String>) -> String {
     let mut text = columns(&rows, 2);
     for (title, pods) in [
         (
-            if asleep.contains(&revision.revision) {
+            if asleep.contains(&revision.revision) && !revision.settled.is_empty() {
                 "Pods on the right side, if an istiod were ready"
             } else {
                 "Pods on the right side"

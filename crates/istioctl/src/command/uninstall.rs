@@ -83,7 +83,11 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     }
     let (message, used) = match &scope {
         Scope::Purge => ("All Istio resources will be pruned from the cluster\n".to_owned(), true),
-        Scope::Revision(revision) => describe(&cluster, &namespace, revision, &plan, flags.verbose).await,
+        Scope::Revision(revision) => {
+            let ready = plan.others.iter().find(|other| before.is_ready(other));
+            let other = ready.or(plan.others.first()).map(String::as_str).unwrap_or_default();
+            describe(&cluster, &namespace, revision, &plan, other, flags.verbose).await
+        }
     };
     put(&message);
     if plan.remove.is_empty() {
@@ -164,8 +168,16 @@ fn scope(global: &Global, flags: &Flags) -> Result<(Scope, String), Failure> {
     Ok((scope, operator.namespace().to_owned()))
 }
 
-/// What is said before anything happens, and whether somebody still uses the control plane.
-async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Plan, verbose: bool) -> (String, bool) {
+/// What is said before anything happens, and whether somebody still uses the control plane. `other` is the revision that
+/// gateways may go to.
+async fn describe(
+    cluster: &Cluster,
+    namespace: &str,
+    revision: &str,
+    plan: &Plan,
+    other: &str,
+    verbose: bool,
+) -> (String, bool) {
     let mut text = String::new();
     let mut used = false;
     let mut say = |line: &str| {
@@ -196,13 +208,8 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
         ids => {
             used = true;
             say(&format!(
-                "There {} still {} pointing to the control plane revision {revision}",
-                if ids.len() == 1 { "is" } else { "are" },
-                if ids.len() == 1 {
-                    "1 proxy".to_owned()
-                } else {
-                    format!("{} proxies", ids.len())
-                },
+                "There are still {} proxies pointing to the control plane revision {revision}",
+                ids.len()
             ));
             if ids.len() <= NAMED {
                 ids.iter().for_each(|id| say(id));
@@ -240,12 +247,6 @@ async fn describe(cluster: &Cluster, namespace: &str, revision: &str, plan: &Pla
     }
     for gateway in &plan.gateways {
         used = true;
-        let other = plan
-            .others
-            .iter()
-            .find(|other| other.as_str() != revision)
-            .map(String::as_str)
-            .unwrap_or_default();
         say(&format!(
             "The gateway {}.{} runs on revision {revision} and stays. Put it on another one with: istioctl gateway revert --revision {other} -y",
             gateway.name, gateway.namespace
