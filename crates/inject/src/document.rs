@@ -51,19 +51,19 @@ pub fn inject_documents(
         return Err(DocumentError::TooLarge(text.len()));
     }
     let mut result = String::with_capacity(text.len() * 2);
-    for (index, document) in documents(text).into_iter().enumerate() {
+    for (index, document) in gotemplate::documents(text).map(|document| document.text).enumerate() {
         let yaml = |error: String| DocumentError::Yaml {
             number: index + 1,
             message: error,
         };
-        let value: Value = serde_saphyr::from_str(&document).map_err(|error| yaml(error.to_string()))?;
+        let value: Value = serde_saphyr::from_str(document).map_err(|error| yaml(error.to_string()))?;
         match inject_object(injector, &value, &namespace_annotations)? {
             Some(injected) => {
                 result.push_str(&to_yaml(&sorted(&injected)));
                 result.push('\n');
             }
             None => {
-                result.push_str(&document);
+                result.push_str(document);
                 if !document.ends_with('\n') {
                     result.push('\n');
                 }
@@ -72,25 +72,6 @@ pub fn inject_documents(
         result.push_str("---\n");
     }
     Ok(result)
-}
-
-/// Documents of a stream, without their separators; empty ones are left out.
-fn documents(text: &str) -> Vec<String> {
-    let mut documents = vec![String::new()];
-    for line in text.split_inclusive('\n') {
-        if line.trim_end() == "---" || line.starts_with("--- ") {
-            documents.push(String::new());
-        } else if let Some(document) = documents.last_mut() {
-            document.push_str(line);
-        }
-    }
-    let has_content = |document: &String| {
-        document
-            .lines()
-            .any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
-    };
-    documents.retain(has_content);
-    documents
 }
 
 /// The injected object; `None` for one without a pod.
@@ -244,19 +225,5 @@ fn without_empty(value: Value) -> Value {
         ),
         Value::Array(items) => Value::Array(items.into_iter().map(without_empty).collect()),
         scalar => scalar,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn streams_are_split_at_their_separators() {
-        assert_eq!(
-            documents("a: 1\n---\n# nothing\n---\nb: |\n  --- x\n"),
-            ["a: 1\n", "b: |\n  --- x\n"]
-        );
-        assert!(documents("---\n\n").is_empty());
     }
 }

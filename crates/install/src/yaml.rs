@@ -1,5 +1,6 @@
 //! Reading and writing YAML, bounded.
 
+use gotemplate::Document;
 use serde_json::{Map, Value};
 
 use crate::origin::Lines;
@@ -32,7 +33,7 @@ pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
         return Err(YamlError::TooLarge(text.len()));
     }
     let mut documents = Vec::new();
-    for (part, before) in parts(text) {
+    for Document { text: part, before, .. } in gotemplate::documents(text) {
         // What is wrong is told with the line of the whole text.
         let value: Value = match serde_saphyr::from_str(part) {
             Err(_) => serde_saphyr::from_str(&moved(part, before))
@@ -48,37 +49,15 @@ pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
 
 /// The lines of the first document, if it can be read.
 pub(crate) fn lines(text: &str) -> Option<Lines> {
-    let (part, before) = parts(text).next().filter(|(part, _)| part.len() <= LARGEST)?;
-    serde_saphyr::from_str(&moved(part, before)).ok()
+    let first = gotemplate::documents(text)
+        .next()
+        .filter(|first| first.text.len() <= LARGEST)?;
+    serde_saphyr::from_str(&moved(first.text, first.before)).ok()
 }
 
 /// A document with empty lines in place of what is before it.
 fn moved(part: &str, before: usize) -> String {
     "\n".repeat(before) + part
-}
-
-/// Documents that have content, each with the number of lines before it.
-fn parts(text: &str) -> impl Iterator<Item = (&str, usize)> {
-    let is_content = |line: &str| !line.trim_start().starts_with('#') && !line.trim().is_empty();
-    split(text)
-        .into_iter()
-        .filter(move |(part, _)| part.lines().any(is_content))
-}
-
-/// Parts between lines that are `---`, each with the number of lines before it.
-fn split(text: &str) -> Vec<(&str, usize)> {
-    let mut parts = Vec::new();
-    let (mut start, mut start_line) = (0, 0);
-    let mut at = 0;
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        if line.trim_end() == "---" || line.starts_with("--- ") {
-            parts.push((&text[start..at], start_line));
-            (start, start_line) = (at + line.len(), number + 1);
-        }
-        at += line.len();
-    }
-    parts.push((&text[start..], start_line));
-    parts
 }
 
 pub use gotemplate::sorted;

@@ -229,7 +229,7 @@ fn read_file(path: &Path) -> anyhow::Result<Objects> {
 /// Documents that are objects; a `List` counts as its items, documents of other shapes are left out. Much text is read
 /// by all processors.
 fn read_text(text: &str) -> anyhow::Result<Objects> {
-    let documents: Vec<&str> = documents(text).collect();
+    let documents: Vec<&str> = gotemplate::documents(text).map(|document| document.text).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.min(text.len() / WORTH_A_THREAD).max(1);
     let share = documents.len().div_ceil(threads).max(1);
@@ -263,28 +263,6 @@ fn read_documents(documents: &[&str]) -> anyhow::Result<Vec<(Id, Value)>> {
         objects.extend(items.into_iter().filter_map(|item| Some((id(&item)?, item))));
     }
     Ok(objects)
-}
-
-/// The texts between lines `---`; those without content are left out.
-fn documents(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text);
-    let split = std::iter::from_fn(move || {
-        let text = rest?;
-        let mut at = 0;
-        for line in text.split_inclusive('\n') {
-            if line.trim_end() == "---" || line.starts_with("--- ") {
-                rest = Some(&text[at + line.len()..]);
-                return Some(&text[..at]);
-            }
-            at += line.len();
-        }
-        rest = None;
-        Some(text)
-    });
-    split.filter(|text| {
-        text.lines()
-            .any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
-    })
 }
 
 fn id(object: &Value) -> Option<Id> {

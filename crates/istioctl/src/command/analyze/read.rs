@@ -64,8 +64,9 @@ pub fn files(given: &[String], namespace: &str, objects: &mut Objects) -> Result
 
 fn add(text: &str, file: &str, namespace: &str, objects: &mut Objects) -> Result<(), String> {
     let mut wrong = Vec::new();
-    for (line, document) in documents(text) {
-        match install::yaml::documents(document) {
+    for document in gotemplate::documents(text) {
+        let line = document.line;
+        match install::yaml::documents(document.text) {
             Ok(found) => {
                 for object in found {
                     if object["kind"].is_string() && object["apiVersion"].is_string() {
@@ -85,24 +86,6 @@ fn add(text: &str, file: &str, namespace: &str, objects: &mut Objects) -> Result
     } else {
         Err(wrong.join("; "))
     }
-}
-
-/// Documents, each with the number of the first line that says something.
-fn documents(text: &str) -> Vec<(usize, &str)> {
-    let mut found = Vec::new();
-    let (mut start, mut at, mut first) = (0, 0, None);
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        if line.trim_end() == "---" || line.starts_with("--- ") {
-            found.extend(first.map(|first| (first, &text[start..at])));
-            start = at + line.len();
-            first = None;
-        } else if first.is_none() && !line.trim().is_empty() && !line.trim_start().starts_with('#') {
-            first = Some(number + 1);
-        }
-        at += line.len();
-    }
-    found.extend(first.map(|first| (first, &text[start..])));
-    found
 }
 
 /// Files of a folder, sorted; a file stands for itself.
