@@ -78,6 +78,25 @@ async fn concurrent_patches_all_count() {
 }
 
 #[tokio::test]
+async fn concurrent_applies_of_a_new_object_all_succeed() {
+    let server = Server::start(Config::new(directory("applies"))).await.unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(client(&server).await, "default");
+    for round in 0..5 {
+        let name = format!("m{round}");
+        let params = PatchParams::apply("somebody");
+        let applies = (0..10).map(|_| {
+            let (maps, name, params) = (maps.clone(), name.clone(), params.clone());
+            let map =
+                json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "k": "v" } });
+            async move { maps.patch(&name, &params, &Patch::Apply(map)).await }
+        });
+        let all = futures::stream::iter(applies).buffer_unordered(10);
+        all.try_collect::<Vec<_>>().await.unwrap();
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_watch_sees_every_change_once() {
     let server = Server::start(Config::new(directory("watch"))).await.unwrap();
     let maps: Api<ConfigMap> = Api::namespaced(client(&server).await, "default");

@@ -128,8 +128,13 @@ async fn node(cluster: &Cluster) -> u16 {
                 let path = head.split(' ').nth(1).unwrap().to_owned();
                 if path.starts_with("/containerLogs/") {
                     let text = format!("asked for {path}\n");
+                    let status = if path.contains("previous") {
+                        "400 Bad Request"
+                    } else {
+                        "200 OK"
+                    };
                     let answer = format!(
-                        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
+                        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
                         text.len()
                     );
                     stream.write_all(answer.as_bytes()).await.unwrap();
@@ -186,6 +191,14 @@ async fn streams_reach_the_pods_node() {
     assert!(
         logs.ends_with("asked for /containerLogs/default/p/c?tailLines=3\n"),
         "{logs}"
+    );
+    // What the node refuses is a status, without which kubectl knows no reason.
+    let previous = cluster
+        .call("GET", &format!("{pods}/p/log?previous=true"), &Value::Null)
+        .await;
+    assert!(
+        previous.contains(r#""kind":"Status""#) && previous.contains("asked for /containerLogs/"),
+        "{previous}"
     );
     let none = cluster.call("GET", &format!("{pods}/waiting/log"), &Value::Null).await;
     assert!(none.starts_with("HTTP/1.1 204"), "{none}");

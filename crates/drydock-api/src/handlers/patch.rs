@@ -183,8 +183,11 @@ impl Call {
                 .apply(&resource, None, None, &patch, &manager, force)?;
             meta::set(&mut object, "resourceVersion", Value::Null);
             self.attributes.info.verb = "patch".into();
-            let created = self.create_applied(object).await?;
-            return self.object(201, created);
+            match self.create_applied(object).await {
+                // Somebody else made the object in the meantime; to apply is to change it then.
+                Err(error) if error.reason == "AlreadyExists" && self.api.core.store.get(&key).is_some() => {}
+                created => return self.object(201, created?),
+            }
         }
         let updated = self
             .rewrite(|call, old| {

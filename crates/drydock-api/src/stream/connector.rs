@@ -12,9 +12,12 @@ use crate::{
 };
 use async_trait::async_trait;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use std::sync::Arc;
+
+/// Most bytes of what a node says against a request.
+const LONGEST_REFUSAL: usize = 64 << 10;
 
 /// Forwards streams to nodes, pods and services.
 #[derive(Debug, Clone)]
@@ -35,7 +38,26 @@ impl Connector for NodeConnector {
                 *response.status_mut() = StatusCode::NO_CONTENT;
                 Ok(response)
             }
-            Route::To(target) => tunnel::forward(&self.tls, &target, request).await,
+            Route::To(target) => {
+                let response = tunnel::forward(&self.tls, &target, request).await?;
+                if attributes.info.subresource == "log" && !response.status().is_success() {
+                    return Err(log_refusal(response).await);
+                }
+                Ok(response)
+            }
         }
+    }
+}
+
+/// What a node says against showing a log, as the answer that clients of the API understand.
+async fn log_refusal(response: Response<Body>) -> ApiError {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), LONGEST_REFUSAL).collect().await;
+    let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim_end().to_owned());
+    let text = text.unwrap_or_default();
+    match status {
+        StatusCode::BAD_REQUEST => ApiError::bad_request(text),
+        StatusCode::NOT_FOUND => ApiError::new(404, "NotFound", text),
+        _ => ApiError::internal(text),
     }
 }
