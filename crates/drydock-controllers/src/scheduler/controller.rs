@@ -1,6 +1,7 @@
 //! The shell of the scheduler.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodCondition};
@@ -11,7 +12,7 @@ use kube::api::PostParams;
 use super::{Decision, NAME, decide};
 use crate::shell::{Key, Queue, Reconciler, Requeue, Runner};
 use crate::world::{World, on_change};
-use crate::{Error, meta};
+use crate::{Error, meta, pods};
 
 /// A pod that no node takes is tried again after this time, and whenever a node changes.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
@@ -20,6 +21,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Scheduler {
     world: World,
+    /// Where pods go whose binding the cache does not show yet: without them, pods that are made at once would all go to
+    /// one node.
+    assumed: Mutex<BTreeMap<Key, String>>,
 }
 
 /// Starts the scheduler.
@@ -39,7 +43,16 @@ pub fn start(world: &World, runner: &mut Runner) {
         pods.synced().await;
         nodes.synced().await;
     };
-    runner.controller(Scheduler { world: world.clone() }, queue, 2, ready);
+    let scheduler = Scheduler {
+        world: world.clone(),
+        assumed: Mutex::default(),
+    };
+    runner.controller(scheduler, queue, 2, ready);
+}
+
+fn node_of(pod: &Pod) -> Option<&str> {
+    let node = pod.spec.as_ref()?.node_name.as_deref();
+    node.filter(|name| !name.is_empty())
 }
 
 impl Reconciler for Scheduler {
@@ -49,15 +62,47 @@ impl Reconciler for Scheduler {
         let Some(pod) = self.world.pods.cache.get(key) else {
             return Ok(None);
         };
-        match decide(&pod, &self.world.nodes.cache.all()) {
+        match self.decide(key, &pod) {
             Decision::Nothing => Ok(None),
-            Decision::Bind(node) => self.bind(&pod, &node).await.map(|()| None),
+            Decision::Bind(node) => {
+                let bound = self.bind(&pod, &node).await;
+                if bound.is_err() {
+                    let mut assumed = self.assumed.lock().unwrap_or_else(PoisonError::into_inner);
+                    assumed.remove(key);
+                }
+                bound.map(|()| None)
+            }
             Decision::Unschedulable(why) => self.refuse(&pod, why).await.map(|()| Some(TRY_AGAIN)),
         }
     }
 }
 
 impl Scheduler {
+    fn decide(&self, key: &Key, pod: &Pod) -> Decision {
+        let nodes = self.world.nodes.cache.all();
+        let mut assumed = self.assumed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut placed: BTreeMap<String, usize> = BTreeMap::new();
+        let unseen = |key: &Key| {
+            let pod = self.world.pods.cache.get(key);
+            pod.is_some_and(|pod| node_of(&pod).is_none())
+        };
+        assumed.retain(|key, _| unseen(key));
+        // With one node there is nothing to weigh.
+        if nodes.len() > 1 {
+            let pods = self.world.pods.cache.all();
+            let active = pods.iter().filter(|pod| pods::is_active(pod));
+            let seen = active.filter_map(|pod| node_of(pod).map(str::to_owned));
+            for node in seen.chain(assumed.values().cloned()) {
+                *placed.entry(node).or_default() += 1;
+            }
+        }
+        let decision = decide(pod, &nodes, &placed);
+        if let Decision::Bind(node) = &decision {
+            assumed.insert(key.clone(), node.clone());
+        }
+        decision
+    }
+
     async fn bind(&self, pod: &Pod, node: &str) -> Result<(), Error> {
         let name = meta::name(&pod.metadata);
         let namespace = meta::namespace(&pod.metadata);

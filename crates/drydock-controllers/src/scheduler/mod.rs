@@ -1,4 +1,4 @@
-//! Scheduler: binds a pod to the first node that fits, and says why when none does.
+//! Scheduler: binds a pod to the node that fits and has the fewest pods, and says why when none does.
 
 mod controller;
 pub mod fit;
@@ -28,27 +28,34 @@ pub enum Decision {
     Unschedulable(String),
 }
 
-/// Finds a node for a pod. `nodes` in order of their names.
+/// Finds a node for a pod. `nodes` in order of their names; `placed` counts the pods of each.
 #[must_use]
-pub fn decide(pod: &Pod, nodes: &[Arc<Node>]) -> Decision {
+pub fn decide(pod: &Pod, nodes: &[Arc<Node>], placed: &BTreeMap<String, usize>) -> Decision {
     let Some(spec) = &pod.spec else {
         return Decision::Nothing;
     };
-    let placed = spec.node_name.as_deref().is_some_and(|name| !name.is_empty());
+    let bound = spec.node_name.as_deref().is_some_and(|name| !name.is_empty());
     let ours = spec
         .scheduler_name
         .as_deref()
         .is_none_or(|name| name.is_empty() || name == NAME);
     let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
-    if placed || !ours || gated || !pods::is_active(pod) {
+    if bound || !ours || gated || !pods::is_active(pod) {
         return Decision::Nothing;
     }
     let mut refusals: BTreeMap<fit::Refusal, usize> = BTreeMap::new();
+    let mut fitting = Vec::new();
     for node in nodes {
         match fit::fits(pod, node) {
-            Ok(()) => return Decision::Bind(meta::name(&node.metadata).to_owned()),
+            Ok(()) => fitting.push(meta::name(&node.metadata)),
             Err(refusal) => *refusals.entry(refusal).or_default() += 1,
         }
+    }
+    if let Some(node) = fitting
+        .into_iter()
+        .min_by_key(|name| placed.get(*name).copied().unwrap_or_default())
+    {
+        return Decision::Bind(node.to_owned());
     }
     if nodes.is_empty() {
         return Decision::Unschedulable("no nodes available to schedule pods".into());

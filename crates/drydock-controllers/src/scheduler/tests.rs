@@ -14,7 +14,7 @@ fn node(spec: Value, ready: &str) -> Arc<Node> {
 fn check(mut spec: Value, node: Arc<Node>, expected: &str) {
     spec["containers"] = json!([]);
     let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap();
-    let told = match decide(&pod, &[node]) {
+    let told = match decide(&pod, &[node], &BTreeMap::new()) {
         Decision::Nothing => "nothing".into(),
         Decision::Bind(node) => format!("bind {node}"),
         Decision::Unschedulable(why) => why.split(" no new claims").next().unwrap_or_default().to_owned(),
@@ -90,8 +90,30 @@ fn taints_cordons_and_readiness() {
 }
 
 #[test]
+fn the_node_with_fewer_pods_is_taken() {
+    let named = |name: &str, ready: &str| {
+        let mut node = (*node(json!({}), ready)).clone();
+        node.metadata.name = Some(name.into());
+        Arc::new(node)
+    };
+    let nodes = [named("a", "True"), named("b", "True"), named("c", "False")];
+    let pod: Pod = serde_json::from_value(json!({"spec": {"containers": []}})).unwrap();
+    let check = |placed: &[(&str, usize)], expected: &str| {
+        let placed = placed
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), *count))
+            .collect();
+        assert_eq!(decide(&pod, &nodes, &placed), Decision::Bind(expected.into()));
+    };
+    check(&[], "a");
+    check(&[("a", 1)], "b");
+    check(&[("a", 1), ("b", 1)], "a");
+    check(&[("a", 2), ("b", 1)], "b");
+}
+
+#[test]
 fn without_nodes_the_pod_waits() {
     let pod: Pod = serde_json::from_value(json!({"spec": {"containers": []}})).unwrap();
     let expected = Decision::Unschedulable("no nodes available to schedule pods".into());
-    assert_eq!(decide(&pod, &[]), expected);
+    assert_eq!(decide(&pod, &[], &BTreeMap::new()), expected);
 }
