@@ -36,7 +36,13 @@ pub(super) fn extract(source: &Path, target: &Path) -> Result<()> {
     let (mut links, mut size, mut count) = (BTreeMap::new(), 0_u64, 0);
     let mut archive = tar::Archive::new(reader);
     for entry in archive.entries().map_err(read)? {
-        let mut entry = entry.map_err(read)?;
+        // What the library says of other files quotes them.
+        let mut entry = entry.map_err(|error| match (error.kind(), count) {
+            (std::io::ErrorKind::Other | std::io::ErrorKind::InvalidData, 0) => {
+                bad("this is no tar archive: give an image archive (docker save) or a folder in OCI layout".into())
+            }
+            _ => read(error),
+        })?;
         let name = entry.path().map_err(read)?.into_owned();
         let path = inside(&name).ok_or_else(|| bad(format!("{} leaves the archive", name.display())))?;
         size = size.saturating_add(entry.size());
@@ -130,6 +136,15 @@ mod tests {
             }
         }
         assert!(!scratch.path().join("escaped").exists());
+    }
+
+    #[test]
+    fn other_files_are_not_quoted() {
+        let scratch = tempfile::tempdir().unwrap();
+        let source = scratch.path().join("README.md");
+        std::fs::write(&source, "# Secret words\n".repeat(100)).unwrap();
+        let error = extract(&source, &scratch.path().join("out")).unwrap_err().to_string();
+        assert!(error.contains("no tar archive") && !error.contains("Secret"), "{error}");
     }
 
     #[test]

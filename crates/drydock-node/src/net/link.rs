@@ -82,14 +82,9 @@ pub(crate) async fn host_up(config: &NodeConfig) -> Result<()> {
         .pref_source(config.node_ip())
         .scope(RouteScope::Link)
         .build();
-    // Local processes connect to ClusterIPs even where the machine has no default route.
-    handle
-        .route()
-        .add(route)
-        .replace()
-        .execute()
-        .await
-        .map_err(failed(format!("route {services}")))?;
+    // Local processes connect to ClusterIPs even where the machine has no default route. Another node of the cluster on
+    // this machine may have the route already: to take it over would be to take it away with this node.
+    unless_there(handle.route().add(route).execute().await).map_err(failed(format!("route {services}")))?;
     let forward = Path::new("/proc/sys/net/ipv4/ip_forward");
     std::fs::write(forward, "1").map_err(Error::io("write", forward))
 }

@@ -110,8 +110,14 @@ impl Runtime {
         super::write_private(&file, process.to_string().as_bytes())?;
         let [stdin, stdout, stderr] = exec.stdio;
         let pid_file = file.with_extension("pid");
-        let mut command = self.command(&["exec", "--process"]);
+        let log = file.with_extension("log");
+        let mut command = self.command(&[]);
+        if self.program.ends_with("runc") {
+            // With its log elsewhere it says plainly why it could not start the process.
+            command.arg("--log").arg(&log);
+        }
         command
+            .args(["exec", "--process"])
             .arg(&file)
             .arg("--pid-file")
             .arg(&pid_file)
@@ -141,6 +147,19 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// What tells, by being there, that the process has started: its number, which the runtime writes then.
+    pub(crate) fn pid_file(&self) -> &Path {
+        &self.pid_file
+    }
+
+    /// Why the runtime could not start the process; `None` if it could, or does not say.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        if self.pid_file.exists() {
+            return None;
+        }
+        std::fs::read_to_string(self.pid_file.with_extension("log")).ok()
+    }
+
     /// Waits for the end; the exit code is the process's own.
     pub(crate) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         let status = self.child.wait().await;
