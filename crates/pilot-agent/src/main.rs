@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use pilot_agent::agent::{self, Arguments};
 use pilot_agent::commands::{iptables, request, wait};
@@ -174,7 +175,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             debug_port,
         } => {
             let answer = request::run(&method, &path, &body, debug_port).await?;
-            std::io::stdout().write_all(&answer)?;
+            put(&answer)?;
         }
         Command::Wait {
             timeout,
@@ -192,10 +193,19 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             })
             .await?;
         }
-        Command::Version { short: true } => println!("{}", pilot_agent::version()),
-        Command::Version { short: false } => println!("version: {}", pilot_agent::version()),
+        Command::Version { short: true } => put(format!("{}\n", pilot_agent::version()).as_bytes())?,
+        Command::Version { short: false } => put(format!("version: {}\n", pilot_agent::version()).as_bytes())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to standard output, which whoever reads it may have closed.
+fn put(text: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write the output"),
+    }
 }
 
 fn arguments(proxy: &Proxy, log_as_json: bool) -> Arguments {

@@ -71,6 +71,15 @@ fn version_is_a_number_or_a_line() {
 }
 
 #[test]
+fn a_closed_pipe_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pilot-agent"));
+    let output = command.arg("version").stdout(writer).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
 fn help_names_every_command() {
     let (out, error, success) = run("--help");
     assert!(success && error.is_empty());
