@@ -92,7 +92,11 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
         }
         plan.remove.push(object.id());
     }
-    if plan.remove.is_empty() {
+    // Istiod itself writes an object that goes with its revision: only the Deployment tells who installed that.
+    let is_istiod = |object: &Object| {
+        object.kind() == "Deployment" && object.label(label::OPERATOR_COMPONENT) == Kind::Pilot.label()
+    };
+    if !owned.iter().filter(is_ours).any(is_istiod) {
         plan.releases = releases(revision, owned);
         if !plan.releases.is_empty() {
             plan.remove.clear();

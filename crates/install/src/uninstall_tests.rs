@@ -5,7 +5,7 @@ use serde_json::json;
 fn object(kind: &str, name: &str, labels: serde_json::Value) -> Object {
     let api_version = match kind {
         "Deployment" => "apps/v1",
-        "Service" | "Pod" | "Namespace" => "v1",
+        "Service" | "Pod" | "Namespace" | "ConfigMap" => "v1",
         _ => "admissionregistration.k8s.io/v1",
     };
     Object(json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "labels": labels}}))
@@ -166,11 +166,17 @@ fn what_helm_installed_is_left_to_helm() {
         object.0["metadata"]["annotations"] =
             json!({"meta.helm.sh/release-name": "istiod-old", "meta.helm.sh/release-namespace": "istio-system"});
     }
-    let plan = plan(&Scope::Revision("old".into()), "istio-system", &owned, &inventory);
-    assert_eq!(
-        (plan.releases, plan.remove),
-        (vec!["istiod-old -n istio-system".to_owned()], vec![])
-    );
+    let check = |owned: &[Object]| {
+        let plan = plan(&Scope::Revision("old".into()), "istio-system", owned, &inventory);
+        assert_eq!(
+            (plan.releases, plan.remove, plan.tags),
+            (vec!["istiod-old -n istio-system".to_owned()], vec![], vec![])
+        );
+    };
+    check(&owned);
+    // What istiod writes itself is not Helm's, and makes the revision nobody else's.
+    owned.push(self::owned("ConfigMap", "istio-handover-old", "old", "Pilot"));
+    check(&owned);
 }
 
 #[test]
