@@ -9,6 +9,7 @@ pub mod command;
 pub mod confirm;
 pub mod failure;
 pub mod out;
+pub mod policies;
 pub mod show;
 pub mod sides;
 pub mod table;

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use api::names::{PROXY_CONTAINER, annotation, label};
+use api::names::{PROXY_CONTAINER, annotation};
 use install::api_server::kind;
 use install::object::Object;
-use revision::decision::{Decision, Injector, decide};
+use revision::decision::{Decision, Injector, PodView, Skip, decide};
 use revision::selector::Labels;
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ use crate::cluster::Cluster;
 use crate::command::injection::{self, strings};
 use crate::command::proxy_status::unconnected::{has_proxy, revision};
 use crate::failure::Failure;
+use crate::policies::Policies;
 
 /// Namespaces, pods and injectors of a cluster.
 #[derive(Clone, Debug, Default)]
@@ -62,16 +63,17 @@ pub async fn read(cluster: &Cluster, global: &Global) -> Result<Sides, Failure> 
     let mut pods = kind("", "v1", "Pod");
     pods.namespace = global.namespace.clone().unwrap_or_default();
     let namespaces = kind("", "v1", "Namespace");
-    let (pods, namespaces, injectors) = futures::join!(
+    let (pods, namespaces, injectors, policies) = futures::join!(
         cluster.server.list(&pods, ""),
         cluster.server.list(&namespaces, ""),
-        injection::injectors(cluster)
+        injection::injectors(cluster),
+        Policies::read(cluster, &global.istio_namespace)
     );
-    Ok(build(&pods?, &namespaces?, injectors?))
+    Ok(build(&pods?, &namespaces?, injectors?, &policies))
 }
 
 /// Decides for every pod.
-pub fn build(pods: &[Object], namespaces: &[Object], injectors: Vec<Injector>) -> Sides {
+pub fn build(pods: &[Object], namespaces: &[Object], injectors: Vec<Injector>, policies: &Policies) -> Sides {
     let namespaces: BTreeMap<String, Labels> = namespaces
         .iter()
         .filter(|namespace| !is_hidden(namespace.name()))
@@ -88,7 +90,7 @@ pub fn build(pods: &[Object], namespaces: &[Object], injectors: Vec<Injector>) -
         .filter(|pod| pod.0.pointer("/metadata/deletionTimestamp").is_none())
         .filter_map(|pod| {
             let namespace = namespaces.get(pod.namespace())?;
-            Some(side(pod, namespace, &injectors))
+            Some(side(pod, namespace, &injectors, policies))
         })
         .collect();
     found.sort_by(|left, right| (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name)));
@@ -100,19 +102,27 @@ pub fn build(pods: &[Object], namespaces: &[Object], injectors: Vec<Injector>) -
 }
 
 /// Decides for one pod of a namespace with these labels.
-pub fn side(pod: &Object, namespace: &Labels, injectors: &[Injector]) -> Pod {
+pub fn side(pod: &Object, namespace: &Labels, injectors: &[Injector], policies: &Policies) -> Pod {
     let labels = strings(pod.0.pointer("/metadata/labels"));
     let annotations = strings(pod.0.pointer("/metadata/annotations"));
-    let said = labels
-        .get(label::SIDECAR_INJECT)
-        .or_else(|| annotations.get(label::SIDECAR_INJECT));
-    let refuses = said.is_some_and(|said| matches!(said.as_str(), "false" | "n" | "no" | "off"));
-    let host_network = pod.0.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true);
     let now = has_proxy(pod)
         .then(|| revision(pod))
         .filter(|revision| !revision.is_empty());
-    let next = decide(namespace, &labels, injectors);
-    let next = next.revision().filter(|_| !refuses && !host_network).map(str::to_owned);
+    let decision = decide(namespace, &labels, injectors);
+    let view = PodView {
+        namespace: pod.namespace(),
+        labels: &labels,
+        annotations: &annotations,
+        host_network: pod.0.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true),
+    };
+    let admitted = |revision: &&str| policies.skip(Some(revision), view).is_none();
+    let next = decision.revision().filter(admitted).map(str::to_owned);
+    // What a pod says itself counts on the node's network too.
+    let own_network = PodView {
+        host_network: false,
+        ..view
+    };
+    let refuses = policies.skip(None, own_network) == Some(Skip::Refused);
     // A gateway of the charts brings its proxy along; a restart changes nothing about it.
     let own = now.is_some() && !annotations.contains_key(annotation::STATUS);
     Pod {
@@ -226,6 +236,37 @@ pub mod fixture {
             pod("plain", "database", "", json!({})),
             pod("plain", "leftover", "gone", json!({})),
         ];
-        build(&pods, &namespaces, injectors)
+        build(&pods, &namespaces, injectors, &Policies::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::policies::fixture::policies;
+
+    fn check(labels: &Value, host_network: bool, next: Option<&str>, refuses: bool) {
+        let injectors = fixture::sides().injectors;
+        let config = "policy: enabled\nneverInjectSelector: [{matchLabels: {batch: 'yes'}}]";
+        let (policies, _) = policies(&[("istio-sidecar-injector-1-23-1", config)]);
+        let namespace = Labels::from([("istio.io/rev".to_owned(), "prod".to_owned())]);
+        let pod = json!({"metadata": {"name": "a", "namespace": "app", "labels": labels}, "spec": {"hostNetwork": host_network}});
+        let side = side(&Object(pod), &namespace, &injectors, &policies);
+        assert_eq!((side.next.as_deref(), side.refuses), (next, refuses), "{labels}");
+    }
+
+    #[test]
+    fn who_is_injected_next_is_what_istiod_would_decide() {
+        let inject = |value: &str| json!({"sidecar.istio.io/inject": value});
+        check(&json!({}), false, Some("1-23-1"), false);
+        check(&json!({}), true, None, false);
+        check(&json!({"batch": "yes"}), false, None, false);
+        for refusal in ["false", "False", "0", "OFF"] {
+            check(&inject(refusal), false, None, true);
+        }
+        check(&inject("false"), true, None, true);
+        check(&inject("perhaps"), false, Some("1-23-1"), false);
     }
 }

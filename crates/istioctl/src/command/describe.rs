@@ -237,7 +237,7 @@ mod tests {
         )];
         let namespaces = [Object(json!({"metadata": {"name": "app", "labels": {}}}))];
         let facts = Facts {
-            sides: sides::build(&pods, &namespaces, Vec::new()),
+            sides: sides::build(&pods, &namespaces, Vec::new(), &Default::default()),
             pods: pods.to_vec(),
             services: vec![object(
                 "Service",

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use install::api_server::kind;
-use revision::decision::{Decision, Match, PodView, Policy, Skip, decide};
+use revision::decision::{Decision, Match, PodView, Skip, decide};
 use revision::selector::Labels;
 use revision::webhook::{REVISION_KEY, Rule};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::out::put;
+use crate::policies::Policies;
 use crate::table::{columns, row};
 
 /// What is explained.
@@ -55,7 +56,8 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let injectors = injection::injectors(&cluster).await?;
     let labels = subject.labels.clone().unwrap_or_default();
     let decision = decide(&namespace, &labels, &injectors);
-    let skip = skip(&subject, &labels);
+    let policies = Policies::read(&cluster, &global.istio_namespace).await;
+    let skip = policies.skip(decision.revision(), view(&subject, &labels));
     let running = running(&cluster, &subject).await?;
     let problems = match decision.revision().filter(|_| skip.is_none()) {
         Some(revision) => {
@@ -89,19 +91,14 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What istiod itself decides once it is called, with the policy that the charts set.
-fn skip(subject: &Subject, labels: &Labels) -> Option<Skip> {
-    let policy = Policy {
-        policy: "enabled".to_owned(),
-        ..Policy::default()
-    };
-    let pod = PodView {
+/// What istiod itself sees once it is called.
+fn view<'a>(subject: &'a Subject, labels: &'a Labels) -> PodView<'a> {
+    PodView {
         namespace: &subject.namespace,
         labels,
         annotations: &subject.annotations,
         host_network: subject.host_network,
-    };
-    policy.admits(pod).err()
+    }
 }
 
 /// A running pod and the revision that injected it, if any.

@@ -16,6 +16,7 @@ use crate::cluster::Cluster;
 use crate::confirm::{self, Silence};
 use crate::failure::Failure;
 use crate::out::{Format, put};
+use crate::policies::Policies;
 use crate::table::{columns, row};
 
 /// Sub-commands.
@@ -184,7 +185,8 @@ async fn write(cluster: &Cluster, request: &Request, before: &Inventory) -> Resu
     ));
     if let Some(previous) = built.previous.filter(|previous| previous != revision) {
         let pods = cluster.server.list(&kind("", "v1", "Pod"), "").await?;
-        let found = followers::of(tag, revision, &before.webhooks, &before.namespaces, &pods);
+        let policies = Policies::read(cluster, &request.namespace).await;
+        let found = followers::of(tag, revision, &policies, &before.webhooks, &before.namespaces, &pods);
         put(&followers::told(&previous, revision, &found));
     }
     Ok(())

@@ -17,6 +17,7 @@ use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::command::injection::{injectors, strings};
 use crate::failure::Failure;
+use crate::policies::Policies;
 use crate::sides::side;
 use crate::table::{columns, row};
 
@@ -42,6 +43,8 @@ pub struct Pods {
     pub namespaces: Vec<Object>,
     /// Injectors.
     pub injectors: Vec<Injector>,
+    /// Whom they leave alone.
+    pub policies: Policies,
 }
 
 impl Pods {
@@ -49,7 +52,7 @@ impl Pods {
     fn next(&self, pod: &Object) -> Option<String> {
         let namespace = self.namespaces.iter().find(|object| object.name() == pod.namespace())?;
         let labels = strings(namespace.0.pointer("/metadata/labels"));
-        side(pod, &labels, &self.injectors).next
+        side(pod, &labels, &self.injectors, &self.policies).next
     }
 }
 
@@ -58,15 +61,17 @@ pub async fn read(cluster: &Cluster, global: &Global) -> Result<Pods, Failure> {
     let mut pods = kind("", "v1", "Pod");
     pods.namespace = global.namespace.clone().unwrap_or_default();
     let namespaces = kind("", "v1", "Namespace");
-    let (pods, namespaces, injectors) = futures::join!(
+    let (pods, namespaces, injectors, policies) = futures::join!(
         cluster.server.list(&pods, ""),
         cluster.server.list(&namespaces, ""),
-        injectors(cluster)
+        injectors(cluster),
+        Policies::read(cluster, &global.istio_namespace)
     );
     Ok(Pods {
         pods: pods?,
         namespaces: namespaces.unwrap_or_default(),
         injectors: injectors.unwrap_or_default(),
+        policies,
     })
 }
 

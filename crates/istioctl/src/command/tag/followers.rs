@@ -5,20 +5,28 @@ use std::collections::BTreeMap;
 use inject::workload::Workload;
 use install::object::Object;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use revision::decision::{Injector, PodView, Policy, decide};
+use revision::decision::{Injector, PodView, decide};
 use revision::selector::Labels;
 use revision::webhook::IGNORED_NAMESPACES;
 use serde_json::Value;
 
 use crate::command::injection::strings;
 use crate::command::proxy_status::unconnected;
+use crate::policies::Policies;
 
 /// Followers of a tag: for each namespace, how many pods of which workloads go elsewhere when they restart.
 pub type Followers = BTreeMap<String, BTreeMap<String, usize>>;
 
 /// Decides for every namespace and pod with the injectors that are there. A move changes where the tag leads, not whom it
 /// selects.
-pub fn of(tag: &str, target: &str, webhooks: &[Object], namespaces: &[Object], pods: &[Object]) -> Followers {
+pub fn of(
+    tag: &str,
+    target: &str,
+    policies: &Policies,
+    webhooks: &[Object],
+    namespaces: &[Object],
+    pods: &[Object],
+) -> Followers {
     let injectors: Vec<Injector> = webhooks.iter().filter_map(injector).collect();
     let follows = |namespace: &Labels, pod: &Labels| {
         let decision = decide(namespace, pod, &injectors);
@@ -38,7 +46,7 @@ pub fn of(tag: &str, target: &str, webhooks: &[Object], namespaces: &[Object], p
         let Some(namespace) = known.get(pod.namespace()) else {
             continue;
         };
-        if is_over(pod) || !follows(namespace, &labels) || !is_admitted(pod, &labels) {
+        if is_over(pod) || !follows(namespace, &labels) || !is_admitted(pod, &labels, target, policies) {
             continue;
         }
         let now = unconnected::has_proxy(pod).then(|| unconnected::revision(pod));
@@ -63,20 +71,16 @@ fn is_over(pod: &Object) -> bool {
         || pod.0.pointer("/metadata/deletionTimestamp").is_some()
 }
 
-/// Whether istiod would inject the pod, with the policy that the charts set.
-fn is_admitted(pod: &Object, labels: &Labels) -> bool {
+/// Whether the revision that the tag goes to would inject the pod.
+fn is_admitted(pod: &Object, labels: &Labels, target: &str, policies: &Policies) -> bool {
     let annotations = strings(pod.0.pointer("/metadata/annotations"));
-    let policy = Policy {
-        policy: "enabled".to_owned(),
-        ..Policy::default()
-    };
     let view = PodView {
         namespace: pod.namespace(),
         labels,
         annotations: &annotations,
         host_network: pod.0.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true),
     };
-    policy.admits(view).is_ok()
+    policies.skip(Some(target), view).is_none()
 }
 
 /// What is told after a move from `previous` to `target`.
@@ -101,6 +105,7 @@ pub fn told(previous: &str, target: &str, followers: &Followers) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::policies::fixture::policies;
     use revision::name::{Revision, Tag};
     use revision::webhook::{Options, Webhook, of_revision, of_tag};
     use serde_json::json;
@@ -162,11 +167,14 @@ mod tests {
             pod("app", "late", json!({}), None),
             pod("app", "moved", json!({}), Some("new")),
             pod("app", "refuses", json!({"sidecar.istio.io/inject": "false"}), None),
+            pod("app", "never", json!({"batch": "yes"}), None),
             pod("plain", "chooses", json!({"istio.io/rev": "prod"}), Some("old")),
             pod("plain", "database", json!({}), None),
             pod("staying", "other", json!({}), Some("old")),
         ];
-        let followers = of("prod", "new", &webhooks, &namespaces, &pods);
+        let never = "policy: enabled\nneverInjectSelector: [{matchLabels: {batch: 'yes'}}]";
+        let (policies, _) = policies(&[("istio-sidecar-injector-new", never)]);
+        let followers = of("prod", "new", &policies, &webhooks, &namespaces, &pods);
         insta::assert_snapshot!(told("old", "new", &followers), @r#"
         It pointed at "old" before. New pods of these namespaces go to "new"; running ones when they restart:
           app: kubectl rollout restart deployment -n app
