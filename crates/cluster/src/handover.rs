@@ -14,6 +14,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
+use crate::backoff::Backoff;
 use crate::budget::Meter;
 use crate::config_map;
 use crate::events;
@@ -24,6 +25,8 @@ pub const NAME: &str = "istio-handover";
 const KEY: &str = "objects";
 /// Most names that are remembered.
 const MOST: usize = 1000;
+/// How long the API may take.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// Pause after a failed write.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -50,11 +53,24 @@ impl std::fmt::Debug for Memory {
 }
 
 impl Memory {
-    /// What is remembered.
+    /// What is remembered; tries until the API server answers.
     ///
     /// # Errors
-    /// Whatever the API answers; absence is no error.
-    pub async fn read(&self) -> Result<BTreeSet<String>, kube::Error> {
+    /// If it refuses, which it will do again.
+    pub async fn load(&self) -> Result<BTreeSet<String>, kube::Error> {
+        let mut backoff = Backoff::api();
+        loop {
+            match tokio::time::timeout(DEADLINE, self.read()).await {
+                Ok(Ok(names)) => return Ok(names),
+                Ok(Err(error)) if is_refusal(&error) => return Err(error),
+                Ok(Err(error)) => tracing::warn!(name = self.name, %error, "not read yet; trying again"),
+                Err(_) => tracing::warn!(name = self.name, "not read yet: no answer; trying again"),
+            }
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+
+    async fn read(&self) -> Result<BTreeSet<String>, kube::Error> {
         let data = config_map::read(&self.client, &self.namespace, &self.name).await?;
         let text = data.and_then(|mut data| data.remove(KEY)).unwrap_or_default();
         let names = text.lines().filter(|line| !line.is_empty());
@@ -64,6 +80,8 @@ impl Memory {
     /// Writes what `names` says, whenever it says something else.
     pub async fn keep(self, mut names: watch::Receiver<BTreeSet<String>>, mut meter: Meter) {
         let map = events::named::<ConfigMap>(Some(&self.namespace), &self.name);
+        // What changed before anybody looked counts as seen; writing the same again does nothing.
+        names.mark_changed();
         while names.changed().await.is_ok() {
             loop {
                 let now = names.borrow_and_update().clone();
@@ -126,6 +144,10 @@ impl Memory {
     }
 }
 
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -143,12 +165,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_outlives_the_process_and_is_written_once() {
         let api = fake::Api::default();
-        let memory = Memory {
-            client: api.client(),
-            namespace: "istio-system".into(),
-            name: "istio-handover-old".into(),
-            revision: "old".into(),
-        };
+        let memory = memory(api.client());
         assert_eq!(memory.read().await.unwrap(), names(""));
         let sender = watch::Sender::new(names(""));
         let meter = Meter::new(Writer::Handover, Arc::default(), Events::new(api.client(), "istiod"));
@@ -172,5 +189,40 @@ mod tests {
             .get("/api/v1/namespaces/istio-system/configmaps/istio-handover-old")
             .unwrap();
         assert_eq!(map["metadata"]["labels"]["istio.io/rev"], "old");
+    }
+
+    fn memory(client: Client) -> Memory {
+        Memory {
+            client,
+            namespace: "istio-system".into(),
+            name: "istio-handover-old".into(),
+            revision: "old".into(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_waited_for() {
+        let api = fake::Api::default();
+        let line = fake::Line::default();
+        line.down.store(true, std::sync::atomic::Ordering::Relaxed);
+        let loading = tokio::spawn({
+            let memory = memory(api.client_on(line.clone()));
+            async move { memory.load().await }
+        });
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert!(!loading.is_finished());
+        memory(api.client()).write(&names("Gateway a/g")).await.unwrap();
+        line.down.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(loading.await.unwrap().unwrap(), names("Gateway a/g"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_known_before_anybody_looked_is_written() {
+        let api = fake::Api::default();
+        let sender = watch::Sender::new(names("Gateway a/g"));
+        let meter = Meter::new(Writer::Handover, Arc::default(), Events::new(api.client(), "istiod"));
+        tokio::spawn(memory(api.client()).keep(sender.subscribe(), meter));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(memory(api.client()).read().await.unwrap(), names("Gateway a/g"));
     }
 }

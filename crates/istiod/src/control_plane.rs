@@ -186,12 +186,12 @@ impl ControlPlane {
     }
 }
 
-/// Reads what a process before this one kept, before anything else is read; without it, gateways would be emptied.
+/// Reads what a process before this one kept, before anything else is read; without it, gateways would be emptied, and what
+/// others wrote down would be overwritten.
 async fn recall(memory: &Memory, kept: &Kept) {
-    match tokio::time::timeout(Duration::from_secs(10), memory.read()).await {
-        Ok(Ok(names)) => kept.recall(names),
-        Ok(Err(error)) => tracing::warn!(%error, "what gateways here still need of other revisions is not known"),
-        Err(_) => tracing::warn!("what gateways here still need of other revisions is not known: no answer"),
+    match memory.load().await {
+        Ok(names) => kept.recall(names),
+        Err(error) => tracing::warn!(%error, "what gateways here still need of other revisions is not known"),
     }
 }
 
