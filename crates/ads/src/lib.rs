@@ -34,5 +34,5 @@ mod requests;
 pub use limits::Limits;
 pub use registry::{Connection, Registry};
 pub use server::DiscoveryServer;
-pub use source::{Opened, Peer, ProxyInfo, Question, Refusal, Source, View};
+pub use source::{Opened, Peer, ProxyInfo, Question, Refusal, Secrets, Source, View};
 pub use stream::{Protocol, Stream};

@@ -50,8 +50,20 @@ pub struct Peer {
     pub identities: Vec<String>,
     /// Whether the port asks for identities at all. Without it, claims in the node message are believed.
     pub authenticated: bool,
-    /// Namespace whose secrets the peer was found to be allowed to read.
-    pub readable_secrets: Option<String>,
+    /// Whose secrets the peer may read.
+    pub secrets: Secrets,
+}
+
+/// Whose secrets a peer may read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Secrets {
+    /// Nobody's.
+    #[default]
+    None,
+    /// Those of this namespace.
+    Of(String),
+    /// The question was not answered, for this reason.
+    Unknown(String),
 }
 
 /// Facts about a proxy that `proxy-status` and the metrics show.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ads::Peer;
+use ads::{Peer, Secrets};
 use ca::{Authenticator, Credentials};
 use futures::{Stream, StreamExt};
 use hyper::body::Incoming;
@@ -79,21 +79,16 @@ impl Gate {
             .await
             .map_err(|_| Status::unavailable("shutting down"))?;
         let caller = self.authenticator.authenticate(credentials).await?;
-        let mut readable_secrets = None;
+        let mut secrets = Secrets::None;
         if let (true, Some(access), Some(identity)) = (streams, &self.access, caller.identities.first()) {
             match access
                 .may_read_secrets(identity.namespace(), identity.service_account())
                 .await
             {
-                Ok(true) => readable_secrets = Some(identity.namespace().to_owned()),
+                Ok(true) => secrets = Secrets::Of(identity.namespace().to_owned()),
                 Ok(false) => {}
                 Err(error @ AccessError::MayNotAsk) => tracing::warn!(%identity, %error, "no secrets are given"),
-                // The answer holds for as long as the stream does, so a guess would hold as long.
-                Err(error @ AccessError::Unavailable(_)) => {
-                    return Err(Status::unavailable(format!(
-                        "whether {identity} may read secrets is not known: {error}; try again"
-                    )));
-                }
+                Err(error @ AccessError::Unavailable(_)) => secrets = Secrets::Unknown(error.to_string()),
             }
         }
         drop(turn);
@@ -102,7 +97,7 @@ impl Gate {
             address: Some(address),
             identities,
             authenticated: true,
-            readable_secrets,
+            secrets,
         })
     }
 }

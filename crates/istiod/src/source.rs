@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use ads::source::Answer;
-use ads::{Opened, Peer, ProxyInfo, Question, Refusal, Registry, View, kinds};
+use ads::{Opened, Peer, ProxyInfo, Question, Refusal, Registry, Secrets, View, kinds};
 use ca::SpiffeId;
 use mesh::{SecretReader, Snapshot, Update};
 use tokio::sync::watch;
-use translate::{ClassId, Generator, Proxy};
+use translate::{ClassId, Generator, Proxy, Role};
 use xds::envoy::config::core::v3::Node;
 use xds::google::protobuf::value;
 
@@ -108,11 +108,7 @@ impl ads::Source for Source {
         if peer.authenticated && self.check_identity {
             check_identity(&proxy, peer)?;
         }
-        let readable = peer
-            .readable_secrets
-            .as_deref()
-            .filter(|namespace| *namespace == &*proxy.namespace);
-        proxy.secrets = readable.map(SecretReader::of_verified_namespace);
+        proxy.secrets = readable(&peer.secrets, &proxy)?;
         let info = ProxyInfo {
             proxy_id: proxy.id.clone(),
             proxy_type: node.id.split('~').next().unwrap_or_default().to_owned(),
@@ -151,6 +147,22 @@ impl Source {
             view: self.nothing.subscribe(),
             info,
         }
+    }
+}
+
+/// Whose secrets the proxy is given. The answer holds for as long as its stream does.
+fn readable(found: &Secrets, proxy: &Proxy) -> Result<Option<SecretReader>, Refusal> {
+    match found {
+        Secrets::Of(namespace) if **namespace == *proxy.namespace => {
+            Ok(Some(SecretReader::of_verified_namespace(namespace)))
+        }
+        // A gateway without its certificates serves nobody, so it is asked to come again. A sidecar hardly ever needs
+        // any, and must not be turned away because the API server rests.
+        Secrets::Unknown(why) if proxy.role == Role::Router => Err(Refusal::Unavailable(format!(
+            "whether {} may read secrets is not known: {why}; try again",
+            proxy.id
+        ))),
+        _ => Ok(None),
     }
 }
 
@@ -226,5 +238,29 @@ mod tests {
         check(("a", "b"), "spiffe://cluster.local/ns/a/sa/c", false);
         check(("a", "b"), "spiffe://cluster.local/ns/c/sa/b", false);
         check(("a", "b"), "nonsense", false);
+    }
+
+    fn check_readable(found: Secrets, kind: &str, expected: &str) {
+        let node = Node {
+            id: format!("{kind}~10.0.0.1~pod.a~a.svc.cluster.local"),
+            ..Node::default()
+        };
+        let given = match readable(&found, &Proxy::of_node(&node).unwrap()) {
+            Ok(Some(_)) => "given",
+            Ok(None) => "none",
+            Err(Refusal::Unavailable(_)) => "come again",
+            Err(refusal) => panic!("{refusal}"),
+        };
+        assert_eq!(given, expected, "{found:?} {kind}");
+    }
+
+    #[test]
+    fn secrets_are_given_to_who_may_read_them() {
+        check_readable(Secrets::Of("a".into()), "router", "given");
+        check_readable(Secrets::Of("a".into()), "sidecar", "given");
+        check_readable(Secrets::Of("b".into()), "router", "none");
+        check_readable(Secrets::None, "router", "none");
+        check_readable(Secrets::Unknown("no answer".into()), "router", "come again");
+        check_readable(Secrets::Unknown("no answer".into()), "sidecar", "none");
     }
 }

@@ -25,8 +25,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use metrics::InjectionMetrics;
 
-/// How long a review may take to arrive; no API server waits longer for the answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a review may take to arrive. API servers send it at once and wait for the answer as long as this by default.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Annotations of a namespace, if it is known.
 pub type NamespaceAnnotations = dyn Fn(&str) -> Option<BTreeMap<String, String>> + Send + Sync;
