@@ -62,7 +62,10 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
         .iter()
         .filter(|message| message.level >= flags.output_threshold)
         .collect();
-    report.text = if shown.is_empty() && flags.output == Format::Log {
+    report.text = if shown.is_empty() && flags.output == Format::Log && facts.objects.is_partial() {
+        "No issues found in what could be read; what could not is listed. Check again with an account that may read it.\n"
+            .to_owned()
+    } else if shown.is_empty() && flags.output == Format::Log {
         "✔ No issues found when checking the cluster. Istio is safe to install or upgrade!\n  \
          To get started, check out https://istio.io/latest/docs/setup/getting-started/\n"
             .to_owned()
