@@ -94,14 +94,14 @@ release "istio-ingressgateway-canary" uninstalled
 $ istioctl proxy-status | grep gateway | awk -F '[[:space:]][[:space:]]+' '{print $1, $8, $9}'
 istio-ingressgateway-[..].istio-system istiod-canary-[..] 0.2.0
 
-# The old control plane goes, as on the page: first it, then the default
-$ helm uninstall istiod -n istio-system --wait
-release "istiod" uninstalled
-
+# The default is led to the new control plane, and the old one goes
 $ helm upgrade istio-base manifests/charts/base -n istio-system --set defaultRevision=canary
 ...
 STATUS: deployed
 ...
+
+$ helm uninstall istiod -n istio-system --wait
+release "istiod" uninstalled
 
 $ helm install istio-tags manifests/charts/revisiontags -n istio-system --set revision=canary --set 'revisionTags={default}'
 ...
