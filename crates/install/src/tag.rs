@@ -45,6 +45,19 @@ pub enum TagError {
     /// The tag is there and was not to be moved.
     #[error("revision tag {0:?} already exists, and --overwrite is false")]
     Exists(String),
+    /// Its webhook configuration has another name than the one that was asked for.
+    #[error(
+        "cannot modify tag: the webhook configuration of tag {tag:?} is {live:?}, and beside {wanted:?} both would inject; \
+         leave --webhook-name out, or remove the tag first: istioctl tag remove {tag}"
+    )]
+    OtherName {
+        /// The tag.
+        tag: String,
+        /// The name that it has.
+        live: String,
+        /// The name that was asked for.
+        wanted: String,
+    },
     /// The revision cannot serve.
     #[error(
         "cannot modify tag: revision {0:?} has no ready istiod pod, so no new pod would start; \
@@ -74,7 +87,7 @@ pub struct Request {
     pub force: bool,
     /// Inject namespaces that say nothing (tag `default` only). A tag that does so already goes on doing it.
     pub automatic: bool,
-    /// Name of the webhook configuration instead of the usual one.
+    /// Name of the webhook configuration instead of the one that it has, or the usual one.
     pub webhook_name: Option<String>,
     /// Further labels, for tags that the installer makes; with them the objects stay the installer's.
     pub labels: BTreeMap<String, String>,
@@ -244,7 +257,19 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
         automatic: request.automatic || (!generate && inventory.is_automatic(tag)),
         precedence: Precedence::of_webhooks(webhook_names(canonical)),
     };
-    let mut apply = vec![mutating(request, canonical, injector, options)];
+    let live = if generate { None } else { live_name(request, inventory) };
+    let name = match (live, request.webhook_name.as_deref()) {
+        (Some(live), Some(wanted)) if live != wanted => {
+            return Err(TagError::OtherName {
+                tag: tag.to_owned(),
+                live: live.to_owned(),
+                wanted: wanted.to_owned(),
+            });
+        }
+        (Some(name), _) | (None, Some(name)) => name.to_owned(),
+        (None, None) => request.tag.injector_webhook(&request.namespace),
+    };
+    let mut apply = vec![mutating(request, &name, canonical, injector, options)];
     if let Some(before) = remembered(inventory, tag, revision) {
         apply[0].0["metadata"]["annotations"] = json!({ PREVIOUS: before });
     }
@@ -265,6 +290,20 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
         deactivate,
         previous,
     })
+}
+
+/// The name of the webhook configuration that a tag has here: whatever it is, a second one would inject beside it.
+fn live_name<'a>(request: &Request, inventory: &'a Inventory) -> Option<&'a str> {
+    let ours =
+        |object: &&Object| object.label(label::TAG) == request.tag.as_str() && leads_to(object, &request.namespace);
+    let mut names = inventory.webhooks.iter().filter(ours).map(Object::name);
+    names.next()
+}
+
+/// Does a webhook configuration call a control plane of this namespace? (The same revision may exist in another.)
+pub(crate) fn leads_to(webhook: &Object, namespace: &str) -> bool {
+    let of = webhook.text("/webhooks/0/clientConfig/service/namespace");
+    of.is_empty() || of == namespace
 }
 
 /// Where a tag pointed before it points at `revision`: a move notes it, the same move again keeps what was noted.
@@ -333,7 +372,7 @@ pub fn deactivated(configuration: &Object) -> Object {
     object
 }
 
-fn mutating(request: &Request, canonical: &Object, injector: &Value, options: Options) -> Object {
+fn mutating(request: &Request, name: &str, canonical: &Object, injector: &Value, options: Options) -> Object {
     let mut client = Map::new();
     for key in ["service", "url", "caBundle"] {
         if let Some(value) = injector
@@ -356,10 +395,6 @@ fn mutating(request: &Request, canonical: &Object, injector: &Value, options: Op
             "objectSelector": webhook.objects.to_label_selector(),
         })
     });
-    let name = request
-        .webhook_name
-        .clone()
-        .unwrap_or_else(|| request.tag.injector_webhook(&request.namespace));
     let mut labels: BTreeMap<String, String> = canonical
         .0
         .pointer("/metadata/labels")
@@ -374,7 +409,7 @@ fn mutating(request: &Request, canonical: &Object, injector: &Value, options: Op
     Object(json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
-        "metadata": metadata(request, &name, None, labels),
+        "metadata": metadata(request, name, None, labels),
         "webhooks": webhooks.collect::<Vec<_>>(),
     }))
 }

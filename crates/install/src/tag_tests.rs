@@ -166,6 +166,37 @@ fn a_tag_moves_when_it_is_said_so_and_remembers_where_it_was() {
 }
 
 #[test]
+fn a_tag_keeps_the_name_of_its_webhook_configuration() {
+    let mut inventory = inventory();
+    inventory.webhooks.extend([
+        webhook("custom", "1-22-1", Some("prod"), "istiod-1-22-1"),
+        webhook("theirs", "1-22-1", Some("shared"), "istiod-1-22-1"),
+    ]);
+    let elsewhere = inventory.webhooks.last_mut().unwrap();
+    elsewhere.0["webhooks"][0]["clientConfig"]["service"]["namespace"] = "elsewhere".into();
+    let check = |tag: &str, name: Option<&str>, generate: bool, expected: Result<&str, &str>| {
+        let mut request = request(tag, "1-23-1", true);
+        request.webhook_name = name.map(str::to_owned);
+        let built = build(&request, &inventory, generate);
+        let named = built.map(|built| built.apply[0].name().to_owned());
+        assert_eq!(
+            named.map_err(|error| error.to_string()),
+            expected.map(str::to_owned).map_err(str::to_owned)
+        );
+    };
+    check("prod", None, false, Ok("custom"));
+    check("prod", Some("custom"), false, Ok("custom"));
+    let refused = "cannot modify tag: the webhook configuration of tag \"prod\" is \"custom\", and beside \"other\" both \
+                   would inject; leave --webhook-name out, or remove the tag first: istioctl tag remove prod";
+    check("prod", Some("other"), false, Err(refused));
+    // Text to be kept elsewhere does not depend on the tag that is there.
+    check("prod", None, true, Ok("istio-revision-tag-prod"));
+    check("new", Some("mine"), false, Ok("mine"));
+    check("new", None, false, Ok("istio-revision-tag-new"));
+    check("shared", None, false, Ok("istio-revision-tag-shared"));
+}
+
+#[test]
 fn tags_are_listed_as_on_the_upgrade_page() {
     let rows = list(&inventory());
     let text: Vec<_> = rows

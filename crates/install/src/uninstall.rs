@@ -14,7 +14,7 @@ use crate::owner;
 use crate::proof::ProofError;
 use crate::prune::kinds;
 use crate::retag::{self, ChangeError};
-use crate::tag::{Inventory, Request, TagError};
+use crate::tag::{Inventory, Request, TagError, leads_to};
 
 /// How long pods of a removed control plane may take to end.
 const ENDING: Duration = Duration::from_secs(60);
@@ -151,12 +151,6 @@ pub fn deployed(revision: &str, tags: &[String], gateways: &[Object]) -> Vec<Id>
         wanted == revision || tags.iter().any(|tag| tag == wanted)
     };
     gateways.iter().filter(asks).map(Object::id).collect()
-}
-
-/// Does a webhook configuration call a control plane of this namespace? (The same revision may exist in another.)
-fn leads_to(webhook: &Object, namespace: &str) -> bool {
-    let of = webhook.text("/webhooks/0/clientConfig/service/namespace");
-    of.is_empty() || of == namespace
 }
 
 fn purge(owned: &[Object], inventory: &Inventory) -> Plan {
