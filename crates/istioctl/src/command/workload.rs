@@ -276,7 +276,7 @@ async fn gateway(cluster: &Cluster, system: &str, flags: &Flags) -> Result<Optio
 /// Only the user may read them: one is a token.
 fn write(folder: &Path, files: &BTreeMap<&'static str, String>) -> Result<(), Failure> {
     use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let failed = |path: &Path, error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
     std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
     for (name, text) in files {
@@ -284,7 +284,37 @@ fn write(folder: &Path, files: &BTreeMap<&'static str, String>) -> Result<(), Fa
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(&path).map_err(|error| failed(&path, error))?;
+        // The mode above is for new files only.
+        let private = std::fs::Permissions::from_mode(0o600);
+        file.set_permissions(private).map_err(|error| failed(&path, error))?;
         file.write_all(text.as_bytes()).map_err(|error| failed(&path, error))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn only_the_user_may_read_a_token_also_in_a_file_that_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("istio-token");
+        std::fs::write(&there, "an older and longer token").unwrap();
+        std::fs::set_permissions(&there, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let files = BTreeMap::from([("istio-token", "token".to_owned()), ("mesh.yaml", String::new())]);
+        write(folder.path(), &files).unwrap();
+        for (name, text) in &files {
+            let path = folder.path().join(name);
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(
+                (mode, std::fs::read_to_string(&path).unwrap()),
+                (0o600, text.clone()),
+                "{name}"
+            );
+        }
+    }
 }
