@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use install::api_server::kind;
+use install::api_server::{RequestError, kind};
 use install::inventory;
 use install::object::Object;
 use install::stays;
@@ -219,18 +219,9 @@ async fn describe(
             );
         }
     }
-    let deployed = uninstall::gateways(&cluster.server).await.unwrap_or_default();
-    let deployed = uninstall::deployed(revision, &plan.tags, &deployed);
-    if !deployed.is_empty() {
+    if let Some(line) = deployed(revision, &plan.tags, uninstall::gateways(&cluster.server).await) {
         used = true;
-        let names: Vec<String> = deployed
-            .iter()
-            .map(|id| format!("{}.{}", id.name, id.namespace))
-            .collect();
-        say(&format!(
-            "Gateways and waypoints that {revision} deploys; what it made for them stays as it is: {}",
-            names.join(", ")
-        ));
+        say(&line);
     }
     let going = plan
         .remove
@@ -275,6 +266,28 @@ async fn describe(
     (text, used)
 }
 
+/// What is said of gateways that the revision deploys; where they cannot be listed nobody knows that it is unused.
+fn deployed(revision: &str, tags: &[String], gateways: Result<Vec<Object>, RequestError>) -> Option<String> {
+    let gateways = match gateways {
+        Ok(gateways) => gateways,
+        Err(error) => {
+            return Some(format!(
+                "Whether {revision} deploys gateways or waypoints is not known: {error}"
+            ));
+        }
+    };
+    let names: Vec<String> = uninstall::deployed(revision, tags, &gateways)
+        .iter()
+        .map(|id| format!("{}.{}", id.name, id.namespace))
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "Gateways and waypoints that {revision} deploys; what it made for them stays as it is: {}",
+            names.join(", ")
+        )
+    })
+}
+
 /// Proxies of a revision, from both who may know.
 struct Users {
     /// Did one of its istiods answer?
@@ -315,4 +328,38 @@ async fn injected(cluster: &Cluster, revision: &str) -> Result<Vec<String>, Fail
     };
     let ids = pods.iter().filter(runs);
     Ok(ids.map(|pod| format!("{}.{}", pod.name(), pod.namespace())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(gateways: Result<Vec<Object>, RequestError>, expected: Option<&str>) {
+        let tags = ["prod".to_owned()];
+        assert_eq!(deployed("old", &tags, gateways).as_deref(), expected);
+    }
+
+    #[test]
+    fn a_revision_is_unused_only_if_its_gateways_may_be_listed() {
+        let gateway = |name: &str, revision: &str| {
+            Object(json!({"metadata": {"name": name, "namespace": "app", "labels": {"istio.io/rev": revision}}}))
+        };
+        check(Ok(vec![gateway("other", "new")]), None);
+        check(
+            Ok(vec![gateway("own", "old"), gateway("tagged", "prod")]),
+            Some("Gateways and waypoints that old deploys; what it made for them stays as it is: own.app, tagged.app"),
+        );
+        let refused = RequestError::Refused {
+            verb: "list",
+            object: "Gateway".to_owned(),
+            message: "forbidden".to_owned(),
+            code: 403,
+        };
+        check(
+            Err(refused),
+            Some("Whether old deploys gateways or waypoints is not known: cannot list Gateway: forbidden"),
+        );
+    }
 }
