@@ -25,6 +25,8 @@ pub struct Objects {
     mesh: Value,
     networks: Value,
     now: Option<SystemTime>,
+    /// Where the control plane is, if not where it usually is.
+    system: Option<String>,
     /// Kinds that were given, if there is no cluster behind the files that could hold more.
     given: BTreeSet<String>,
     files_alone: bool,
@@ -171,6 +173,16 @@ impl Objects {
     pub(crate) fn now(&self) -> Option<i64> {
         let since = self.now?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         i64::try_from(since.as_secs()).ok()
+    }
+
+    /// Takes the namespace of the control plane.
+    pub fn set_system(&mut self, namespace: &str) {
+        self.system = Some(namespace.to_owned());
+    }
+
+    /// The namespace of the control plane.
+    pub(crate) fn system(&self) -> &str {
+        self.system.as_deref().unwrap_or(ROOT_NAMESPACE)
     }
 
     /// Takes the mesh configuration to go by.

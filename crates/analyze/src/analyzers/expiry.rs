@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use api::names::ROOT_NAMESPACE;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
@@ -26,7 +25,7 @@ const SECRETS: [(&str, &[&str]); 2] = [
 pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
     let Some(now) = objects.now() else { return };
     for (secret, keys) in SECRETS {
-        let Some(secret) = objects.get("Secret", ROOT_NAMESPACE, secret) else {
+        let Some(secret) = objects.get("Secret", objects.system(), secret) else {
             continue;
         };
         let ends = keys.iter().filter_map(|key| Some((key, end(&data(secret, key)?)?)));
@@ -188,6 +187,36 @@ mod tests {
             find_on(-6, &objects),
             ["Warning [TRY0002] (Secret shop.istio-system) The certificate of a gateway ends in 6 days"]
         );
+    }
+
+    #[test]
+    fn the_authority_is_looked_for_where_the_control_plane_is() {
+        let secret = |namespace: &str| {
+            json!({"kind": "Secret", "metadata": {"name": "istio-ca-secret", "namespace": namespace},
+                "stringData": {"ca-cert.pem": certificate()}})
+        };
+        let told = |system: Option<&str>| {
+            let mut objects = Objects::default();
+            objects.set_now(SystemTime::UNIX_EPOCH + Duration::from_secs(END - 29 * 86_400));
+            ["istio-system", "mesh"]
+                .map(secret)
+                .into_iter()
+                .for_each(|secret| objects.add(secret));
+            system.into_iter().for_each(|system| objects.set_system(system));
+            let mut messages = Vec::new();
+            check(&objects, &mut messages);
+            messages
+                .iter()
+                .map(|message| message.to_string().split(". ").next().unwrap_or_default().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let about = |namespace: &str| {
+            [format!(
+                "Warning [TRY0002] (Secret istio-ca-secret.{namespace}) The certificate of the mesh's authority (ca-cert.pem) ends in 29 days"
+            )]
+        };
+        assert_eq!(told(None), about("istio-system"));
+        assert_eq!(told(Some("mesh")), about("mesh"));
     }
 
     #[test]

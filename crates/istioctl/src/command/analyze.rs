@@ -155,6 +155,7 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
     }
     let mut objects = Objects::default();
     objects.set_now(SystemTime::now());
+    objects.set_system(&global.istio_namespace);
     let mut namespace = global.namespace.clone();
     if flags.use_kube {
         let cluster = Cluster::connect(global).await?;
