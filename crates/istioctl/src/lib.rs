@@ -10,6 +10,7 @@ pub mod confirm;
 pub mod failure;
 pub mod out;
 pub mod policies;
+pub mod restart;
 pub mod show;
 pub mod sides;
 pub mod table;

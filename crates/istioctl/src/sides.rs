@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use api::names::{PROXY_CONTAINER, annotation};
+use inject::workload::Workload;
 use install::api_server::kind;
 use install::object::Object;
 use revision::decision::{Decision, Injector, PodView, Skip, decide};
@@ -44,6 +45,8 @@ pub struct Pod {
     pub refuses: bool,
     /// Image of its proxy.
     pub image: String,
+    /// Kind of the workload that made it, in small letters.
+    pub kind: String,
 }
 
 impl Pod {
@@ -132,6 +135,7 @@ pub fn side(pod: &Object, namespace: &Labels, injectors: &[Injector], policies: 
         now,
         refuses: refuses && !own,
         image: image(pod),
+        kind: Workload::of(&pod.0, pod.namespace()).kind.to_lowercase(),
     }
 }
 
@@ -187,6 +191,14 @@ pub mod fixture {
 
     fn pod(namespace: &str, name: &str, now: &str, labels: Value) -> Object {
         let mut pod = json!({"metadata": {"name": name, "namespace": namespace, "labels": labels.clone()}, "status": {"phase": "Running"}});
+        let (kind, owner) = match name {
+            "leftover" => ("StatefulSet", name.to_owned()),
+            _ => ("ReplicaSet", format!("{name}-5f6d")),
+        };
+        pod["metadata"]["generateName"] = format!("{owner}-").into();
+        pod["metadata"]["labels"]["pod-template-hash"] = "5f6d".into();
+        pod["metadata"]["ownerReferences"] =
+            json!([{"controller": true, "apiVersion": "apps/v1", "kind": kind, "name": owner}]);
         if !now.is_empty() {
             pod["metadata"]["annotations"] = if labels["sidecar.istio.io/inject"] == "false" {
                 json!({"istio.io/rev": now})

@@ -16,6 +16,7 @@ use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::out::{self, Format};
+use crate::restart::restart;
 use crate::sides::{self, Pod, Sides};
 use crate::table::{columns, row};
 
@@ -74,6 +75,9 @@ pub struct Placed {
     /// Revision after its next restart.
     #[serde(rename = "afterRestart")]
     pub next: Option<String>,
+    /// Kind of the workload that made it.
+    #[serde(skip)]
+    pub kind: String,
 }
 
 /// A revision and everything that concerns it.
@@ -240,6 +244,7 @@ fn placed(pod: &Pod) -> Placed {
         name: format!("{}.{}", pod.name, pod.namespace),
         now: pod.now.clone(),
         next: pod.next.clone(),
+        kind: pod.kind.clone(),
     }
 }
 
@@ -350,9 +355,11 @@ fn describe(revision: &Revision, asleep: &BTreeSet<String>) -> String {
     }
     // Of a namespace of which one pod would be refused nobody is told to restart the pods.
     let mut moving: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut kinds: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for pod in revision.arriving.iter().chain(&revision.leaving) {
         let namespace = pod.name.rsplit('.').next().unwrap_or_default();
         moving.entry(namespace).or_default().extend(pod.next.as_deref());
+        kinds.entry(namespace).or_default().insert(&pod.kind);
     }
     let mut refusing: BTreeSet<&str> = asleep
         .iter()
@@ -364,10 +371,8 @@ fn describe(revision: &Revision, asleep: &BTreeSet<String>) -> String {
     let can_move = moving
         .iter()
         .filter(|(_, next)| !next.iter().any(|next| asleep.contains(*next)));
-    for (namespace, _) in can_move {
-        text.push_str(&format!(
-            "\nTo move them: kubectl rollout restart deployment -n {namespace}"
-        ));
+    for (namespace, kinds) in can_move.filter_map(|(namespace, _)| kinds.get_key_value(namespace)) {
+        text.push_str(&format!("\nTo move them: {}", restart(namespace, kinds)));
     }
     if !text.ends_with('\n') {
         text.push('\n');

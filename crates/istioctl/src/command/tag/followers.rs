@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::command::injection::strings;
 use crate::command::proxy_status::unconnected;
 use crate::policies::Policies;
+use crate::restart::restart;
 
 /// Followers of a tag: for each namespace, how many pods of which workloads go elsewhere when they restart.
 pub type Followers = BTreeMap<String, BTreeMap<String, usize>>;
@@ -92,7 +93,11 @@ pub fn told(previous: &str, target: &str, followers: &Followers) -> String {
         "It pointed at {previous:?} before. New pods of these namespaces go to {target:?}; running ones when they restart:\n"
     );
     for (namespace, workloads) in followers {
-        text += &format!("  {namespace}: kubectl rollout restart deployment -n {namespace}\n");
+        let kinds = workloads
+            .keys()
+            .filter_map(|name| Some(name.split_once('/')?.0))
+            .collect();
+        text += &format!("  {namespace}: {}\n", restart(namespace, &kinds));
         for (name, pods) in workloads {
             let plural = if *pods == 1 { "" } else { "s" };
             text += &format!("    {name} ({pods} pod{plural})\n");
@@ -161,11 +166,15 @@ mod tests {
             namespace("plain", json!({})),
             namespace("staying", json!({"istio.io/rev": "old"})),
         ];
+        let mut set = pod("app", "db", json!({}), Some("old"));
+        set.0["metadata"]["ownerReferences"][0]["kind"] = "StatefulSet".into();
+        set.0["metadata"]["ownerReferences"][0]["name"] = "db".into();
         let pods = [
             pod("app", "web", json!({}), Some("old")),
             pod("app", "web", json!({}), Some("old")),
             pod("app", "late", json!({}), None),
             pod("app", "moved", json!({}), Some("new")),
+            set,
             pod("app", "refuses", json!({"sidecar.istio.io/inject": "false"}), None),
             pod("app", "never", json!({"batch": "yes"}), None),
             pod("plain", "chooses", json!({"istio.io/rev": "prod"}), Some("old")),
@@ -177,10 +186,11 @@ mod tests {
         let followers = of("prod", "new", &policies, &webhooks, &namespaces, &pods);
         insta::assert_snapshot!(told("old", "new", &followers), @r#"
         It pointed at "old" before. New pods of these namespaces go to "new"; running ones when they restart:
-          app: kubectl rollout restart deployment -n app
+          app: kubectl rollout restart deployment,statefulset -n app
             deployment/late (1 pod)
             deployment/web (2 pods)
-          idle: kubectl rollout restart deployment -n idle
+            statefulset/db (1 pod)
+          idle: nothing has to restart
           plain: kubectl rollout restart deployment -n plain
             deployment/chooses (1 pod)
         "#);
