@@ -39,7 +39,8 @@ fn remove(case: &Case, inventory: &Inventory) -> Result<(), String> {
         Ok(removed) => removed,
         Err(error) => return expect_error(case, &error.to_string()),
     };
-    let asked = caution(inventory, tag).filter(|_| !case.args.iter().any(|argument| argument == "-y"));
+    let asked =
+        caution(inventory, tag, &Default::default()).filter(|_| !case.args.iter().any(|argument| argument == "-y"));
     if let Some(question) = &asked {
         contains(case, question)?;
     }

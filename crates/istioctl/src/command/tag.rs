@@ -2,9 +2,12 @@
 
 mod followers;
 
+use std::collections::BTreeSet;
+
 use clap::{Args, Subcommand};
 use install::api_server::kind;
 use install::inventory;
+use install::object::Object;
 use install::proof::ProofError;
 use install::retag::{self, ChangeError};
 use install::tag::{self, Inventory, Request, TagError};
@@ -13,6 +16,7 @@ use revision::name::{Revision, Tag};
 
 use crate::cli::Global;
 use crate::cluster::Cluster;
+use crate::command::tag::followers::Followers;
 use crate::confirm::{self, Silence};
 use crate::failure::Failure;
 use crate::out::{Format, put};
@@ -159,37 +163,81 @@ async fn tried(cluster: &Cluster, request: &Request, before: &Inventory) -> Resu
         .map_err(explained)?;
     let (tag, revision) = (request.tag.as_str(), request.revision.label());
     let mut text = format!("Dry run: revision tag {tag:?} would reference control plane revision {revision:?}.");
-    match built.previous {
+    match &built.previous {
         Some(previous) if previous == revision => text.push_str(" It does so already."),
         Some(previous) => text.push_str(&format!(" It references {previous:?} now.")),
         None => text.push_str(" There is no such tag yet."),
     }
     text.push_str("\nNothing was changed; whether the revision answers is asked when the tag is set.\n");
-    let mut namespaces = before.namespaces_of(tag);
-    if request.tag.is_default() {
-        namespaces.extend(before.injected_namespaces());
-    }
-    if !namespaces.is_empty() {
-        text.push_str(&format!("Namespaces that follow it: {}\n", namespaces.join(", ")));
-    }
+    let webhooks = followers::webhooks(&before.webhooks, &built);
+    text.push_str(&match following(
+        cluster,
+        &request.namespace,
+        tag,
+        revision,
+        &webhooks,
+        &before.namespaces,
+    )
+    .await
+    {
+        (found, None) => followers::foretold(revision, &found),
+        (found, Some(error)) => followers::without_pods(&found, &error),
+    });
     Ok(text)
 }
 
 /// Writes a tag's objects if nobody else changed them since they were read, and tells what follows from it.
 async fn write(cluster: &Cluster, request: &Request, before: &Inventory) -> Result<(), Failure> {
-    let built = retag::set(&cluster.server, request, before).await.map_err(explained)?;
     let (tag, revision) = (request.tag.as_str(), request.revision.label());
+    let planned = tag::build(request, before, false)?;
+    let told = match planned.previous.as_deref().filter(|previous| *previous != revision) {
+        Some(previous) => {
+            let webhooks = followers::webhooks(&before.webhooks, &planned);
+            match following(
+                cluster,
+                &request.namespace,
+                tag,
+                revision,
+                &webhooks,
+                &before.namespaces,
+            )
+            .await
+            {
+                (found, None) => followers::told(previous, revision, &found),
+                (found, Some(error)) => {
+                    let found = followers::without_pods(&found, &error);
+                    format!("It pointed at {previous:?} before. {found}")
+                }
+            }
+        }
+        None => String::new(),
+    };
+    retag::set(&cluster.server, request, before).await.map_err(explained)?;
     put(&format!(
         "Revision tag {tag:?} created, referencing control plane revision {revision:?}. To enable injection using this\n\
          revision tag, use 'kubectl label namespace <NAMESPACE> istio.io/rev={tag}'\n"
     ));
-    if let Some(previous) = built.previous.filter(|previous| previous != revision) {
-        let pods = cluster.server.list(&kind("", "v1", "Pod"), "").await?;
-        let policies = Policies::read(cluster, &request.namespace).await;
-        let found = followers::of(tag, revision, &policies, &before.webhooks, &before.namespaces, &pods);
-        put(&followers::told(&previous, revision, &found));
-    }
+    put(&told);
     Ok(())
+}
+
+/// Who follows a tag to `target` (or, without one, at all), as these webhook configurations select; where pods may not be
+/// listed, the namespaces, and why.
+async fn following(
+    cluster: &Cluster,
+    system: &str,
+    tag: &str,
+    target: &str,
+    webhooks: &[Object],
+    namespaces: &[Object],
+) -> (Followers, Option<String>) {
+    let (pods, error) = match cluster.server.list(&kind("", "v1", "Pod"), "").await {
+        Ok(pods) => (pods, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let policies = Policies::read(cluster, system).await;
+    let found = followers::of(tag, target, &policies, webhooks, namespaces, &pods);
+    (found, error)
 }
 
 /// What a person can do about it.
@@ -247,20 +295,26 @@ async fn remove(global: &Global, flags: RemoveFlags) -> Result<(), Failure> {
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
     let tag = &flags.tag;
     tag::removal(&before, tag)?;
-    if let (Some(question), false) = (caution(&before, tag), flags.skip_confirmation)
-        && !confirm::ask(&question, Silence::GoOn)?
-    {
-        put("Aborting operation.\n");
-        return Ok(());
+    if !flags.skip_confirmation {
+        let system = &global.istio_namespace;
+        let (found, _) = following(&cluster, system, tag, "", &before.webhooks, &before.namespaces).await;
+        if let Some(question) = caution(&before, tag, &found)
+            && !confirm::ask(&question, Silence::GoOn)?
+        {
+            put("Aborting operation.\n");
+            return Ok(());
+        }
     }
     retag::remove(&cluster.server, tag, &before).await.map_err(explained)?;
     put(&format!("Revision tag {tag} removed\n"));
     Ok(())
 }
 
-/// What is asked before a tag that namespaces follow is removed.
-pub fn caution(before: &Inventory, tag: &str) -> Option<String> {
-    let namespaces = before.namespaces_of(tag);
+/// What is asked before a tag is removed that namespaces follow, by its label or otherwise.
+pub fn caution(before: &Inventory, tag: &str, followers: &Followers) -> Option<String> {
+    let labelled = before.namespaces_of(tag).into_iter();
+    let namespaces: BTreeSet<&str> = labelled.chain(followers.keys().map(String::as_str)).collect();
+    let namespaces: Vec<&str> = namespaces.into_iter().collect();
     (!namespaces.is_empty()).then(|| {
         format!(
             "Caution, found {} namespace(s) still injected by tag {tag:?}: {}\nProceed with operation? [y/N]",
@@ -315,6 +369,24 @@ mod tests {
         };
         let injected = install::object::Object(injected);
         assert_eq!(install::proof::injected_by(&injected).as_deref(), Some("canary"));
+    }
+
+    #[test]
+    fn whoever_follows_a_tag_is_named_before_it_goes() {
+        let labels = serde_json::json!({"istio.io/rev": "prod"});
+        let before = Inventory {
+            namespaces: vec![Object(
+                serde_json::json!({"metadata": {"name": "web", "labels": labels}}),
+            )],
+            ..Inventory::default()
+        };
+        // By istio-injection, or by pods that choose for themselves.
+        let found = Followers::from(["app", "web"].map(|name| (name.to_owned(), Default::default())));
+        assert_eq!(caution(&Inventory::default(), "default", &Followers::new()), None);
+        insta::assert_snapshot!(caution(&before, "prod", &found).unwrap(), @r#"
+        Caution, found 2 namespace(s) still injected by tag "prod": app web
+        Proceed with operation? [y/N]
+        "#);
     }
 
     #[test]

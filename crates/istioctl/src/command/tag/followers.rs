@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use inject::workload::Workload;
 use install::object::Object;
+use install::tag::TagObjects;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use revision::decision::{Injector, PodView, decide};
 use revision::selector::Labels;
@@ -18,8 +19,15 @@ use crate::restart::restart;
 /// Followers of a tag: for each namespace, how many pods of which workloads go elsewhere when they restart.
 pub type Followers = BTreeMap<String, BTreeMap<String, usize>>;
 
-/// Decides for every namespace and pod with the injectors that are there. A move changes where the tag leads, not whom it
-/// selects.
+/// Webhook configurations once a tag's objects are written.
+pub fn webhooks(before: &[Object], built: &TagObjects) -> Vec<Object> {
+    let made = built.apply.iter();
+    let made = made.filter(|object| object.kind() == "MutatingWebhookConfiguration");
+    let stays = |object: &&Object| made.clone().all(|made| made.name() != object.name());
+    before.iter().filter(stays).chain(made.clone()).cloned().collect()
+}
+
+/// Decides for every namespace and pod with these injectors.
 pub fn of(
     tag: &str,
     target: &str,
@@ -92,6 +100,32 @@ pub fn told(previous: &str, target: &str, followers: &Followers) -> String {
     let mut text = format!(
         "It pointed at {previous:?} before. New pods of these namespaces go to {target:?}; running ones when they restart:\n"
     );
+    text += &listed(followers);
+    text
+}
+
+/// What is told in a dry run.
+pub fn foretold(target: &str, followers: &Followers) -> String {
+    if followers.is_empty() {
+        return "No namespace follows it.\n".to_owned();
+    }
+    let listed = listed(followers);
+    format!("New pods of these namespaces would go to {target:?}; running ones when they restart:\n{listed}")
+}
+
+/// What is told where pods may not be listed.
+pub fn without_pods(followers: &Followers, error: &str) -> String {
+    let names: Vec<&str> = followers.keys().map(String::as_str).collect();
+    let names = if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    };
+    format!("Namespaces that follow it: {names}. Which workloads do is not known: {error}\n")
+}
+
+fn listed(followers: &Followers) -> String {
+    let mut text = String::new();
     for (namespace, workloads) in followers {
         let kinds = workloads
             .keys()
@@ -195,5 +229,49 @@ mod tests {
             deployment/chooses (1 pod)
         "#);
         assert!(told("old", "new", &Followers::new()).ends_with("no namespace follows it.\n"));
+    }
+
+    #[test]
+    fn a_tag_that_is_not_there_yet_tells_who_would_follow() {
+        let request = install::tag::Request {
+            tag: Tag::parse("default").unwrap(),
+            revision: Revision::parse("old").unwrap(),
+            namespace: "istio-system".to_owned(),
+            overwrite: false,
+            force: true,
+            automatic: false,
+            webhook_name: None,
+            labels: BTreeMap::new(),
+        };
+        let revision = of_revision(&request.revision, Options::default());
+        let before = install::tag::Inventory {
+            webhooks: vec![configuration("old", "old", None, &revision)],
+            namespaces: vec![Object(
+                json!({"metadata": {"name": "app", "labels": {"istio-injection": "enabled"}}}),
+            )],
+            ..Default::default()
+        };
+        let built = install::tag::build(&request, &before, false).unwrap();
+        let pods = [pod("app", "web", json!({}), None)];
+        let check = |webhooks: &[Object], pods: &[Object]| {
+            of(
+                "default",
+                "old",
+                &Policies::default(),
+                webhooks,
+                &before.namespaces,
+                pods,
+            )
+        };
+        assert_eq!(check(&before.webhooks, &pods), Followers::new());
+        let webhooks = webhooks(&before.webhooks, &built);
+        insta::assert_snapshot!(foretold("old", &check(&webhooks, &pods)), @r#"
+        New pods of these namespaces would go to "old"; running ones when they restart:
+          app: kubectl rollout restart deployment -n app
+            deployment/web (1 pod)
+        "#);
+        insta::assert_snapshot!(without_pods(&check(&webhooks, &[]), "cannot list Pod: forbidden"), @"Namespaces that follow it: app. Which workloads do is not known: cannot list Pod: forbidden");
+        // The same configuration once more is no second one.
+        assert_eq!(super::webhooks(&webhooks, &built), webhooks);
     }
 }
