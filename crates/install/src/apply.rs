@@ -318,7 +318,7 @@ impl Installation<'_> {
             .is_some_and(|previous| previous != DEFAULT_REVISION && previous != request.revision.label());
         if moves {
             if let Some(tagged) = built.apply.first() {
-                proof::prove(server, tagged, request.revision.label(), namespace).await?;
+                proof::prove(server, tagged, request.revision.label(), namespace, &now.pods).await?;
             }
             progress.event(Event::Note(match served::gone(DEFAULT_REVISION, namespace, &now) {
                 Some(gone) => format!(

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::api_server::{ApiServer, RequestError};
 use crate::object::Object;
+use crate::ready::is_pod_ready;
 use crate::tag::FIELD_MANAGER;
 
 /// Label by which only the tried pod is selected; its value is the tag.
@@ -58,15 +59,22 @@ pub enum ProofError {
     Request(#[from] RequestError),
 }
 
-/// Tries a pod against what the webhook configuration `tagged` calls, expecting a proxy of `revision`.
-pub async fn prove(server: &ApiServer, tagged: &Object, revision: &str, namespace: &str) -> Result<(), ProofError> {
+/// Tries a pod against what the webhook configuration `tagged` calls, expecting a proxy of `revision`. `pods` are those of
+/// control planes.
+pub async fn prove(
+    server: &ApiServer,
+    tagged: &Object,
+    revision: &str,
+    namespace: &str,
+    pods: &[Object],
+) -> Result<(), ProofError> {
     let Some(client) = tagged.0.pointer("/webhooks/0/clientConfig") else {
         return Ok(());
     };
     let tag = tagged.label(label::TAG);
     let configuration = configuration(tag, client, namespace);
     server.apply(&configuration, FIELD_MANAGER, false).await?;
-    let outcome = ask(server, &pod(tag, namespace), revision, namespace).await;
+    let outcome = ask(server, &pod(tag, namespace, ready(revision, pods)), revision, namespace).await;
     server.delete(&configuration.id()).await?;
     outcome
 }
@@ -111,6 +119,12 @@ async fn ask(server: &ApiServer, pod: &Object, revision: &str, namespace: &str) 
     }
 }
 
+/// A pod of the revision that the cluster's policies let pass.
+fn ready<'a>(revision: &str, pods: &'a [Object]) -> Option<&'a Object> {
+    let mut pods = pods.iter().filter(|pod| pod.label(label::REVISION) == revision);
+    pods.find(|pod| is_pod_ready(pod))
+}
+
 /// The revision whose proxy a pod has.
 pub fn injected_by(pod: &Object) -> Option<String> {
     let status = pod
@@ -143,8 +157,13 @@ fn configuration(tag: &str, client: &Value, namespace: &str) -> Object {
 }
 
 /// A pod that asks to be injected, that no other injector selects by its own labels, and that the strictest policies for
-/// pods let pass.
-pub fn pod(tag: &str, namespace: &str) -> Object {
+/// pods let pass. Its image and resources are those of an istiod, if there is one: registries and sizes are limited by
+/// policies that nobody can foresee.
+pub fn pod(tag: &str, namespace: &str, istiod: Option<&Object>) -> Object {
+    let (image, resources) = istiod.and_then(running).unwrap_or_else(|| {
+        let size = json!({"cpu": "1m", "memory": "1Mi"});
+        ("probe".into(), json!({"requests": size, "limits": size}))
+    });
     Object(json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -159,13 +178,50 @@ pub fn pod(tag: &str, namespace: &str) -> Object {
             "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
                 "name": "probe",
-                "image": "probe",
+                "image": image,
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-                "resources": {
-                    "requests": {"cpu": "1m", "memory": "1Mi"},
-                    "limits": {"cpu": "1m", "memory": "1Mi"},
-                },
+                "resources": resources,
             }],
         },
     }))
+}
+
+/// Image and resources of an istiod.
+fn running(istiod: &Object) -> Option<(Value, Value)> {
+    let containers = istiod.0.pointer("/spec/containers")?.as_array()?;
+    let discovery = containers.iter().find(|container| container["name"] == "discovery")?;
+    let mut resources = discovery.get("resources").cloned().unwrap_or_else(|| json!({}));
+    // Claims are of things that only the istiod's own pod names.
+    resources.as_object_mut()?.shift_remove("claims");
+    Some((discovery.get("image")?.clone(), resources))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tried_pod_looks_like_an_istiod_that_runs() {
+        let istiod = |revision: &str, ready: &str| {
+            Object(json!({
+                "metadata": {"labels": {"istio.io/rev": revision}},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]},
+                "spec": {"containers": [
+                    {"name": "other", "image": "other"},
+                    {"name": "discovery", "image": format!("registry/{revision}"), "resources": {"requests": {"cpu": "500m"}, "claims": [{"name": "device"}]}},
+                ]},
+            }))
+        };
+        let small = json!({"cpu": "1m", "memory": "1Mi"});
+        let small = json!({"requests": small, "limits": small});
+        let check = |revision: &str, image: &str, resources: &Value| {
+            let pods = [istiod("old", "True"), istiod("new", "False"), istiod("new", "True")];
+            let pod = pod("prod", "istio-system", ready(revision, &pods));
+            assert_eq!(pod.text("/spec/containers/0/image"), image);
+            assert_eq!(pod.0.pointer("/spec/containers/0/resources"), Some(resources));
+        };
+        check("new", "registry/new", &json!({"requests": {"cpu": "500m"}}));
+        // The control plane is elsewhere.
+        check("remote", "probe", &small);
+    }
 }

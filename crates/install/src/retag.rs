@@ -31,7 +31,14 @@ pub enum ChangeError {
 pub async fn set(server: &ApiServer, request: &Request, before: &Inventory) -> Result<TagObjects, ChangeError> {
     let mut built = tag::build(request, before, false)?;
     if let (Some(tagged), false) = (built.apply.first(), request.force) {
-        proof::prove(server, tagged, request.revision.label(), &request.namespace).await?;
+        proof::prove(
+            server,
+            tagged,
+            request.revision.label(),
+            &request.namespace,
+            &before.pods,
+        )
+        .await?;
     }
     compare_and_set(&mut built, before);
     write(server, &built, before, tag::FIELD_MANAGER).await?;

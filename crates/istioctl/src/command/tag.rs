@@ -356,7 +356,7 @@ mod tests {
             compliance_policy: String::new(),
         };
         assert_eq!(injector.config.policy.policy, "disabled");
-        let pod = install::proof::pod("prod", "istio-system");
+        let pod = install::proof::pod("prod", "istio-system", None);
         let request = inject::Request {
             pod: &pod.0,
             namespace: "istio-system",
