@@ -18,8 +18,9 @@ use cluster::Cluster;
 use install::api_server::ApiServer;
 use install::apply::{InstallError, Installation};
 use install::assets::Assets;
-use install::component::{Rendering, render};
-use install::input::{Input, resolve};
+use install::component::{Component, Rendering, render};
+use install::input::{Input, Operator, resolve};
+use install::inventory;
 use install::progress::Silent;
 use install::uninstall::{self, Scope};
 use mortal::Mortal;
@@ -33,41 +34,46 @@ const BOTH: [&str; 4] = [
     "istio.io/rev=default",
     "istio-injection=enabled",
 ];
-/// Never reached: more writes than an installation has.
-const ALL: usize = usize::MAX;
+/// What an installation is to bring about; rendered once, installed many times.
+struct Wanted {
+    operator: Operator,
+    components: Vec<Component>,
+}
 
-async fn run(server: &ApiServer, settings: &[&str]) -> Result<(), InstallError> {
-    let assets = Assets::embedded();
-    // CRDs are many writes that are all alike.
-    let base = ["values.base.enableIstioConfigCRDs=false"];
-    let settings = settings.iter().chain(&base).map(|s| (*s).to_owned()).collect();
-    let operator = resolve(
-        &Input {
+impl Wanted {
+    fn new(settings: &[&str]) -> Self {
+        let assets = Assets::embedded();
+        // CRDs are many writes that are all alike.
+        let base = ["values.base.enableIstioConfigCRDs=false"];
+        let settings = settings.iter().chain(&base).map(|s| (*s).to_owned()).collect();
+        let input = Input {
             settings,
             ..Input::default()
-        },
-        &assets,
-    )
-    .unwrap();
-    let components = render(&operator, &assets, &Rendering::default()).unwrap();
-    let timeout = Duration::from_secs(30);
-    let installation = Installation {
-        operator: &operator,
-        components,
-        version: "1.0.0",
-        timeout,
-        dry_run: false,
-        force: false,
-        whole: true,
-    };
-    installation.run(server, &Silent).await
+        };
+        let operator = resolve(&input, &assets).unwrap();
+        let components = render(&operator, &assets, &Rendering::default()).unwrap();
+        Self { operator, components }
+    }
+
+    async fn install(&self, server: &ApiServer) -> Result<(), InstallError> {
+        let installation = Installation {
+            operator: &self.operator,
+            components: self.components.clone(),
+            version: "1.0.0",
+            timeout: Duration::from_secs(300),
+            dry_run: false,
+            force: false,
+            whole: true,
+        };
+        installation.run(server, &Silent).await
+    }
 }
 
 async fn remove(server: &ApiServer, revision: &str) -> bool {
     let Ok(owned) = uninstall::owned(server, false).await else {
         return false;
     };
-    let Ok(inventory) = install::inventory::read(server, "istio-system").await else {
+    let Ok(inventory) = inventory::read(server, "istio-system").await else {
         return false;
     };
     let plan = uninstall::plan(
@@ -90,81 +96,131 @@ fn dying(cluster: &Cluster, writes: usize) -> (Mortal, ApiServer) {
     (mortal, server)
 }
 
+/// How many clusters share the writes of a command, and wait at the same time.
+const SHARDS: usize = 2;
+
+/// Kills `command` after each of its writes, looks, and has it finished by another run. `before` makes what it begins
+/// with, `undisturbed` looks at the names of what is there in the end, `served` are namespaces that always are.
+async fn check(
+    what: &str,
+    served: &[&str],
+    before: impl AsyncFn(&ApiServer),
+    command: impl AsyncFn(&ApiServer) -> bool,
+    undisturbed: impl Fn(&[String]),
+) {
+    let shard = async |first: usize| {
+        let cluster = Cluster::start().await;
+        before(&cluster.server).await;
+        assert!(command(&cluster.server).await, "{what}");
+        let expected = cluster.state().await;
+        undisturbed(&expected.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>());
+        for writes in (first..).step_by(SHARDS) {
+            before(&cluster.server).await;
+            let mortal = Mortal::new(writes);
+            let complete = command(&ApiServer::new(mortal.client(&cluster.config))).await;
+            let killed = mortal.writes() > writes;
+            let when = format!("{what}, killed after {writes} writes");
+            assert_eq!(complete, !killed, "{when}");
+            cluster.assert_sound(&when, served).await;
+            if killed {
+                assert!(command(&cluster.server).await, "{when}");
+            }
+            assert_eq!(cluster.state().await, expected, "{when}");
+            if !killed {
+                return writes;
+            }
+        }
+        unreachable!("a command has an end");
+    };
+    let ends = futures::future::join_all((0..SHARDS).map(shard)).await;
+    assert!(ends.iter().all(|writes| *writes > SHARDS), "{what}: {ends:?}");
+}
+
+fn has(names: &[String], name: &str) -> bool {
+    names.iter().any(|found| found == name)
+}
+
+/// An older revision is there all the time; the one that is installed takes its gateway over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_command_is_finished_by_the_next() {
+async fn a_killed_installation_is_finished_by_the_next() {
+    let (old, new) = (Wanted::new(&["revision=old"]), Wanted::new(&["revision=new"]));
+    check(
+        "an installation",
+        &OLD,
+        async |server| {
+            assert!(remove(server, "new").await);
+            old.install(server).await.unwrap();
+        },
+        async |server| new.install(server).await.is_ok(),
+        |names| {
+            assert!(has(names, "Deployment/istio-system/istiod-new"), "{names:?}");
+            let injector = "MutatingWebhookConfiguration/istio-sidecar-injector-new";
+            assert!(has(names, injector), "{names:?}");
+        },
+    )
+    .await;
+}
+
+/// A new version of a revision, in place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_upgrade_is_finished_by_the_next() {
+    let (old, new) = (Wanted::new(&["revision=old"]), Wanted::new(&["revision=new"]));
+    let upgraded = Wanted::new(&["revision=new", "tag=1.0.1"]);
+    check(
+        "an upgrade",
+        &BOTH,
+        async |server| {
+            if inventory::read(server, "istio-system")
+                .await
+                .unwrap()
+                .webhooks
+                .is_empty()
+            {
+                old.install(server).await.unwrap();
+            }
+            new.install(server).await.unwrap();
+        },
+        async |server| upgraded.install(server).await.is_ok(),
+        |names| assert!(has(names, "Deployment/istio-system/istiod-new"), "{names:?}"),
+    )
+    .await;
+}
+
+/// The older revision has its gateway back before the newer one goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_uninstallation_is_finished_by_the_next() {
+    let (old, new) = (Wanted::new(&["revision=old"]), Wanted::new(&["revision=new"]));
+    check(
+        "an uninstallation",
+        &OLD,
+        async |server| {
+            if inventory::read(server, "istio-system")
+                .await
+                .unwrap()
+                .webhooks
+                .is_empty()
+            {
+                old.install(server).await.unwrap();
+            }
+            new.install(server).await.unwrap();
+            old.install(server).await.unwrap();
+        },
+        async |server| remove(server, "new").await,
+        |names| {
+            assert!(names.iter().all(|name| !name.contains("-new")), "{names:?}");
+            assert!(has(names, "Deployment/istio-system/istio-ingressgateway"), "{names:?}");
+        },
+    )
+    .await;
+}
+
+/// Nothing is left to do: no write changes anything, and nothing goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_installation_changes_nothing() {
     let cluster = Cluster::start().await;
-    // An older revision is there all the time; the one that is installed and removed takes its gateway over.
-    run(&cluster.server, &["revision=old"]).await.unwrap();
-    let (counter, server) = dying(&cluster, ALL);
-    run(&server, &["revision=new"]).await.unwrap();
+    let new = Wanted::new(&["revision=new"]);
+    new.install(&cluster.server).await.unwrap();
     let expected = cluster.state().await;
-    let names: Vec<&str> = expected.iter().map(|(id, _)| id.as_str()).collect();
-    assert!(
-        names.contains(&"Deployment/istio-system/istiod-new")
-            && names.contains(&"MutatingWebhookConfiguration/istio-sidecar-injector-new"),
-        "{names:?}"
-    );
-    let installs = counter.writes();
-
-    // Nothing is left to do: no write changes anything, and nothing goes.
-    run(&cluster.server, &["revision=new"]).await.unwrap();
+    new.install(&cluster.server).await.unwrap();
     assert_eq!(cluster.state().await, expected);
-
-    for writes in (0..installs).step_by(5) {
-        assert!(remove(&cluster.server, "new").await);
-        let (_, server) = dying(&cluster, writes);
-        assert!(run(&server, &["revision=new"]).await.is_err(), "{writes}");
-        cluster
-            .assert_sound(&format!("killed after write {writes} of an installation"), &OLD)
-            .await;
-        run(&cluster.server, &["revision=new"]).await.unwrap();
-        assert_eq!(
-            cluster.state().await,
-            expected,
-            "killed after {writes} of {installs} writes"
-        );
-    }
-
-    // An upgrade of the same revision, in place.
-    let upgrade = ["revision=new", "tag=1.0.1"];
-    let (counter, server) = dying(&cluster, ALL);
-    run(&server, &upgrade).await.unwrap();
-    let upgraded = cluster.state().await;
-    assert_ne!(upgraded, expected);
-    for writes in (2..counter.writes()).step_by(5) {
-        run(&cluster.server, &["revision=new"]).await.unwrap();
-        let (_, server) = dying(&cluster, writes);
-        assert!(run(&server, &upgrade).await.is_err(), "{writes}");
-        cluster
-            .assert_sound(&format!("killed after write {writes} of an upgrade"), &BOTH)
-            .await;
-        run(&cluster.server, &upgrade).await.unwrap();
-        assert_eq!(cluster.state().await, upgraded, "killed after {writes} writes");
-    }
-
-    run(&cluster.server, &["revision=old"]).await.unwrap();
-    let (counter, server) = dying(&cluster, ALL);
-    assert!(remove(&server, "new").await);
-    let without = cluster.state().await;
-    assert!(
-        without.iter().all(|(id, _)| !id.contains("-new")),
-        "{:?}",
-        without.iter().map(|(id, _)| id).collect::<Vec<_>>()
-    );
-    assert!(
-        without
-            .iter()
-            .any(|(id, _)| id == "Deployment/istio-system/istio-ingressgateway")
-    );
-    for writes in (0..counter.writes()).step_by(5) {
-        run(&cluster.server, &["revision=new"]).await.unwrap();
-        run(&cluster.server, &["revision=old"]).await.unwrap();
-        let (_, server) = dying(&cluster, writes);
-        assert!(!remove(&server, "new").await, "{writes}");
-        cluster
-            .assert_sound(&format!("killed after write {writes} of an uninstallation"), &OLD)
-            .await;
-        assert!(remove(&cluster.server, "new").await);
-        assert_eq!(cluster.state().await, without, "killed after {writes} writes");
-    }
 }

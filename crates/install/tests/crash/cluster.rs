@@ -1,7 +1,7 @@
 //! An API server in this process, the controllers on it, a stand-in for the node that makes pods ready, and one for
-//! istiod that fills in `caBundle`.
+//! istiod that fills in `caBundle` and closes the validators of who serves.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use drydock_api::{Config, Handle, Server};
 use install::api_server::{ApiServer, kind};
@@ -16,6 +16,16 @@ use revision::decision::{Injector, decide};
 use revision::selector::Labels;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+
+const ADMISSION: &str = "admissionregistration.k8s.io";
+const INJECTOR: &str = "MutatingWebhookConfiguration";
+const VALIDATOR: &str = "ValidatingWebhookConfiguration";
+/// Where a webhook leads.
+const SERVICE: &str = "/webhooks/0/clientConfig/service/name";
+/// How often the stand-ins look.
+const POLL: Duration = Duration::from_millis(100);
+/// How often the node says that it lives; far below the time after which it counts as dead.
+const RENEW: Duration = Duration::from_secs(5);
 
 /// Everything ends with it.
 pub struct Cluster {
@@ -51,6 +61,7 @@ impl Cluster {
         ));
         tasks.spawn(pods(client.clone()));
         tasks.spawn(bundles(client.clone()));
+        tasks.spawn(policies(ApiServer::new(client.clone())));
         Self {
             config,
             server: ApiServer::new(client),
@@ -60,12 +71,18 @@ impl Cluster {
         }
     }
 
-    /// All objects that installations make, without what the server adds; by kind and name.
+    /// All objects that installations make, without what the server adds; by kind and name. Waits until istiod has
+    /// written what it will.
     pub async fn state(&self) -> Vec<(String, Value)> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !closable(&self.server).await.is_empty() {
+            assert!(Instant::now() < deadline, "nobody closes the validators");
+            tokio::time::sleep(POLL).await;
+        }
         let mut state = Vec::new();
         for (group, name) in [
-            ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
-            ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+            (ADMISSION, INJECTOR),
+            (ADMISSION, VALIDATOR),
             ("apps", "Deployment"),
             ("", "Service"),
             ("", "ConfigMap"),
@@ -112,7 +129,7 @@ impl Cluster {
 
     /// Every injector that is there.
     pub async fn injectors(&self) -> Vec<Injector> {
-        let configurations = kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration");
+        let configurations = kind(ADMISSION, "v1", INJECTOR);
         let found = self.server.list(&configurations, "").await.unwrap();
         let read = |object: Object| Injector::from_configuration(&serde_json::from_value(object.0).unwrap());
         found.into_iter().filter_map(read).collect()
@@ -158,32 +175,58 @@ impl Cluster {
         self.assert_no_webhook_fails_closed(when).await;
     }
 
-    /// What must hold at every moment: an injection webhook that is not switched off leads to a control plane that is
-    /// there and serves.
+    /// What must hold at every moment: an injection webhook that is not switched off, and a validator that is closed,
+    /// lead to a control plane that is there and serves.
     async fn assert_no_webhook_fails_closed(&self, when: &str) {
-        let webhooks = self
-            .server
-            .list(
-                &kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration"),
-                "",
-            )
-            .await
-            .unwrap();
-        for webhook in webhooks.iter().filter(|webhook| !install::tag::is_deactivated(webhook)) {
-            let name = webhook.text("/webhooks/0/clientConfig/service/name").to_owned();
-            let mut id = kind("apps", "v1", "Deployment");
-            (id.namespace, id.name) = ("istio-system".to_owned(), name);
-            let backend = self.server.get(&id).await.unwrap();
-            let serves = backend
-                .as_ref()
-                .is_some_and(|d: &Object| d.0.pointer("/status/availableReplicas").is_some());
+        let mut closed = self.server.list(&kind(ADMISSION, "v1", INJECTOR), "").await.unwrap();
+        closed.retain(|webhook| !install::tag::is_deactivated(webhook));
+        let validators = self.server.list(&kind(ADMISSION, "v1", VALIDATOR), "").await.unwrap();
+        closed.extend(validators.into_iter().filter(|validator| !is_open(validator)));
+        for webhook in closed {
             assert!(
-                serves,
+                serves(&self.server, &webhook).await,
                 "{when}: {} points at {}, which does not serve",
-                webhook.name(),
-                id.name
+                webhook.id().path(),
+                webhook.text(SERVICE)
             );
         }
+    }
+}
+
+/// Does the validator let pass what nobody checks?
+fn is_open(validator: &Object) -> bool {
+    validator.text("/webhooks/0/failurePolicy") == "Ignore"
+}
+
+/// Is somebody ready where the webhook leads?
+async fn serves(server: &ApiServer, webhook: &Object) -> bool {
+    let mut id = kind("apps", "v1", "Deployment");
+    (id.namespace, id.name) = ("istio-system".to_owned(), webhook.text(SERVICE).to_owned());
+    let backend = server.get(&id).await.unwrap();
+    backend.is_some_and(|deployment| deployment.0.pointer("/status/availableReplicas").is_some())
+}
+
+/// Validators that are open although somebody serves them.
+async fn closable(server: &ApiServer) -> Vec<Object> {
+    let mut found = Vec::new();
+    for validator in server.list(&kind(ADMISSION, "v1", VALIDATOR), "").await.unwrap() {
+        if is_open(&validator) && !validator.text(SERVICE).is_empty() && serves(server, &validator).await {
+            found.push(validator);
+        }
+    }
+    found
+}
+
+/// As istiod does, with its own field manager; one that goes or is written by others meanwhile is looked at again.
+async fn policies(server: ApiServer) {
+    loop {
+        for mut validator in closable(&server).await {
+            for webhook in validator.0["webhooks"].as_array_mut().unwrap() {
+                webhook["failurePolicy"] = "Fail".into();
+            }
+            server.replace(&validator, "istiod").await.ok();
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -199,8 +242,10 @@ fn labels(text: &str) -> Labels {
 async fn pods(client: Client) {
     let all: Api<Pod> = Api::all(client.clone());
     let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
+    let mut renewed: Option<Instant> = None;
     for turn in 0_i32.. {
-        if turn % 100 == 0 {
+        if renewed.is_none_or(|then| then.elapsed() > RENEW) {
+            renewed = Some(Instant::now());
             let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "one"},
                 "spec": {"holderIdentity": "one", "leaseTransitions": turn}});
             leases
@@ -229,7 +274,7 @@ async fn pods(client: Client) {
                     .ok();
             }
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -258,6 +303,6 @@ async fn bundles(client: Client) {
                 webhooks.replace(&object.name_any(), &parameters, &object).await.ok();
             }
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(POLL).await;
     }
 }
