@@ -42,6 +42,12 @@ impl ClusterFile {
         }
     }
 
+    /// Whether this is a node of somebody else's cluster (`drydock node`).
+    #[must_use]
+    pub fn is_node_alone(&self) -> bool {
+        self.network.is_none()
+    }
+
     /// Reads it; `None` where no cluster has been started yet.
     ///
     /// # Errors
@@ -64,7 +70,7 @@ impl ClusterFile {
     /// The directory is that of a node alone; and those of `read`.
     pub fn of_cluster(dir: &DataDir) -> Result<Option<Self>> {
         let file = Self::read(dir)?;
-        if file.as_ref().is_some_and(|file| file.network.is_none()) {
+        if file.as_ref().is_some_and(ClusterFile::is_node_alone) {
             bail!(
                 "{} holds a node of another cluster: give another --data-dir, or forget that node with drydock reset",
                 dir.path().display()

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::cluster_file::ClusterFile;
 use crate::data_dir::DataDir;
 use crate::process::Process;
-use crate::{machine, network, parts};
+use crate::{machine, network, out, parts};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -18,16 +18,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Something cannot be removed.
 pub fn run(dir: &DataDir) -> Result<()> {
     if !dir.is_cluster() {
-        println!("There is no cluster in {}.", dir.path().display());
-        return Ok(());
+        return out::line(format_args!("There is no cluster in {}.", dir.path().display()));
     }
     machine::become_root(dir)?;
     stop(dir)?;
-    println!(
-        "The cluster in {} is down. Its objects stay; drydock up brings it back.",
-        dir.path().display()
-    );
-    Ok(())
+    let file = ClusterFile::read(dir).ok().flatten();
+    match file.filter(ClusterFile::is_node_alone) {
+        Some(file) => out::line(format_args!(
+            "The node {} in {} is down. Its cluster runs without it; drydock node starts it again.",
+            file.node,
+            dir.path().display()
+        )),
+        None => out::line(format_args!(
+            "The cluster in {} is down. Its objects stay; drydock up brings it back.",
+            dir.path().display()
+        )),
+    }
 }
 
 /// Stops the cluster and removes its data directory.
@@ -42,6 +48,7 @@ pub fn reset(dir: &DataDir) -> Result<()> {
             dir.path().display()
         );
     }
+    let file = ClusterFile::read(dir).ok().flatten();
     stop(dir)?;
     match fs::remove_dir_all(dir.path()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -49,8 +56,12 @@ pub fn reset(dir: &DataDir) -> Result<()> {
         }
         _ => {}
     }
-    println!("The cluster in {} is gone.", dir.path().display());
-    Ok(())
+    let what = if file.is_some_and(|file| file.is_node_alone()) {
+        "node"
+    } else {
+        "cluster"
+    };
+    out::line(format_args!("The {what} in {} is gone.", dir.path().display()))
 }
 
 fn stop(dir: &DataDir) -> Result<()> {

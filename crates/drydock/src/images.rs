@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use drydock_node::image::{ImageStore, Reference};
 
 use crate::data_dir::{self, DataDir};
+use crate::out;
 
 fn store(dir: &DataDir) -> Result<ImageStore> {
     let path = dir.path().join("node/images");
@@ -61,7 +62,7 @@ pub fn load_built(dir: &DataDir) -> Result<()> {
         let names = load(dir, &image, None)?;
         remember(dir, &image)?;
         let took = began.elapsed().as_secs_f64();
-        println!("  {:<12} {} ({took:.1} s)", "image", names.join(" "));
+        out::line(format_args!("  {:<12} {} ({took:.1} s)", "image", names.join(" ")))?;
     }
     Ok(())
 }

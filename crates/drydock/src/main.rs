@@ -10,6 +10,7 @@ mod lock;
 mod logs;
 mod machine;
 mod network;
+mod out;
 mod parts;
 mod process;
 mod ready;
@@ -66,7 +67,7 @@ fn run(command: Command) -> Result<ExitCode> {
                     path.display()
                 );
             }
-            println!("{}", path.display());
+            out::line(path.display())?;
         }
         Command::Load { which, images, name } => {
             let dir = DataDir::choose(which.data_dir)?;
@@ -77,7 +78,7 @@ fn run(command: Command) -> Result<ExitCode> {
                     .with_context(|| format!("cannot read {}", image.display()))?;
                 dir.own()?;
                 for loaded in images::load(&dir, &image, name.as_deref())? {
-                    println!("{loaded}");
+                    out::line(loaded)?;
                 }
             }
         }
@@ -85,9 +86,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Serve { which, daemon } => serve::run(&DataDir::choose(which.data_dir)?, daemon)?,
         Command::Node(arguments) => parts::node(arguments)?,
         Command::Controllers { kubeconfig } => parts::controllers(&kubeconfig)?,
-        Command::Version => println!("drydock {VERSION}"),
+        Command::Version => out::line(format_args!("drydock {VERSION}"))?,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "drydock", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "drydock", &mut script);
+            out::text(&script)?;
         }
         Command::Shim { arguments } => return parts::shim(&arguments),
     }

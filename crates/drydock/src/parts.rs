@@ -98,7 +98,7 @@ pub fn node(arguments: NodeArguments) -> Result<()> {
     machine::check_programs()?;
     log();
     let before = ClusterFile::read(&dir)?;
-    if before.as_ref().is_some_and(|file| file.network.is_some()) {
+    if before.as_ref().is_some_and(|file| !file.is_node_alone()) {
         bail!(
             "{} holds a cluster of its own: give the node another --data-dir",
             dir.path().display()

@@ -11,8 +11,8 @@ use kube::{Api, Client};
 
 use crate::cluster_file::ClusterFile;
 use crate::data_dir::DataDir;
-use crate::parts;
 use crate::process::Process;
+use crate::{out, parts};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -21,31 +21,44 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// Its files are damaged.
 pub fn run(dir: &DataDir) -> Result<ExitCode> {
-    line("directory", &dir.path().display().to_string());
+    line("directory", &dir.path().display().to_string())?;
     let Some(cluster) = ClusterFile::read(dir)? else {
-        line("cluster", "none: drydock up makes one");
+        line("cluster", "none: drydock up makes one")?;
         return Ok(ExitCode::FAILURE);
     };
     let Some(process) = Process::of(dir) else {
-        line("process", "not running: drydock up starts it");
+        let remedy = if cluster.is_node_alone() {
+            "drydock node starts it"
+        } else {
+            "drydock up starts it"
+        };
+        line("process", &format!("not running: {remedy}"))?;
         return Ok(ExitCode::FAILURE);
     };
     let age = process
         .age()
         .map(|age| format!(" for {}", for_people(age)))
         .unwrap_or_default();
-    line("process", &format!("{} running{age}", process.pid()));
-    line("API server", &format!("https://127.0.0.1:{}", cluster.api_port));
-    line("kubeconfig", &dir.kubeconfig().display().to_string());
+    line("process", &format!("{} running{age}", process.pid()))?;
+    if cluster.is_node_alone() {
+        line("node", &cluster.node)?;
+        line(
+            "networks",
+            &format!("pods {}, services {}", cluster.pod_cidr, cluster.service_cidr),
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    line("API server", &format!("https://127.0.0.1:{}", cluster.api_port))?;
+    line("kubeconfig", &dir.kubeconfig().display().to_string())?;
     line(
         "networks",
         &format!("pods {}, services {}", cluster.pod_cidr, cluster.service_cidr),
-    );
+    )?;
     let asked = parts::runtime()?.block_on(async { tokio::time::timeout(PATIENCE, ask(dir)).await });
     match asked.context("it does not answer").and_then(|answer| answer) {
         Ok((node, pods)) => {
-            line("node", &node);
-            line("pods", &pods);
+            line("node", &node)?;
+            line("pods", &pods)?;
             Ok(if node.ends_with(" Ready") {
                 ExitCode::SUCCESS
             } else {
@@ -53,14 +66,14 @@ pub fn run(dir: &DataDir) -> Result<ExitCode> {
             })
         }
         Err(error) => {
-            line("answer", &format!("none: {error:#}"));
+            line("answer", &format!("none: {error:#}"))?;
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
-fn line(name: &str, value: &str) {
-    println!("{name:<12} {value}");
+fn line(name: &str, value: &str) -> Result<()> {
+    out::line(format_args!("{name:<12} {value}"))
 }
 
 async fn ask(dir: &DataDir) -> Result<(String, String)> {

@@ -11,7 +11,7 @@ use crate::cluster_file::ClusterFile;
 use crate::data_dir::DataDir;
 use crate::process::Process;
 use crate::report::Report;
-use crate::{images, logs, machine};
+use crate::{images, logs, machine, out};
 
 /// Starts the cluster; `with_images` also loads what was built beside this program.
 ///
@@ -27,17 +27,18 @@ pub fn run(dir: &DataDir, with_images: bool) -> Result<()> {
         images::load_built(dir)?;
     }
     if let Some(process) = Process::of(dir).filter(|process| process.stays()) {
-        println!(
+        return out::line(format_args!(
             "The cluster in {} is up already (process {}).",
             dir.path().display(),
             process.pid()
-        );
-        return Ok(());
+        ));
     }
     start(dir, began)?;
-    println!("The cluster is ready after {:.2} s.", began.elapsed().as_secs_f64());
-    println!("  export KUBECONFIG={}", dir.kubeconfig().display());
-    Ok(())
+    out::line(format_args!(
+        "The cluster is ready after {:.2} s.\n  export KUBECONFIG={}",
+        began.elapsed().as_secs_f64(),
+        dir.kubeconfig().display()
+    ))
 }
 
 fn start(dir: &DataDir, began: Instant) -> Result<()> {
@@ -55,12 +56,15 @@ fn start(dir: &DataDir, began: Instant) -> Result<()> {
         .spawn()
         .context("cannot start the serving process")?;
     let reports = child.stdout.take().context("the serving process has no output")?;
+    // Output that cannot be written is told when the cluster is up.
+    let mut written = Ok(());
     for line in BufReader::new(reports).lines() {
         match Report::parse(&line.unwrap_or_default()) {
             Some(Report::Part { name, detail }) => {
-                println!("  {name:<12} {:<28} {:.2} s", detail, began.elapsed().as_secs_f64());
+                let took = began.elapsed().as_secs_f64();
+                written = written.and(out::line(format_args!("  {name:<12} {detail:<28} {took:.2} s")));
             }
-            Some(Report::Ready) => return Ok(()),
+            Some(Report::Ready) => return written,
             Some(Report::Failed(why)) => bail!("{why}"),
             None => {}
         }
