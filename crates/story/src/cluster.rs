@@ -223,13 +223,15 @@ mod tests {
             return println!("skipped: not root, or no nft");
         }
         std::fs::write(folder.path().join("drydock.log"), "").unwrap();
-        let mut sleep = Command::new("bash")
-            .args(["-c", "sleep 1000; :", &folder.path().to_string_lossy()])
+        // It waits for a line that never comes, and has no child that would outlive it.
+        let mut waiting = Command::new("bash")
+            .args(["-c", "read; :", &folder.path().to_string_lossy()])
+            .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
         let left = leftovers(folder.path(), "test-leftovers").unwrap();
-        sleep.kill().unwrap();
-        sleep.wait().unwrap();
+        waiting.kill().unwrap();
+        waiting.wait().unwrap();
         std::fs::remove_dir(run).unwrap();
         for trace in ["/run/drydock/test-leftovers", "drydock.log", "process /proc/"] {
             assert!(

@@ -5,11 +5,13 @@
 
 mod cluster;
 mod expect;
+mod project;
 mod report;
 mod runner;
 mod script;
 mod terminal;
 mod traffic;
+mod visit;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,7 +78,7 @@ fn run(arguments: Arguments) -> Result<bool> {
         } => {
             let stories = script::read(&path)?;
             let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-            runtime.block_on(runner::run(&stories, kubeconfig, keep, short))
+            runtime.block_on(runner::run(&path, &stories, kubeconfig, keep, short))
         }
     }
 }

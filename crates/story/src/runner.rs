@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::killpg;
 use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
@@ -15,7 +15,8 @@ use crate::cluster::{self, Cluster};
 use crate::report::Report;
 use crate::script::{Item, Run, Step, Story};
 use crate::traffic::{Totals, Traffic};
-use crate::{expect, terminal};
+use crate::visit::Visit;
+use crate::{expect, project, terminal};
 
 /// Longest time that one command may take.
 const LONGEST: Duration = Duration::from_secs(180);
@@ -23,7 +24,7 @@ const LONGEST: Duration = Duration::from_secs(180);
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Runs stories in order; whether all went as they say. A cluster that was made for them is taken down whatever happens.
-pub async fn run(stories: &[Story], kubeconfig: Option<PathBuf>, keep: bool, short: bool) -> Result<bool> {
+pub async fn run(path: &Path, stories: &[Story], kubeconfig: Option<PathBuf>, keep: bool, short: bool) -> Result<bool> {
     let programs = cluster::programs()?;
     // From here on a signal no longer ends this process, and with it leaves a cluster behind.
     let mut interruption = Interruption::expect()?;
@@ -31,7 +32,26 @@ pub async fn run(stories: &[Story], kubeconfig: Option<PathBuf>, keep: bool, sho
         Some(kubeconfig) => Cluster::existing(kubeconfig)?,
         None => Cluster::local(&programs)?,
     };
-    let told = tell_all(stories, &cluster, &programs, short, &mut interruption).await;
+    let visit = match cluster.is_local() {
+        true => None,
+        false => Some(Visit::begin(&cluster.kubeconfig).await?),
+    };
+    let root = project::root(path, &programs);
+    let told = tell_all(stories, &cluster, &programs, root, short, &mut interruption).await;
+    if let Some(visit) = visit
+        && !matches!(told, Ok(true))
+    {
+        // Nobody takes this cluster down.
+        match visit.left().await {
+            Ok(left) if left.is_empty() => {
+                terminal::say("The stories left no namespace and no webhook in the cluster.")
+            }
+            Ok(left) => terminal::say(&format!("The stories left in the cluster: {}", left.join(", "))),
+            Err(error) => terminal::say(&format!(
+                "What the stories left in the cluster cannot be told: {error:#}"
+            )),
+        }
+    }
     if keep && cluster.is_local() {
         terminal::say(&cluster.hint());
         return told;
@@ -53,19 +73,26 @@ async fn tell_all(
     stories: &[Story],
     cluster: &Cluster,
     programs: &Path,
+    root: PathBuf,
     short: bool,
     interruption: &mut Interruption,
 ) -> Result<bool> {
     let scratch = tempfile::Builder::new().prefix("trysail-story-files-").tempdir();
     let shell = Shell {
         programs: programs.to_owned(),
+        root,
         kubeconfig: cluster.kubeconfig.clone(),
         data_dir: cluster.local.clone(),
         scratch: scratch.context("cannot make a folder for the files of the stories")?,
     };
     let mut reports = Vec::new();
     let mut error = None;
-    for story in stories {
+    // A story without a step of the short form would pass without doing a thing.
+    let stories: Vec<_> = stories.iter().filter(|story| !short || story.is_short()).collect();
+    if stories.is_empty() {
+        bail!("none of the stories has a step of the short form: run them without --short");
+    }
+    for story in &stories {
         tokio::select! {
             report = tell(story, &shell, short) => match report {
                 // The next story counts on a clean cluster.
@@ -221,6 +248,7 @@ impl Teller<'_> {
 
 struct Shell {
     programs: PathBuf,
+    root: PathBuf,
     kubeconfig: PathBuf,
     /// Data folder of a local cluster, so that `drydock` in a story means that cluster.
     data_dir: Option<PathBuf>,
@@ -238,7 +266,7 @@ impl Shell {
             .env("PATH", format!("{}:{path}", self.programs.display()))
             .env("KUBECONFIG", &self.kubeconfig)
             .env("SCRATCH", self.scratch.path())
-            .current_dir(self.programs.parent().unwrap_or(Path::new(".")));
+            .current_dir(&self.root);
         if let Some(folder) = &self.data_dir {
             command.env("DRYDOCK_DATA_DIR", folder);
         }

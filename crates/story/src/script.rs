@@ -24,6 +24,13 @@ pub struct Story {
     pub steps: Vec<Step>,
 }
 
+impl Story {
+    /// Whether a step belongs to the short form.
+    pub fn is_short(&self) -> bool {
+        self.steps.iter().any(|step| step.short)
+    }
+}
+
 /// A part of a story that is timed as one.
 #[derive(Debug)]
 pub struct Step {
@@ -163,7 +170,7 @@ mod tests {
     fn a_story_is_steps_of_prose_commands_and_traffic() {
         let story = parse("= Two\n\n# One (short)\nSome prose.\n@ traffic start\n@ until 5s\n$ echo a \\\n  b\na b\n...\n\n# Two\n@ fails\n$ false\n").unwrap();
         assert_eq!(story.title, "Two");
-        assert!(story.steps[0].short && !story.steps[1].short);
+        assert!(story.steps[0].short && !story.steps[1].short && story.is_short());
         let Item::Run(run) = &story.steps[0].items[2] else {
             panic!("{:?}", story.steps[0].items)
         };
