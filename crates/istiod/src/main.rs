@@ -37,7 +37,7 @@ mod variables;
 mod version;
 mod webhook;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use args::Command;
@@ -48,7 +48,8 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     if let Command::Version = command {
-        println!("{}", version::number());
+        // Whoever closed the pipe has read enough.
+        let _ = writeln!(std::io::stdout(), "{}", version::number());
         return ExitCode::SUCCESS;
     }
     let Command::Discovery(options) = command else {
