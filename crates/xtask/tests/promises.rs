@@ -21,7 +21,10 @@ fn exists(file: &str, name: &str) -> bool {
 /// Whether what stands before a function makes it a test.
 fn is_test(before: &str) -> bool {
     let above = before.rsplit_once('\n').map_or("", |(above, _)| above);
-    let mut lines = above.lines().rev().take_while(|line| line.trim_start().starts_with('#'));
+    let mut lines = above
+        .lines()
+        .rev()
+        .take_while(|line| line.trim_start().starts_with('#'));
     lines.any(|line| line.contains("test"))
 }
 
