@@ -31,6 +31,8 @@ type Objects = BTreeMap<Id, Value>;
 /// # Errors
 /// The directory cannot be read or watched.
 pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Result<()> {
+    // Events name files by absolute paths, whatever the folder was called by.
+    let directory = &std::path::absolute(directory)?;
     let (wake, woken) = std::sync::mpsc::channel();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if let Some(news) = event.ok().and_then(News::of) {
@@ -319,6 +321,31 @@ mod tests {
             matches!(&said[..], [Change::Delete { name, .. }, Change::Apply(_)] if name == "b"),
             "{said:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_folder_with_a_relative_name_is_followed() {
+        let directory = std::env::temp_dir().join(format!("istiod-followed-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("x.yaml"), TWO).unwrap();
+        let here = std::env::current_dir().unwrap();
+        let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+        let (messages, mut told) = mpsc::channel(10);
+        follow(&up.join(directory.strip_prefix("/").unwrap()), messages).unwrap();
+        for _ in 0..3 {
+            told.recv().await.unwrap();
+        }
+        std::fs::write(
+            directory.join("x.yaml"),
+            TWO.replace("name: b, namespace", "name: c, namespace"),
+        )
+        .unwrap();
+        let next = tokio::time::timeout(Duration::from_secs(60), told.recv()).await;
+        let Ok(Some(Message::Change(Change::Delete { name, .. }))) = next else {
+            panic!("no change was told")
+        };
+        assert_eq!(name, "b");
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]
