@@ -117,19 +117,11 @@ async fn running(cluster: &Cluster, subject: &Subject) -> Result<Vec<Running>, F
         .map(|(key, value)| format!("{key}={value}"));
     let selector = wanted.collect::<Vec<_>>().join(",");
     let found = cluster.server.list(&pods, &selector).await?;
-    let revision = |pod: &install::object::Object| {
-        let status = pod
-            .0
-            .pointer("/metadata/annotations/sidecar.istio.io~1status")?
-            .as_str()?;
-        let status: Value = serde_json::from_str(status).ok()?;
-        status["revision"].as_str().map(str::to_owned)
-    };
     Ok(found
         .iter()
         .map(|pod| Running {
             pod: pod.name().to_owned(),
-            revision: revision(pod),
+            revision: install::proof::injected_by(pod),
         })
         .collect())
 }

@@ -10,7 +10,7 @@ use install::inventory;
 use install::object::Object;
 use install::proof::ProofError;
 use install::retag::{self, ChangeError};
-use install::tag::{self, Inventory, Request, TagError};
+use install::tag::{self, Inventory, Request, TagError, TagObjects};
 use install::yaml;
 use revision::name::{Revision, Tag};
 
@@ -169,17 +169,7 @@ async fn tried(cluster: &Cluster, request: &Request, before: &Inventory) -> Resu
         None => text.push_str(" There is no such tag yet."),
     }
     text.push_str("\nNothing was changed; whether the revision answers is asked when the tag is set.\n");
-    let webhooks = followers::webhooks(&before.webhooks, &built);
-    text.push_str(&match following(
-        cluster,
-        &request.namespace,
-        tag,
-        revision,
-        &webhooks,
-        &before.namespaces,
-    )
-    .await
-    {
+    text.push_str(&match following_then(cluster, request, before, &built).await {
         (found, None) => followers::foretold(revision, &found),
         (found, Some(error)) => followers::without_pods(&found, &error),
     });
@@ -191,25 +181,13 @@ async fn write(cluster: &Cluster, request: &Request, before: &Inventory) -> Resu
     let (tag, revision) = (request.tag.as_str(), request.revision.label());
     let planned = tag::build(request, before, false)?;
     let told = match planned.previous.as_deref().filter(|previous| *previous != revision) {
-        Some(previous) => {
-            let webhooks = followers::webhooks(&before.webhooks, &planned);
-            match following(
-                cluster,
-                &request.namespace,
-                tag,
-                revision,
-                &webhooks,
-                &before.namespaces,
-            )
-            .await
-            {
-                (found, None) => followers::told(previous, revision, &found),
-                (found, Some(error)) => {
-                    let found = followers::without_pods(&found, &error);
-                    format!("It pointed at {previous:?} before. {found}")
-                }
+        Some(previous) => match following_then(cluster, request, before, &planned).await {
+            (found, None) => followers::told(previous, revision, &found),
+            (found, Some(error)) => {
+                let found = followers::without_pods(&found, &error);
+                format!("It pointed at {previous:?} before. {found}")
             }
-        }
+        },
         None => String::new(),
     };
     retag::set(&cluster.server, request, before).await.map_err(explained)?;
@@ -219,6 +197,26 @@ async fn write(cluster: &Cluster, request: &Request, before: &Inventory) -> Resu
     ));
     put(&told);
     Ok(())
+}
+
+/// Who follows a tag once it is what `built` says.
+async fn following_then(
+    cluster: &Cluster,
+    request: &Request,
+    before: &Inventory,
+    built: &TagObjects,
+) -> (Followers, Option<String>) {
+    let (tag, revision) = (request.tag.as_str(), request.revision.label());
+    let webhooks = followers::webhooks(&before.webhooks, built);
+    following(
+        cluster,
+        &request.namespace,
+        tag,
+        revision,
+        &webhooks,
+        &before.namespaces,
+    )
+    .await
 }
 
 /// Who follows a tag to `target` (or, without one, at all), as these webhook configurations select; where pods may not be

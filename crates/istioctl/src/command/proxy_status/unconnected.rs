@@ -6,6 +6,7 @@ use api::names::{PROXY_CONTAINER, annotation, label};
 use install::api_server::kind;
 use install::component::Kind;
 use install::object::Object;
+use install::proof::injected_by;
 use revision::decision::Injector;
 use serde::Serialize;
 use serde_json::Value;
@@ -122,13 +123,14 @@ pub fn table(lost: &[Unconnected], incomplete: bool) -> String {
 
 /// Revision that a pod says it was injected by.
 pub fn revision(pod: &Object) -> String {
-    let annotations = &pod.0["metadata"]["annotations"];
-    let status = annotations[annotation::STATUS].as_str().unwrap_or_default();
-    let status: Value = serde_json::from_str(status).unwrap_or_default();
-    let said = status["revision"]
-        .as_str()
-        .or_else(|| annotations[annotation::REVISION].as_str());
-    said.unwrap_or_default().to_owned()
+    let said = || {
+        Some(
+            pod.0["metadata"]["annotations"][annotation::REVISION]
+                .as_str()?
+                .to_owned(),
+        )
+    };
+    injected_by(pod).or_else(said).unwrap_or_default()
 }
 
 /// Whether an injector put a proxy into a pod.
