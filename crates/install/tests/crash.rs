@@ -136,6 +136,15 @@ async fn check(
     assert!(ends.iter().all(|writes| *writes > SHARDS), "{what}: {ends:?}");
 }
 
+/// Two revisions, the newer one as it is installed.
+async fn both(server: &ApiServer, old: &Wanted, new: &Wanted) {
+    let there = inventory::read(server, "istio-system").await.unwrap();
+    if there.webhooks.is_empty() {
+        old.install(server).await.unwrap();
+    }
+    new.install(server).await.unwrap();
+}
+
 fn has(names: &[String], name: &str) -> bool {
     names.iter().any(|found| found == name)
 }
@@ -170,15 +179,7 @@ async fn a_killed_upgrade_is_finished_by_the_next() {
         "an upgrade",
         &BOTH,
         async |server| {
-            if inventory::read(server, "istio-system")
-                .await
-                .unwrap()
-                .webhooks
-                .is_empty()
-            {
-                old.install(server).await.unwrap();
-            }
-            new.install(server).await.unwrap();
+            both(server, &old, &new).await;
         },
         async |server| upgraded.install(server).await.is_ok(),
         |names| assert!(has(names, "Deployment/istio-system/istiod-new"), "{names:?}"),
@@ -194,15 +195,7 @@ async fn a_killed_uninstallation_is_finished_by_the_next() {
         "an uninstallation",
         &OLD,
         async |server| {
-            if inventory::read(server, "istio-system")
-                .await
-                .unwrap()
-                .webhooks
-                .is_empty()
-            {
-                old.install(server).await.unwrap();
-            }
-            new.install(server).await.unwrap();
+            both(server, &old, &new).await;
             old.install(server).await.unwrap();
         },
         async |server| remove(server, "new").await,
