@@ -9,6 +9,7 @@ pub mod report;
 mod analyzers;
 mod authz;
 mod bootstrap;
+mod data;
 mod injection;
 mod install;
 mod iptables;

@@ -7,12 +7,8 @@ use analyze::objects::Objects;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::data::{cases, read};
 use crate::report;
-
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,20 +36,14 @@ struct Expected {
 /// If the set itself cannot be read.
 pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
     let folder = data.join("analyzers");
-    let text = read(&folder.join("cases.yaml"))?;
-    let cases: Cases = serde_saphyr::from_str(&text).map_err(|error| format!("cases.yaml: {error}"))?;
+    let cases: Vec<Case> = cases(&folder.join("cases.yaml"))?;
     Ok(cases
-        .cases
         .into_iter()
         .map(|case| {
             let result = check(&case, &folder);
             report::Case::new(case.name, result)
         })
         .collect())
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn documents(path: &Path) -> Result<Vec<Value>, String> {

@@ -8,12 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use translate::authz::{Inputs, Providers, external_filters, filters};
 
+use crate::data::{cases, read, yaml};
 use crate::report;
-
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -50,24 +46,15 @@ struct Service {
     namespace: String,
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
-}
-
-fn yaml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
-    serde_saphyr::from_str(&read(path)?).map_err(|e| format!("{}: {e}", path.display()))
-}
-
 /// Runs every case of `<data>/authz`.
 ///
 /// # Errors
 /// If the set itself cannot be read.
 pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
     let folder = data.join("authz");
-    let cases: Cases = yaml(&folder.join("cases.yaml"))?;
+    let cases: Vec<Case> = cases(&folder.join("cases.yaml"))?;
     let surroundings: Surroundings = yaml(&folder.join("proxy.yaml"))?;
     Ok(cases
-        .cases
         .iter()
         .map(|case| report::Case::new(case.name.clone(), check(&folder, case, &surroundings)))
         .collect())

@@ -13,13 +13,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use xds::envoy::config::bootstrap::v3::Bootstrap;
 
+use crate::data::{cases, read, yaml};
 use crate::report;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Cases {
-    cases: Vec<Case>,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,20 +75,12 @@ struct CommonNode {
 pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
     let folder = data.join("bootstrap");
     let common: Common = yaml(&folder.join("common.yaml"))?;
-    let cases: Cases = yaml(&folder.join("cases.yaml"))?;
+    let cases: Vec<Case> = cases(&folder.join("cases.yaml"))?;
     let one = |case: Case| {
         let outcome = run_case(&folder, &common, &case);
         report::Case::new(format!("bootstrap/{}", case.name), outcome)
     };
-    Ok(cases.cases.into_iter().map(one).collect())
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
-}
-
-fn yaml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
-    serde_saphyr::from_str(&read(path)?).map_err(|e| format!("{}: {e}", path.display()))
+    Ok(cases.into_iter().map(one).collect())
 }
 
 fn run_case(folder: &Path, common: &Common, case: &Case) -> Result<(), String> {

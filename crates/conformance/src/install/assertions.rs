@@ -7,13 +7,9 @@ use install::object::Object;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{generate, read};
+use super::generate;
+use crate::data::{cases, read};
 use crate::report;
-
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
 
 #[derive(Deserialize)]
 struct Case {
@@ -43,11 +39,9 @@ struct Check {
 }
 
 pub(super) fn run(folder: &Path, assets: &Assets) -> Result<Vec<report::Case>, String> {
-    let cases: Cases = serde_saphyr::from_str(&read(&folder.join("assertion-cases.yaml"))?)
-        .map_err(|e| format!("assertion-cases.yaml: {e}"))?;
+    let cases: Vec<Case> = cases(&folder.join("assertion-cases.yaml"))?;
     let default = generate(&[], "", assets);
     Ok(cases
-        .cases
         .into_iter()
         .map(|case| {
             let result = check_all(&case, folder, assets, &default);

@@ -18,6 +18,7 @@ use install::{manifest, yaml};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::data::{cases, read};
 use crate::report;
 
 /// Version that the goldens carry.
@@ -51,25 +52,18 @@ struct Case {
     golden: String,
 }
 
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
-
 /// Runs every case of `<data>/install`.
 ///
 /// # Errors
 /// If the set itself cannot be read.
 pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
     let folder = data.join("install");
-    let cases: Cases =
-        serde_saphyr::from_str(&read(&folder.join("cases.yaml"))?).map_err(|e| format!("cases.yaml: {e}"))?;
+    let cases: Vec<Case> = cases(&folder.join("cases.yaml"))?;
     let (live, snapshot) = (
         assets(&data.join("charts-reference"))?,
         assets(&data.join("charts-reference/snapshot"))?,
     );
     let mut results: Vec<report::Case> = cases
-        .cases
         .iter()
         .map(|case| {
             let assets = if case.charts == "snapshot" { &snapshot } else { &live };
@@ -79,10 +73,6 @@ pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
     results.extend(assertions::run(&folder, &live)?);
     results.extend(selectors::run(&folder)?);
     Ok(results)
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Our charts with the reference's values as defaults.

@@ -10,13 +10,9 @@ use revision::selector::{Labels, Selector};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{generate, read};
+use super::generate;
+use crate::data::cases;
 use crate::report;
-
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,8 +32,7 @@ struct Webhook {
 }
 
 pub(super) fn run(folder: &Path) -> Result<Vec<report::Case>, String> {
-    let cases: Cases = serde_saphyr::from_str(&read(&folder.join("webhook-selector-cases.yaml"))?)
-        .map_err(|error| format!("webhook-selector-cases.yaml: {error}"))?;
+    let cases: Vec<Case> = cases(&folder.join("webhook-selector-cases.yaml"))?;
     let assets = Assets::embedded();
     let installed = |flags: &str| -> Result<Vec<Webhook>, String> {
         let minimal = "--set profile=minimal --set components.base.enabled=false";
@@ -46,7 +41,7 @@ pub(super) fn run(folder: &Path) -> Result<Vec<report::Case>, String> {
     let canary = installed("--set revision=canary")?;
     let mut unnamed: BTreeMap<&str, Vec<Webhook>> = BTreeMap::new();
     let mut results = Vec::new();
-    for case in cases.cases {
+    for case in cases {
         // "<the unnamed revision, and how> + canary"
         let first = match case.installs.split(" + ").next() {
             Some("enableNamespacesByDefault") => "--set values.sidecarInjectorWebhook.enableNamespacesByDefault=true",

@@ -6,12 +6,8 @@ use capture::apply::{self, Command, Runner};
 use capture::{Config, program};
 use serde::Deserialize;
 
+use crate::data::{cases, read};
 use crate::report;
-
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
 
 #[derive(Deserialize)]
 struct Case {
@@ -30,8 +26,7 @@ pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
     let mut results = Vec::new();
     for (backend, produce) in [("iptables", iptables as fn(&Config) -> _), ("nftables", nftables)] {
         let file = folder.join(format!("{backend}-cases.yaml"));
-        let cases: Cases = serde_saphyr::from_str(&read(&file)?).map_err(|e| format!("{}: {e}", file.display()))?;
-        for case in cases.cases {
+        for case in cases::<Case>(&file)? {
             let outcome = read(&folder.join(&case.golden))
                 .and_then(|golden| Ok((golden, produce(&case.config)?)))
                 .and_then(|(golden, produced)| compare(&golden, &produced));
@@ -39,10 +34,6 @@ pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
         }
     }
     Ok(results)
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Answers every command with success and no output, and notes commands and restore input.

@@ -9,7 +9,8 @@ use revision::selector::Labels;
 use serde_json::{Value, json};
 
 use super::cluster::Given;
-use super::{Case, block_on, read, same};
+use super::{Case, block_on, same};
+use crate::data::read;
 
 /// Runs a command and compares what it prints, or the error it ends with.
 pub(super) fn check(case: &Case, folder: &Path) -> Result<(), String> {

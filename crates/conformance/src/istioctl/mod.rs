@@ -13,12 +13,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::data::cases;
 use crate::report;
-
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
 
 /// Keys differ from group to group; each takes its own.
 #[derive(Deserialize)]
@@ -49,20 +45,14 @@ impl Case {
 /// If the set itself cannot be read.
 pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
     let folder = data.join("istioctl");
-    let cases: Cases =
-        serde_saphyr::from_str(&read(&folder.join("cases.yaml"))?).map_err(|e| format!("cases.yaml: {e}"))?;
+    let cases: Vec<Case> = cases(&folder.join("cases.yaml"))?;
     Ok(cases
-        .cases
         .into_iter()
         .map(|case| {
             let result = check(&case, &folder);
             report::Case::new(case.name, result)
         })
         .collect())
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn check(case: &Case, folder: &Path) -> Result<(), String> {

@@ -13,7 +13,8 @@ use status::gather::{Answer, Instance};
 use status::proxy::{Proxy, Sync};
 use status::version::Build;
 
-use super::{Case, read, same};
+use super::{Case, same};
+use crate::data::read;
 
 pub(super) fn check(case: &Case, folder: &Path) -> Result<(), String> {
     let golden = case.text("golden");

@@ -9,7 +9,8 @@ use istioctl::command::tag::caution;
 use revision::name::{Revision, Tag};
 use serde_json::{Value, json};
 
-use super::{Case, read};
+use super::Case;
+use crate::data::read;
 
 pub(super) fn check(case: &Case, folder: &Path) -> Result<(), String> {
     let inventory = inventory(case, folder)?;

@@ -11,6 +11,7 @@ use api::kind::Kind;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::data::{cases, read};
 use crate::kube_api::client::Admin;
 use crate::report;
 use crate::server::with_server;
@@ -28,11 +29,6 @@ const SCHEMA_ONLY: [&str; 4] = [
 ];
 /// What only the webhook sees.
 const WEBHOOK_ONLY: &str = "jwks";
-
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
 
 #[derive(Deserialize)]
 struct Case {
@@ -57,10 +53,9 @@ enum Expect {
 /// If the set itself cannot be read, or if the API server refuses a definition.
 pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
     let folder = data.join("validation");
-    let cases: Cases =
-        serde_saphyr::from_str(&read(&folder.join("cases.yaml"))?).map_err(|error| format!("cases.yaml: {error}"))?;
+    let cases: Vec<Case> = cases(&folder.join("cases.yaml"))?;
     let mut files: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for case in &cases.cases {
+    for case in &cases {
         if !files.contains_key(&case.file) {
             let documents = serde_saphyr::from_multiple(&read(&folder.join(&case.file))?)
                 .map_err(|error| format!("{}: {error}", case.file))?;
@@ -75,7 +70,7 @@ pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
         let admin = Admin(own.target().clone());
         admin.define(definitions).await?;
         let mut results = Vec::new();
-        for case in &cases.cases {
+        for case in &cases {
             let result = match files[&case.file].get(case.document) {
                 Some(document) => check(case, document, &admin).await,
                 None => Err(format!("{} has no document {}", case.file, case.document)),
@@ -85,10 +80,6 @@ pub fn run(data: &Path) -> Result<Vec<report::Case>, String> {
         Ok(results)
     });
     results.map_err(|error| format!("{error:#}"))
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 async fn check(case: &Case, document: &Value, admin: &Admin) -> Result<(), String> {

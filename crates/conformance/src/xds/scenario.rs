@@ -10,6 +10,7 @@ use testkit::ProxySpec;
 use translate::{Generator, Proxy, ResourceType};
 
 use super::{compare, expected, stock};
+use crate::data::{read, yaml};
 
 /// Kinds that are not translated yet.
 const KINDS: [&str; 8] = [
@@ -49,12 +50,8 @@ struct Proxies {
 /// # Errors
 /// The index cannot be read.
 pub fn index(xds: &Path) -> Result<Vec<Scenario>, String> {
-    let index: Index = serde_saphyr::from_str(&read(&xds.join("index.yaml"))?).map_err(|e| e.to_string())?;
+    let index: Index = yaml(&xds.join("index.yaml"))?;
     Ok(index.scenarios)
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 impl Scenario {
@@ -66,8 +63,7 @@ impl Scenario {
         let folder = xds.join(&self.name);
         let config = std::fs::read_to_string(folder.join("mesh.yaml")).unwrap_or_default();
         let mesh = testkit::mesh(&read(&folder.join("input.yaml"))?, &config).map_err(|e| e.to_string())?;
-        let proxies: Proxies =
-            serde_saphyr::from_str(&read(&folder.join("proxies.yaml"))?).map_err(|e| e.to_string())?;
+        let proxies: Proxies = yaml(&folder.join("proxies.yaml"))?;
         let roles = proxies
             .proxies
             .iter()
