@@ -1,20 +1,18 @@
 //! The program itself, fed from files: what a proxy, a browser and Prometheus see.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod program;
+
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use xds::envoy::config::core::v3::Node;
-use xds::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use xds::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use xds::envoy::service::discovery::v3::DeltaDiscoveryResponse;
 
-const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
-const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+use program::{CLUSTER, LISTENER, Program, Proxy};
 
 fn service(name: &str) -> String {
     format!(
@@ -23,24 +21,16 @@ fn service(name: &str) -> String {
     )
 }
 
-/// A running istiod; ended when the test does.
+/// A running istiod and its folder; gone with the test.
 struct Istiod {
-    process: Child,
+    program: Program,
     directory: PathBuf,
-    http: u16,
-    grpc: u16,
 }
 
 impl Drop for Istiod {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Istiod {
@@ -48,48 +38,12 @@ impl Istiod {
         let directory = std::env::temp_dir().join(format!("istiod-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("a.yaml"), service("a")).unwrap();
-        let (http, grpc) = (free_port(), free_port());
-        let process = Command::new(env!("CARGO_BIN_EXE_istiod"))
-            .args([
-                "discovery",
-                "--registries=",
-                "--monitoringAddr=",
-                "--secureGRPCAddr=",
-                "--httpsAddr=",
-                "--no-such-flag",
-            ])
-            .arg(format!("--configDir={}", directory.display()))
-            .arg(format!("--httpAddr=127.0.0.1:{http}"))
-            .arg(format!("--grpcAddr=127.0.0.1:{grpc}"))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let istiod = Self {
-            process,
-            directory,
-            http,
-            grpc,
-        };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while istiod.get("/ready").is_none_or(|(code, _)| code != 200) {
-            assert!(Instant::now() < deadline, "never ready");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        istiod
-    }
-
-    /// Status and body of a page.
-    fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        let code = text.split(' ').nth(1)?.parse().ok()?;
-        Some((code, text.split_once("\r\n\r\n")?.1.to_owned()))
+        let program = Program::start("", &directory, &["--no-such-flag"]);
+        Self { program, directory }
     }
 
     fn page(&self, path: &str) -> String {
-        let (code, body) = self.get(path).unwrap();
+        let (code, body) = self.program.get(path).unwrap();
         assert_eq!(code, 200, "{path}: {body}");
         body
     }
@@ -104,48 +58,11 @@ impl Istiod {
 
     /// A proxy of that type, which asks for resources of one type.
     async fn connect(&self, role: &str, type_url: &str) -> Proxy {
-        let address = format!("http://127.0.0.1:{}", self.grpc);
-        let mut client = AggregatedDiscoveryServiceClient::connect(address).await.unwrap();
-        let (requests, stream) = mpsc::channel(16);
         let node = Node {
             id: format!("{role}~10.0.0.9~p.default~default.svc.cluster.local"),
             ..Node::default()
         };
-        let first = DeltaDiscoveryRequest {
-            node: Some(node),
-            type_url: type_url.into(),
-            ..Default::default()
-        };
-        requests.send(first).await.unwrap();
-        let responses = client
-            .delta_aggregated_resources(ReceiverStream::new(stream))
-            .await
-            .unwrap()
-            .into_inner();
-        Proxy { requests, responses }
-    }
-}
-
-struct Proxy {
-    requests: mpsc::Sender<DeltaDiscoveryRequest>,
-    responses: tonic::Streaming<DeltaDiscoveryResponse>,
-}
-
-impl Proxy {
-    /// Takes and accepts the next response.
-    async fn next(&mut self) -> DeltaDiscoveryResponse {
-        let next = tokio::time::timeout(Duration::from_secs(20), self.responses.message());
-        let response = next.await.expect("a response in time").unwrap().unwrap();
-        let (type_url, response_nonce) = (response.type_url.clone(), response.nonce.clone());
-        self.requests
-            .send(DeltaDiscoveryRequest {
-                type_url,
-                response_nonce,
-                ..Default::default()
-            })
-            .await
-            .unwrap();
-        response
+        self.program.connect(node, type_url).await
     }
 }
 
@@ -228,10 +145,10 @@ async fn the_end_closes_streams_and_comes_in_time() {
     let mut proxy = istiod.proxy().await;
     proxy.next().await;
     // A kept-alive client that asks for nothing more holds nothing up.
-    let mut idle = TcpStream::connect(("127.0.0.1", istiod.http)).unwrap();
+    let mut idle = TcpStream::connect(("127.0.0.1", istiod.program.http)).unwrap();
     write!(idle, "GET /ready HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert!(idle.read(&mut [0; 16]).unwrap() > 0);
-    let pid = istiod.process.id().to_string();
+    let pid = istiod.program.process.id().to_string();
     assert!(Command::new("kill").arg(&pid).status().unwrap().success());
     let ended = tokio::time::timeout(Duration::from_secs(20), proxy.responses.message()).await;
     assert!(
@@ -239,7 +156,7 @@ async fn the_end_closes_streams_and_comes_in_time() {
         "the stream goes on: {ended:?}"
     );
     let exited = tokio::task::spawn_blocking(move || {
-        let status = istiod.process.wait().unwrap();
+        let status = istiod.program.process.wait().unwrap();
         (status, istiod)
     });
     let (status, _istiod) = tokio::time::timeout(Duration::from_secs(20), exited)
@@ -266,8 +183,15 @@ async fn pages_tell_what_is_going_on() {
     assert!(dump.contains("outbound|80||a.default.svc.cluster.local"), "{dump}");
     assert!(istiod.page("/metrics").contains("\npilot_xds_pushes{type=\"cds\"} 1\n"));
     assert!(istiod.page("/debug/registryz").contains("a.default.svc.cluster.local"));
-    assert_eq!(istiod.get("/debug/config_dump?proxyID=nobody.default").unwrap().0, 404);
-    assert_eq!(istiod.get("/debug/nothing").unwrap().0, 404);
+    assert_eq!(
+        istiod
+            .program
+            .get("/debug/config_dump?proxyID=nobody.default")
+            .unwrap()
+            .0,
+        404
+    );
+    assert_eq!(istiod.program.get("/debug/nothing").unwrap().0, 404);
 }
 
 #[test]

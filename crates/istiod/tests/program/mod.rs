@@ -1,0 +1,114 @@
+//! The program as it is, fed from a folder: started, asked over HTTP and over discovery, and ended with the test.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use xds::envoy::config::core::v3::Node;
+use xds::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use xds::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+
+pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+
+/// A running istiod.
+pub struct Program {
+    pub process: Child,
+    pub http: u16,
+    grpc: u16,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A proxy: its stream.
+pub struct Proxy {
+    requests: mpsc::Sender<DeltaDiscoveryRequest>,
+    pub responses: Streaming<DeltaDiscoveryResponse>,
+}
+
+impl Program {
+    /// Starts it as a revision over a folder, with further flags, and waits until it is ready.
+    pub fn start(revision: &str, folder: &Path, flags: &[&str]) -> Self {
+        let (http, grpc) = (free_port(), free_port());
+        let process = Command::new(env!("CARGO_BIN_EXE_istiod"))
+            .args([
+                "discovery",
+                "--registries=",
+                "--monitoringAddr=",
+                "--secureGRPCAddr=",
+                "--httpsAddr=",
+            ])
+            .args(flags)
+            .arg(format!("--configDir={}", folder.display()))
+            .arg(format!("--httpAddr=127.0.0.1:{http}"))
+            .arg(format!("--grpcAddr=127.0.0.1:{grpc}"))
+            .env("REVISION", revision)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let program = Self { process, http, grpc };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while program.get("/ready").is_none_or(|(code, _)| code != 200) {
+            assert!(Instant::now() < deadline, "never ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        program
+    }
+
+    /// Status and body of a page.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let code = text.split(' ').nth(1)?.parse().ok()?;
+        Some((code, text.split_once("\r\n\r\n")?.1.to_owned()))
+    }
+
+    /// Opens a stream as that node, which asks for resources of one type.
+    pub async fn connect(&self, node: Node, type_url: &str) -> Proxy {
+        let address = format!("http://127.0.0.1:{}", self.grpc);
+        let mut client = AggregatedDiscoveryServiceClient::connect(address).await.unwrap();
+        let (requests, stream) = mpsc::channel(16);
+        let first = DeltaDiscoveryRequest {
+            node: Some(node),
+            type_url: type_url.to_owned(),
+            ..Default::default()
+        };
+        requests.send(first).await.unwrap();
+        let stream = client.delta_aggregated_resources(ReceiverStream::new(stream)).await;
+        Proxy {
+            requests,
+            responses: stream.unwrap().into_inner(),
+        }
+    }
+}
+
+impl Proxy {
+    /// Takes and accepts the next response.
+    pub async fn next(&mut self) -> DeltaDiscoveryResponse {
+        let next = tokio::time::timeout(Duration::from_secs(20), self.responses.message());
+        let response = next.await.expect("a response in time").unwrap().unwrap();
+        let accepted = DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            ..Default::default()
+        };
+        self.requests.send(accepted).await.unwrap();
+        response
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
