@@ -55,21 +55,12 @@ impl History {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::watch::Change;
 
     #[test]
     fn what_is_kept_has_a_number_and_a_size() {
         let mut history = History::new(3, 100, 1);
         let mut kept = |revision, size| {
-            history.push(Arc::new(Event {
-                revision,
-                key: "k".into(),
-                change: Change::Added,
-                value: Arc::default(),
-                previous: None,
-                previous_revision: 0,
-                size,
-            }));
+            history.push(Event::of_size(revision, size));
             history.events.iter().map(|event| event.revision).collect::<Vec<_>>()
         };
         assert_eq!(kept(2, 10), [2]);

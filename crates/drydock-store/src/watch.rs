@@ -36,6 +36,22 @@ pub struct Event {
     pub size: usize,
 }
 
+#[cfg(test)]
+impl Event {
+    /// An object appears that has this size.
+    pub(crate) fn of_size(revision: u64, size: usize) -> Arc<Self> {
+        Arc::new(Self {
+            revision,
+            key: "k".into(),
+            change: Change::Added,
+            value: Arc::default(),
+            previous: None,
+            previous_revision: 0,
+            size,
+        })
+    }
+}
+
 /// Events waiting for a watcher at most; one that falls further behind is ended.
 pub(crate) const QUEUE: usize = 16 * 1024;
 /// Bytes of events waiting for a watcher at most, beside the one that is too large for that alone.
@@ -105,17 +121,7 @@ mod tests {
             waiting,
             revision: 1,
         };
-        let event = |size| {
-            Arc::new(Event {
-                revision: 2,
-                key: "k".into(),
-                change: Change::Added,
-                value: Arc::default(),
-                previous: None,
-                previous_revision: 0,
-                size,
-            })
-        };
+        let event = |size| Event::of_size(2, size);
         assert!(watcher.offer(&event(QUEUE_BYTES + 1)), "there is nothing before it");
         watch.next().await.unwrap();
         assert!(watcher.offer(&event(QUEUE_BYTES)) && watcher.offer(&event(0)));
