@@ -9,6 +9,7 @@ pub mod kind;
 pub mod lenient;
 pub mod mesh_config;
 pub mod names;
+pub mod nearest;
 pub mod networking;
 pub mod security;
 pub mod telemetry;

@@ -2,6 +2,11 @@
 
 use serde_json::Value;
 
+use crate::proxy_config;
+
+/// A pod's own proxy configuration.
+const PROXY_CONFIG: &str = "proxy.istio.io/config";
+
 /// An annotation with a value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value '{value}' for annotation '{name}': {why}")]
@@ -32,7 +37,7 @@ const CHECKS: [(&str, Check); 21] = [
     ("istio.io/reroute-virtual-interfaces", anything),
     ("traffic.sidecar.istio.io/excludeInterfaces", anything),
     ("prometheus.istio.io/merge-metrics", flag),
-    ("proxy.istio.io/config", proxy_config),
+    (PROXY_CONFIG, proxy_config::validate),
     ("sidecar.istio.io/proxyCPU", quantity),
     ("sidecar.istio.io/proxyCPULimit", quantity),
     ("sidecar.istio.io/proxyMemory", quantity),
@@ -53,6 +58,16 @@ pub fn validate(annotations: &Value) -> Result<(), AnnotationError> {
         })?;
     }
     Ok(())
+}
+
+/// What is in the annotations and means nothing, in a sentence each: it refuses no pod, but somebody had a purpose.
+pub fn warnings(annotations: &Value) -> Vec<String> {
+    let own = annotations.get(PROXY_CONFIG).and_then(Value::as_str);
+    let unknown = own.map(proxy_config::unknown).unwrap_or_default();
+    let sentences = unknown
+        .iter()
+        .map(|field| format!("annotation {PROXY_CONFIG}: {field}"));
+    sentences.collect()
 }
 
 fn anything(_: &str) -> Result<(), String> {
@@ -124,14 +139,6 @@ fn ranges(value: &str) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn proxy_config(value: &str) -> Result<(), String> {
-    match serde_saphyr::from_str::<Value>(value) {
-        Ok(Value::Object(_) | Value::Null) => Ok(()),
-        Ok(_) => Err("a mapping is expected".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 /// Kubernetes' quantity: a decimal number with an optional suffix.

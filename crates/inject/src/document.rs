@@ -9,6 +9,7 @@ use gotemplate::{sorted, to_yaml};
 use revision::selector::Labels;
 use serde_json::{Value, json};
 
+use crate::annotation;
 use crate::injector::{InjectError, Injector, Outcome, Request};
 use crate::workload::Workload;
 
@@ -72,6 +73,29 @@ pub fn inject_documents(
         result.push_str("---\n");
     }
     Ok(result)
+}
+
+/// What the workloads of a YAML stream say that means nothing, with their kind and name.
+pub fn warnings(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for document in gotemplate::documents(text) {
+        collect(&serde_saphyr::from_str(document.text).unwrap_or_default(), &mut found);
+    }
+    found
+}
+
+fn collect(object: &Value, found: &mut Vec<String>) {
+    let text = |field: &Value| field.as_str().unwrap_or_default().to_owned();
+    let kind = text(&object["kind"]);
+    for item in object["items"].as_array().into_iter().flatten() {
+        collect(item, found);
+    }
+    if let Some(path) = pod_path(&kind, object) {
+        let pod = path.iter().fold(object, |value, key| &value[*key]);
+        let warnings = annotation::warnings(&pod["metadata"]["annotations"]);
+        let name = text(&object["metadata"]["name"]);
+        found.extend(warnings.iter().map(|warning| format!("{kind} {name}: {warning}")));
+    }
 }
 
 /// The injected object; `None` for one without a pod.

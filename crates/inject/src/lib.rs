@@ -29,6 +29,7 @@ mod metrics;
 mod order;
 mod overlay;
 mod probe;
+pub mod proxy_config;
 pub mod review;
 pub mod workload;
 mod written;

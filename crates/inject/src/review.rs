@@ -8,6 +8,7 @@ use revision::decision::Skip;
 use revision::selector::Labels;
 use serde_json::{Value, json};
 
+use crate::annotation::warnings;
 use crate::injector::{Injector, Outcome, Request};
 
 /// Largest review that is read, in bytes: three times what the API server stores of one object.
@@ -79,8 +80,13 @@ pub fn answer(
             let patch = json_patch::diff(pod, &injected);
             match serde_json::to_vec(&patch) {
                 Ok(patch) => {
-                    let answer =
+                    let mut answer =
                         json!({"uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": BASE64.encode(patch)});
+                    // Whoever creates the pod is shown them.
+                    let warnings = warnings(&pod["metadata"]["annotations"]);
+                    if !warnings.is_empty() {
+                        answer["warnings"] = json!(warnings);
+                    }
                     (response(&version, answer), Verdict::Injected)
                 }
                 Err(error) => refuse(&version, &uid, format!("could not encode the patch: {error}")),

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use api::install::Shape;
+use api::nearest::nearest;
 use serde_json::{Map, Value, json};
 
 use crate::assets::Assets;
-use crate::validate::{Mistake, brief, nearest};
+use crate::validate::{Mistake, brief};
 use crate::values::merge;
 use crate::yaml;
 

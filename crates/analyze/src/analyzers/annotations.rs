@@ -85,6 +85,9 @@ fn one(object: &Value, kind: &str, annotation: &str, value: &str, messages: &mut
             format!("Invalid annotation {annotation}: {}", error.why),
         );
     }
+    for warning in inject::annotation::warnings(&json!({ annotation: value })) {
+        report(INVALID_ANNOTATION, format!("Invalid {warning}"));
+    }
 }
 
 pub(super) fn alpha(objects: &Objects, messages: &mut Vec<Message>) {

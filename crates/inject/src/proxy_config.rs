@@ -1,0 +1,252 @@
+//! A pod's own proxy configuration, annotation `proxy.istio.io/config`: which fields there are, and what they hold.
+//!
+//! As in Istio, a value of the wrong type refuses the pod, and a field that does not exist is ignored. It is not ignored
+//! silently: whoever mistyped a name is told.
+
+use api::nearest::nearest;
+use serde_json::Value;
+
+/// What a field holds.
+#[derive(Clone, Copy)]
+enum Holds {
+    /// Checked by who reads it.
+    Anything,
+    Text,
+    Whole,
+    Port,
+    Flag,
+    Duration,
+    /// `host:port`.
+    Address,
+    OneOf(&'static [&'static str]),
+    /// A map of texts.
+    Texts,
+    /// A map with these fields.
+    Fields(&'static [&'static str]),
+}
+
+use Holds::{Address, Anything, Duration, Fields, Flag, OneOf, Port, Text, Texts, Whole};
+
+const FIELDS: [(&str, Holds); 43] = [
+    ("availabilityZone", Text),
+    ("binaryPath", Text),
+    ("caCertificatesPem", Anything),
+    ("clusterName", Anything),
+    ("concurrency", Whole),
+    ("configPath", Text),
+    ("configSources", Anything),
+    ("connectionSettings", Anything),
+    ("controlPlaneAuthPolicy", OneOf(&["NONE", "MUTUAL_TLS"])),
+    ("customConfigFile", Text),
+    ("discoveryAddress", Address),
+    ("discoveryRefreshDelay", Duration),
+    ("drainDuration", Duration),
+    ("envoyAccessLogService", Anything),
+    ("envoyMetricsService", Anything),
+    ("envoyMetricsServiceAddress", Address),
+    ("extraStatTags", Anything),
+    ("fileFlushInterval", Duration),
+    ("fileFlushMinSizeKb", Whole),
+    (
+        "gatewayTopology",
+        Fields(&["forwardClientCertDetails", "numTrustedProxies", "proxyProtocol"]),
+    ),
+    ("holdApplicationUntilProxyStarts", Flag),
+    ("image", Fields(&["imageType"])),
+    ("interceptionMode", OneOf(&["REDIRECT", "TPROXY", "NONE"])),
+    ("meshId", Text),
+    ("parentShutdownDuration", Duration),
+    ("privateKeyProvider", Anything),
+    ("proxyAdminPort", Port),
+    ("proxyBootstrapTemplatePath", Text),
+    ("proxyHeaders", Anything),
+    ("proxyMetadata", Texts),
+    (
+        "proxyStatsMatcher",
+        Fields(&["inclusionPrefixes", "inclusionRegexps", "inclusionSuffixes"]),
+    ),
+    ("readinessProbe", Anything),
+    ("runtimeValues", Texts),
+    ("sds", Anything),
+    ("serviceCluster", Text),
+    ("statNameLength", Whole),
+    ("statsCompression", Flag),
+    ("statsdUdpAddress", Address),
+    ("statusPort", Port),
+    ("terminationDrainDuration", Duration),
+    ("tracing", Anything),
+    ("tracingServiceName", Anything),
+    ("zipkinAddress", Address),
+];
+
+/// Values that nobody could use.
+///
+/// # Errors
+/// The first of them, with its field.
+pub fn validate(text: &str) -> Result<(), String> {
+    let config: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    if config.is_null() {
+        return Ok(());
+    }
+    let fields = config.as_object().ok_or("a mapping is expected")?;
+    for (name, holds) in FIELDS {
+        let Some(value) = fields.get(name).filter(|value| !value.is_null()) else {
+            continue;
+        };
+        holds
+            .check(value)
+            .map_err(|wants| format!("{name}: wants {wants}, has {value}"))?;
+    }
+    Ok(())
+}
+
+/// Fields that do not exist, each in a sentence with the one that was probably meant.
+pub fn unknown(text: &str) -> Vec<String> {
+    let config: Value = serde_saphyr::from_str(text).unwrap_or_default();
+    let mut found = Vec::new();
+    for (name, value) in config.as_object().into_iter().flatten() {
+        match FIELDS.iter().find(|(field, _)| field == name) {
+            None => found.push(sentence("", name, FIELDS.iter().map(|(field, _)| *field))),
+            Some((_, Fields(known))) => {
+                let inner = value.as_object().into_iter().flat_map(|fields| fields.keys());
+                let odd = inner.filter(|field| !known.contains(&field.as_str()));
+                found.extend(odd.map(|field| sentence(&format!("{name}."), field, known.iter().copied())));
+            }
+            Some(_) => {}
+        }
+    }
+    found
+}
+
+fn sentence<'a>(path: &str, field: &str, known: impl Iterator<Item = &'a str>) -> String {
+    // Both spellings of protobuf are common; this one is read.
+    let camel: String = field.split('_').enumerate().fold(String::new(), |text, (index, part)| {
+        let mut letters = part.chars();
+        match letters.next() {
+            Some(first) if index > 0 => text + &first.to_uppercase().collect::<String>() + letters.as_str(),
+            _ => text + part,
+        }
+    });
+    let hint = nearest(&camel, known).map(|name| format!(" (did you mean {path}{name}?)"));
+    format!("unknown field {path}{field} is ignored{}", hint.unwrap_or_default())
+}
+
+impl Holds {
+    /// What belongs there, if this does not.
+    fn check(self, value: &Value) -> Result<(), String> {
+        let wants = |fits: bool, what: &str| if fits { Ok(()) } else { Err(what.to_owned()) };
+        match self {
+            Anything => Ok(()),
+            Text => wants(value.is_string(), "text"),
+            Whole => wants(whole(value).is_some(), "a whole number"),
+            Port => wants(
+                whole(value).is_some_and(|port| (1..=65535).contains(&port)),
+                "a port between 1 and 65535",
+            ),
+            Flag => wants(value.is_boolean(), "true or false"),
+            Duration => wants(
+                value.as_str().is_some_and(is_duration),
+                "a duration with its unit, for example 5s",
+            ),
+            Address => {
+                let port = value.as_str().and_then(|text| text.rsplit_once(':'));
+                let fits =
+                    port.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));
+                wants(fits || value == "", "an address with its port, for example host:15012")
+            }
+            OneOf(choices) => wants(
+                value.as_str().is_some_and(|text| choices.contains(&text)) || value.is_number(),
+                &format!("one of {}", choices.join(", ")),
+            ),
+            Texts => {
+                let fields = value.as_object();
+                let fits = fields.is_some_and(|fields| fields.values().all(Value::is_string));
+                wants(fits, "a map of texts (put numbers, true and false into quotes)")
+            }
+            Fields(_) => wants(value.is_object(), "a map"),
+        }
+    }
+}
+
+/// Protobuf's JSON takes numbers in quotes, too.
+fn whole(value: &Value) -> Option<i64> {
+    value
+        .as_i64()
+        .or_else(|| value.as_str()?.parse().ok())
+        .filter(|number| i32::try_from(*number).is_ok())
+}
+
+fn is_duration(text: &str) -> bool {
+    // What protobuf does not have, hours and minutes, other parts of the mesh configuration do.
+    let number = ["ms", "us", "ns", "s", "m", "h"]
+        .iter()
+        .find_map(|unit| text.strip_suffix(unit));
+    number.is_some_and(|number| {
+        let last = number.rsplit(['h', 'm', 's']).next().unwrap_or_default();
+        last.parse::<f64>().is_ok_and(f64::is_finite)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, refused: Option<&str>, ignored: &[&str]) {
+        assert_eq!(validate(text).err().as_deref(), refused, "{text}");
+        assert_eq!(unknown(text), ignored, "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_and_what_is_not_known_is_told() {
+        check("", None, &[]);
+        check("concurrency: 2\nproxyMetadata: {A: b}\ndrainDuration: 1m30s", None, &[]);
+        check(
+            "{\"concurrency\": \"2\", \"image\": {\"imageType\": \"debug\"}}",
+            None,
+            &[],
+        );
+        check("nonsense", Some("a mapping is expected"), &[]);
+        check(
+            "concurrency: lots",
+            Some("concurrency: wants a whole number, has \"lots\""),
+            &[],
+        );
+        check(
+            "proxyMetadata: {ISTIO_META_DNS_CAPTURE: true}",
+            Some(
+                "proxyMetadata: wants a map of texts (put numbers, true and false into quotes), has {\"ISTIO_META_DNS_CAPTURE\":true}",
+            ),
+            &[],
+        );
+        check(
+            "statusPort: 0",
+            Some("statusPort: wants a port between 1 and 65535, has 0"),
+            &[],
+        );
+        check(
+            "discoveryAddress: istiod",
+            Some("discoveryAddress: wants an address with its port, for example host:15012, has \"istiod\""),
+            &[],
+        );
+        check(
+            "drainDuration: 5",
+            Some("drainDuration: wants a duration with its unit, for example 5s, has 5"),
+            &[],
+        );
+        check(
+            "interceptionMode: tproxy",
+            Some("interceptionMode: wants one of REDIRECT, TPROXY, NONE, has \"tproxy\""),
+            &[],
+        );
+        check(
+            "concurency: 2\nhold_application_until_proxy_starts: true\nimage: {type: debug}\nfoo: 1",
+            None,
+            &[
+                "unknown field concurency is ignored (did you mean concurrency?)",
+                "unknown field hold_application_until_proxy_starts is ignored (did you mean holdApplicationUntilProxyStarts?)",
+                "unknown field image.type is ignored",
+                "unknown field foo is ignored",
+            ],
+        );
+    }
+}
