@@ -119,6 +119,8 @@ struct Proxy {
     asked: BTreeSet<String>,
     /// How often endpoints may be repeated, because they were asked for or their cluster was sent.
     owed: BTreeMap<String, usize>,
+    /// Clusters that wait for endpoints: they changed, and nothing of them came since. No stream's end ends that.
+    warming: BTreeSet<String>,
     unanswered: std::collections::VecDeque<Received>,
     /// Types of which something was ever rejected: what is known then is uncertain, repetitions are right.
     doubtful: BTreeSet<&'static str>,
@@ -157,6 +159,7 @@ impl Proxy {
             versions: BTreeMap::new(),
             asked: BTreeSet::new(),
             owed: BTreeMap::new(),
+            warming: BTreeSet::new(),
             unanswered: Default::default(),
             doubtful: BTreeSet::new(),
             rejected_clusters: false,
@@ -178,6 +181,8 @@ impl Proxy {
             .map(|(name, _)| name.clone())
             .collect();
         self.asked = names.iter().cloned().collect();
+        // Any of them may be warming; the control plane cannot tell which.
+        self.owed.extend(names.iter().map(|name| (name.clone(), 1)));
         if !names.is_empty() {
             self.request(kinds::ENDPOINT, &names, &[], "", false, true);
         }
@@ -285,6 +290,7 @@ impl Proxy {
             self.request(url, &[], &[], &received.nonce, true, false);
             return;
         }
+        self.warm(&received);
         apply(self.protocol, self.held.entry(url).or_default(), &received);
         self.versions.insert(url, received.version.clone());
         self.check_references();
@@ -297,6 +303,19 @@ impl Proxy {
             .entry(kinds::ENDPOINT)
             .or_default()
             .retain(|name, _| self.asked.contains(name));
+    }
+
+    /// A cluster that is another one is used when its endpoints came after it.
+    fn warm(&mut self, received: &Received) {
+        let held = self.held.get(received.url);
+        let content = |name: &String| held.and_then(|held| held.get(name)).map(|(_, content)| content);
+        for (name, _, now) in &received.resources {
+            match received.url {
+                kinds::CLUSTER if content(name) != Some(now) => drop(self.warming.insert(name.clone())),
+                kinds::ENDPOINT => drop(self.warming.remove(name)),
+                _ => {}
+            }
+        }
     }
 
     /// Asks for endpoints of new clusters, and drops those of clusters that are gone.
@@ -434,6 +453,8 @@ fn live(protocol: Protocol, steps: &[Step]) {
         let held: BTreeMap<String, String> = held.into_iter().map(|(name, (_, content))| (name, content)).collect();
         assert_eq!(held, world.expected(url), "{url}");
     }
+    proxy.warming.retain(|name| proxy.asked.contains(name));
+    assert_eq!(proxy.warming, BTreeSet::new(), "clusters wait for endpoints for ever");
 }
 
 proptest! {

@@ -8,7 +8,8 @@
 //! - types are sent in the order of [`kinds`](crate::kinds); listeners and routes wait until the clusters they may
 //!   name are accepted;
 //! - what is gone is removed only after everything that may refer to it has been replaced *and accepted*;
-//! - endpoints of a cluster that was sent are sent again, because Envoy warms it without asking;
+//! - endpoints of a cluster that was sent, or that the proxy brought along from an earlier stream, are sent again,
+//!   because Envoy warms it without asking;
 //! - a rejected response is not repeated until the set changes, and the next one covers whatever may not have been
 //!   applied.
 
@@ -177,7 +178,7 @@ impl Stream {
             return None;
         }
         if &**self.watches[at].type_url() == kinds::CLUSTER {
-            self.rewarm(&content.resources);
+            self.rewarm(content.resources.iter().map(|cluster| &cluster.name));
         }
         let nonce = self.next_nonce();
         let pieces = match &content.whole {
@@ -239,13 +240,13 @@ impl Stream {
     }
 
     /// Envoy warms a changed cluster and waits for its endpoints without asking again (control-plane.md §1.13).
-    fn rewarm(&mut self, clusters: &[Arc<xds::resource::Resource>]) {
+    fn rewarm(&mut self, clusters: impl IntoIterator<Item = impl AsRef<str>>) {
         let Some(endpoints) = self.watches.iter_mut().find(|w| &**w.type_url() == kinds::ENDPOINT) else {
             return;
         };
         for cluster in clusters {
-            if self.view.get(kinds::ENDPOINT).get(&cluster.name).is_some() {
-                endpoints.send_again(&cluster.name);
+            if self.view.get(kinds::ENDPOINT).get(cluster.as_ref()).is_some() {
+                endpoints.send_again(cluster.as_ref());
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What a request does to a stream, for both variants of the protocol (control-plane.md §1.12, §1.13).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use xds::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
@@ -80,7 +81,7 @@ impl Stream {
             .edit(watch.names(), added, unsubscribe.iter().map(String::as_str));
         watch.set_names(names);
         if first {
-            watch.set_held(&request.initial_resource_versions, self.view.get(type_url));
+            self.take_held(at, &request.initial_resource_versions);
         } else {
             if watch.is_wildcard() && !everything_before {
                 watch.owe();
@@ -194,6 +195,20 @@ impl Stream {
             None if nonce.is_empty() => Outcome::Ignored,
             None if watch.accept(nonce) => Outcome::Accepted,
             None => Outcome::Stale,
+        }
+    }
+
+    /// What the proxy holds from an earlier stream it is not sent again, but for endpoints of clusters that it has: that
+    /// stream may have broken between a cluster and its endpoints. Then the proxy warms the cluster, waits for endpoints
+    /// which it says to have, and does not ask for them (control-plane.md §1.13).
+    fn take_held(&mut self, at: usize, versions: &BTreeMap<String, String>) {
+        let type_url = self.watches[at].type_url().clone();
+        self.watches[at].set_held(versions, self.view.get(&type_url));
+        if ![kinds::CLUSTER, kinds::ENDPOINT].contains(&&*type_url) {
+            return;
+        }
+        if let Some(clusters) = self.watch(kinds::CLUSTER).and_then(Watch::sent).cloned() {
+            self.rewarm(clusters.iter().map(|cluster| &cluster.name));
         }
     }
 

@@ -258,6 +258,35 @@ fn a_reconnect_gets_only_what_it_lacks() {
 }
 
 #[test]
+fn a_stream_that_broke_between_a_cluster_and_its_endpoints_leaves_none_warming() {
+    // It was sent `a=2` but not the endpoints after it, and has those from before.
+    delta("cds a=2 b=1; eds a=1 b=1")
+        .ask("cds a@2 b@1")
+        .ask("eds a b a@1 b@1")
+        .sends(&["eds a=1 b=1"])
+        .acks_all()
+        .sends(&[]);
+    // The requests may come one by one, and in the other order.
+    delta("cds a=2; eds a=1")
+        .ask("cds a@1")
+        .sends(&["cds a=2"])
+        .ask("eds a a@1")
+        .sends(&["eds a=1"]);
+    delta("cds a=2; eds a=1")
+        .ask("eds a a@1")
+        .sends(&[])
+        .ask("cds a@2")
+        .sends(&["eds a=1"]);
+    // Endpoints of what is gone in the meantime go after it.
+    delta("cds a=1; eds a=1")
+        .ask("cds a@1 x@1")
+        .ask("eds a x a@1 x@1")
+        .sends(&["cds -x", "eds a=1"])
+        .acks_all()
+        .sends(&["eds -x"]);
+}
+
+#[test]
 fn clusters_then_endpoints_then_listeners_then_routes() {
     delta("rds r=1; lds l=1; eds a=1; cds a=1")
         .ask("rds r")

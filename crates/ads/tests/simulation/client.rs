@@ -168,8 +168,6 @@ impl Client {
         self.owed.clear();
         self.doubtful.clear();
         self.rejected.clear();
-        // The stream may have broken between a cluster and its endpoints.
-        self.warming.clear();
         if self.protocol == Protocol::Sotw {
             let names =
                 |(url, held): (&&'static str, &Held)| held.keys().map(|n| (*url, n.clone())).collect::<Vec<_>>();
@@ -181,10 +179,11 @@ impl Client {
             if names.is_empty() && ON_DEMAND.contains(&url) {
                 continue;
             }
-            for name in names
-                .iter()
-                .filter(|name| self.protocol == Protocol::Sotw || !self.held[url].contains_key(*name))
-            {
+            // The last stream may have broken between a cluster and its endpoints, which only this side knows.
+            let warms = |name: &str| url == kinds::ENDPOINT && self.held[kinds::CLUSTER].contains_key(name);
+            let comes =
+                |name: &&String| self.protocol == Protocol::Sotw || !self.held[url].contains_key(*name) || warms(name);
+            for name in names.iter().filter(comes) {
                 *self.owed.entry((url, name.clone())).or_default() += 1;
             }
             first.push(Ask {
