@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
@@ -25,7 +26,7 @@ use crate::kinds;
 use crate::limits::Limits;
 use crate::registry::{Connection, Registry};
 use crate::requests::Requests;
-use crate::source::{Peer, Question, Refusal, Source, View};
+use crate::source::{Peer, ProxyInfo, Question, Refusal, Source, View};
 use crate::stream::{Outcome, Protocol, Stream};
 use crate::wire::Frames;
 
@@ -119,6 +120,7 @@ impl<S: Source> DiscoveryServer<S> {
             inner: self.inner.clone(),
             requests: Requests::new(requests, self.inner.limits.request_bytes),
             peer,
+            opening: None,
             open: None,
             frames: Frames::default(),
             timer: None,
@@ -203,11 +205,21 @@ impl Request for DeltaDiscoveryRequest {
     }
 }
 
-/// An accepted stream; leaving it removes it from the registry.
+/// Follows the view of a stream's class.
+type Views = WatchStream<Option<Arc<View>>>;
+
+/// An accepted stream whose view is being made, and its first request. No other is read before.
+struct Opening<R> {
+    info: ProxyInfo,
+    views: Views,
+    first: R,
+}
+
+/// An open stream; leaving it removes it from the registry.
 struct Open {
     connection: Arc<Connection>,
     registry: Arc<Registry>,
-    view: WatchStream<Arc<View>>,
+    views: Views,
 }
 
 impl Drop for Open {
@@ -221,6 +233,7 @@ struct DiscoveryBody<S, R> {
     inner: Arc<Inner<S>>,
     requests: Requests<R>,
     peer: Peer,
+    opening: Option<Box<Opening<R>>>,
     open: Option<Open>,
     frames: Frames,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -231,6 +244,9 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
     /// Reads requests until there is none, or enough for one turn.
     fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<(), Status> {
         for _ in 0..self.inner.limits.burst {
+            if self.poll_opening(cx)?.is_pending() {
+                return Ok(());
+            }
             match self.requests.poll_next(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(None) => return Err(Status::ok("")),
@@ -247,10 +263,12 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
             return Ok(());
         }
         let node = request.take_node();
-        if self.open.is_none() {
-            self.open = Some(self.accept(node.unwrap_or_default())?);
-        }
-        let Some(open) = &self.open else { return Ok(()) };
+        let Some(open) = &self.open else {
+            let (info, views) = self.accept(&node.unwrap_or_default())?;
+            let first = request;
+            self.opening = Some(Box::new(Opening { info, views, first }));
+            return Ok(());
+        };
         let question = request.question().unwrap_or_default();
         let question = Question {
             type_url: request.type_url(),
@@ -291,57 +309,70 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
         Ok(())
     }
 
-    fn accept(&self, node: Node) -> Result<Open, Status> {
-        let inner = &self.inner;
-        let refuse = |status: Status| {
-            inner
-                .counters
-                .refused
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            status
+    /// Ready when no view has to be waited for.
+    fn poll_opening(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Status> {
+        let Some(opening) = &mut self.opening else {
+            return Ok(Poll::Ready(()));
         };
+        let Poll::Ready(view) = poll_newest(&mut opening.views, cx)? else {
+            return Ok(Poll::Pending);
+        };
+        if let Some(opening) = self.opening.take() {
+            self.open = Some(self.enter(opening.info, opening.views, view)?);
+            self.on_request(opening.first)?;
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    fn accept(&self, node: &Node) -> Result<(ProxyInfo, Views), Status> {
         if node.id.is_empty() {
-            return Err(refuse(Status::invalid_argument("the first request must carry node.id")));
+            return Err(self.refuse(Status::invalid_argument("the first request must carry node.id")));
         }
-        if inner.registry.len() >= inner.limits.streams {
-            return Err(refuse(Status::unavailable(format!(
-                "{} streams are open, which is the limit",
-                inner.limits.streams
-            ))));
-        }
-        let opened = inner.source.open(&node, &self.peer).map_err(|refusal| {
+        self.check_room()?;
+        let opened = self.inner.source.open(node, &self.peer).map_err(|refusal| {
             tracing::warn!(node = node.id, peer = ?self.peer.address, %refusal, "stream refused");
-            refuse(refusal.into())
+            self.refuse(refusal.into())
         })?;
-        let view = opened.view.borrow().clone();
+        Ok((opened.info, WatchStream::new(opened.view)))
+    }
+
+    fn enter(&self, info: ProxyInfo, views: Views, view: Arc<View>) -> Result<Open, Status> {
+        // Others that waited, too, may have come in meanwhile.
+        self.check_room()?;
+        let inner = &self.inner;
         let stream = Stream::new(R::PROTOCOL, view, inner.limits.clone(), inner.shared.clone());
-        let connection = inner.registry.add(opened.info, self.peer.clone(), stream);
+        let connection = inner.registry.add(info, self.peer.clone(), stream);
         tracing::info!(connection = connection.id, protocol = ?R::PROTOCOL, version = connection.info.istio_version, "stream opened");
         Ok(Open {
             connection,
             registry: inner.registry.clone(),
-            view: WatchStream::from_changes(opened.view),
+            views,
         })
+    }
+
+    fn check_room(&self) -> Result<(), Status> {
+        let streams = self.inner.limits.streams;
+        if self.inner.registry.len() < streams {
+            return Ok(());
+        }
+        Err(self.refuse(Status::unavailable(format!(
+            "{streams} streams are open, which is the limit"
+        ))))
+    }
+
+    /// Counts a refusal.
+    fn refuse(&self, status: Status) -> Status {
+        self.inner.counters.refused.fetch_add(1, Relaxed);
+        status
     }
 
     /// Takes the newest view and makes the next response; `Ok(false)` if there is none to make.
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Result<bool, Status> {
         let Some(open) = &mut self.open else { return Ok(false) };
-        let mut newest = None;
-        loop {
-            match Pin::new(&mut open.view).poll_next(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Some(view)) => newest = Some(view),
-                Poll::Ready(None) => {
-                    return Err(Status::unavailable(
-                        "the control plane is shutting down; connect to another",
-                    ));
-                }
-            }
-        }
+        let newest = poll_newest(&mut open.views, cx)?;
         let now = self.inner.clock.now();
         let (response, wake_at) = open.connection.with_stream(|stream| {
-            if let Some(view) = newest {
+            if let Poll::Ready(view) = newest {
                 stream.set_view(view);
             }
             let response = stream.poll(now);
@@ -374,12 +405,30 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
 
     fn end(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.ended = true;
+        self.opening = None;
         self.open = None;
         let mut trailers = http::HeaderMap::new();
         if let Err(invalid) = status.add_header(&mut trailers) {
             return Poll::Ready(Some(Err(invalid)));
         }
         Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+}
+
+/// The newest view that was not taken yet, if there is one. Its end is the control plane's.
+fn poll_newest(views: &mut Views, cx: &mut Context<'_>) -> Result<Poll<Arc<View>>, Status> {
+    let mut newest = Poll::Pending;
+    loop {
+        match Pin::new(&mut *views).poll_next(cx) {
+            Poll::Pending => return Ok(newest),
+            Poll::Ready(Some(Some(view))) => newest = Poll::Ready(view),
+            Poll::Ready(Some(None)) => {}
+            Poll::Ready(None) => {
+                return Err(Status::unavailable(
+                    "the control plane is shutting down; connect to another",
+                ));
+            }
+        }
     }
 }
 

@@ -86,8 +86,8 @@ pub struct ProxyInfo {
 /// An accepted stream: the view to follow and what to show about it.
 #[derive(Debug)]
 pub struct Opened {
-    /// Follows the class's view; only woken when this class's view changed.
-    pub view: watch::Receiver<Arc<View>>,
+    /// Follows the class's view; only woken when this class's view changed. `None` until it is made: the stream waits.
+    pub view: watch::Receiver<Option<Arc<View>>>,
     /// What to show.
     pub info: ProxyInfo,
 }

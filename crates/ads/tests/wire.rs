@@ -37,7 +37,7 @@ fn view(clusters: &[(&str, &str)]) -> Arc<View> {
     ))
 }
 
-struct World(watch::Sender<Arc<View>>);
+struct World(watch::Sender<Option<Arc<View>>>);
 
 impl Source for World {
     fn open(&self, node: &Node, _: &Peer) -> Result<Opened, Refusal> {
@@ -105,7 +105,7 @@ async fn connect(address: SocketAddr) -> Channel {
 }
 
 async fn serve(peer: Option<Peer>, limits: Limits) -> Setup {
-    let source = Arc::new(World(watch::Sender::new(view(&[("a", "1")]))));
+    let source = Arc::new(World(watch::Sender::new(Some(view(&[("a", "1")])))));
     let (registry, counters) = (Arc::new(Registry::default()), Arc::new(Counters::default()));
     let service = DiscoveryServer::new(source.clone(), limits, registry.clone(), counters.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -208,7 +208,7 @@ async fn a_proxy_is_served_pushed_to_and_listed() {
     let first = client.next().await.unwrap();
     assert_eq!(names(&first), ["a"]);
     client.answer(&first, None).await;
-    setup.source.0.send_replace(view(&[("a", "1"), ("b", "1")]));
+    setup.source.0.send_replace(Some(view(&[("a", "1"), ("b", "1")])));
     let second = client.next().await.unwrap();
     assert_eq!(names(&second), ["b"]);
     client.answer(&second, Some("bad b")).await;
@@ -278,7 +278,7 @@ async fn bounds_end_only_the_stream_that_breaks_them() {
     third.ask("third", kinds::CLUSTER, &[]).await;
     assert_eq!(third.next().await.unwrap_err().code(), tonic::Code::Unavailable);
 
-    setup.source.0.send_replace(view(&[("a", "2")]));
+    setup.source.0.send_replace(Some(view(&[("a", "2")])));
     assert_eq!(names(&good.next().await.unwrap()), ["a"]);
 }
 
@@ -310,7 +310,7 @@ async fn a_proxy_that_does_not_read_holds_nobody_up_and_then_jumps_to_the_newest
         let sets = BTreeMap::from([(kinds::intern(kinds::CLUSTER), Arc::new(set))]);
         Arc::new(View::new(sets, SystemTime::now()))
     };
-    setup.source.0.send_replace(round(0));
+    setup.source.0.send_replace(Some(round(0)));
     let mut slow = Client::connect(&setup).await.unwrap();
     slow.ask("slow", kinds::CLUSTER, &[]).await;
     until(|| setup.counters.pushes[0].load(Relaxed) == 1).await;
@@ -320,7 +320,7 @@ async fn a_proxy_that_does_not_read_holds_nobody_up_and_then_jumps_to_the_newest
     let mut latest = quick.next().await.unwrap();
     for number in 1..=50 {
         quick.answer(&latest, None).await;
-        setup.source.0.send_replace(round(number));
+        setup.source.0.send_replace(Some(round(number)));
         latest = quick.next().await.unwrap();
         assert_eq!(names(&latest), ["a"]);
     }
@@ -333,4 +333,27 @@ async fn a_proxy_that_does_not_read_holds_nobody_up_and_then_jumps_to_the_newest
         "straight to the newest"
     );
     assert_eq!(names(&second), ["a"]);
+}
+
+#[tokio::test]
+async fn a_stream_waits_until_its_view_is_made() {
+    let setup = serve(Some(Peer::default()), Limits::default()).await;
+    setup.source.0.send_replace(None);
+    let mut client = Client::connect(&setup).await.unwrap();
+    client.ask("p", kinds::CLUSTER, &[]).await;
+    client.ask("p", "istio.io/debug/syncz", &["x"]).await;
+    until(|| setup.source.0.receiver_count() == 1).await;
+    assert!(setup.registry.is_empty());
+    setup.source.0.send_replace(Some(view(&[("a", "1")])));
+    let told = [client.next().await.unwrap(), client.next().await.unwrap()];
+    let clusters = told.iter().find(|response| response.type_url == kinds::CLUSTER);
+    assert_eq!(clusters.map(names), Some(vec!["a"]), "{told:?}");
+    // One that leaves while it waits leaves nothing behind.
+    setup.source.0.send_replace(None);
+    let gone = Client::connect(&setup).await.unwrap();
+    gone.ask("q", kinds::CLUSTER, &[]).await;
+    until(|| setup.source.0.receiver_count() == 2).await;
+    drop(gone);
+    until(|| setup.source.0.receiver_count() == 1).await;
+    assert_eq!(setup.registry.len(), 1);
 }

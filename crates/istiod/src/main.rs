@@ -6,6 +6,7 @@
 //! | [`settings`] | the environment that the charts set |
 //! | [`variables`] | the same as a table, for people |
 //! | [`engine`] | changes in, views per class of proxies out |
+//! | [`followers`] | which stream follows which view, and when it is made |
 //! | [`handover`] | configuration of gateways whose owner changes |
 //! | [`files`] | changes from a directory of YAML files |
 //! | [`control_plane`] | changes from, and writes to, a Kubernetes API |
@@ -24,6 +25,7 @@ mod debug;
 mod discovery;
 mod engine;
 mod files;
+mod followers;
 mod grpc;
 mod handover;
 mod http;

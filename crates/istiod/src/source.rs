@@ -9,7 +9,7 @@ use ads::{Opened, Peer, ProxyInfo, Question, Refusal, Registry, Secrets, View, k
 use ca::SpiffeId;
 use mesh::{SecretReader, Snapshot, Update};
 use tokio::sync::watch;
-use translate::{ClassId, Generator, Proxy, Role};
+use translate::{ClassId, Proxy, Reclassified, Role, SharedGenerator};
 use xds::envoy::config::core::v3::Node;
 use xds::google::protobuf::value;
 
@@ -21,12 +21,12 @@ const QUESTIONS: &str = "event";
 
 /// Translation, as the engine wants it.
 #[derive(Debug)]
-pub struct Translation(Generator);
+pub struct Translation(SharedGenerator);
 
 impl Translation {
     /// Over a mesh that knows nothing yet.
     pub fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self(Generator::new(snapshot))
+        Self(SharedGenerator::new(snapshot))
     }
 }
 
@@ -34,38 +34,35 @@ impl Translate for Translation {
     type Proxy = Proxy;
     type Class = ClassId;
 
-    fn open(&mut self, proxy: &Proxy) -> ClassId {
-        let class = proxy.class(self.0.snapshot());
-        self.0.open(class)
+    fn open(&self, proxy: &Proxy) -> ClassId {
+        self.0.open(proxy)
     }
 
-    fn close(&mut self, class: ClassId) {
+    fn hold(&self, class: ClassId) {
+        self.0.hold(class);
+    }
+
+    fn close(&self, class: ClassId) {
         self.0.close(class);
     }
 
-    fn reclassifies(&self, proxy: &Proxy, update: &Update) -> bool {
-        let touches = |input| proxy.reclassified_by(input, &update.snapshot);
-        update.changed.iter().any(touches)
+    fn reclassifies(&self, update: &Update) -> impl Fn(&Proxy) -> bool {
+        let concerned = Reclassified::by(update);
+        move |proxy| concerned.concerns(proxy)
     }
 
-    fn update(&mut self, update: &Update) -> BTreeMap<ClassId, Sets> {
+    fn update(&self, update: &Update) -> BTreeMap<ClassId, Sets> {
         let mut changed: BTreeMap<ClassId, Sets> = BTreeMap::new();
-        for (class, kind) in self.0.update(update) {
-            let set = self.0.set(class, kind);
-            changed
-                .entry(class)
-                .or_default()
-                .insert(kinds::intern(kind.type_url()), set);
+        for (class, kind, set) in self.0.update(update) {
+            let url = kinds::intern(kind.type_url());
+            changed.entry(class).or_default().insert(url, set);
         }
         changed
     }
 
-    fn sets(&mut self, class: ClassId) -> Sets {
-        self.0
-            .sets(class)
-            .into_iter()
-            .map(|(kind, set)| (kinds::intern(kind.type_url()), set))
-            .collect()
+    fn sets(&self, class: ClassId) -> Sets {
+        let sets = self.0.sets(class).into_iter();
+        sets.map(|(kind, set)| (kinds::intern(kind.type_url()), set)).collect()
     }
 }
 
@@ -76,14 +73,14 @@ pub struct Source {
     debug: Debug,
     check_identity: bool,
     /// The view of clients that only ask questions: it never changes.
-    nothing: watch::Sender<Arc<View>>,
+    nothing: watch::Sender<Option<Arc<View>>>,
 }
 
 impl Source {
     /// Views come from `engine`; questions about who is in `registry` are answered as `debug` allows.
     /// `check_identity` says whether a node message must fit the identity that was proved.
     pub fn new(engine: Arc<Engine<Translation>>, registry: Arc<Registry>, debug: Debug, check_identity: bool) -> Self {
-        let nothing = watch::Sender::new(Arc::new(View::new(BTreeMap::new(), SystemTime::now())));
+        let nothing = watch::Sender::new(Some(Arc::new(View::new(BTreeMap::new(), SystemTime::now()))));
         Self {
             engine,
             registry,

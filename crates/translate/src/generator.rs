@@ -28,7 +28,7 @@ use crate::resource_type::ResourceType;
 #[derive(Debug)]
 pub struct Generator {
     snapshot: Arc<Snapshot>,
-    graph: Graph,
+    pub(crate) graph: Graph,
     ids: BTreeMap<Arc<ProxyClass>, ClassId>,
     users: BTreeMap<ClassId, usize>,
     next: u32,
@@ -68,6 +68,13 @@ impl Generator {
         id
     }
 
+    /// One more use of a class that is open, paired with a call to [`Self::close`].
+    pub fn hold(&mut self, id: ClassId) {
+        if let Some(users) = self.users.get_mut(&id) {
+            *users += 1;
+        }
+    }
+
     /// Ends one use of a class; with the last one its answers are forgotten.
     pub fn close(&mut self, id: ClassId) {
         let Some(users) = self.users.get_mut(&id) else { return };
@@ -100,7 +107,7 @@ impl Generator {
     /// Moves on to a newer mesh; answers which classes are owed something else of which types.
     ///
     /// Only what was asked for before counts. The class of a proxy may differ too: ask [`crate::Proxy::class`] again
-    /// when [`reclassifies`] says so.
+    /// when [`crate::Reclassified`] says so.
     pub fn update(&mut self, update: &Update) -> Vec<(ClassId, ResourceType)> {
         self.snapshot = update.snapshot.clone();
         let mut changed: Vec<(ClassId, ResourceType)> = self
@@ -125,15 +132,4 @@ impl Generator {
     pub fn counters(&self) -> (u64, usize) {
         (self.graph.computed, self.graph.len())
     }
-}
-
-/// Whether proxies may fall into other classes after an update: labels of pods, nodes' localities, or the services
-/// without a selector.
-pub fn reclassifies(update: &Update) -> bool {
-    update.changed.iter().any(|input| {
-        matches!(
-            input,
-            Input::Kind(mesh::Kind::Pod | mesh::Kind::Node) | Input::Services | Input::Endpoints(_) | Input::Service(_)
-        )
-    })
 }

@@ -6,11 +6,12 @@
 //! A query is looked up by its content once per read; edges are numbers.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::{HashMap, HashSet as FastSet};
 use mesh::{Input, Service, Snapshot};
 
+use crate::generator::Generator;
 use crate::proxy::ProxyClass;
 use crate::query::{self, Query, Value};
 use crate::seen::{Seen, Views};
@@ -20,7 +21,7 @@ use crate::seen::{Seen, Views};
 pub struct ClassId(pub(crate) u32);
 
 /// Place of an answer in the graph.
-type NodeId = u32;
+pub(crate) type NodeId = u32;
 
 #[derive(Debug)]
 struct Node {
@@ -44,6 +45,8 @@ pub(crate) struct Graph {
     /// Nodes that lost a reader, and perhaps the last one.
     orphans: Vec<NodeId>,
     views: Views,
+    /// How often answers were replaced or forgotten: what was read before may not hold any more.
+    age: u64,
 }
 
 impl Graph {
@@ -53,12 +56,20 @@ impl Graph {
     }
 
     fn find(&mut self, snapshot: &Snapshot, query: &Query) -> (NodeId, Value) {
-        if let Some(id) = self.ids.get(query)
-            && let Some(node) = self.node(*id)
-        {
-            return (*id, node.value.clone());
+        if let Some(known) = self.known(query) {
+            return known;
         }
-        let (value, inputs, reads) = self.compute(snapshot, query);
+        let computed = compute(Access::Alone(self), snapshot, query);
+        self.keep(query, computed)
+    }
+
+    fn known(&self, query: &Query) -> Option<(NodeId, Value)> {
+        let id = *self.ids.get(query)?;
+        Some((id, self.node(id)?.value.clone()))
+    }
+
+    fn keep(&mut self, query: &Query, (value, inputs, reads): Computed) -> (NodeId, Value) {
+        self.computed += 1;
         let id = self.free.pop().unwrap_or_else(|| {
             self.nodes.push(None);
             NodeId::try_from(self.nodes.len() - 1).unwrap_or(NodeId::MAX)
@@ -81,24 +92,6 @@ impl Graph {
 
     fn node_mut(&mut self, id: NodeId) -> Option<&mut Node> {
         self.nodes.get_mut(id as usize).and_then(Option::as_mut)
-    }
-
-    fn compute(&mut self, snapshot: &Snapshot, query: &Query) -> (Value, Vec<Input>, Vec<NodeId>) {
-        self.computed += 1;
-        let mut cx = Cx {
-            graph: self,
-            snapshot,
-            inputs: Vec::new(),
-            reads: Vec::new(),
-            level: query.level(),
-        };
-        let value = query::compute(query, &mut cx);
-        let (mut inputs, mut reads) = (cx.inputs, cx.reads);
-        inputs.sort_unstable();
-        inputs.dedup();
-        reads.sort_unstable();
-        reads.dedup();
-        (value, inputs, reads)
     }
 
     /// Replaces what a node read; most computations read what they read before.
@@ -140,6 +133,7 @@ impl Graph {
         snapshot: &Snapshot,
         changed: impl IntoIterator<Item = &'a Input>,
     ) -> Vec<Query> {
+        self.age += 1;
         let mut dirty: BTreeMap<u8, BTreeSet<NodeId>> = BTreeMap::new();
         for id in changed
             .into_iter()
@@ -156,7 +150,8 @@ impl Graph {
                 let Some(query) = self.node(id).map(|node| node.query.clone()) else {
                     continue;
                 };
-                let (value, inputs, reads) = self.compute(snapshot, &query);
+                self.computed += 1;
+                let (value, inputs, reads) = compute(Access::Alone(self), snapshot, &query);
                 self.link(id, inputs, reads);
                 let Some(node) = self.node_mut(id) else { continue };
                 if value == node.value {
@@ -190,6 +185,7 @@ impl Graph {
     fn forget(&mut self, id: NodeId) {
         self.link(id, Vec::new(), Vec::new());
         if let Some(node) = self.nodes.get_mut(id as usize).and_then(Option::take) {
+            self.age += 1;
             self.ids.remove(&node.query);
             self.free.push(id);
         }
@@ -227,9 +223,67 @@ impl Graph {
     }
 }
 
+/// An answer, and what it read, without repetition, in order.
+type Computed = (Value, Vec<Input>, Vec<NodeId>);
+
+fn compute(access: Access<'_>, snapshot: &Snapshot, query: &Query) -> Computed {
+    let mut cx = Cx {
+        access,
+        snapshot,
+        inputs: Vec::new(),
+        reads: Vec::new(),
+        level: query.level(),
+    };
+    let value = query::compute(query, &mut cx);
+    let (mut inputs, mut reads) = (cx.inputs, cx.reads);
+    inputs.sort_unstable();
+    inputs.dedup();
+    reads.sort_unstable();
+    reads.dedup();
+    (value, inputs, reads)
+}
+
+/// The answer to a query, computed if it is not known while others go on with the graph. If they change it meanwhile,
+/// it is computed again: what is kept is what would have been computed alone.
+pub(crate) fn find_among(among: &Mutex<Generator>, query: &Query) -> (NodeId, Value) {
+    loop {
+        let (snapshot, age) = {
+            let generator = lock(among);
+            if let Some(known) = generator.graph.known(query) {
+                return known;
+            }
+            (generator.snapshot().clone(), generator.graph.age)
+        };
+        let computed = compute(Access::Among(among), &snapshot, query);
+        let graph = &mut lock(among).graph;
+        let known = graph.known(query);
+        if known.is_none() && graph.age == age {
+            return graph.keep(query, computed);
+        }
+        // What was computed for this answer alone has no reader.
+        graph.orphans.extend(computed.2);
+        if let Some(known) = known {
+            return known;
+        }
+    }
+}
+
+pub(crate) fn lock(generator: &Mutex<Generator>) -> MutexGuard<'_, Generator> {
+    // A computation that panics keeps nothing, so what is kept holds.
+    generator.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a computation gets at the answers to other queries.
+enum Access<'a> {
+    /// It has the graph to itself.
+    Alone(&'a mut Graph),
+    /// Others go on with it.
+    Among(&'a Mutex<Generator>),
+}
+
 /// What a query may read; every read is recorded.
 pub(crate) struct Cx<'a> {
-    graph: &'a mut Graph,
+    access: Access<'a>,
     snapshot: &'a Snapshot,
     inputs: Vec<Input>,
     reads: Vec<NodeId>,
@@ -244,7 +298,10 @@ impl<'a> Cx<'a> {
             "{query:?} is read by a query of level {}",
             self.level
         );
-        let (id, value) = self.graph.find(self.snapshot, query);
+        let (id, value) = match &mut self.access {
+            Access::Alone(graph) => graph.find(self.snapshot, query),
+            Access::Among(among) => find_among(among, query),
+        };
         self.reads.push(id);
         value
     }
@@ -260,12 +317,18 @@ impl<'a> Cx<'a> {
 
     /// What a client sees, shared with all that see the same.
     pub(crate) fn seen(&mut self, services: Vec<Arc<Service>>, narrowed: bool) -> Seen {
-        self.graph.views.share(services, narrowed)
+        match &mut self.access {
+            Access::Alone(graph) => graph.views.share(services, narrowed),
+            Access::Among(among) => lock(among).graph.views.share(services, narrowed),
+        }
     }
 
     /// A class by its number.
     pub(crate) fn class(&self, id: ClassId) -> Option<Arc<ProxyClass>> {
-        self.graph.classes.get(&id).cloned()
+        match &self.access {
+            Access::Alone(graph) => graph.classes.get(&id).cloned(),
+            Access::Among(among) => lock(among).graph.classes.get(&id).cloned(),
+        }
     }
 
     /// What never changes: the DNS suffix.

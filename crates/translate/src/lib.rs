@@ -5,6 +5,8 @@
 //! | [`Generator`] | answers for classes, and says after an update whose answer differs |
 //! | `graph` | memoised queries that record what they read |
 //! | `query` | the queries and their levels |
+//! | [`SharedGenerator`] | the same for several threads at once |
+//! | [`Reclassified`] | whose class a change may concern |
 //! | [`Proxy`], [`ProxyClass`] | a node message read; what translation may know of it |
 //! | `client` | the part of a class that matters towards other services, shared by many classes |
 //! | `scope`, `rules` | what a namespace sees; which DestinationRule applies |
@@ -40,6 +42,7 @@ mod naming;
 mod proto;
 mod proxy;
 mod query;
+mod reclassified;
 mod resource_type;
 mod route;
 mod rules;
@@ -48,11 +51,14 @@ mod secret;
 mod seen;
 mod sensitivity;
 mod settings;
+mod shared;
 mod sidecar;
 mod telemetry;
 mod tls;
 
-pub use generator::{Generator, reclassifies};
+pub use generator::Generator;
 pub use graph::ClassId;
 pub use proxy::{Flavour, Interception, NodeError, Proxy, ProxyClass, Role};
+pub use reclassified::Reclassified;
 pub use resource_type::ResourceType;
+pub use shared::SharedGenerator;

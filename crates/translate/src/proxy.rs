@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mesh::{Input, Kind, Locality, SecretReader, Snapshot};
+use mesh::{Locality, SecretReader, Snapshot};
 use xds::envoy::config::core::v3 as core;
 use xds::google::protobuf::{Value, value};
 
@@ -252,24 +252,6 @@ impl Proxy {
         let sidecar = crate::sidecar::of_workload(snapshot, &self.namespace, labels)?;
         let listens = self.role == Role::Sidecar && !sidecar.spec.ingress.is_empty();
         self.addresses.first().copied().filter(|_| listens)
-    }
-
-    /// Whether a change of the mesh may put the proxy into another class.
-    pub fn reclassified_by(&self, changed: &Input, snapshot: &Snapshot) -> bool {
-        match changed {
-            Input::Mesh
-            | Input::Kind(Kind::Node | Kind::Sidecar | Kind::WorkloadEntry | Kind::EnvoyFilter)
-            | Input::Services
-            | Input::Service(_) => true,
-            Input::InNamespace(Kind::Pod | Kind::Sidecar | Kind::WorkloadEntry, namespace) => {
-                *namespace == self.namespace
-            }
-            Input::Endpoints(key) => snapshot.service(key).is_none_or(|s| {
-                s.resolution == mesh::Resolution::Passthrough
-                    || (s.selector.is_empty() && key.namespace == self.namespace)
-            }),
-            _ => false,
-        }
     }
 
     fn is_named_by_an_entry(&self, snapshot: &Snapshot) -> bool {

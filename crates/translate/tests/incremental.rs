@@ -1,12 +1,13 @@
 //! After any change, what the generator keeps is what a new one would make, and it says whose answers differ.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mesh::{Event, Kind, Mesh, Object};
 use proptest::prelude::*;
 use testkit::ProxySpec;
-use translate::{ClassId, Generator, Proxy, ProxyClass, ResourceType};
+use translate::{ClassId, Generator, Proxy, ProxyClass, ResourceType, SharedGenerator};
 
 const SHOP: &str = include_str!("fixtures/shop.yaml");
 const CHANGES: &str = include_str!("fixtures/changes.yaml");
@@ -14,6 +15,11 @@ const CHANGES: &str = include_str!("fixtures/changes.yaml");
 type Hashes = BTreeMap<(ClassId, ResourceType), String>;
 
 fn classes(mesh: &Mesh) -> Vec<ProxyClass> {
+    let class = |proxy: Proxy| proxy.class(&mesh.snapshot());
+    proxies().into_iter().map(class).collect()
+}
+
+fn proxies() -> Vec<Proxy> {
     let gateway = ProxySpec {
         role: "router".to_owned(),
         ..ProxySpec::sidecar("edge", "gateway-0", "10.244.0.2", &[("istio", "ingressgateway")])
@@ -32,7 +38,7 @@ fn classes(mesh: &Mesh) -> Vec<ProxyClass> {
     .map(|spec| {
         let mut proxy = Proxy::of_node(&spec.node()).unwrap();
         proxy.secrets = Some(mesh::SecretReader::of_verified_namespace(&spec.namespace));
-        proxy.class(&mesh.snapshot())
+        proxy
     })
     .collect()
 }
@@ -94,6 +100,59 @@ proptest! {
     #[test]
     fn an_update_is_as_good_as_a_new_start(events in proptest::collection::vec(event(), 1..12)) {
         check(events)?;
+    }
+}
+
+/// Classes are opened, asked for and closed by one thread while another changes the mesh: every answer is the one of some
+/// moment, and in the end all are those of the last.
+#[test]
+fn what_is_made_beside_changes_is_what_would_be_made_alone() {
+    type Answer = Vec<(ResourceType, String)>;
+    let answer = |sets: BTreeMap<ResourceType, std::sync::Arc<xds::resource::ResourceSet>>| -> Answer {
+        let hash = |(kind, set): (_, std::sync::Arc<xds::resource::ResourceSet>)| (kind, format!("{:?}", set.hash()));
+        sets.into_iter().map(hash).collect()
+    };
+    let mut mesh = testkit::mesh(SHOP, "").unwrap();
+    let first = mesh.snapshot();
+    let changes = testkit::objects(CHANGES).unwrap();
+    let applied = changes.iter().map(|object| Event::Apply(object.clone()));
+    let deleted = changes.iter().map(|object| Event::Delete(object.key()));
+    let updates: Vec<mesh::Update> = applied.chain(deleted).map(|event| mesh.apply([event])).collect();
+    let mut snapshots = vec![first.clone()];
+    snapshots.extend(updates.iter().map(|update| update.snapshot.clone()));
+    let of_moments: Vec<BTreeSet<Answer>> = proxies()
+        .iter()
+        .map(|proxy| {
+            let of_moment = |snapshot: &std::sync::Arc<mesh::Snapshot>| {
+                let mut generator = Generator::new(snapshot.clone());
+                let id = generator.open(proxy.class(&first));
+                answer(generator.sets(id))
+            };
+            snapshots.iter().map(of_moment).collect()
+        })
+        .collect();
+    let shared = SharedGenerator::new(first.clone());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            updates.iter().for_each(|update| drop(shared.update(update)));
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut rounds = 0;
+        while !done.load(Ordering::Relaxed) || rounds < 2 {
+            for (proxy, of_moments) in proxies().iter().zip(&of_moments) {
+                let id = shared.open(proxy);
+                assert!(of_moments.contains(&answer(shared.sets(id))), "an answer of no moment");
+                shared.close(id);
+            }
+            rounds += 1;
+        }
+    });
+    let last = mesh.snapshot();
+    for proxy in proxies() {
+        let mut fresh = Generator::new(last.clone());
+        let id = fresh.open(proxy.class(&last));
+        assert_eq!(answer(shared.sets(shared.open(&proxy))), answer(fresh.sets(id)));
     }
 }
 

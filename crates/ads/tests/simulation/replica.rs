@@ -17,7 +17,7 @@ use crate::net::Net;
 use crate::world::World;
 
 /// One view per class, as a control plane has them.
-struct Views(Mutex<BTreeMap<u32, watch::Sender<Arc<View>>>>);
+struct Views(Mutex<BTreeMap<u32, watch::Sender<Option<Arc<View>>>>>);
 
 impl Source for Views {
     fn open(&self, node: &Node, _: &Peer) -> Result<Opened, Refusal> {
@@ -52,7 +52,7 @@ pub struct Replica {
 impl Replica {
     /// Starts with the world as it is; knows nothing of what an earlier one sent.
     pub fn start(number: usize, net: &Net, world: &World, limits: Limits) -> Self {
-        let views = [0, 1].map(|class| (class, watch::Sender::new(world.view(class))));
+        let views = [0, 1].map(|class| (class, watch::Sender::new(Some(world.view(class)))));
         let views = Arc::new(Views(Mutex::new(views.into())));
         let (registry, counters) = (Arc::new(Registry::default()), Arc::new(Counters::default()));
         let service = DiscoveryServer::new(views.clone(), limits, registry.clone(), counters.clone());
@@ -81,11 +81,11 @@ impl Replica {
     pub fn learn(&self, world: &World) {
         for (class, sender) in &*self.views.0.lock().unwrap() {
             let newest = world.view(*class);
-            sender.send_if_modified(|view| {
-                let same = |url: &&str| view.get(url).hash() == newest.get(url).hash();
+            sender.send_if_modified(|held| {
+                let same = |url: &&str| held.as_ref().map(|view| view.get(url).hash()) == Some(newest.get(url).hash());
                 let differs = !crate::world::TYPES.iter().all(same);
                 if differs {
-                    *view = newest;
+                    *held = Some(newest);
                 }
                 differs
             });

@@ -1,0 +1,100 @@
+//! The engine over a translation that only counts.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::followers::tests::Counting;
+
+fn service(name: &str) -> Value {
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": "a" },
+        "spec": { "clusterIP": "10.0.0.1", "ports": [{ "name": "http", "port": 80 }] },
+    })
+}
+
+#[test]
+fn the_end_is_for_good() {
+    let engine = Engine::new(Mesh::default(), Counting::default());
+    let (messages, inbox) = mpsc::channel(4);
+    engine.run(inbox, "default".to_owned(), 1, Duration::ZERO).unwrap();
+    let until = |done: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !done() {
+            assert!(Instant::now() < deadline, "it never happened");
+            std::thread::yield_now();
+        }
+    };
+    messages.blocking_send(Message::Change(Change::Synced)).unwrap();
+    until(&|| engine.is_ready());
+    let view = engine.follow(1);
+    until(&|| view.borrow().is_some());
+    engine.close();
+    assert!(view.has_changed().is_err());
+    // What comes later changes the mesh and nothing else.
+    messages
+        .blocking_send(Message::Change(Change::Apply(service("x"))))
+        .unwrap();
+    until(&|| engine.counters.batches.load(Relaxed) == 2);
+    assert_eq!(engine.snapshot().services().len(), 1);
+    assert!(!engine.is_ready());
+    assert!(engine.follow(1).has_changed().is_err());
+}
+
+/// A process that starts after a Gateway went to another revision knows it from the one before.
+#[test]
+fn what_stayed_here_stays_after_a_restart() {
+    let gateway = |name: &str, revision: &str| {
+        serde_json::json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+            "metadata": { "name": name, "namespace": "a", "labels": { "istio.io/rev": revision } }, "spec": {},
+        })
+    };
+    let tell = |engine: &Engine<Counting>, object: Value| {
+        let event = engine.apply_event(object, "old");
+        engine.apply(event.into_iter().collect(), SystemTime::now());
+        let names: Vec<String> = engine
+            .snapshot()
+            .gateways
+            .iter()
+            .map(|g| g.meta.name.to_string())
+            .collect();
+        names.join(" ")
+    };
+    let before = Engine::new(Mesh::default(), Counting::default());
+    assert_eq!(tell(&before, gateway("g", "old")), "g");
+    assert_eq!(tell(&before, gateway("g", "new")), "g");
+    assert_eq!(tell(&before, gateway("h", "new")), "g");
+    let known = before.kept.subscribe().borrow().clone();
+
+    let after = Engine::new(Mesh::default(), Counting::default());
+    after.kept.recall(known);
+    assert_eq!(tell(&after, gateway("h", "new")), "", "never ours");
+    assert_eq!(tell(&after, gateway("g", "new")), "g");
+    assert_eq!(after.kept.subscribe().borrow().len(), 1);
+    // What is ours again, or gone, need not be remembered.
+    assert_eq!(tell(&after, gateway("g", "old")), "g");
+    assert!(after.kept.subscribe().borrow().is_empty());
+
+    let gone = Engine::new(Mesh::default(), Counting::default());
+    gone.kept.recall(["Gateway a/g".to_owned()].into());
+    gone.kept.forget_absent(&gone.snapshot());
+    assert!(gone.kept.subscribe().borrow().is_empty(), "deleted while nobody looked");
+}
+
+#[test]
+fn configuration_of_other_revisions_counts_as_absent() {
+    let engine = Engine::new(Mesh::default(), Counting::default());
+    let object = |revision: &str| {
+        serde_json::json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+            "metadata": { "name": "g", "namespace": "a", "labels": { "istio.io/rev": revision } }, "spec": {},
+        })
+    };
+    assert!(matches!(
+        engine.apply_event(object("canary"), "canary"),
+        Some(Event::Apply(_))
+    ));
+    assert!(matches!(
+        engine.apply_event(object("other"), "canary"),
+        Some(Event::Delete(_))
+    ));
+}
