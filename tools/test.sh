@@ -40,6 +40,13 @@ step() { # step NAME COMMAND...
     fi
     passed_tests=$((passed_tests + p)) failed_tests=$((failed_tests + f))
     note "$name" $result "$p passed, $f failed, $(($(date +%s) - began)) s"
+    [ $result = ok ] || why
+}
+
+# What failed and where, for the summary: the names of cargo's tests, and each panic with the line after it.
+why() {
+    awk '/^test .* FAILED$/ { print "    " $2 }
+         / panicked at / { print "      " $0; getline; print "        " $0 }' "$logs/$name.log" | cut -c1-300 | head -n 40 >>$logs/summary
 }
 
 # cargo-deny is a pinned tool of the project, built once into .tools.

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use testkit::free_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -25,10 +26,6 @@ pub struct Server {
     http: u16,
 }
 
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 fn spawn(command: &mut Command) -> Result<Child> {
     let child = command
         .stdin(Stdio::null())
@@ -43,16 +40,16 @@ impl Server {
     /// The control plane, fed from files, on free ports. It may not have read them yet: see [`Server::ready`].
     /// With the folder of an authority it serves discovery over TLS as well.
     pub fn control_plane(program: &Path, folder: &Path, authority: Option<&Path>) -> Result<Self> {
-        let (discovery, http) = (free_port()?, free_port()?);
+        let (discovery, http) = (free_port(), free_port());
         let address = |port: u16| format!("127.0.0.1:{port}");
         let mut command = Command::new(program);
         command.args(["discovery", "--registries=", "--configDir"]).arg(folder);
         command.args(["--grpcAddr", &address(discovery), "--httpAddr", &address(http)]);
-        command.args(["--monitoringAddr", &address(free_port()?)]);
+        command.args(["--monitoringAddr", &address(free_port())]);
         command.args(["--httpsAddr", "", "--secureGRPCAddr"]);
         let secure = match authority {
             Some(folder) => {
-                let secure = address(free_port()?);
+                let secure = address(free_port());
                 command.arg(&secure).env("ROOT_CA_DIR", folder);
                 format!("http://{secure}")
             }
@@ -71,7 +68,7 @@ impl Server {
 
     /// The floor: a recording, sent without computing anything.
     pub async fn replay(folder: &Path) -> Result<Self> {
-        let port = free_port()?;
+        let port = free_port();
         let own: PathBuf = std::env::current_exe().context("cannot tell where this program is")?;
         let mut command = Command::new(own);
         command.arg("replay").arg(folder);

@@ -105,11 +105,7 @@ async fn probes_say_what_the_application_says() {
         )
         .route("/loop", get(|| async { Redirect::temporary("/loop") }));
     let app = serve(app).await;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let closed = testkit::free_port();
     let http =
         |path: &str| json!({"httpGet": {"path": path, "port": app, "httpHeaders": [{"name": "x-own", "value": "1"}]}});
     let agent = agent(
@@ -154,11 +150,7 @@ async fn metrics_are_merged_and_one_source_does_not_hide_another() {
     assert_eq!(status, 200);
     assert!(page.contains("istio_agent_scrapes_total 1\n"), "{page}");
     assert!(page.contains("envoy_x 1\napp_x 2\n") && !page.contains("EOF"), "{page}");
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let closed = testkit::free_port();
     let one = agent(json!({}), envoy, &scrape(closed)).await;
     let (_, page) = one.get("/metrics").await;
     assert!(page.contains("envoy_x 1\n"), "{page}");

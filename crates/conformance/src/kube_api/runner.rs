@@ -59,9 +59,7 @@ struct Play<'a> {
 impl Runner {
     /// Finds out who the administrator is.
     pub async fn new(target: Target, hooks: Hooks, data: PathBuf) -> anyhow::Result<Self> {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        let dead_host = listener.local_addr()?.to_string();
-        drop(listener);
+        let dead_host = format!("127.0.0.1:{}", testkit::free_port());
         let mut runner = Self {
             admin: Admin(target.clone()),
             target,

@@ -99,7 +99,7 @@ async fn remove_group(config: &NodeConfig, patience: Duration) -> Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::symlink;
 
     #[tokio::test]
     async fn what_is_known_of_a_container_stays_as_long_as_it_runs() {
@@ -114,15 +114,15 @@ mod tests {
         let state = config.run_dir().join("runtime/stubborn");
         std::fs::create_dir_all(&state).unwrap();
         std::fs::create_dir_all(config.pods_dir().join("uid")).unwrap();
-        let says = |script: &str| {
-            std::fs::write(&runtime, format!("#!/bin/sh\n{script}\n")).unwrap();
-            std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
-        };
-        says("case \"$*\" in *list*) echo stubborn;; *) exit 1;; esac");
+        // Links to programs that exist: one that was just written cannot be run ("text file busy") while a process that
+        // another test started in that moment still has it open.
+        let stubborn = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/stubborn-runtime");
+        symlink(stubborn, &runtime).unwrap();
         let error = within(Duration::from_millis(50), &config).await.unwrap_err();
         assert!(error.to_string().contains("do not end: stubborn"), "{error}");
         assert!(state.is_dir() && config.pods_dir().join("uid").is_dir());
-        says("exit 0");
+        std::fs::remove_file(&runtime).unwrap();
+        symlink("/bin/true", &runtime).unwrap();
         within(ENDING, &config).await.unwrap();
         assert!(!config.run_dir().exists() && !config.pods_dir().exists());
     }

@@ -313,10 +313,7 @@ mod tests {
         )
         .unwrap();
         let (_tx, rx) = watch::channel(Some(Arc::new(Zone::build("cluster.local", &[Arc::new(service)], &[]))));
-        let free = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let free = SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
         tokio::spawn(serve(free, rx, Forward::default()).await.unwrap());
         let mut query = Message::query();
         query.add_query(hickory_proto::op::Query::query(

@@ -244,7 +244,7 @@ mod tests {
     use xds::istio::networking::nds::v1::{NameTable, name_table::NameInfo};
 
     fn free() -> SocketAddr {
-        std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+        ([127, 0, 0, 1], testkit::free_port()).into()
     }
 
     fn table(host: &str, ips: &[&str]) -> Table {

@@ -73,13 +73,13 @@ impl Istiod {
     /// Certificates live for `ttl`.
     pub async fn start(ttl: Duration) -> Self {
         let authority = Current::new(Authority::self_signed("cluster.local", Timestamp::now()).unwrap());
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let address = SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
         let body = watch::Sender::new("first".to_owned());
         let issued = Arc::default();
         let mut istiod = Self {
             authority,
             address,
-            listener: free_port(),
+            listener: testkit::free_port(),
             ttl,
             body,
             issued,
@@ -165,14 +165,6 @@ impl Istiod {
     pub fn issued(&self) -> Issued {
         self.issued.lock().unwrap().clone()
     }
-}
-
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 struct Discovery {

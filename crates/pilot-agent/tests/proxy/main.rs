@@ -151,7 +151,7 @@ async fn certificates_in_files_are_served_and_followed() {
 async fn names_of_the_mesh_are_answered_in_the_pod() {
     let Some(envoy) = pod::envoy() else { return };
     let istiod = Istiod::start(Duration::from_secs(3600)).await;
-    let dns = format!("127.0.0.1:{}", istiod::free_port());
+    let dns = format!("127.0.0.1:{}", testkit::free_port());
     let env = [("ISTIO_META_DNS_CAPTURE", "true"), ("DNS_PROXY_ADDR", &dns)];
     let mut pod = Pod::start(&envoy, &istiod, &env);
     let server = dns.parse().unwrap();

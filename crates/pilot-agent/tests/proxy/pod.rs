@@ -12,7 +12,8 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::istiod::{Istiod, TOKEN, free_port};
+use crate::istiod::{Istiod, TOKEN};
+use testkit::free_port;
 
 /// Nothing that is waited for takes longer.
 const DEADLINE: Duration = Duration::from_secs(60);
