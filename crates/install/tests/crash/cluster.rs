@@ -22,10 +22,21 @@ const INJECTOR: &str = "MutatingWebhookConfiguration";
 const VALIDATOR: &str = "ValidatingWebhookConfiguration";
 /// Where a webhook leads.
 const SERVICE: &str = "/webhooks/0/clientConfig/service/name";
+const URL: &str = "/webhooks/0/clientConfig/url";
 /// How often the stand-ins look.
 const POLL: Duration = Duration::from_millis(100);
 /// How often the node says that it lives; far below the time after which it counts as dead.
 const RENEW: Duration = Duration::from_secs(5);
+
+/// Labels of namespaces that are looked at.
+pub const NAMESPACES: [&str; 6] = [
+    "",
+    "istio-injection=enabled",
+    "istio.io/rev=old",
+    "istio.io/rev=new",
+    "istio.io/rev=prod",
+    "istio.io/rev=default",
+];
 
 /// Everything ends with it.
 pub struct Cluster {
@@ -74,11 +85,7 @@ impl Cluster {
     /// All objects that installations make, without what the server adds; by kind and name. Waits until istiod has
     /// written what it will.
     pub async fn state(&self) -> Vec<(String, Value)> {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !closable(&self.server).await.is_empty() {
-            assert!(Instant::now() < deadline, "nobody closes the validators");
-            tokio::time::sleep(POLL).await;
-        }
+        self.settled().await;
         let mut state = Vec::new();
         for (group, name) in [
             (ADMISSION, INJECTOR),
@@ -127,6 +134,15 @@ impl Cluster {
         state
     }
 
+    /// Waits until istiod has written what it will.
+    pub async fn settled(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !closable(&self.server).await.is_empty() {
+            assert!(Instant::now() < deadline, "nobody closes the validators");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Every injector that is there.
     pub async fn injectors(&self) -> Vec<Injector> {
         let configurations = kind(ADMISSION, "v1", INJECTOR);
@@ -139,14 +155,6 @@ impl Cluster {
     /// labels of namespaces, `key=value`.
     pub async fn assert_one_webhook(&self, when: &str, served: &[&str]) {
         let injectors = self.injectors().await;
-        let namespaces = [
-            "",
-            "istio-injection=enabled",
-            "istio.io/rev=old",
-            "istio.io/rev=new",
-            "istio.io/rev=prod",
-            "istio.io/rev=default",
-        ];
         let pods = [
             "",
             "sidecar.istio.io/inject=true",
@@ -154,7 +162,7 @@ impl Cluster {
             "istio.io/rev=new",
             "istio.io/rev=prod",
         ];
-        for namespace in namespaces {
+        for namespace in NAMESPACES {
             for pod in pods {
                 let decision = decide(&labels(namespace), &labels(pod), &injectors);
                 assert!(
@@ -185,9 +193,10 @@ impl Cluster {
         for webhook in closed {
             assert!(
                 serves(&self.server, &webhook).await,
-                "{when}: {} points at {}, which does not serve",
+                "{when}: {} points at {}{}, which does not serve",
                 webhook.id().path(),
-                webhook.text(SERVICE)
+                webhook.text(SERVICE),
+                webhook.text(URL)
             );
         }
     }
@@ -200,6 +209,10 @@ fn is_open(validator: &Object) -> bool {
 
 /// Is somebody ready where the webhook leads?
 async fn serves(server: &ApiServer, webhook: &Object) -> bool {
+    if let Some(rest) = webhook.text(URL).strip_prefix("https://") {
+        let address = rest.split('/').next().unwrap();
+        return tokio::net::TcpStream::connect(address).await.is_ok();
+    }
     let mut id = kind("apps", "v1", "Deployment");
     (id.namespace, id.name) = ("istio-system".to_owned(), webhook.text(SERVICE).to_owned());
     let backend = server.get(&id).await.unwrap();
@@ -210,7 +223,8 @@ async fn serves(server: &ApiServer, webhook: &Object) -> bool {
 async fn closable(server: &ApiServer) -> Vec<Object> {
     let mut found = Vec::new();
     for validator in server.list(&kind(ADMISSION, "v1", VALIDATOR), "").await.unwrap() {
-        if is_open(&validator) && !validator.text(SERVICE).is_empty() && serves(server, &validator).await {
+        let leads = !validator.text(SERVICE).is_empty() || !validator.text(URL).is_empty();
+        if is_open(&validator) && leads && serves(server, &validator).await {
             found.push(validator);
         }
     }
@@ -230,7 +244,8 @@ async fn policies(server: ApiServer) {
     }
 }
 
-fn labels(text: &str) -> Labels {
+/// `key=value` as labels.
+pub fn labels(text: &str) -> Labels {
     let pairs = text.split_once('=');
     pairs
         .map(|(key, value)| (key.to_owned(), value.to_owned()))

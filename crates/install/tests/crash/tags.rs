@@ -1,18 +1,20 @@
 //! Tag commands, killed after each write.
 
+use std::time::Duration;
+
 use install::api_server::{ApiServer, kind};
 use install::inventory;
 use install::object::Object;
-use install::proof::ProofError;
+use install::proof::{self, ProofError};
 use install::retag::{self, ChangeError};
-use install::tag::Request;
+use install::tag::{self, Request};
 use revision::decision::decide;
 use revision::name::{Revision, Tag};
 use revision::selector::Labels;
 use revision::webhook::{Options, of_revision};
 use serde_json::{Value, json};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, NAMESPACES, labels};
 use super::dying;
 use super::injector::Injectors;
 
@@ -29,6 +31,10 @@ async fn cluster(injectors: &Injectors, revisions: &[&str]) -> Cluster {
             .unwrap();
     };
     make(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})).await;
+    for (index, label) in NAMESPACES.into_iter().enumerate() {
+        let metadata = json!({"name": format!("app-{index}"), "labels": labels(label)});
+        make(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await;
+    }
     for name in revisions {
         let revision = Revision::parse(name).unwrap();
         let webhooks: Vec<Value> = of_revision(&revision, Options::default())
@@ -99,8 +105,29 @@ fn request(tag: &str, revision: &str, overwrite: bool) -> Request {
     }
 }
 
-/// Objects of tags, and what else a tag command writes, without what the server adds.
+/// What must hold at every moment: no pod has two webhooks, no webhook fails closed without somebody behind it, and the
+/// API server itself refuses no pod and has every one injected whose namespace is served.
+async fn assert_sound(cluster: &Cluster, when: &str, served: &[&str]) {
+    cluster.assert_sound(when, served).await;
+    for (index, namespace) in NAMESPACES.into_iter().enumerate() {
+        for pod in ["", "sidecar.istio.io/inject=true", "istio.io/rev=prod"] {
+            let metadata = json!({"name": "pod", "namespace": format!("app-{index}"), "labels": labels(pod)});
+            let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+                "spec": {"automountServiceAccountToken": false, "containers": [{"name": "app", "image": "app"}]}});
+            let tried = cluster.server.try_create(&Object(object)).await;
+            let tried = tried.unwrap_or_else(|error| panic!("{when}: pod {pod:?} in namespace {namespace:?}: {error}"));
+            if served.contains(&namespace) {
+                let injected = proof::injected_by(&tried).is_some();
+                assert!(injected, "{when}: pod {pod:?} in namespace {namespace:?} has no proxy");
+            }
+        }
+    }
+}
+
+/// Objects of tags, and what else a tag command writes, without what the server adds, and without what a proof leaves
+/// behind that was cut off: that selects nothing, and a later proof removes it.
 async fn state(cluster: &Cluster) -> Vec<Value> {
+    cluster.settled().await;
     let mut state = Vec::new();
     for (group, name) in [
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
@@ -108,6 +135,9 @@ async fn state(cluster: &Cluster) -> Vec<Value> {
         ("", "Service"),
     ] {
         for object in cluster.server.list(&kind(group, "v1", name), "").await.unwrap() {
+            if object.name().starts_with("trysail-probe-") {
+                continue;
+            }
             let metadata = &object.0["metadata"];
             state.push(json!({
                 "id": object.id().path(), "labels": metadata["labels"], "annotations": metadata["annotations"],
@@ -129,14 +159,14 @@ async fn check(
     before(&cluster.server).await;
     let (counter, server) = dying(cluster, usize::MAX);
     operation(&server).await.unwrap();
-    cluster.assert_one_webhook(what, served).await;
+    assert_sound(cluster, what, served).await;
     let (expected, total) = (state(cluster).await, counter.writes());
     for writes in 0..total {
         before(&cluster.server).await;
         let (_, server) = dying(cluster, writes);
         let when = format!("{what}, killed after {writes} of {total} writes");
         assert!(operation(&server).await.is_err(), "{when}");
-        cluster.assert_one_webhook(&when, served).await;
+        assert_sound(cluster, &when, served).await;
         operation(&cluster.server)
             .await
             .unwrap_or_else(|error| panic!("{when}: {error}"));
@@ -248,6 +278,35 @@ async fn the_first_default_tag_leaves_no_pod_without_a_proxy() {
         }
         assert!(!revisions.is_empty(), "killed after {writes} writes");
     }
+}
+
+/// One proof waits for a proxy that never comes; another of the same tag is made meanwhile, and does not take its
+/// configuration away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_prove_the_same_tag_at_once() {
+    let injectors = Injectors::start().await;
+    let cluster = cluster(&injectors, &["old", "new"]).await;
+    let before = inventory::read(&cluster.server, SYSTEM).await.unwrap();
+    let planned = tag::build(&request("prod", "new", true), &before, false).unwrap();
+    let prove = async |expected: &str| proof::prove(&cluster.server, &planned.apply[0], expected, SYSTEM, &[]).await;
+    let probes = async || {
+        let configurations = kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration");
+        let all = cluster.server.list(&configurations, "").await.unwrap();
+        all.iter()
+            .filter(|found| found.name().starts_with("trysail-probe-"))
+            .count()
+    };
+    let other = async {
+        while probes().await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        prove("new").await
+    };
+    let (waiting, other) = futures::join!(prove("another"), other);
+    other.unwrap();
+    let answer = waiting.unwrap_err().to_string();
+    assert!(answer.contains("got a proxy of revision \"new\""), "{answer}");
+    assert_eq!(probes().await, 0, "nothing stays behind");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
