@@ -51,6 +51,16 @@ pub enum InstallError {
     /// The revisions would not agree on precedence.
     #[error(transparent)]
     Precedence(#[from] Disagreement),
+    /// What is there could not be read.
+    #[error(transparent)]
+    Unread(RequestError),
+}
+
+impl InstallError {
+    /// Was it refused before anything was written?
+    pub fn wrote_nothing(&self) -> bool {
+        matches!(self, Self::Precedence(_) | Self::Unread(_))
+    }
 }
 
 /// An installation that can be carried out.
@@ -76,6 +86,11 @@ impl Installation<'_> {
     /// Carries it out.
     pub async fn run(mut self, server: &ApiServer, progress: &dyn Progress) -> Result<(), InstallError> {
         let namespace = self.operator.namespace().to_owned();
+        let before = inventory::read(server, &namespace)
+            .await
+            .map_err(InstallError::Unread)?;
+        let default_tag = self.wants_default_tag(&before);
+        self.agree(&before, default_tag.is_some(), progress)?;
         let created = self.namespace(server, &namespace).await?;
         if self.dry_run && created {
             // Nothing can be tried in a namespace that is not there.
@@ -86,9 +101,6 @@ impl Installation<'_> {
                 component.objects.retain(|object| object.namespace().is_empty());
             }
         }
-        let before = inventory::read(server, &namespace).await?;
-        let default_tag = self.wants_default_tag(&before);
-        self.agree(&before, default_tag.is_some(), progress)?;
         self.prepare(&before, default_tag.is_some());
         let components = std::mem::take(&mut self.components);
         let (gateways, control): (Vec<_>, Vec<_>) = components
@@ -103,14 +115,25 @@ impl Installation<'_> {
                 .map(|component| self.component(server, component, progress)),
         )
         .await?;
-        if self.dry_run || !self.whole {
+        if !self.whole {
+            return Ok(());
+        }
+        if self.dry_run {
+            // Where the namespace is not there yet, only a part of the components was kept to compare with.
+            if !created {
+                for id in prune::leftovers(server, self.operator, &components).await? {
+                    progress.event(Event::WouldRemove(id));
+                }
+            }
             return Ok(());
         }
         if let Some(labels) = default_tag {
             self.default_tag(server, &namespace, labels, progress).await?;
         }
         progress.event(Event::Pruning);
-        prune::leftovers(server, self.operator, &components).await?;
+        for id in prune::leftovers(server, self.operator, &components).await? {
+            server.delete(&id).await?;
+        }
         Ok(())
     }
 
@@ -312,28 +335,30 @@ impl Installation<'_> {
                 return Ok(());
             }
         };
-        let moves = built
-            .previous
-            .as_deref()
-            .is_some_and(|previous| previous != DEFAULT_REVISION && previous != request.revision.label());
-        if moves {
+        if let Some(note) = moved(built.previous.as_deref(), &request, &now) {
             if let Some(tagged) = built.apply.first() {
                 proof::prove(server, tagged, request.revision.label(), namespace, &now.pods).await?;
             }
-            progress.event(Event::Note(match served::gone(DEFAULT_REVISION, namespace, &now) {
-                Some(gone) => format!(
-                    "The tag \"default\" pointed at revision {gone:?}, which is gone; it points at {:?} from now on. What \
-                     is left of {gone:?} goes with: istioctl uninstall --revision {gone} -y",
-                    request.revision.label()
-                ),
-                None => "This installation will make default injection and validation pointing to the default revision, \
-                         and originally it was pointing to the revisioned one."
-                    .to_owned(),
-            }));
+            progress.event(Event::Note(note));
         }
         retag::install(server, &built, &now).await?;
         Ok(())
     }
+}
+
+/// What is said if the tag `default` goes from one revision to another.
+fn moved(previous: Option<&str>, request: &Request, now: &Inventory) -> Option<String> {
+    let to = request.revision.label();
+    previous.filter(|previous| *previous != to)?;
+    Some(match served::gone(DEFAULT_REVISION, &request.namespace, now) {
+        Some(gone) => format!(
+            "The tag \"default\" pointed at revision {gone:?}, which is gone; it points at {to:?} from now on. What is left \
+             of {gone:?} goes with: istioctl uninstall --revision {gone} -y"
+        ),
+        None => "This installation will make default injection and validation pointing to the default revision, and \
+                 originally it was pointing to the revisioned one."
+            .to_owned(),
+    })
 }
 
 /// What is applied and waited for together.
@@ -485,6 +510,62 @@ mod tests {
         if let Some(labels) = wants {
             assert_eq!(labels.get(NOT_PRUNED).map(String::as_str), Some("true"));
         }
+    }
+
+    /// The tag `default` goes from `previous` to `to`; Services that are there.
+    fn told(previous: &str, to: &str, services: &[&str], expected: Option<&str>) {
+        let (Ok(tag), Ok(revision)) = (Tag::parse(DEFAULT_REVISION), Revision::parse(to)) else {
+            panic!("{to} is no revision");
+        };
+        let request = Request {
+            tag,
+            revision,
+            namespace: "istio-system".to_owned(),
+            overwrite: true,
+            force: true,
+            automatic: false,
+            webhook_name: None,
+            labels: BTreeMap::new(),
+        };
+        let service = |name: &&str| Object(json!({"kind": "Service", "metadata": {"name": name}}));
+        let istiod = if previous == DEFAULT_REVISION {
+            "istiod".to_owned()
+        } else {
+            format!("istiod-{previous}")
+        };
+        let now = Inventory {
+            webhooks: vec![Object(
+                json!({"metadata": {"labels": {"istio.io/tag": "default", "istio.io/rev": previous}}, "webhooks": [
+                    {"name": "rev.namespace.sidecar-injector.istio.io",
+                        "clientConfig": {"service": {"namespace": "istio-system", "name": istiod}}}]}),
+            )],
+            services: services.iter().map(service).collect(),
+            ..Inventory::default()
+        };
+        let note = moved(Some(previous), &request, &now);
+        assert_eq!(
+            note.as_deref().map(|note| note.split_once(';').unwrap_or((note, "")).0),
+            expected,
+            "{previous:?} to {to:?}"
+        );
+    }
+
+    #[test]
+    fn the_default_does_not_move_without_a_word() {
+        told("old", "old", &["istiod-old"], None);
+        told("default", "default", &[], None);
+        let gone = |revision: &str| format!("The tag \"default\" pointed at revision \"{revision}\", which is gone");
+        told("old", "canary", &["istiod-canary"], Some(&gone("old")));
+        told("default", "canary", &["istiod-canary"], Some(&gone("default")));
+        told(
+            "old",
+            "default",
+            &["istiod-old", "istiod"],
+            Some(
+                "This installation will make default injection and validation pointing to the default revision, and \
+                 originally it was pointing to the revisioned one.",
+            ),
+        );
     }
 
     #[test]

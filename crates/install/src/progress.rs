@@ -1,6 +1,7 @@
 //! What happens during an installation, told to whoever shows it.
 
 use crate::component::Kind;
+use crate::object::Id;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Event {
     Failed(Kind, String),
     /// Objects that are no longer rendered are being removed.
     Pruning,
+    /// An object that is no longer rendered would be removed, were this no dry run.
+    WouldRemove(Id),
     /// Something the user should know.
     Note(String),
 }

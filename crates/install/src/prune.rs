@@ -1,4 +1,4 @@
-//! Removes what an earlier run of the same installation left and this one no longer renders (revisions.md §1.7).
+//! What an earlier run of the same installation left and this one no longer renders (revisions.md §1.7).
 
 use std::collections::BTreeSet;
 
@@ -34,20 +34,20 @@ pub(crate) fn kinds() -> Vec<Id> {
     .to_vec()
 }
 
+/// What is to be removed, in this order.
 pub(crate) async fn leftovers(
     server: &ApiServer,
     operator: &Operator,
     components: &[Component],
-) -> Result<(), RequestError> {
+) -> Result<Vec<Id>, RequestError> {
     let selector = owner::selector(operator);
+    let mut found = Vec::new();
     for kind in kinds() {
-        for object in server.list(&kind, &selector).await? {
-            if is_leftover(&object, components) {
-                server.delete(&object.id()).await?;
-            }
-        }
+        let objects = server.list(&kind, &selector).await?;
+        let left = objects.iter().filter(|object| is_leftover(object, components));
+        found.extend(left.map(Object::id));
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Shared objects are never leftovers of one revision; neither is what is marked to stay.

@@ -12,6 +12,7 @@ mod mortal;
 #[path = "crash/tags.rs"]
 mod tags;
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use cluster::Cluster;
@@ -21,7 +22,7 @@ use install::assets::Assets;
 use install::component::{Component, Rendering, render};
 use install::input::{Input, Operator, resolve};
 use install::inventory;
-use install::progress::Silent;
+use install::progress::{Event, Progress, Silent};
 use install::uninstall::{self, Scope};
 use mortal::Mortal;
 
@@ -56,16 +57,20 @@ impl Wanted {
     }
 
     async fn install(&self, server: &ApiServer) -> Result<(), InstallError> {
+        self.run(server, false, &Silent).await
+    }
+
+    async fn run(&self, server: &ApiServer, dry_run: bool, progress: &dyn Progress) -> Result<(), InstallError> {
         let installation = Installation {
             operator: &self.operator,
             components: self.components.clone(),
             version: "1.0.0",
             timeout: Duration::from_secs(300),
-            dry_run: false,
+            dry_run,
             force: false,
             whole: true,
         };
-        installation.run(server, &Silent).await
+        installation.run(server, progress).await
     }
 }
 
@@ -216,4 +221,57 @@ async fn a_second_installation_changes_nothing() {
     let expected = cluster.state().await;
     new.install(&cluster.server).await.unwrap();
     assert_eq!(cluster.state().await, expected);
+}
+
+/// What a dry run says would be removed.
+#[derive(Default)]
+struct Removals(Mutex<Vec<String>>);
+
+impl Progress for Removals {
+    fn event(&self, event: Event) {
+        if let Event::WouldRemove(id) = event {
+            self.0.lock().unwrap().push(id.path());
+        }
+    }
+}
+
+/// A smaller profile over a larger one: the gateway goes, and a dry run says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_names_what_would_be_removed() {
+    let cluster = Cluster::start().await;
+    Wanted::new(&["revision=new"]).install(&cluster.server).await.unwrap();
+    let before = cluster.state().await;
+    let smaller = Wanted::new(&["revision=new", "profile=minimal"]);
+    let told = Removals::default();
+    smaller.run(&cluster.server, true, &told).await.unwrap();
+    assert_eq!(cluster.state().await, before, "nothing was changed");
+    let told = told.0.into_inner().unwrap();
+    assert!(has(&told, "Deployment/istio-system/istio-ingressgateway"), "{told:?}");
+    assert!(
+        told.iter().all(|name| name.contains("istio-ingressgateway")),
+        "{told:?}"
+    );
+    smaller.install(&cluster.server).await.unwrap();
+    let after: Vec<String> = cluster.state().await.into_iter().map(|(id, _)| id).collect();
+    assert!(told.iter().all(|name| !has(&after, name)), "{after:?}");
+}
+
+/// Whoever is refused before the first write changed nothing, and is not told otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_installation_writes_nothing() {
+    let cluster = Cluster::start().await;
+    Wanted::new(&["revision=old"]).install(&cluster.server).await.unwrap();
+    let other = Wanted::new(&[
+        "revision=new",
+        "values.global.istioNamespace=elsewhere",
+        "values.sidecarInjectorWebhook.revisionLabelPrecedence=pod",
+    ]);
+    let mortal = Mortal::new(usize::MAX);
+    let server = ApiServer::new(mortal.client(&cluster.config));
+    let error = other.install(&server).await.unwrap_err();
+    assert!(
+        matches!(error, InstallError::Precedence(_)) && error.wrote_nothing(),
+        "{error}"
+    );
+    assert_eq!(mortal.writes(), 0);
 }

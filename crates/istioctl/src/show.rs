@@ -107,6 +107,7 @@ impl Progress for Show {
                 self.line(&format!("✘ {} encountered an error: {first}", kind.title()));
             }
             Event::Pruning => self.message(&mut state, "Pruning removed resources", &[]),
+            Event::WouldRemove(id) => self.line(&format!("would be removed: {}", id.path())),
             Event::Note(text) => self.line(&format!("❗ {text}")),
         }
     }

@@ -176,6 +176,8 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         Err(error) => {
             show.finish(if flags.dry_run {
                 "✘ Dry run failed: this could not be installed; nothing was changed"
+            } else if error.wrote_nothing() {
+                "✘ Installation refused; nothing was changed"
             } else {
                 "✘ Installation failed; what was applied stays, and running the command again goes on from there"
             });
