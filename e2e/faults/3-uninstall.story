@@ -39,7 +39,7 @@ $ kubectl delete deployment,service -n istio-system istiod-a
 Nobody answers for its proxies, but the pods that it injected are known.
 @ fails
 $ istioctl uninstall --revision a --if-unused -y
-Unable to find any proxies pointing to the a control plane. This may be because the control plane cannot be connected or there is no a control plane.
+No istiod of revision a answers; its proxies are known by their pods.
 There [..] still 1 prox[..] pointing to the control plane revision a
 sleep-[..].test-ns
 ...

@@ -47,6 +47,9 @@ pub enum InputError {
         /// What is wrong.
         source: SetError,
     },
+    /// A `--set` says nothing.
+    #[error("--set {0} has no value: write --set {0}=VALUE (--set {0}= for an empty one)")]
+    NoValue(String),
     /// The documents do not make a valid installation.
     #[error("{}", lines(.0))]
     Invalid(Vec<Located>),
@@ -139,7 +142,9 @@ pub fn resolve(input: &Input, assets: &Assets) -> Result<Operator, InputError> {
     }
     let settings = settings(input);
     for setting in &settings {
-        let (path, value) = setting.split_once('=').unwrap_or((setting, ""));
+        let Some((path, value)) = setting.split_once('=') else {
+            return Err(InputError::NoValue(setting.clone()));
+        };
         let write = set(&mut user, &format!("spec.{path}"), scalar(path, value));
         write.map_err(|source| InputError::Set {
             setting: setting.clone(),
@@ -364,6 +369,12 @@ mod tests {
             &["hub=/x"],
             Err("--set hub=/x: bad hub: \"/x\" is no image repository like docker.io/trysail"),
         );
+        check(
+            "spec: {}",
+            &["hub=docker.io/trysail", "revision"],
+            Err("--set revision has no value: write --set revision=VALUE (--set revision= for an empty one)"),
+        );
+        check("spec: {}", &["revision="], Ok(&[]));
     }
 
     #[test]

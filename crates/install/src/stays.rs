@@ -17,8 +17,8 @@ const AUTHORITY: &str = "istio-ca-secret";
 /// What stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stays {
-    /// Number of custom resource definitions of Istio.
-    pub definitions: usize,
+    /// Names of custom resource definitions of Istio.
+    pub definitions: Vec<String>,
     /// Namespaces with a ConfigMap that holds the root certificate.
     pub roots: usize,
     /// The rest, one by one.
@@ -39,9 +39,13 @@ pub async fn read(server: &ApiServer, namespace: &str) -> Result<Stays, RequestE
         server.list(&accounts, &base),
         server.get(&authority),
     )?;
-    let is_ours = |definition: &&Object| definition.text("/spec/group").ends_with(".istio.io");
+    let is_ours = |definition: &&Object| {
+        definition.text("/spec/group").ends_with(".istio.io")
+            && definition.0.pointer("/metadata/deletionTimestamp").is_none()
+    };
+    let definitions = definitions.iter().filter(is_ours);
     Ok(Stays {
-        definitions: definitions.iter().filter(is_ours).count(),
+        definitions: definitions.map(|definition| definition.name().to_owned()).collect(),
         roots: roots.len(),
         objects: accounts.iter().chain(&authority).map(Object::id).collect(),
     })
@@ -63,10 +67,15 @@ impl Stays {
             (Scope::Revision(_), others) => return format!("These stay, for {}: {self}.", others.join(", ")),
             (Scope::Purge, _) => format!("These stay: {self}."),
         };
-        if self.definitions > 0 {
-            text.push_str(
-                " istioctl uninstall --purge removes the definitions, and with them all of Istio's own objects.",
-            );
+        if !self.definitions.is_empty() {
+            let command = match scope {
+                Scope::Revision(_) => "istioctl uninstall --purge".to_owned(),
+                // What no installer marked as its own, the purge left alone.
+                Scope::Purge => format!("kubectl delete customresourcedefinition {}", self.definitions.join(" ")),
+            };
+            text.push_str(&format!(
+                " {command} removes the definitions, and with them all of Istio's own objects."
+            ));
         }
         if !self.objects.is_empty() {
             text.push_str(&format!(" kubectl delete namespace {namespace} removes what is in it."));
@@ -78,8 +87,10 @@ impl Stays {
 impl fmt::Display for Stays {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
-        if self.definitions > 0 {
-            parts.push(format!("{} custom resource definitions", self.definitions));
+        match self.definitions.len() {
+            0 => {}
+            1 => parts.push("one custom resource definition".to_owned()),
+            several => parts.push(format!("{several} custom resource definitions")),
         }
         parts.extend(self.objects.iter().map(Id::path));
         match self.roots {
@@ -100,7 +111,7 @@ mod tests {
         let mut secret = kind("", "v1", "Secret");
         (secret.namespace, secret.name) = ("istio-system".to_owned(), AUTHORITY.to_owned());
         let stays = Stays {
-            definitions: 15,
+            definitions: (0..15).map(|number| format!("{number}.istio.io")).collect(),
             roots: 4,
             objects: vec![secret],
         };
@@ -128,6 +139,15 @@ mod tests {
         assert_eq!(
             roots.told(&Scope::Purge, &[], "istio-system"),
             "These stay: ConfigMap istio-ca-root-cert in one namespace."
+        );
+        let foreign = Stays {
+            definitions: vec!["gateways.networking.istio.io".to_owned()],
+            ..Stays::default()
+        };
+        assert_eq!(
+            foreign.told(&Scope::Purge, &[], "istio-system"),
+            "These stay: one custom resource definition. kubectl delete customresourcedefinition \
+             gateways.networking.istio.io removes the definitions, and with them all of Istio's own objects."
         );
         assert_eq!(Stays::default().told(&Scope::Purge, &[], "istio-system"), "");
     }

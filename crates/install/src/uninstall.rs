@@ -56,6 +56,18 @@ pub struct Plan {
     pub others: Vec<String>,
     /// Releases of Helm that the control plane belongs to. Only Helm removes them, so nothing is removed here.
     pub releases: Vec<String>,
+    /// Field managers that applied the control plane, if no installer did (`helm template | kubectl apply`); else empty.
+    pub applied_by: Vec<String>,
+}
+
+impl Plan {
+    /// The revision that gateways may go to: the default one if it can serve, else any that can.
+    pub fn successor(&self, inventory: &Inventory) -> Option<&str> {
+        let default = self.default_moves_to.as_deref().or(inventory.target(DEFAULT_REVISION));
+        let mut others: Vec<&str> = self.others.iter().map(String::as_str).collect();
+        others.sort_by_key(|other| (!inventory.is_ready(other), Some(*other) != default));
+        others.first().copied()
+    }
 }
 
 /// Decides from what the cluster holds. `owned` are the objects that carry an installer's component label.
@@ -102,6 +114,12 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
             plan.remove.clear();
             return plan;
         }
+        let applied: Vec<&Object> = owned
+            .iter()
+            .filter(|object| is_applied(object, revision, namespace))
+            .collect();
+        plan.remove.extend(applied.iter().map(|object| object.id()));
+        plan.applied_by = managers(&applied);
     }
     let tags: BTreeSet<&str> = inventory
         .webhooks
@@ -131,6 +149,40 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
     }
     in_order(&mut plan.remove);
     plan
+}
+
+/// Is it a part of a control plane that nobody marked as his own: manifests of the charts that were applied as they are?
+fn is_applied(object: &Object, revision: &str, namespace: &str) -> bool {
+    let is_here = match object.kind() {
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => leads_to(object, namespace),
+        _ if object.namespace().is_empty() => object.name().ends_with(&format!("-{namespace}")),
+        _ => object.namespace() == namespace,
+    };
+    is_here
+        && object.label(label::REVISION) == revision
+        && object.label(label::OPERATOR_COMPONENT) == Kind::Pilot.label()
+        && object.label(label::OWNING_RESOURCE_NAMESPACE).is_empty()
+        && object.label(label::TAG).is_empty()
+        && owner::release(object).is_none()
+}
+
+/// Who applied objects, as their managed fields say; never empty if there are any.
+fn managers(objects: &[&Object]) -> Vec<String> {
+    let entries = objects
+        .iter()
+        .filter_map(|object| object.0.pointer("/metadata/managedFields")?.as_array())
+        .flatten();
+    let names: BTreeSet<&str> = entries
+        .filter(|entry| entry["subresource"].as_str().unwrap_or_default().is_empty())
+        .filter_map(|entry| entry["manager"].as_str())
+        // What istiod keeps in its own objects.
+        .filter(|name| !name.starts_with("istiod"))
+        .collect();
+    match (objects.is_empty(), names.is_empty()) {
+        (true, _) => Vec::new(),
+        (false, true) => vec!["somebody".to_owned()],
+        (false, false) => names.into_iter().map(str::to_owned).collect(),
+    }
 }
 
 /// The releases of Helm whose control plane a revision is, as `name -n namespace`.

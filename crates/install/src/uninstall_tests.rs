@@ -179,6 +179,80 @@ fn what_helm_installed_is_left_to_helm() {
     check(&owned);
 }
 
+/// `helm template | kubectl apply`: nobody marked the objects as his own, so that they are known by their revision.
+#[test]
+fn what_was_applied_as_manifests_goes_too_and_is_told_from_what_was_installed() {
+    let (mut owned, inventory) = cluster();
+    for object in owned.iter_mut().filter(|o| o.label("istio.io/rev") == "old") {
+        let labels = object.0["metadata"]["labels"].as_object_mut().unwrap();
+        labels.shift_remove("install.operator.istio.io/owning-resource-namespace");
+        object.0["metadata"]["managedFields"] = json!([{"manager": "kubectl-client-side-apply"},
+            {"manager": "istiod"}, {"manager": "kube-controller-manager", "subresource": "status"}]);
+        if object.kind() == "Deployment" {
+            object.0["metadata"]["namespace"] = "istio-system".into();
+        }
+    }
+    // Of the same revision in another namespace, and what is nobody's control plane.
+    let applied = |kind: &str, name: &str, component: &str| {
+        let labels = json!({"istio.io/rev": "old", "operator.istio.io/component": component});
+        object(kind, name, labels)
+    };
+    owned.extend([
+        applied("ClusterRole", "istiod-clusterrole-old-istio-system", "Pilot"),
+        applied("ClusterRole", "istiod-clusterrole-old-elsewhere", "Pilot"),
+        applied("ClusterRole", "reader-istio-system", "Base"),
+    ]);
+    // What istiod writes itself looks like an installer's.
+    owned.push(self::owned("ConfigMap", "istio-handover-old", "old", "Pilot"));
+    let plan = plan(&Scope::Revision("old".into()), "istio-system", &owned, &inventory);
+    assert_eq!(
+        names(&plan.remove),
+        [
+            "istio-revision-tag-stable",
+            "istio-sidecar-injector-old",
+            "istiod-old",
+            "istio-handover-old",
+            "istiod-clusterrole-old-istio-system",
+        ]
+    );
+    assert_eq!(plan.applied_by, ["kubectl-client-side-apply"]);
+    assert_eq!(check("canary").applied_by, Vec::<String>::new(), "istioctl's own");
+}
+
+#[test]
+fn a_gateway_goes_to_the_default_revision_if_that_can_serve() {
+    let check = |default: &str, asleep: &str, expected: &str| {
+        let (mut owned, mut inventory) = cluster();
+        owned.push(self::owned("Deployment", "istiod-another", "another", "Pilot"));
+        let another = self::owned(
+            "MutatingWebhookConfiguration",
+            "istio-sidecar-injector-another",
+            "another",
+            "Pilot",
+        );
+        inventory.webhooks.push(another);
+        inventory.pods.push(ready_pod("another"));
+        inventory.pods.retain(|pod| pod.label("istio.io/rev") != asleep);
+        for webhook in inventory
+            .webhooks
+            .iter_mut()
+            .filter(|w| w.label("istio.io/tag") == "default")
+        {
+            webhook.set_label("istio.io/rev", default);
+        }
+        let plan = plan(&Scope::Revision("canary".into()), "istio-system", &owned, &inventory);
+        assert_eq!(
+            plan.successor(&inventory),
+            Some(expected),
+            "{default}, without {asleep}"
+        );
+    };
+    check("old", "", "old");
+    check("another", "", "another");
+    check("old", "old", "another");
+    check("canary", "", "another");
+}
+
 #[test]
 fn half_of_a_revision_goes_like_a_whole() {
     // Only the webhook is left, and nothing answers it; or only the rest.

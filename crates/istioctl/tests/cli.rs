@@ -108,6 +108,20 @@ fn mistakes_in_the_installation_are_told_before_anything_happens() {
         "Error: --set values.pilot.autoscaleMin=two: could not unmarshal: spec.values.pilot.autoscaleMin: wants a whole number",
     );
     check(&["uninstall"], 1, "at least one of the --revision");
+    let typo =
+        "--set revison=canary: could not unmarshal: spec: unknown field \"revison\" (did you mean \"revision\"?)";
+    check(&["uninstall", "--set", "revison=canary"], 1, typo);
+    let no_value =
+        "Error: --set revision has no value: write --set revision=VALUE (--set revision= for an empty one)\n";
+    for command in [
+        &["uninstall", "--set", "revision"][..],
+        &["uninstall", "--purge", "--set", "revision", "-y"],
+        &["install", "--set", "revision", "-y"],
+        &["upgrade", "--set", "revision", "-y"],
+        &["manifest", "generate", "--set", "revision"],
+    ] {
+        check(command, 1, no_value);
+    }
     let file = std::env::temp_dir().join(format!("istioctl-cli-{}.yaml", std::process::id()));
     for (text, says) in [
         (

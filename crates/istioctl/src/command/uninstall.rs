@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::names::{DEFAULT_REVISION, label};
 use clap::Args;
 use install::api_server::{RequestError, kind};
 use install::inventory;
 use install::object::Object;
 use install::stays;
+use install::tag::Inventory;
 use install::uninstall::{self, Plan, Removed, Scope};
 use status::forward::Forward;
 use status::gather;
@@ -75,17 +77,12 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         )));
     }
     if let (Scope::Revision(revision), true, true) = (&scope, plan.remove.is_empty(), flags.revision.is_some()) {
-        let known = before.revisions().join(", ");
-        return Err(Failure::new(format!(
-            "could not find target revision {revision:?}; known revisions: {}",
-            if known.is_empty() { "none" } else { &known }
-        )));
+        return Err(Failure::new(not_found(revision, &namespace, &before)));
     }
     let (message, used) = match &scope {
         Scope::Purge => ("All Istio resources will be pruned from the cluster\n".to_owned(), true),
         Scope::Revision(revision) => {
-            let ready = plan.others.iter().find(|other| before.is_ready(other));
-            let other = ready.or(plan.others.first()).map(String::as_str).unwrap_or_default();
+            let other = plan.successor(&before).unwrap_or("<REVISION>");
             describe(&cluster, &namespace, revision, &plan, other, flags.verbose).await
         }
     };
@@ -105,7 +102,8 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    if used && !flags.skip_confirmation && !confirm::ask("Proceed? (y/N)", Silence::Stop)? {
+    let is_asked = used || !plan.applied_by.is_empty();
+    if is_asked && !flags.skip_confirmation && !confirm::ask("Proceed? (y/N)", Silence::Stop)? {
         return Err(Failure::cancelled());
     }
     let mut failed = Vec::new();
@@ -140,15 +138,6 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
 
 /// What to remove, and the namespace it is in.
 fn scope(global: &Global, flags: &Flags) -> Result<(Scope, String), Failure> {
-    let by_set = flags
-        .set
-        .iter()
-        .any(|s| s.starts_with("revision=") || s.starts_with("values.revision="));
-    if flags.revision.is_none() && flags.filename.is_none() && !flags.purge && !by_set {
-        return Err(Failure::new(
-            "at least one of the --revision (or --set revision=<revision>), --filename or --purge flags must be set",
-        ));
-    }
     // --istioNamespace is weaker than what the settings say.
     let mut set = vec![format!("values.global.istioNamespace={}", global.istio_namespace)];
     set.extend(flags.set.clone());
@@ -159,7 +148,17 @@ fn scope(global: &Global, flags: &Flags) -> Result<(Scope, String), Failure> {
         manifests: flags.manifests.clone(),
         force: flags.force,
     };
+    // A mistake in a setting is told as such, also where it leaves nothing to say what is to go.
     let operator = wanted.resolve(&wanted.assets()?)?;
+    let by_set = flags
+        .set
+        .iter()
+        .any(|s| s.starts_with("revision=") || s.starts_with("values.revision="));
+    if flags.revision.is_none() && flags.filename.is_none() && !flags.purge && !by_set {
+        return Err(Failure::new(
+            "at least one of the --revision (or --set revision=<revision>), --filename or --purge flags must be set",
+        ));
+    }
     let scope = if flags.purge {
         Scope::Purge
     } else {
@@ -188,37 +187,23 @@ async fn describe(
         say("No resources will be pruned from the cluster. Please double check the input configs");
         return (text, false);
     }
-    if verbose {
+    if !plan.applied_by.is_empty() {
+        say(&format!(
+            "Revision {revision} was not installed by istioctl: {} applied its manifests. Whoever applies them again brings \
+             it back.",
+            plan.applied_by.join(", ")
+        ));
+    }
+    // What nobody marked as his own is shown, so that a person can judge it.
+    if verbose || !plan.applied_by.is_empty() {
         say("The following resources will be pruned from the cluster:");
         for id in &plan.remove {
             say(&format!("  {}", id.path()));
         }
     }
     let users = users(cluster, namespace, revision).await;
-    if !users.answered {
-        say(&format!(
-            "Unable to find any proxies pointing to the {revision} control plane. This may be because the control \
-             plane cannot be connected or there is no {revision} control plane."
-        ));
-        // Without the pods either, nobody knows.
-        used |= users.pods.is_err();
-    }
-    match users.all() {
-        ids if ids.is_empty() => {}
-        ids => {
-            used = true;
-            say(&format!(
-                "There are still {} proxies pointing to the control plane revision {revision}",
-                ids.len()
-            ));
-            if ids.len() <= NAMED {
-                ids.iter().for_each(|id| say(id));
-            }
-            say(
-                "If you proceed with the uninstall, these proxies will become detached from any control plane and will not function correctly.",
-            );
-        }
-    }
+    used |= users.may_be();
+    users.told(revision).iter().for_each(|line| say(line));
     if let Some(line) = deployed(revision, &plan.tags, uninstall::gateways(&cluster.server).await) {
         used = true;
         say(&line);
@@ -248,6 +233,12 @@ async fn describe(
         say(&format!(
             "Tags that point at {revision} and go with it: {}",
             plan.tags.join(", ")
+        ));
+    }
+    if plan.tags.iter().any(|tag| tag == DEFAULT_REVISION) && !plan.others.is_empty() {
+        say(&format!(
+            "With the tag \"default\" goes the injection of istio-injection=enabled, and validation. To keep them, move it \
+             first: istioctl tag set default --revision {other}"
         ));
     }
     if let Some(target) = &plan.default_moves_to {
@@ -303,6 +294,88 @@ impl Users {
     fn all(&self) -> BTreeSet<&String> {
         self.connected.iter().chain(self.pods.iter().flatten()).collect()
     }
+
+    /// Does anybody use the revision, as far as is known? Where nobody tells, that is not known.
+    fn may_be(&self) -> bool {
+        !self.all().is_empty() || (!self.answered && self.pods.is_err())
+    }
+
+    /// What is said of them.
+    fn told(&self, revision: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        let ids = self.all();
+        match (self.answered, &self.pods) {
+            (false, _) if !ids.is_empty() => lines.push(format!(
+                "No istiod of revision {revision} answers; its proxies are known by their pods."
+            )),
+            (false, Ok(_)) => lines.push(format!(
+                "Unable to find any proxies pointing to the {revision} control plane. This may be because the control \
+                 plane cannot be connected or there is no {revision} control plane."
+            )),
+            (false, Err(error)) => lines.push(format!(
+                "Whether proxies point to the {revision} control plane is not known: none of its istiods answers, and {}",
+                error.message()
+            )),
+            (true, _) => {}
+        }
+        if !ids.is_empty() {
+            lines.push(format!(
+                "There are still {} proxies pointing to the control plane revision {revision}",
+                ids.len()
+            ));
+            if ids.len() <= NAMED {
+                lines.extend(ids.into_iter().cloned());
+            }
+            lines.push(
+                "If you proceed with the uninstall, these proxies will become detached from any control plane and will not \
+                 function correctly."
+                    .to_owned(),
+            );
+        }
+        lines
+    }
+}
+
+/// Why nothing can be removed of a revision by its name.
+fn not_found(revision: &str, namespace: &str, before: &Inventory) -> String {
+    let known = before.revisions();
+    if !known.contains(&revision) {
+        let known = known.join(", ");
+        return format!(
+            "could not find target revision {revision:?}; known revisions: {}",
+            if known.is_empty() { "none" } else { &known }
+        );
+    }
+    let of_revision =
+        |object: &&Object| object.label(label::REVISION) == revision && object.label(label::TAG).is_empty();
+    let elsewhere = before.webhooks.iter().filter(of_revision).find_map(|webhook| {
+        let of = webhook.text("/webhooks/0/clientConfig/service/namespace");
+        (!of.is_empty() && of != namespace).then_some(of)
+    });
+    if let Some(elsewhere) = elsewhere {
+        return format!(
+            "revision {revision:?} is in namespace {elsewhere:?}: istioctl uninstall --revision {revision} -i {elsewhere}"
+        );
+    }
+    let found = before.webhooks.iter().chain(&before.services).filter(of_revision);
+    let commands: Vec<String> = found
+        .map(|object| {
+            let within = match object.namespace() {
+                "" => String::new(),
+                namespace => format!(" -n {namespace}"),
+            };
+            format!(
+                "kubectl delete {} {}{within}",
+                object.kind().to_lowercase(),
+                object.name()
+            )
+        })
+        .collect();
+    format!(
+        "nothing of revision {revision:?} carries the labels of an installer (istio.io/rev and \
+         operator.istio.io/component), so that only you know whose it is. What names it goes with: {}",
+        commands.join("; ")
+    )
 }
 
 async fn users(cluster: &Cluster, namespace: &str, revision: &str) -> Users {
@@ -339,6 +412,96 @@ mod tests {
     fn check(gateways: Result<Vec<Object>, RequestError>, expected: Option<&str>) {
         let tags = ["prod".to_owned()];
         assert_eq!(deployed("old", &tags, gateways).as_deref(), expected);
+    }
+
+    #[test]
+    fn what_is_said_of_proxies_does_not_contradict_itself() {
+        let check = |answered: bool, connected: &[&str], pods: Result<&[&str], &str>, used: bool, expected: &[&str]| {
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let users = Users {
+                answered,
+                connected: names(connected),
+                pods: pods.map(names).map_err(Failure::new),
+            };
+            assert_eq!(users.may_be(), used);
+            let told = users.told("old");
+            let starts = |(line, start): (&String, &&str)| line.starts_with(*start);
+            assert!(
+                told.len() == expected.len() && told.iter().zip(expected).all(starts),
+                "{told:#?}, expected {expected:#?}"
+            );
+        };
+        let still = "There are still 2 proxies pointing to the control plane revision old";
+        let detached = "If you proceed with the uninstall, these proxies will become detached";
+        check(true, &[], Ok(&[]), false, &[]);
+        check(
+            true,
+            &["a.x"],
+            Ok(&["a.x", "b.x"]),
+            true,
+            &[still, "a.x", "b.x", detached],
+        );
+        check(
+            false,
+            &[],
+            Ok(&[]),
+            false,
+            &["Unable to find any proxies pointing to the old control plane."],
+        );
+        check(
+            false,
+            &[],
+            Ok(&["a.x", "b.x"]),
+            true,
+            &[
+                "No istiod of revision old answers; its proxies are known by their pods.",
+                still,
+                "a.x",
+                "b.x",
+                detached,
+            ],
+        );
+        check(
+            false,
+            &[],
+            Err("cannot list Pod: forbidden"),
+            true,
+            &[
+                "Whether proxies point to the old control plane is not known: none of its istiods answers, and cannot list Pod: forbidden",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_revision_that_cannot_be_removed_by_its_name_is_explained() {
+        let check = |revision: &str, namespace: &str, expected: &str| {
+            let before = Inventory {
+                webhooks: vec![Object(json!({"kind": "MutatingWebhookConfiguration",
+                    "metadata": {"name": "istio-sidecar-injector-old", "labels": {"istio.io/rev": "old"}},
+                    "webhooks": [{"clientConfig": {"service": {"namespace": "mesh", "name": "istiod-old"}}}]}))],
+                services: vec![Object(json!({"kind": "Service",
+                    "metadata": {"name": "istiod-old", "namespace": "mesh", "labels": {"istio.io/rev": "old", "app": "istiod"}}}))],
+                ..Inventory::default()
+            };
+            assert_eq!(not_found(revision, namespace, &before), expected);
+        };
+        check(
+            "new",
+            "mesh",
+            "could not find target revision \"new\"; known revisions: old",
+        );
+        check(
+            "old",
+            "istio-system",
+            "revision \"old\" is in namespace \"mesh\": istioctl uninstall --revision old -i mesh",
+        );
+        check(
+            "old",
+            "mesh",
+            "nothing of revision \"old\" carries the labels of an installer (istio.io/rev and \
+             operator.istio.io/component), so that only you know whose it is. What names it goes with: kubectl delete \
+             mutatingwebhookconfiguration istio-sidecar-injector-old; kubectl delete service istiod-old -n mesh",
+        );
     }
 
     #[test]
