@@ -1,6 +1,6 @@
 //! Is anybody behind an injector? Its webhooks fail closed: where nobody is, no pod that they select can start. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use api::names::label;
 use revision::webhook::WEBHOOK_SUFFIX;
@@ -33,17 +33,64 @@ pub fn gone<'a>(tag: &str, namespace: &str, inventory: &'a Inventory) -> Option<
     (of == namespace && !is_there).then_some(revision)
 }
 
+/// What it means that nobody is behind the injectors of a revision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Absence {
+    /// Neither a Service nor a pod of the control plane is left; else its pods are not ready.
+    pub gone: bool,
+    /// New pods are refused meanwhile (`failurePolicy` `Fail`); else they start without a proxy.
+    pub refuses: bool,
+}
+
+impl Absence {
+    /// What becomes of new pods.
+    pub fn effect(self) -> &'static str {
+        if self.refuses {
+            "are refused"
+        } else {
+            "start without a proxy"
+        }
+    }
+
+    /// What is the matter with a revision, and what a person can do.
+    pub fn told(self, revision: &str) -> String {
+        let effect = self.effect();
+        if self.gone {
+            format!(
+                "Revision {revision} is gone, but its injector is not: new pods that it selects {effect}. Restart none of \
+                 them before the revision is installed again, or its rest removed: istioctl uninstall --revision {revision}"
+            )
+        } else {
+            format!(
+                "No istiod of revision {revision} is ready: until one is, new pods that it injects {effect}. Restart none of \
+                 them."
+            )
+        }
+    }
+}
+
+/// Does one of a configuration's injectors refuse pods when nobody answers? The API server's own default does.
+pub fn refuses(configuration: &Object) -> bool {
+    let webhooks = configuration.0.get("webhooks").and_then(Value::as_array);
+    let mut webhooks = webhooks.into_iter().flatten();
+    webhooks.any(|webhook| webhook["failurePolicy"] != "Ignore")
+}
+
 /// Revisions with an injector that calls the namespace, where no istiod of theirs is ready.
-pub fn unserved(namespace: &str, inventory: &Inventory) -> BTreeSet<String> {
-    let called = inventory
-        .webhooks
-        .iter()
-        .filter(|webhook| calls(webhook).is_some_and(|(of, _)| of == namespace));
-    called
-        .map(|webhook| webhook.label(label::REVISION))
-        .filter(|revision| !revision.is_empty() && !inventory.is_ready(revision))
-        .map(str::to_owned)
-        .collect()
+pub fn unserved(namespace: &str, inventory: &Inventory) -> BTreeMap<String, Absence> {
+    let mut found: BTreeMap<String, Absence> = BTreeMap::new();
+    for webhook in &inventory.webhooks {
+        let revision = webhook.label(label::REVISION);
+        let Some((of, service)) = calls(webhook) else { continue };
+        if of != namespace || revision.is_empty() || inventory.is_ready(revision) {
+            continue;
+        }
+        let absence = found.entry(revision.to_owned()).or_default();
+        absence.gone = !inventory.services.iter().any(|live| live.name() == service)
+            && !inventory.pods.iter().any(|pod| pod.label(label::REVISION) == revision);
+        absence.refuses |= refuses(webhook);
+    }
+    found
 }
 
 #[cfg(test)]
@@ -91,9 +138,29 @@ mod tests {
         assert_eq!(gone("default", "istio-system", &inventory), expected);
         assert_eq!(gone("prod", "istio-system", &inventory), None);
         assert_eq!(gone("default", "another", &inventory), None);
-        let found: Vec<String> = unserved("istio-system", &inventory).into_iter().collect();
-        assert_eq!(found, without_istiod);
+        let found = unserved("istio-system", &inventory);
+        assert_eq!(found.keys().collect::<Vec<_>>(), without_istiod);
+        assert!(
+            found
+                .values()
+                .all(|absence| absence.gone == expected.is_some() && absence.refuses)
+        );
         assert!(unserved("another", &inventory).is_empty());
+    }
+
+    #[test]
+    fn pods_are_refused_or_start_without_a_proxy() {
+        let told = |gone, refuses| Absence { gone, refuses }.told("old");
+        assert_eq!(
+            told(false, true),
+            "No istiod of revision old is ready: until one is, new pods that it injects are refused. Restart none of them."
+        );
+        assert!(told(false, false).contains("new pods that it injects start without a proxy."));
+        assert!(told(true, true).contains("its rest removed: istioctl uninstall --revision old"));
+        let mut webhook = injector("old", "old", "", called("istiod-old"));
+        assert!(refuses(&webhook));
+        webhook.0["webhooks"][0]["failurePolicy"] = "Ignore".into();
+        assert!(!refuses(&webhook));
     }
 
     #[test]

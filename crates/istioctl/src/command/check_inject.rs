@@ -62,8 +62,13 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         put("ERROR: multiple webhooks will inject, which can lead to errors\n");
     }
     let asleep = injection::asleep(&cluster, &global.istio_namespace).await;
-    for revision in hits.iter().filter(|revision| asleep.contains(**revision)) {
-        put(&format!("{}\n", injection::refusal(revision, &global.istio_namespace)));
+    for revision in &hits {
+        if let Some(absence) = asleep.get(*revision) {
+            put(&format!(
+                "{}\n",
+                injection::refusal(revision, *absence, &global.istio_namespace)
+            ));
+        }
     }
     if let Some(disagreement) = injection::disagreement(&injectors) {
         put(&format!("{disagreement}\n"));

@@ -62,8 +62,8 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let problems = match decision.revision().filter(|_| skip.is_none()) {
         Some(revision) => {
             let asleep = injection::asleep(&cluster, &global.istio_namespace).await;
-            let refuses = asleep.contains(revision);
-            refuses.then(|| injection::refusal(revision, &global.istio_namespace))
+            let absence = asleep.get(revision);
+            absence.map(|absence| injection::refusal(revision, *absence, &global.istio_namespace))
         }
         None => None,
     };
@@ -346,7 +346,11 @@ The others do not:
 WEBHOOK                     REVISION  REASON
 istio-revision-tag-default  old       the pod selects \"new\"",
         );
-        let refusal = injection::refusal("new", "istio-system");
+        let absence = install::served::Absence {
+            gone: false,
+            refuses: true,
+        };
+        let refusal = injection::refusal("new", absence, "istio-system");
         check(
             Precedence::Namespace,
             "",

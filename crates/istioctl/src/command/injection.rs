@@ -1,11 +1,11 @@
 //! What injection commands share: the installed injectors, and the workload that is asked about.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use install::api_server::kind;
 use install::inventory;
 use install::object::{Id, Object};
-use install::served;
+use install::served::{self, Absence};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use revision::decision::{Injector, disagreeing};
 use revision::selector::Labels;
@@ -60,22 +60,26 @@ pub fn disagreement(injectors: &[Injector]) -> Option<String> {
     ))
 }
 
-/// Revisions whose injectors refuse new pods now, because no istiod of theirs is ready.
-pub async fn asleep(cluster: &Cluster, system: &str) -> BTreeSet<String> {
+/// Revisions behind whose injectors no istiod is ready.
+pub async fn asleep(cluster: &Cluster, system: &str) -> BTreeMap<String, Absence> {
     match inventory::read(&cluster.server, system).await {
         Ok(inventory) => served::unserved(system, &inventory),
         Err(error) => {
             anstream::eprintln!("❗ whether an istiod is ready to inject is not known: {error}");
-            BTreeSet::new()
+            BTreeMap::new()
         }
     }
 }
 
 /// What it means to be injected by such a revision.
-pub fn refusal(revision: &str, system: &str) -> String {
+pub fn refusal(revision: &str, absence: Absence, system: &str) -> String {
+    if absence.gone {
+        return format!("WARNING: {}", absence.told(revision));
+    }
     format!(
-        "WARNING: no istiod of revision {revision:?} is ready, and until one is, new pods that it injects are refused: \
-         restart none. See kubectl get pods -n {system} -l app=istiod,istio.io/rev={revision}"
+        "WARNING: no istiod of revision {revision:?} is ready, and until one is, new pods that it injects {}: restart none. \
+         See kubectl get pods -n {system} -l app=istiod,istio.io/rev={revision}",
+        absence.effect()
     )
 }
 

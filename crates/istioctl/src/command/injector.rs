@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, Subcommand};
+use install::served::Absence;
 use revision::decision::decide;
 use revision::selector::Labels;
 
 use crate::cli::Global;
 use crate::cluster::Cluster;
+use crate::command::injection;
 use crate::failure::Failure;
 use crate::out;
-use crate::sides::{self, Sides};
+use crate::sides::{self, Pod, Sides};
 use crate::table::{columns, row};
 
 /// Sub-commands.
@@ -29,8 +31,17 @@ pub struct Flags {}
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let Command::List(Flags {}) = command;
     let cluster = Cluster::connect(global).await?;
-    let sides = sides::read(&cluster, global).await?;
-    out::put(&format!("{}\n{}", namespaces(&sides), hooks(&sides)));
+    let (sides, asleep) = futures::join!(
+        sides::read(&cluster, global),
+        injection::asleep(&cluster, &global.istio_namespace)
+    );
+    let sides = sides?;
+    out::put(&format!(
+        "{}{}\n{}",
+        namespaces(&sides, &asleep),
+        absences(&sides, &asleep),
+        hooks(&sides)
+    ));
     Ok(())
 }
 
@@ -40,6 +51,28 @@ struct Count {
     pods: usize,
     disabled: usize,
     restart: usize,
+    /// The revision that is to inject them has no istiod: a restart would be refused.
+    asleep: usize,
+    /// Their revision is not here any more and nobody would inject them instead: a restart takes the proxy away.
+    abandoned: usize,
+}
+
+impl Count {
+    fn add(&mut self, pod: &Pod, sides: &Sides, asleep: &BTreeMap<String, Absence>) {
+        self.pods += 1;
+        self.disabled += usize::from(pod.refuses);
+        if is_abandoned(pod, sides) {
+            self.abandoned += 1;
+        } else if pod.needs_restart() {
+            let is_asleep = pod.next.as_ref().is_some_and(|next| asleep.contains_key(next));
+            *(if is_asleep { &mut self.asleep } else { &mut self.restart }) += 1;
+        }
+    }
+}
+
+fn is_abandoned(pod: &Pod, sides: &Sides) -> bool {
+    let is_here = |revision: &String| sides.injectors.iter().any(|injector| injector.revision == *revision);
+    pod.now.as_ref().is_some_and(|now| !is_here(now)) && pod.next.is_none() && !pod.refuses
 }
 
 fn cell(revision: &str, count: &Count) -> String {
@@ -50,14 +83,44 @@ fn cell(revision: &str, count: &Count) -> String {
     if count.disabled > 0 {
         text.push_str(&format!(" (injection disabled: {})", count.disabled));
     }
-    if count.restart > 0 {
-        text.push_str(&format!(" NEEDS RESTART: {}", count.restart));
+    for (state, pods) in [
+        ("NEEDS RESTART", count.restart),
+        ("NO ISTIOD", count.asleep),
+        ("NOT INSTALLED", count.abandoned),
+    ] {
+        if pods > 0 {
+            text.push_str(&format!(" {state}: {pods}"));
+        }
+    }
+    text
+}
+
+/// What is really the matter with pods that no restart would help.
+fn absences(sides: &Sides, asleep: &BTreeMap<String, Absence>) -> String {
+    let mut text = String::new();
+    let next = |revision: &String| {
+        sides.pods.iter().any(|pod| pod.next.as_ref() == Some(revision)) || !sides.namespaces_of(revision).is_empty()
+    };
+    for (revision, absence) in asleep.iter().filter(|(revision, _)| next(revision)) {
+        text.push_str(&format!("\n{}\n", absence.told(revision)));
+    }
+    let mut abandoned: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for pod in sides.pods.iter().filter(|pod| is_abandoned(pod, sides)) {
+        let revision = pod.now.as_deref().unwrap_or_default();
+        abandoned.entry(revision).or_default().insert(&pod.namespace);
+    }
+    for (revision, namespaces) in abandoned {
+        let namespaces = namespaces.into_iter().collect::<Vec<_>>().join(", ");
+        text.push_str(&format!(
+            "\nRevision {revision} is not installed: its pods in {namespaces} lose their proxy when they restart. Install it \
+             again, or label the namespace for another revision first.\n"
+        ));
     }
     text
 }
 
 /// Namespaces that are injected, or hold pods that were.
-fn namespaces(sides: &Sides) -> String {
+fn namespaces(sides: &Sides, asleep: &BTreeMap<String, Absence>) -> String {
     let mut rows = vec![row(["NAMESPACE", "ISTIO-REVISION", "POD-REVISIONS"])];
     for namespace in sides.namespaces.keys() {
         let decision = sides.of_namespace(namespace);
@@ -69,9 +132,7 @@ fn namespaces(sides: &Sides) -> String {
                 continue;
             }
             let count = counts.entry(pod.now.as_deref().unwrap_or("<non-Istio>")).or_default();
-            count.pods += 1;
-            count.disabled += usize::from(pod.refuses);
-            count.restart += usize::from(pod.needs_restart());
+            count.add(pod, sides, asleep);
         }
         if counts.is_empty() && !revision.is_empty() {
             counts.insert(revision, Count::default());
@@ -125,14 +186,46 @@ mod tests {
     use super::*;
     use crate::sides::fixture;
 
+    fn shown(sides: &Sides, asleep: &BTreeMap<String, Absence>) -> String {
+        namespaces(sides, asleep) + &absences(sides, asleep)
+    }
+
     #[test]
     fn namespaces_and_injectors() {
         let sides = fixture::sides();
-        insta::assert_snapshot!(format!("{}\n{}", namespaces(&sides), hooks(&sides)));
+        let awake = BTreeMap::new();
+        insta::assert_snapshot!(format!("{}\n{}", shown(&sides, &awake), hooks(&sides)));
         let nothing = Sides::default();
         assert_eq!(
-            format!("{}{}", namespaces(&nothing), hooks(&nothing)),
+            format!("{}{}", shown(&nothing, &awake), hooks(&nothing)),
             "No Istio injected namespaces present.\nNo Istio injection hooks present.\n"
         );
+    }
+
+    #[test]
+    fn a_restart_is_named_only_where_it_helps() {
+        let absence = |gone| Absence { gone, refuses: true };
+        let asleep = BTreeMap::from([
+            ("1-22-1".to_owned(), absence(true)),
+            ("1-23-1".to_owned(), absence(false)),
+            ("unused".to_owned(), absence(false)),
+        ]);
+        insta::assert_snapshot!(shown(&fixture::sides(), &asleep), @"
+        NAMESPACE    ISTIO-REVISION POD-REVISIONS
+        app-1        1-23-1         1-22-1: 1 NO ISTIOD: 1
+        app-1        1-23-1         1-23-1: 1
+        app-1        1-23-1         <non-Istio>: 1 (injection disabled: 1)
+        app-2        1-22-1         1-22-1: 1
+        app-2        1-22-1         <non-Istio>: 1 NO ISTIOD: 1
+        empty        1-23-1         <no pods>
+        istio-system                1-23-1: 1
+        plain                       gone: 1 NOT INSTALLED: 1
+
+        Revision 1-22-1 is gone, but its injector is not: new pods that it selects are refused. Restart none of them before the revision is installed again, or its rest removed: istioctl uninstall --revision 1-22-1
+
+        No istiod of revision 1-23-1 is ready: until one is, new pods that it injects are refused. Restart none of them.
+
+        Revision gone is not installed: its pods in plain lose their proxy when they restart. Install it again, or label the namespace for another revision first.
+        ");
     }
 }

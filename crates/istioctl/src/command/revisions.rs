@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::names::label;
 use clap::{Args, Subcommand};
 use install::inventory;
-use install::served;
+use install::served::{self, Absence};
 use install::tag::Inventory;
 use serde::Serialize;
 use status::forward::Forward;
@@ -248,20 +248,16 @@ fn placed(pod: &Pod) -> Placed {
     }
 }
 
-/// What is wrong with revisions that would refuse pods.
-fn refusals<'a>(revisions: impl Iterator<Item = &'a str>) -> String {
-    revisions
-        .map(|revision| {
-            format!(
-                "\nNo istiod of revision {revision} is ready: until one is, new pods that it injects are refused. Restart none of \
-                 them.\n"
-            )
-        })
+/// What is wrong with revisions that would not inject pods.
+fn refusals<'a>(revisions: impl Iterator<Item = &'a str>, asleep: &BTreeMap<String, Absence>) -> String {
+    let absent = revisions.filter_map(|revision| Some((revision, asleep.get(revision)?)));
+    absent
+        .map(|(revision, absence)| format!("\n{}\n", absence.told(revision)))
         .collect()
 }
 
 /// The table; `asleep` are revisions without an istiod that is ready.
-fn list(revisions: &[Revision], asleep: &BTreeSet<String>) -> String {
+fn list(revisions: &[Revision], asleep: &BTreeMap<String, Absence>) -> String {
     if revisions.is_empty() {
         return "No Istio revisions found.\n".to_owned();
     }
@@ -299,12 +295,12 @@ fn list(revisions: &[Revision], asleep: &BTreeSet<String>) -> String {
     let used = revisions.iter().filter(|revision| {
         let points = !revision.namespaces.is_empty() || !revision.tags.is_empty();
         let is_used = points || !revision.arriving.is_empty() || !revision.settled.is_empty();
-        is_used && asleep.contains(&revision.revision)
+        is_used && asleep.contains_key(&revision.revision)
     });
-    text + &refusals(used.map(|revision| revision.revision.as_str()))
+    text + &refusals(used.map(|revision| revision.revision.as_str()), asleep)
 }
 
-fn describe(revision: &Revision, asleep: &BTreeSet<String>) -> String {
+fn describe(revision: &Revision, asleep: &BTreeMap<String, Absence>) -> String {
     let mut rows = vec![
         row(["Revision:", &revision.revision]),
         row(["Default:", if revision.default { "yes" } else { "no" }]),
@@ -332,7 +328,7 @@ fn describe(revision: &Revision, asleep: &BTreeSet<String>) -> String {
     let mut text = columns(&rows, 2);
     for (title, pods) in [
         (
-            if asleep.contains(&revision.revision) && !revision.settled.is_empty() {
+            if asleep.contains_key(&revision.revision) && !revision.settled.is_empty() {
                 "Pods on the right side, if an istiod were ready"
             } else {
                 "Pods on the right side"
@@ -362,15 +358,15 @@ fn describe(revision: &Revision, asleep: &BTreeSet<String>) -> String {
         kinds.entry(namespace).or_default().insert(&pod.kind);
     }
     let mut refusing: BTreeSet<&str> = asleep
-        .iter()
+        .keys()
         .map(String::as_str)
         .filter(|of| *of == revision.revision)
         .collect();
-    refusing.extend(moving.values().flatten().filter(|next| asleep.contains(**next)));
-    text.push_str(&refusals(refusing.into_iter()));
+    refusing.extend(moving.values().flatten().filter(|next| asleep.contains_key(**next)));
+    text.push_str(&refusals(refusing.into_iter(), asleep));
     let can_move = moving
         .iter()
-        .filter(|(_, next)| !next.iter().any(|next| asleep.contains(*next)));
+        .filter(|(_, next)| !next.iter().any(|next| asleep.contains_key(*next)));
     for (namespace, kinds) in can_move.filter_map(|(namespace, _)| kinds.get_key_value(namespace)) {
         text.push_str(&format!("\nTo move them: {}", restart(namespace, kinds)));
     }
@@ -421,7 +417,7 @@ mod tests {
 
     #[test]
     fn every_revision_that_something_points_at_is_listed() {
-        insta::assert_snapshot!(list(&revisions(), &BTreeSet::new()));
+        insta::assert_snapshot!(list(&revisions(), &BTreeMap::new()));
     }
 
     #[test]
@@ -430,7 +426,7 @@ mod tests {
         let of = |name: &str| {
             describe(
                 revisions.iter().find(|revision| revision.revision == name).unwrap(),
-                &BTreeSet::new(),
+                &BTreeMap::new(),
             )
         };
         insta::assert_snapshot!(format!("{}\n---\n{}", of("1-23-1"), of("gone")));
@@ -439,7 +435,11 @@ mod tests {
     #[test]
     fn nobody_is_told_to_restart_pods_that_would_be_refused() {
         let revisions = revisions();
-        let asleep = BTreeSet::from(["1-23-1".to_owned()]);
+        let absence = Absence {
+            gone: false,
+            refuses: true,
+        };
+        let asleep = BTreeMap::from([("1-23-1".to_owned(), absence)]);
         let told = list(&revisions, &asleep);
         assert!(
             told.ends_with(
