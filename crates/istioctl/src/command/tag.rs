@@ -1,8 +1,11 @@
 //! `istioctl tag`: stable names for revisions (revisions.md §3).
 
 mod followers;
+mod remove;
+mod report;
+mod risk;
 
-use std::collections::BTreeSet;
+pub use remove::caution;
 
 use clap::{Args, Subcommand};
 use install::api_server::kind;
@@ -10,14 +13,15 @@ use install::inventory;
 use install::object::Object;
 use install::proof::ProofError;
 use install::retag::{self, ChangeError};
-use install::tag::{self, Inventory, Request, TagError, TagObjects};
+use install::tag::{self, Inventory, Request, TagError};
 use install::yaml;
 use revision::name::{Revision, Tag};
 
 use crate::cli::Global;
 use crate::cluster::Cluster;
-use crate::command::tag::followers::Followers;
-use crate::confirm::{self, Silence};
+use crate::command::tag::followers::{Followers, Leader, Restart};
+use crate::command::tag::report::Report;
+use crate::command::tag::risk::Risk;
 use crate::failure::Failure;
 use crate::out::{Format, put};
 use crate::policies::Policies;
@@ -38,7 +42,7 @@ pub enum Command {
     Undo(UndoFlags),
     /// Removes a tag.
     #[command(visible_alias = "delete")]
-    Remove(RemoveFlags),
+    Remove(remove::RemoveFlags),
 }
 
 /// Flags of `set` and `generate`.
@@ -55,8 +59,8 @@ pub struct SetFlags {
     /// Do not ask.
     #[arg(short = 'y', long)]
     skip_confirmation: bool,
-    /// Point the tag at a revision that has no ready istiod, or does not answer: until it does, no new pod of the tag's
-    /// namespaces starts.
+    /// Point the tag at a revision that has no ready istiod, or does not answer: until it does, new pods of the tag's
+    /// namespaces are refused.
     #[arg(long)]
     force: bool,
     /// Ask whether the tag could be set, and say what would follow it; change nothing.
@@ -68,6 +72,9 @@ pub struct SetFlags {
     /// With the tag `default`: inject namespaces that say nothing, too.
     #[arg(long)]
     auto_inject_namespaces: bool,
+    /// Output format; json and yaml are for programs (`set` only).
+    #[arg(short, long, default_value = "table")]
+    output: Format,
     /// Accepted for Istio's sake: a tag's objects come from no chart.
     #[arg(short = 'd', long, hide = true)]
     manifests: Option<String>,
@@ -86,20 +93,16 @@ pub struct ListFlags {
 pub struct UndoFlags {
     /// The tag.
     tag: String,
-    /// Point the tag back even at a revision that has no ready istiod, or does not answer: until it does, no new pod of
-    /// the tag's namespaces starts.
+    /// Point the tag back even at a revision that has no ready istiod, or does not answer: until it does, new pods of
+    /// the tag's namespaces are refused.
     #[arg(long)]
     force: bool,
-}
-
-/// Flags of `remove`.
-#[derive(Debug, Args)]
-pub struct RemoveFlags {
-    /// The tag.
-    tag: String,
-    /// Do not ask.
-    #[arg(short = 'y', long)]
-    skip_confirmation: bool,
+    /// Ask whether the tag could be moved back, and say what would follow it; change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Output format; json and yaml are for programs.
+    #[arg(short, long, default_value = "table")]
+    output: Format,
 }
 
 /// Runs a sub-command.
@@ -109,7 +112,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Generate(flags) => generate(global, flags).await,
         Command::List(flags) => list(global, flags).await,
         Command::Undo(flags) => undo(global, flags).await,
-        Command::Remove(flags) => remove(global, flags).await,
+        Command::Remove(flags) => remove::run(global, flags).await,
     }
 }
 
@@ -142,89 +145,144 @@ async fn undo(global: &Global, flags: UndoFlags) -> Result<(), Failure> {
         webhook_name: None,
         labels: Default::default(),
     };
-    write(&cluster, &request, &before).await
+    change(&cluster, &request, &before, flags.dry_run, flags.output).await
 }
 
 async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
     let request = request(global, &flags)?;
     let cluster = Cluster::connect(global).await?;
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
-    if flags.dry_run {
-        put(&tried(&cluster, &request, &before).await?);
-        return Ok(());
-    }
-    write(&cluster, &request, &before).await
+    change(&cluster, &request, &before, flags.dry_run, flags.output).await
 }
 
-/// What a tag would become.
-async fn tried(cluster: &Cluster, request: &Request, before: &Inventory) -> Result<String, Failure> {
-    let built = retag::try_set(&cluster.server, request, before)
-        .await
-        .map_err(explained)?;
-    let (tag, revision) = (request.tag.as_str(), request.revision.label());
-    let mut text = format!("Dry run: revision tag {tag:?} would reference control plane revision {revision:?}.");
-    match &built.previous {
-        Some(previous) if previous == revision => text.push_str(" It does so already."),
-        Some(previous) => text.push_str(&format!(" It references {previous:?} now.")),
-        None => text.push_str(" There is no such tag yet."),
-    }
-    text.push_str("\nNothing was changed; whether the revision answers is asked when the tag is set.\n");
-    text.push_str(&match following_then(cluster, request, before, &built).await {
-        (found, None) => followers::foretold(revision, &found),
-        (found, Some(error)) => followers::without_pods(&found, &error),
-    });
-    Ok(text)
-}
-
-/// Writes a tag's objects if nobody else changed them since they were read, and tells what follows from it.
-async fn write(cluster: &Cluster, request: &Request, before: &Inventory) -> Result<(), Failure> {
-    let (tag, revision) = (request.tag.as_str(), request.revision.label());
-    let planned = tag::build(request, before, false)?;
-    let told = match planned.previous.as_deref().filter(|previous| *previous != revision) {
-        Some(previous) => match following_then(cluster, request, before, &planned).await {
-            (found, None) => followers::told(previous, revision, &found),
-            (found, Some(error)) => {
-                let found = followers::without_pods(&found, &error);
-                format!("It pointed at {previous:?} before. {found}")
-            }
-        },
-        None => String::new(),
-    };
-    retag::set(&cluster.server, request, before).await.map_err(explained)?;
-    put(&format!(
-        "Revision tag {tag:?} created, referencing control plane revision {revision:?}. To enable injection using this\n\
-         revision tag, use 'kubectl label namespace <NAMESPACE> istio.io/rev={tag}'\n"
-    ));
-    put(&told);
-    Ok(())
-}
-
-/// Who follows a tag once it is what `built` says.
-async fn following_then(
+/// Writes a tag's objects if nobody else changed them since they were read, and tells what follows from it; in a dry run
+/// only what would.
+async fn change(
     cluster: &Cluster,
     request: &Request,
     before: &Inventory,
-    built: &TagObjects,
-) -> (Followers, Option<String>) {
+    dry_run: bool,
+    output: Format,
+) -> Result<(), Failure> {
+    let planned = tag::build(request, before, false)?;
     let (tag, revision) = (request.tag.as_str(), request.revision.label());
-    let webhooks = followers::webhooks(&before.webhooks, built);
-    following(
+    // Known before anything is written, so that whoever is cut off afterwards has been told nothing wrong.
+    let webhooks = followers::webhooks(&before.webhooks, &planned);
+    let leader = Leader::Tag(tag);
+    let (found, unknown) = following(
         cluster,
         &request.namespace,
-        tag,
+        leader,
         revision,
         &webhooks,
         &before.namespaces,
     )
-    .await
+    .await;
+    let change = Change {
+        request,
+        previous: planned.previous.as_deref(),
+        found,
+        unknown,
+        risk: Risk::of(request, before, &planned),
+    };
+    if dry_run {
+        retag::try_set(&cluster.server, request, before)
+            .await
+            .map_err(explained)?;
+    } else {
+        retag::set(&cluster.server, request, before).await.map_err(explained)?;
+    }
+    if output != Format::Table {
+        return report::print(&change.report(dry_run), output);
+    }
+    put(&if dry_run { change.foretold() } else { change.told() });
+    for warning in change.warnings() {
+        anstream::eprintln!("WARNING: {warning}");
+    }
+    Ok(())
 }
 
-/// Who follows a tag to `target` (or, without one, at all), as these webhook configurations select; where pods may not be
-/// listed, the namespaces, and why.
+/// A tag that is set, and who follows it.
+struct Change<'a> {
+    request: &'a Request,
+    previous: Option<&'a str>,
+    found: Followers,
+    /// Why it is not known which pods follow, if it is not.
+    unknown: Option<String>,
+    risk: Option<Risk>,
+}
+
+impl Change<'_> {
+    fn restart(&self) -> Restart {
+        match self.risk {
+            Some(Risk::Absent { .. }) => Restart::Harms,
+            Some(Risk::Unproved) | None => Restart::Moves,
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let risk = self.risk.as_ref();
+        risk.map(|risk| risk.told(self.request)).into_iter().collect()
+    }
+
+    fn told(&self) -> String {
+        let (tag, revision) = (self.request.tag.as_str(), self.request.revision.label());
+        let mut text = format!(
+            "Revision tag {tag:?} created, referencing control plane revision {revision:?}. To enable injection using this\n\
+             revision tag, use 'kubectl label namespace <NAMESPACE> istio.io/rev={tag}'\n"
+        );
+        if let Some(previous) = self.previous.filter(|previous| *previous != revision) {
+            text += &match &self.unknown {
+                None => followers::told(previous, revision, &self.found, self.restart()),
+                Some(error) => {
+                    let found = followers::without_pods(&self.found, error);
+                    format!("It pointed at {previous:?} before. {found}")
+                }
+            };
+        }
+        text
+    }
+
+    fn foretold(&self) -> String {
+        let (tag, revision) = (self.request.tag.as_str(), self.request.revision.label());
+        let mut text = format!("Dry run: revision tag {tag:?} would reference control plane revision {revision:?}.");
+        match self.previous {
+            Some(previous) if previous == revision => text.push_str(" It does so already."),
+            Some(previous) => text.push_str(&format!(" It references {previous:?} now.")),
+            None => text.push_str(" There is no such tag yet."),
+        }
+        text.push_str("\nNothing was changed; whether the revision answers is asked when the tag is set.\n");
+        text.push_str(&match &self.unknown {
+            None => followers::foretold(revision, &self.found, self.restart()),
+            Some(error) => followers::without_pods(&self.found, error),
+        });
+        text
+    }
+
+    fn report(&self, dry_run: bool) -> Report {
+        let mut warnings = self.warnings();
+        warnings.extend(
+            self.unknown
+                .as_ref()
+                .map(|error| format!("which workloads follow is not known: {error}")),
+        );
+        Report {
+            tag: self.request.tag.as_str().to_owned(),
+            revision: Some(self.request.revision.label().to_owned()),
+            previous: self.previous.map(str::to_owned),
+            dry_run,
+            warnings,
+            namespaces: report::namespaces(&self.found, self.restart()),
+        }
+    }
+}
+
+/// Who follows `leader` to `target` (or, without one, at all), as these webhook configurations select; where pods may not
+/// be listed, the namespaces, and why.
 async fn following(
     cluster: &Cluster,
     system: &str,
-    tag: &str,
+    leader: Leader<'_>,
     target: &str,
     webhooks: &[Object],
     namespaces: &[Object],
@@ -234,7 +292,7 @@ async fn following(
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     let policies = Policies::read(cluster, system).await;
-    let found = followers::of(tag, target, &policies, webhooks, namespaces, &pods);
+    let found = followers::of(leader, target, &policies, webhooks, namespaces, &pods);
     (found, error)
 }
 
@@ -266,7 +324,17 @@ async fn generate(global: &Global, flags: SetFlags) -> Result<(), Failure> {
 
 async fn list(global: &Global, flags: ListFlags) -> Result<(), Failure> {
     let cluster = Cluster::connect(global).await?;
-    let rows = tag::list(&inventory::read(&cluster.server, &global.istio_namespace).await?);
+    let system = &global.istio_namespace;
+    let before = inventory::read(&cluster.server, system).await?;
+    let pods = match cluster.server.list(&kind("", "v1", "Pod"), "").await {
+        Ok(pods) => pods,
+        Err(error) => {
+            anstream::eprintln!("❗ namespaces of which only pods follow a tag are left out: {error}");
+            Vec::new()
+        }
+    };
+    let policies = Policies::read(&cluster, system).await;
+    let rows = listed(&before, &policies, &pods);
     if rows.is_empty() {
         put("No Istio revision tags found.\n");
         return Ok(());
@@ -288,38 +356,21 @@ async fn list(global: &Global, flags: ListFlags) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn remove(global: &Global, flags: RemoveFlags) -> Result<(), Failure> {
-    let cluster = Cluster::connect(global).await?;
-    let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
-    let tag = &flags.tag;
-    tag::removal(&before, tag)?;
-    if !flags.skip_confirmation {
-        let system = &global.istio_namespace;
-        let (found, _) = following(&cluster, system, tag, "", &before.webhooks, &before.namespaces).await;
-        if let Some(question) = caution(&before, tag, &found)
-            && !confirm::ask(&question, Silence::GoOn)?
-        {
-            put("Aborting operation.\n");
-            return Ok(());
-        }
+/// The lines of the list, with every namespace that follows: by its label, by `istio-injection`, or by pods that choose
+/// for themselves.
+fn listed(before: &Inventory, policies: &Policies, pods: &[Object]) -> Vec<tag::Row> {
+    let mut rows = tag::list(before);
+    for row in &mut rows {
+        let leader = match row.tag.as_str() {
+            "" => Leader::Revision(&row.revision),
+            tag => Leader::Tag(tag),
+        };
+        let found = followers::of(leader, "", policies, &before.webhooks, &before.namespaces, pods);
+        row.namespaces.extend(found.into_keys());
+        row.namespaces.sort();
+        row.namespaces.dedup();
     }
-    retag::remove(&cluster.server, tag, &before).await.map_err(explained)?;
-    put(&format!("Revision tag {tag} removed\n"));
-    Ok(())
-}
-
-/// What is asked before a tag is removed that namespaces follow, by its label or otherwise.
-pub fn caution(before: &Inventory, tag: &str, followers: &Followers) -> Option<String> {
-    let labelled = before.namespaces_of(tag).into_iter();
-    let namespaces: BTreeSet<&str> = labelled.chain(followers.keys().map(String::as_str)).collect();
-    let namespaces: Vec<&str> = namespaces.into_iter().collect();
-    (!namespaces.is_empty()).then(|| {
-        format!(
-            "Caution, found {} namespace(s) still injected by tag {tag:?}: {}\nProceed with operation? [y/N]",
-            namespaces.len(),
-            namespaces.join(" ")
-        )
-    })
+    rows
 }
 
 #[cfg(test)]
@@ -354,7 +405,7 @@ mod tests {
             compliance_policy: String::new(),
         };
         assert_eq!(injector.config.policy.policy, "disabled");
-        let pod = install::proof::pod("prod", "istio-system", None);
+        let pod = install::proof::pod("own", "istio-system", None);
         let request = inject::Request {
             pod: &pod.0,
             namespace: "istio-system",
@@ -370,21 +421,56 @@ mod tests {
     }
 
     #[test]
-    fn whoever_follows_a_tag_is_named_before_it_goes() {
-        let labels = serde_json::json!({"istio.io/rev": "prod"});
+    fn every_namespace_that_follows_is_listed() {
+        let configuration = |name: &str, tag: &str, webhooks: Vec<revision::webhook::Webhook>| {
+            let webhooks: Vec<serde_json::Value> = webhooks
+                .iter()
+                .map(|w| {
+                    serde_json::json!({"name": w.name, "clientConfig": {}, "sideEffects": "None",
+                        "admissionReviewVersions": ["v1"], "namespaceSelector": w.namespaces.to_label_selector(),
+                        "objectSelector": w.objects.to_label_selector()})
+                })
+                .collect();
+            let mut labels = serde_json::json!({"istio.io/rev": "new"});
+            if !tag.is_empty() {
+                labels["istio.io/tag"] = tag.into();
+            }
+            Object(serde_json::json!({"metadata": {"name": name, "labels": labels}, "webhooks": webhooks}))
+        };
+        let tagged = |tag: &str| {
+            let webhooks = revision::webhook::of_tag(&Tag::parse(tag).unwrap(), Default::default());
+            configuration(tag, tag, webhooks)
+        };
+        let namespace = |name: &str, labels: serde_json::Value| {
+            Object(serde_json::json!({"metadata": {"name": name, "labels": labels}}))
+        };
         let before = Inventory {
-            namespaces: vec![Object(
-                serde_json::json!({"metadata": {"name": "web", "labels": labels}}),
-            )],
+            webhooks: vec![tagged("default"), tagged("prod")],
+            namespaces: vec![
+                namespace("by-injection", serde_json::json!({"istio-injection": "enabled"})),
+                namespace("by-name", serde_json::json!({"istio.io/rev": "default"})),
+                namespace("by-pod", serde_json::json!({})),
+                namespace("other", serde_json::json!({"istio.io/rev": "prod"})),
+                namespace("refuses", serde_json::json!({"istio-injection": "disabled"})),
+            ],
             ..Inventory::default()
         };
-        // By istio-injection, or by pods that choose for themselves.
-        let found = Followers::from(["app", "web"].map(|name| (name.to_owned(), Default::default())));
-        assert_eq!(caution(&Inventory::default(), "default", &Followers::new()), None);
-        insta::assert_snapshot!(caution(&before, "prod", &found).unwrap(), @r#"
-        Caution, found 2 namespace(s) still injected by tag "prod": app web
-        Proceed with operation? [y/N]
-        "#);
+        let pod = |namespace: &str| {
+            Object(serde_json::json!({"metadata": {"name": "a", "namespace": namespace,
+                "labels": {"sidecar.istio.io/inject": "true"}}}))
+        };
+        let rows = listed(&before, &Policies::default(), &["by-pod", "refuses"].map(pod));
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| (row.tag.as_str(), row.namespaces.join(",")))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                ("default", "by-injection,by-name,by-pod".to_owned()),
+                ("prod", "other".to_owned())
+            ]
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use inject::workload::Workload;
 use install::object::Object;
 use install::tag::TagObjects;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use revision::decision::{Injector, PodView, decide};
+use revision::decision::{Injector, Match, PodView, decide};
 use revision::selector::Labels;
 use revision::webhook::IGNORED_NAMESPACES;
 use serde_json::Value;
@@ -19,6 +19,24 @@ use crate::restart::restart;
 /// Followers of a tag: for each namespace, how many pods of which workloads go elsewhere when they restart.
 pub type Followers = BTreeMap<String, BTreeMap<String, usize>>;
 
+/// What is followed.
+#[derive(Clone, Copy, Debug)]
+pub enum Leader<'a> {
+    /// A tag.
+    Tag(&'a str),
+    /// A revision by its own name.
+    Revision(&'a str),
+}
+
+impl Leader<'_> {
+    fn leads(self, found: &Match) -> bool {
+        match self {
+            Self::Tag(tag) => found.tag.as_deref() == Some(tag),
+            Self::Revision(revision) => found.tag.is_none() && found.revision == revision,
+        }
+    }
+}
+
 /// Webhook configurations once a tag's objects are written.
 pub fn webhooks(before: &[Object], built: &TagObjects) -> Vec<Object> {
     let made = built.apply.iter();
@@ -27,9 +45,9 @@ pub fn webhooks(before: &[Object], built: &TagObjects) -> Vec<Object> {
     before.iter().filter(stays).chain(made.clone()).cloned().collect()
 }
 
-/// Decides for every namespace and pod with these injectors.
+/// Decides for every namespace and pod with these injectors. Pods that `target` injected already do not move.
 pub fn of(
-    tag: &str,
+    leader: Leader<'_>,
     target: &str,
     policies: &Policies,
     webhooks: &[Object],
@@ -39,7 +57,7 @@ pub fn of(
     let injectors: Vec<Injector> = webhooks.iter().filter_map(injector).collect();
     let follows = |namespace: &Labels, pod: &Labels| {
         let decision = decide(namespace, pod, &injectors);
-        decision.matches.iter().any(|found| found.tag.as_deref() == Some(tag))
+        decision.matches.iter().any(|found| leader.leads(found))
     };
     let known = namespaces.iter().filter(|n| !IGNORED_NAMESPACES.contains(&n.name()));
     let known: BTreeMap<&str, Labels> = known
@@ -70,7 +88,8 @@ pub fn of(
     followers
 }
 
-fn injector(object: &Object) -> Option<Injector> {
+/// Reads a webhook configuration, if it is an injector's.
+pub fn injector(object: &Object) -> Option<Injector> {
     let configuration: MutatingWebhookConfiguration = serde_json::from_value(object.0.clone()).ok()?;
     Injector::from_configuration(&configuration)
 }
@@ -92,25 +111,44 @@ fn is_admitted(pod: &Object, labels: &Labels, target: &str, policies: &Policies)
     policies.skip(Some(target), view).is_none()
 }
 
-/// What is told after a move from `previous` to `target`.
-pub fn told(previous: &str, target: &str, followers: &Followers) -> String {
+/// What is told after a move from `previous` to `target`; of pods that nobody would inject none is told to restart.
+pub fn told(previous: &str, target: &str, followers: &Followers, restart: Restart) -> String {
     if followers.is_empty() {
         return format!("It pointed at {previous:?} before; no namespace follows it.\n");
     }
-    let mut text = format!(
-        "It pointed at {previous:?} before. New pods of these namespaces go to {target:?}; running ones when they restart:\n"
-    );
-    text += &listed(followers);
-    text
+    let listed = listed(followers, restart);
+    match restart {
+        Restart::Moves => format!(
+            "It pointed at {previous:?} before. New pods of these namespaces go to {target:?}; running ones when they \
+             restart:\n{listed}"
+        ),
+        Restart::Harms => format!(
+            "It pointed at {previous:?} before. New pods of these namespaces go to {target:?}; running ones stay as they \
+             are:\n{listed}"
+        ),
+    }
 }
 
 /// What is told in a dry run.
-pub fn foretold(target: &str, followers: &Followers) -> String {
+pub fn foretold(target: &str, followers: &Followers, restart: Restart) -> String {
     if followers.is_empty() {
         return "No namespace follows it.\n".to_owned();
     }
-    let listed = listed(followers);
-    format!("New pods of these namespaces would go to {target:?}; running ones when they restart:\n{listed}")
+    let listed = listed(followers, restart);
+    let running = match restart {
+        Restart::Moves => "running ones when they restart",
+        Restart::Harms => "running ones would stay as they are",
+    };
+    format!("New pods of these namespaces would go to {target:?}; {running}:\n{listed}")
+}
+
+/// What a restart does to pods that follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// It moves them.
+    Moves,
+    /// They would be refused, or start without a proxy.
+    Harms,
 }
 
 /// What is told where pods may not be listed.
@@ -124,14 +162,22 @@ pub fn without_pods(followers: &Followers, error: &str) -> String {
     format!("Namespaces that follow it: {names}. Which workloads do is not known: {error}\n")
 }
 
-fn listed(followers: &Followers) -> String {
+/// What restarts the workloads of a namespace.
+pub fn remedy(namespace: &str, workloads: &BTreeMap<String, usize>) -> String {
+    let kinds = workloads
+        .keys()
+        .filter_map(|name| Some(name.split_once('/')?.0))
+        .collect();
+    restart(namespace, &kinds)
+}
+
+fn listed(followers: &Followers, restart: Restart) -> String {
     let mut text = String::new();
     for (namespace, workloads) in followers {
-        let kinds = workloads
-            .keys()
-            .filter_map(|name| Some(name.split_once('/')?.0))
-            .collect();
-        text += &format!("  {namespace}: {}\n", restart(namespace, &kinds));
+        text += &match restart {
+            Restart::Moves => format!("  {namespace}: {}\n", remedy(namespace, workloads)),
+            Restart::Harms => format!("  {namespace}\n"),
+        };
         for (name, pods) in workloads {
             let plural = if *pods == 1 { "" } else { "s" };
             text += &format!("    {name} ({pods} pod{plural})\n");
@@ -217,8 +263,8 @@ mod tests {
         ];
         let never = "policy: enabled\nneverInjectSelector: [{matchLabels: {batch: 'yes'}}]";
         let (policies, _) = policies(&[("istio-sidecar-injector-new", never)]);
-        let followers = of("prod", "new", &policies, &webhooks, &namespaces, &pods);
-        insta::assert_snapshot!(told("old", "new", &followers), @r#"
+        let followers = of(Leader::Tag("prod"), "new", &policies, &webhooks, &namespaces, &pods);
+        insta::assert_snapshot!(told("old", "new", &followers, Restart::Moves), @r#"
         It pointed at "old" before. New pods of these namespaces go to "new"; running ones when they restart:
           app: kubectl rollout restart deployment,statefulset -n app
             deployment/late (1 pod)
@@ -228,7 +274,13 @@ mod tests {
           plain: kubectl rollout restart deployment -n plain
             deployment/chooses (1 pod)
         "#);
-        assert!(told("old", "new", &Followers::new()).ends_with("no namespace follows it.\n"));
+        assert!(told("old", "new", &Followers::new(), Restart::Moves).ends_with("no namespace follows it.\n"));
+        // A revision that is not ready: nobody is told to restart anything.
+        let told = told("old", "new", &followers, Restart::Harms);
+        assert!(
+            !told.contains("kubectl") && told.contains("    deployment/web (2 pods)\n"),
+            "{told}"
+        );
     }
 
     #[test]
@@ -255,7 +307,7 @@ mod tests {
         let pods = [pod("app", "web", json!({}), None)];
         let check = |webhooks: &[Object], pods: &[Object]| {
             of(
-                "default",
+                Leader::Tag("default"),
                 "old",
                 &Policies::default(),
                 webhooks,
@@ -265,7 +317,7 @@ mod tests {
         };
         assert_eq!(check(&before.webhooks, &pods), Followers::new());
         let webhooks = webhooks(&before.webhooks, &built);
-        insta::assert_snapshot!(foretold("old", &check(&webhooks, &pods)), @r#"
+        insta::assert_snapshot!(foretold("old", &check(&webhooks, &pods), Restart::Moves), @r#"
         New pods of these namespaces would go to "old"; running ones when they restart:
           app: kubectl rollout restart deployment -n app
             deployment/web (1 pod)

@@ -1,0 +1,110 @@
+//! What a command did to a tag, or would do, for programs (`-o json|yaml`). The fields stay as they are
+//! (docs/istioctl.md names them).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::followers::{Followers, Restart, remedy};
+use crate::failure::Failure;
+use crate::out::{Format, put};
+
+/// One command's outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The tag.
+    pub tag: String,
+    /// The revision that it points at now; none once it is removed.
+    pub revision: Option<String>,
+    /// The revision that it pointed at before; none if it was not there.
+    pub previous: Option<String>,
+    /// Whether nothing was changed, and all this is what would be.
+    pub dry_run: bool,
+    /// What a person has to know.
+    pub warnings: Vec<String>,
+    /// Who follows the tag: after a removal, who followed it.
+    pub namespaces: Vec<Follower>,
+}
+
+/// A namespace that follows, as a whole or with some of its pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Follower {
+    /// Its name.
+    pub namespace: String,
+    /// How its pods are moved; none if none has to move, or none should.
+    pub restart: Option<String>,
+    /// Number of pods that move, by workload (`deployment/web`).
+    pub workloads: BTreeMap<String, usize>,
+}
+
+/// Those who follow.
+pub fn namespaces(followers: &Followers, restart: Restart) -> Vec<Follower> {
+    let all = followers.iter();
+    all.map(|(namespace, workloads)| Follower {
+        namespace: namespace.clone(),
+        restart: (restart == Restart::Moves && !workloads.is_empty()).then(|| remedy(namespace, workloads)),
+        workloads: workloads.clone(),
+    })
+    .collect()
+}
+
+/// Prints a value for programs.
+pub fn print(value: &impl Serialize, output: Format) -> Result<(), Failure> {
+    match output {
+        Format::Yaml => put(&format!(
+            "{}\n",
+            install::yaml::to_sorted(&serde_json::to_value(value)?)
+        )),
+        Format::Json | Format::Table => put(&format!("{}\n", serde_json::to_string_pretty(value)?)),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn programs_get_the_same_fields_whatever_happened() {
+        let workloads = BTreeMap::from([("deployment/web".to_owned(), 2)]);
+        let followers = Followers::from([("app".to_owned(), workloads), ("idle".to_owned(), BTreeMap::new())]);
+        let report = Report {
+            tag: "prod".to_owned(),
+            revision: Some("new".to_owned()),
+            previous: None,
+            dry_run: false,
+            warnings: Vec::new(),
+            namespaces: namespaces(&followers, Restart::Moves),
+        };
+        insta::assert_snapshot!(serde_json::to_string_pretty(&report).unwrap(), @r#"
+        {
+          "tag": "prod",
+          "revision": "new",
+          "previous": null,
+          "dryRun": false,
+          "warnings": [],
+          "namespaces": [
+            {
+              "namespace": "app",
+              "restart": "kubectl rollout restart deployment -n app",
+              "workloads": {
+                "deployment/web": 2
+              }
+            },
+            {
+              "namespace": "idle",
+              "restart": null,
+              "workloads": {}
+            }
+          ]
+        }
+        "#);
+        assert!(
+            namespaces(&followers, Restart::Harms)
+                .iter()
+                .all(|follower| follower.restart.is_none())
+        );
+    }
+}
