@@ -38,6 +38,9 @@ pub struct Flags {
     /// Do not ask.
     #[arg(short = 'y', long)]
     skip_confirmation: bool,
+    /// Ask the API server whether it would accept everything; change nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// How long a gateway may take to become ready.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     readiness_timeout: Duration,
@@ -71,7 +74,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         names.join(", "),
         revision.label()
     );
-    if !flags.skip_confirmation && !confirm::ask(&question, Silence::GoOn)? {
+    if !flags.skip_confirmation && !flags.dry_run && !confirm::ask(&question, Silence::GoOn)? {
         return Err(Failure::cancelled());
     }
     let mut entries = Vec::new();
@@ -105,11 +108,23 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         components,
         version: &version,
         timeout: flags.readiness_timeout,
-        dry_run: false,
+        dry_run: flags.dry_run,
         force: false,
         whole: false,
     };
     match installation.run(&cluster.server, &show).await {
+        Ok(()) if flags.dry_run => {
+            show.finish(&format!(
+                "✔ Dry run complete: {} would go to revision {}; nothing was changed",
+                moves(&gateways),
+                revision.label()
+            ));
+            Ok(())
+        }
+        Err(error) if flags.dry_run => {
+            show.finish("✘ Dry run failed: the gateways could not be put back; nothing was changed");
+            Err(Failure::new(error.to_string()))
+        }
         Ok(()) => {
             show.finish(&format!("✔ {} on revision {}", names.join(", "), revision.label()));
             Ok(())
@@ -119,6 +134,14 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
             Err(Failure::new(error.to_string()))
         }
     }
+}
+
+/// `istio-ingressgateway (on canary)`, for each.
+fn moves(gateways: &[Object]) -> String {
+    let all = gateways
+        .iter()
+        .map(|gateway| format!("{} (on {})", gateway.name(), gateway.label(label::REVISION)));
+    all.collect::<Vec<_>>().join(", ")
 }
 
 /// The ConfigMap with what a revision was installed with; empty if there is none.
