@@ -1,12 +1,17 @@
-//! Labels that name a revision or tag which does not exist: their pods start without a proxy, or not at all.
+//! Labels that name a revision or tag which does not exist, or the default revision where there is none: their pods start
+//! without a proxy, or not at all.
 
 use std::collections::BTreeSet;
 
 use api::names::label;
+use revision::selector::{Labels, Selector};
+use revision::webhook::WEBHOOK_SUFFIX;
+use serde_json::Value;
 
 use super::is_system;
 use crate::message::{Message, REFERENCED_RESOURCE_NOT_FOUND};
 use crate::objects::{Objects, labels};
+use crate::selectors;
 
 /// Names that exist in a cluster.
 struct Names {
@@ -56,6 +61,7 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
             ));
         }
     }
+    without_default(objects, messages);
     for pod in objects.of_kind("Pod") {
         let labels = labels(pod);
         // Control planes and gateways of an installation carry their own revision.
@@ -84,4 +90,46 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
             ));
         }
     }
+}
+
+/// Namespaces labelled `istio-injection=enabled`, while no injector answers for that label: the tag `default` was removed,
+/// and the injector of the unnamed revision stays switched off.
+fn without_default(objects: &Objects, messages: &mut Vec<Message>) {
+    let revisioned = |configuration: &&Value| labels(configuration).contains_key(label::REVISION);
+    let configurations = objects.of_kind("MutatingWebhookConfiguration").filter(revisioned);
+    let injectors: Option<Vec<Vec<Selector>>> = configurations.map(selectors_of).collect();
+    // What cannot be read may select anything; without an injector nothing is known.
+    let Some(injectors) = injectors.filter(|injectors| !injectors.is_empty()) else {
+        return;
+    };
+    for (name, object) in objects.namespaces().filter(|(name, _)| !is_system(name)) {
+        let labels: Labels = labels(object);
+        let enabled = labels
+            .get(label::NAMESPACE_INJECTION)
+            .is_some_and(|value| value == label::INJECTION_ENABLED);
+        if enabled && !injectors.iter().flatten().any(|selector| selector.matches(&labels)) {
+            messages.push(Message::about(
+                REFERENCED_RESOURCE_NOT_FOUND,
+                object,
+                format!(
+                    "Referenced default revision not found: namespace {name:?} is labelled istio-injection=enabled, but no \
+                     injector answers for that. Its new pods start without a proxy: make a revision the default one with \
+                     'istioctl tag set default --revision <REVISION>'."
+                ),
+            ));
+        }
+    }
+}
+
+/// Which namespaces the webhooks of an injector select; nothing if that cannot be read, or there is none.
+fn selectors_of(configuration: &Value) -> Option<Vec<Selector>> {
+    let webhooks = configuration["webhooks"].as_array()?.iter();
+    let own = webhooks.filter(|webhook| {
+        let name = webhook["name"].as_str();
+        name.is_some_and(|name| name.ends_with(WEBHOOK_SUFFIX))
+    });
+    let selectors: Vec<Selector> = own
+        .map(|webhook| selectors::read(&webhook["namespaceSelector"]))
+        .collect::<Option<_>>()?;
+    (!selectors.is_empty()).then_some(selectors)
 }

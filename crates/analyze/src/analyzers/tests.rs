@@ -67,6 +67,26 @@ fn a_label_must_name_something() {
     );
 }
 
+/// After `istioctl tag remove default`: the injector of the unnamed revision stays switched off.
+#[test]
+fn a_namespace_that_follows_the_default_needs_one() {
+    let canary = webhook("istio-sidecar-injector-canary", "canary", None, "canary");
+    let mut unnamed = webhook("istio-sidecar-injector", "default", None, "default");
+    unnamed["webhooks"][0]["namespaceSelector"] = json!({"matchLabels": {"istio.io/deactivated": "never-match"}});
+    let mut default = webhook("istio-revision-tag-default", "canary", Some("default"), "default");
+    default["webhooks"][0]["namespaceSelector"] = json!({"matchLabels": {"istio-injection": "enabled"},
+        "matchExpressions": [{"key": "istio.io/rev", "operator": "DoesNotExist"}]});
+    let enabled = namespace("a", json!({"istio-injection": "enabled"}));
+    let off = [
+        canary,
+        unnamed,
+        enabled,
+        namespace("b", json!({"istio-injection": "disabled"})),
+    ];
+    check(&off, &["IST0101 Namespace a"]);
+    check(&[&off[..], &[default]].concat(), &[]);
+}
+
 #[test]
 fn webhooks_must_not_overlap_or_dangle() {
     let (a, b) = (webhook("a", "x", None, "x"), webhook("b", "x", None, "x"));
