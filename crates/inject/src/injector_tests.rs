@@ -149,3 +149,33 @@ fn openshift_ranges_give_first_and_last_numbers() {
     assert_eq!(OpenShift::of(Some(&annotations)), expected);
     assert_eq!(OpenShift::of(None), OpenShift::default());
 }
+
+#[test]
+fn a_field_that_means_nothing_is_told_to_who_creates_the_pod() {
+    let told = |config: &str| {
+        let mut pod = app();
+        pod["metadata"]["annotations"] = json!({"proxy.istio.io/config": config});
+        let review =
+            json!({"apiVersion": "admission.k8s.io/v1", "request": {"uid": "1", "object": pod, "namespace": "app"}});
+        let body = serde_json::to_vec(&review).unwrap();
+        let (answer, _) = crate::review::answer(&injector(true), &body, &BTreeMap::new(), |_| None);
+        (
+            answer["response"]["allowed"].clone(),
+            answer["response"]["warnings"].clone(),
+            answer["response"]["status"]["message"].clone(),
+        )
+    };
+    assert_eq!(told("concurrency: 2"), (json!(true), Value::Null, Value::Null));
+    let warning = "annotation proxy.istio.io/config: unknown field concurency is ignored (did you mean concurrency?)";
+    assert_eq!(told("concurency: 2"), (json!(true), json!([warning]), Value::Null));
+    let refusal = "invalid value 'concurrency: lots' for annotation 'proxy.istio.io/config': concurrency: wants a whole \
+                   number, has \"lots\"";
+    assert_eq!(told("concurrency: lots"), (json!(false), Value::Null, json!(refusal)));
+
+    let deployment = "kind: Deployment\nmetadata: {name: web}\nspec: {template: {metadata: {annotations: \
+                      {proxy.istio.io/config: 'concurency: 2'}}, spec: {}}}\n";
+    assert_eq!(
+        crate::document::warnings(&format!("kind: Namespace\n---\n{deployment}")),
+        [format!("Deployment web: {warning}")]
+    );
+}

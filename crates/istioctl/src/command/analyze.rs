@@ -2,7 +2,7 @@
 
 pub mod read;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use analyze::analyzers::{self, Scope};
@@ -215,6 +215,12 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
     let given = Given {
         target: &target,
         files: &files,
+        elsewhere: files
+            .namespaces
+            .iter()
+            .filter(|(name, _)| !flags.all_namespaces && **name != namespace)
+            .map(|(name, count)| (name.as_str(), *count))
+            .collect(),
         is_partial: objects.is_partial(),
     };
     conclude(&mut report, &outcome.messages, flags, &given)?;
@@ -225,11 +231,28 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
 struct Given<'a> {
     target: &'a str,
     files: &'a read::Files,
+    /// Objects in the files that are not, by namespace.
+    elsewhere: BTreeMap<&'a str, usize>,
     /// Some kinds of objects could not be read.
     is_partial: bool,
 }
 
 impl Given<'_> {
+    /// What the files hold of other namespaces than the one that is looked at.
+    fn elsewhere(&self) -> Option<String> {
+        let counts: Vec<String> = self
+            .elsewhere
+            .iter()
+            .map(|(namespace, count)| format!("{namespace}: {count}"))
+            .collect();
+        (!counts.is_empty()).then(|| {
+            format!(
+                "❗ Objects of other namespaces were not analyzed ({}): -A analyzes all, -n NAMESPACE those of one.",
+                counts.join(", ")
+            )
+        })
+    }
+
     /// Nothing was found in it.
     fn is_fine(&self) -> String {
         let Self { target, files, .. } = self;
@@ -240,6 +263,9 @@ impl Given<'_> {
                 files.unreadable,
                 if files.unreadable == 1 { "file" } else { "files" }
             ),
+            ([_, ..], 0) if files.objects > 0 && self.elsewhere.values().sum::<usize>() == files.objects => {
+                format!("No object of {} is in {target}.", files.names.join(", "))
+            }
             _ if self.is_partial => format!("{found} {target}, as far as it could be read."),
             ([], 0) => format!("✔ {found} {target}."),
             ([one], 0) => format!("✔ {found} {one}."),
@@ -254,11 +280,9 @@ fn conclude(report: &mut Report, messages: &[Message], flags: &Flags, given: &Gi
         .filter(|message| message.level >= flags.output_threshold)
         .collect();
     report.text = text(&shown, flags.output)?;
+    report.notes.extend(given.elsewhere());
     if shown.is_empty() {
         report.notes.push(given.is_fine());
-    }
-    if flags.output != Format::Log {
-        return Ok(());
     }
     if messages.iter().any(|message| message.level >= flags.failure_threshold) {
         report.failure = Some(Failure::with_code(

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use analyze::message::{Level, Message};
 use analyze::objects::Objects;
-use analyze::precheck::{self, Facts, Permission, Upgrade};
+use analyze::precheck::{self, Facts, Named, Permission, Upgrade};
 use clap::Args;
 use futures::stream::{self, StreamExt as _};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
@@ -34,7 +34,7 @@ pub struct Flags {
     /// Version to upgrade from, for example 1.28.
     #[arg(short, long, value_name = "VERSION")]
     from_version: Option<String>,
-    /// Revision that is to be upgraded in place: its proxies must be able to follow.
+    /// Revision or tag that is to be upgraded in place: its proxies must be able to follow.
     #[arg(short, long)]
     revision: Option<String>,
 }
@@ -57,6 +57,24 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
     let mut report = Report::default();
     let mut facts = facts(&cluster, global, flags, &mut report.notes).await?;
     facts.from = from;
+    if let Some(name) = &flags.revision {
+        match precheck::named(&facts.objects, name) {
+            Named::Revision(revision) => {
+                facts.upgrade = Some(Upgrade {
+                    revision,
+                    version: program_version(),
+                });
+            }
+            Named::Absent(known) => {
+                let absent = absent(name, &known);
+                // With --from-version it may be one that is still to come, as in Istio.
+                if from.is_none() {
+                    return Err(Failure::new(absent));
+                }
+                report.notes.push(absent);
+            }
+        }
+    }
     let messages = precheck::check(&facts);
     let shown: Vec<&Message> = messages
         .iter()
@@ -79,6 +97,19 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
         )));
     }
     Ok(report)
+}
+
+/// There is nothing to upgrade in place.
+fn absent(name: &str, known: &[String]) -> String {
+    let known = if known.is_empty() {
+        "there is none".to_owned()
+    } else {
+        format!("revisions here: {}", known.join(", "))
+    };
+    format!(
+        "there is no revision or tag {name:?} that could be upgraded in place ({known}); without -r, precheck says whether a \
+         new one may be installed"
+    )
 }
 
 async fn facts(cluster: &Cluster, global: &Global, flags: &Flags, notes: &mut Vec<String>) -> Result<Facts, Failure> {
@@ -106,10 +137,7 @@ async fn facts(cluster: &Cluster, global: &Global, flags: &Flags, notes: &mut Ve
         objects,
         check_control_plane: !flags.skip_controlplane,
         from: None,
-        upgrade: flags.revision.clone().map(|revision| Upgrade {
-            revision,
-            version: program_version(),
-        }),
+        upgrade: None,
         namespace: global.namespace.clone(),
     })
 }

@@ -90,7 +90,10 @@ pub fn run(command: Command) -> Result<(), Failure> {
             });
             Ok(())
         }
-        Command::Dump(flags) => dump(flags),
+        Command::Dump(flags) => {
+            put(&dumped(&flags)?);
+            Ok(())
+        }
         Command::Diff { a, b, source } => {
             let assets = source.assets()?;
             let (a, b) = (text(&assets, &a)?, text(&assets, &b)?);
@@ -119,7 +122,8 @@ fn text(assets: &Assets, name: &str) -> Result<String, Failure> {
     Ok(yaml::to_sorted(&document) + "\n")
 }
 
-fn dump(flags: Dump) -> Result<(), Failure> {
+/// A profile, or a part of it, in the format that is asked for.
+fn dumped(flags: &Dump) -> Result<String, Failure> {
     let assets = flags.source.assets()?;
     let document = match (&flags.name, flags.filename.is_empty()) {
         (Some(_), false) => return Err(Failure::new("cannot specify both profile name and filename flag")),
@@ -140,7 +144,7 @@ fn dump(flags: Dump) -> Result<(), Failure> {
             .map_err(|error| Failure::new(error.to_string()))?
             .ok_or_else(|| Failure::new(format!("the profile has nothing at spec.{path}")))?,
     };
-    put(&match flags.output {
+    Ok(match flags.output {
         Format::Yaml => yaml::to_sorted(part) + "\n",
         Format::Json => format!("{:#}\n", yaml::sorted(part)),
         Format::Flags => {
@@ -150,12 +154,11 @@ fn dump(flags: Dump) -> Result<(), Failure> {
                 part
             };
             let mut lines = Vec::new();
-            settings(root, &mut String::new(), &mut lines);
+            settings(root, &mut flags.config_path.clone().unwrap_or_default(), &mut lines);
             lines.sort();
             lines.concat()
         }
-    });
-    Ok(())
+    })
 }
 
 /// A line for each single value below a path, as `--set` takes it.
@@ -185,7 +188,10 @@ fn settings(value: &Value, path: &mut String, lines: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::{Cli, Command as Top};
 
     #[test]
     fn flags_are_a_line_for_each_value() {
@@ -193,6 +199,23 @@ mod tests {
         let tree = json!({"a": {"b": [1, {"c": "x"}]}, "istio.io/rev": true});
         settings(&tree, &mut String::new(), &mut lines);
         assert_eq!(lines, ["a.b[0]=1\n", "a.b[1].c=\"x\"\n", "istio\\.io/rev=true\n"]);
+    }
+
+    #[test]
+    fn flags_of_a_part_are_what_set_takes() {
+        let arguments = ["istioctl", "profile", "dump", "-p", "components.pilot", "-o", "flags"];
+        let Ok(Cli {
+            command: Top::Profile(Command::Dump(flags)),
+            ..
+        }) = Cli::try_parse_from(arguments)
+        else {
+            panic!("{arguments:?}")
+        };
+        let text = dumped(&flags).unwrap_or_default();
+        assert!(
+            text.lines().any(|line| line == "components.pilot.enabled=true"),
+            "{text}"
+        );
     }
 
     #[test]

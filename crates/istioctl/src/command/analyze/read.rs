@@ -1,5 +1,6 @@
 //! What is analysed: files, and what a cluster has.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use analyze::objects::Objects;
@@ -43,6 +44,23 @@ pub struct Files {
     pub notes: Vec<String>,
     /// How many could not be read as YAML of objects.
     pub unreadable: usize,
+    /// How many objects they hold.
+    pub objects: usize,
+    /// Namespaces that objects in them name, and how many do.
+    pub namespaces: BTreeMap<String, usize>,
+}
+
+impl Files {
+    /// Counts an object, or those of a list.
+    fn count(&mut self, object: &Value) {
+        if let Some(items) = object["items"].as_array() {
+            return items.iter().for_each(|item| self.count(item));
+        }
+        self.objects += 1;
+        if let Some(namespace) = object["metadata"]["namespace"].as_str() {
+            *self.namespaces.entry(namespace.to_owned()).or_default() += 1;
+        }
+    }
 }
 
 /// Adds the objects of files and folders; those without a namespace are in the one that is given.
@@ -51,8 +69,8 @@ pub fn files(given: &[String], namespace: &str, objects: &mut Objects) -> Result
     for name in given {
         expand(Path::new(name), 0, &mut files)?;
     }
-    for file in &files.names {
-        let wrong = match add(&read(file)?, file, namespace, objects) {
+    for file in files.names.clone() {
+        let wrong = match add(&read(&file)?, &file, namespace, objects, &mut files) {
             Ok(()) => continue,
             Err(wrong) => wrong,
         };
@@ -62,7 +80,7 @@ pub fn files(given: &[String], namespace: &str, objects: &mut Objects) -> Result
     Ok(files)
 }
 
-fn add(text: &str, file: &str, namespace: &str, objects: &mut Objects) -> Result<(), String> {
+fn add(text: &str, file: &str, namespace: &str, objects: &mut Objects, files: &mut Files) -> Result<(), String> {
     let mut wrong = Vec::new();
     for document in gotemplate::documents(text) {
         let line = document.line;
@@ -70,6 +88,7 @@ fn add(text: &str, file: &str, namespace: &str, objects: &mut Objects) -> Result
             Ok(found) => {
                 for object in found {
                     if object["kind"].is_string() && object["apiVersion"].is_string() {
+                        files.count(&object);
                         objects.add_from(object, &format!("{file}:{line}"), namespace);
                     } else {
                         wrong.push(format!(
@@ -140,16 +159,25 @@ pub async fn cluster(
     let lists = futures::future::join_all(ids.iter().map(|id| server.list(id, ""))).await;
     let mut notes = Vec::new();
     let mut found = Vec::new();
+    let mut refused = Vec::new();
     for (id, list) in ids.iter().zip(lists) {
         match list {
             Ok(list) => found.push((id, list)),
             // Whoever may not read everything is told so, and what can be said without it.
             Err(RequestError::Refused { code: 403, message, .. }) => {
                 objects.set_unreadable(&id.kind);
+                refused.push(id.kind.as_str());
                 notes.push(format!("objects of kind {} are not looked at: {message}", id.kind));
             }
             Err(error) => return Err(error.into()),
         }
+    }
+    if let (true, Some(first)) = (found.is_empty(), notes.first()) {
+        return Err(Failure::new(format!(
+            "nothing of the cluster could be read, so nothing was looked at: no {}. The first of {} refusals: {first}",
+            refused.join(", "),
+            notes.len()
+        )));
     }
     let wanted = revision.unwrap_or(DEFAULT_REVISION);
     let tag = found

@@ -74,8 +74,29 @@ fn files_alone_say_nothing_of_what_they_do_not_hold() {
     let skipped = notes.iter().find(|note| note.starts_with("Skipped")).unwrap();
     assert!(skipped.contains("gateway.SecretAnalyzer") && !skipped.contains("ConflictingGateway"));
     assert_eq!(
-        notes.last().unwrap(),
-        "✔ No validation issues found when analyzing ROOT/config/nested/web.yaml."
+        notes[notes.len() - 2..],
+        [
+            "❗ Objects of other namespaces were not analyzed (other: 1): -A analyzes all, -n NAMESPACE those of one.",
+            "✔ No validation issues found when analyzing ROOT/config/nested/web.yaml."
+        ]
+    );
+}
+
+#[test]
+fn a_file_of_another_namespace_is_not_said_to_be_fine() {
+    let other = GATEWAY.replace("{name: public}", "{name: public, namespace: edge}");
+    let (_, notes, _) = run("--use-kube=false FILE", &other);
+    assert_eq!(
+        notes,
+        [
+            "❗ Objects of other namespaces were not analyzed (edge: 1, other: 1): -A analyzes all, -n NAMESPACE those of one.",
+            "No object of ROOT/config/nested/web.yaml is in namespace: default."
+        ]
+    );
+    let (_, notes, _) = run("--use-kube=false -A FILE", &other);
+    assert!(
+        !notes.iter().any(|note| note.contains("were not analyzed")),
+        "{notes:?}"
     );
 }
 
@@ -105,7 +126,10 @@ fn programs_get_where_it_is_explained() {
       }
     ]
     "#);
-    assert_eq!(error, "", "a program looks at the messages, not at the exit code");
+    assert!(
+        error.starts_with("Analyzers found issues"),
+        "it fails whatever the format: {error}"
+    );
 }
 
 #[test]
@@ -144,8 +168,9 @@ fn what_cannot_be_read_fails_unless_it_is_to_be_ignored() {
     assert!(
         notes[1].ends_with("ROOT/config/nested/web.yaml:3: no object of Kubernetes: it has no apiVersion and kind")
     );
+    assert!(notes[2].starts_with("❗ Objects of other namespaces were not analyzed"));
     assert_eq!(
-        notes[2],
+        notes[3],
         "No validation issues found when analyzing namespace: default (but 1 file could not be parsed)."
     );
     let (_, _, error) = run("--use-kube=false --ignore-unknown FOLDER", &broken);
