@@ -139,7 +139,8 @@ pub fn side(pod: &Object, namespace: &Labels, injectors: &[Injector], policies: 
     }
 }
 
-fn image(pod: &Object) -> String {
+/// Image of a pod's proxy, empty if there is none.
+pub fn image(pod: &Object) -> String {
     let containers = ["containers", "initContainers"]
         .iter()
         .flat_map(|list| pod.0["spec"][list].as_array().into_iter().flatten());

@@ -9,7 +9,7 @@ use install::api_server::{ApiServer, kind};
 use install::object::{Id, Object};
 use istioctl::cli::{Cli, Command, Experimental};
 use istioctl::cluster::Cluster;
-use istioctl::command::{analyze, precheck, waypoint};
+use istioctl::command::{analyze, kube_inject, precheck, proxy_status, waypoint, workload};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
@@ -77,6 +77,22 @@ impl Api {
         let report = match cli.command {
             Command::Analyze(flags) => analyze::report(&cli.global, &flags).await,
             Command::Experimental(Experimental::Precheck(flags)) => precheck::report(&cli.global, &flags).await,
+            Command::KubeInject(flags) => kube_inject::text(&cli.global, &flags).await.map(Into::into),
+            Command::ProxyStatus(flags) => {
+                proxy_status::report(&cli.global, &flags)
+                    .await
+                    .map(|report| analyze::Report {
+                        text: report.text + &report.lost,
+                        notes: report.notes,
+                        failure: report.failure,
+                    })
+            }
+            Command::Experimental(Experimental::Workload(workload::Command::Entry(workload::Entry::Configure(
+                flags,
+            )))) => {
+                let files = workload::configure(&cli.global, &flags).await;
+                files.map(|(files, _)| files["mesh.yaml"].clone().into())
+            }
             Command::Waypoint(command) => waypoint::text(&cli.global, command).await.map(Into::into),
             other => panic!("{other:?}"),
         };
@@ -175,11 +191,122 @@ async fn the_mesh_configuration_is_that_of_the_revision() {
 }
 
 #[tokio::test]
+async fn without_a_name_the_default_revision_is_meant_and_a_tag_means_its_own() {
+    let mut objects = vec![
+        namespace("app", json!({})),
+        namespace("istio-system", json!({})),
+        service("istiod-canary"),
+        service("istiod-old"),
+        injector("canary", Some("default")),
+        injector("old", Some("prod")),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "vm", "namespace": "app"}}),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio-ca-root-cert", "namespace": "app"},
+            "data": {"root-cert.pem": ""}}),
+    ];
+    for revision in ["canary", "old"] {
+        let template = format!("spec: {{containers: [{{name: istio-proxy, image: of-{revision}}}]}}");
+        let config = json!({"policy": "enabled", "defaultTemplates": ["sidecar"], "templates": {"sidecar": template}});
+        objects.push(map(&format!("istio-{revision}"), json!({"mesh": "{}"})));
+        objects.push(map(
+            &format!("istio-sidecar-injector-{revision}"),
+            json!({"config": config.to_string(), "values": "{}"}),
+        ));
+    }
+    let api = Api::start(&objects).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: web, image: web}]}\n";
+    let group = "apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: vm, namespace: app}\n\
+                 spec: {template: {serviceAccount: vm}}\n";
+    let inject = format!("istioctl kube-inject -f {}", file("pod.yaml", pod));
+    let configure = format!(
+        "istioctl x workload entry configure --file {} --output {}",
+        file("group.yaml", group),
+        folder.path().display()
+    );
+    for (more, revision) in [
+        ("", "canary"),
+        (" -r prod", "old"),
+        (" -r old", "old"),
+        (" -r default", "canary"),
+    ] {
+        let output = api.run(&format!("{inject}{more}")).await;
+        assert!(output.contains(&format!("image: of-{revision}")), "{more}: {output}");
+        let output = api.run(&format!("{configure}{more}")).await;
+        assert!(
+            output.contains(&format!("istiod-{revision}.istio-system.svc")),
+            "{more}: {output}"
+        );
+    }
+    let output = api.run(&format!("{inject} -r gone")).await;
+    assert!(output.contains("is revision gone installed?"), "{output}");
+}
+
+#[tokio::test]
+async fn proxies_of_a_mesh_without_a_control_plane_are_shown() {
+    let pod = |name: &str, revision: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "app", "annotations": {"istio.io/rev": revision}},
+            "spec": {"containers": [{"name": "istio-proxy", "image": "proxyv2:0.2.0"}]}})
+    };
+    let api = Api::start(&[namespace("app", json!({})), namespace("istio-system", json!({}))]).await;
+    insta::assert_snapshot!(api.run("istioctl ps").await, @r#"Error: no running Istio pods in "istio-system""#);
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "app"}});
+    let tag = injector("canary", Some("prod"));
+    for object in [
+        account,
+        service("istiod-canary"),
+        tag,
+        pod("web", "canary"),
+        pod("db", "old"),
+    ] {
+        api.apply(object).await;
+    }
+    insta::assert_snapshot!(api.run("istioctl ps").await, @r#"
+
+    NOT CONNECTED     REVISION     READY     WHY
+    db.app            old          no        no istiod of revision old runs: bring it back, or move the namespace to another and restart the pod
+    web.app           canary       no        no istiod of revision canary runs: bring it back, or move the namespace to another and restart the pod
+    Error: no running Istio pods in "istio-system"
+    "#);
+    insta::assert_snapshot!(api.run("istioctl ps -r prod").await, @r#"
+
+    NOT CONNECTED     REVISION     READY     WHY
+    web.app           canary       no        no istiod of revision canary runs: bring it back, or move the namespace to another and restart the pod
+    Error: no running Istio pods of revision "canary" in "istio-system"
+    "#);
+}
+
+#[tokio::test]
 async fn what_may_not_be_read_is_not_said_to_be_fine() {
     let mut api = Api::start(&[namespace("app", json!({}))]).await;
     let mut config = api.config.clone();
     config.auth_info.impersonate = Some("nobody".to_owned());
     api.client = Client::try_from(config).unwrap();
+    for command in ["analyze -n app", "x precheck"] {
+        let output = api.run(&format!("istioctl {command}")).await;
+        assert!(
+            output.starts_with(
+                "Error: nothing of the cluster could be read, so nothing was looked at: no Namespace, Pod, Service"
+            ),
+            "{output}"
+        );
+        assert!(output.contains("namespaces is forbidden"), "{output}");
+    }
+
+    // Whoever may read something is told what is missing.
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "some"},
+        "rules": [{"apiGroups": [""], "resources": ["pods", "services"], "verbs": ["list"]}]});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "some"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "nobody"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "some"}});
+    for object in [role, binding] {
+        api.apply(object).await;
+    }
     let output = api.run("istioctl analyze -n app").await;
     assert!(
         output.contains("objects of kind Namespace are not looked at: namespaces is forbidden"),
@@ -209,6 +336,19 @@ async fn precheck_tells_what_is_wrong_with_revisions() {
         api.apply(object).await;
     }
     insta::assert_snapshot!(api.run("istioctl x precheck --from-version 1.21").await);
+    let absent = "there is no revision or tag \"typo\" that could be upgraded in place (revisions here: canary, removed); \
+                  without -r, precheck says whether a new one may be installed\n";
+    assert_eq!(api.run("istioctl x precheck -r typo").await, format!("Error: {absent}"));
+    assert!(
+        api.run("istioctl x precheck -r typo --from-version 1.22")
+            .await
+            .contains(absent)
+    );
+    assert!(
+        !api.run("istioctl x precheck -r prod")
+            .await
+            .contains("could be upgraded")
+    );
     insta::assert_snapshot!(api.run("istioctl x precheck --from-version 2.1").await, @"Error: expected major version 1, got 2.1");
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use inject::document::inject_documents;
+use inject::document::{inject_documents, warnings};
 use inject::{Config, Injector};
 use install::api_server::kind;
 use install::object::Id;
@@ -26,7 +26,7 @@ pub struct Flags {
     /// File to write to instead of standard output.
     #[arg(short, long)]
     output: Option<PathBuf>,
-    /// Revision whose configuration is used; the default revision unless given.
+    /// Revision or tag whose configuration is used; the default revision unless given.
     #[arg(short, long)]
     revision: Option<String>,
     /// Mesh configuration instead of the cluster's.
@@ -74,7 +74,11 @@ pub async fn text(global: &Global, flags: &Flags) -> Result<String, Failure> {
     } else {
         Some(Cluster::connect(global).await?)
     };
-    let revision = Revision::parse(flags.revision.as_deref().unwrap_or_default())?;
+    let named = flags.revision.as_deref();
+    let revision = match &cluster {
+        Some(cluster) => cluster.revision(&global.istio_namespace, named).await?,
+        None => Revision::parse(named.unwrap_or_default())?,
+    };
     let source = Source {
         cluster: cluster.as_ref(),
         namespace: &global.istio_namespace,
@@ -97,7 +101,11 @@ pub async fn text(global: &Global, flags: &Flags) -> Result<String, Failure> {
         native_sidecars: native_sidecars(cluster.as_ref()).await?,
         compliance_policy: std::env::var("COMPLIANCE_POLICY").unwrap_or_default(),
     };
-    Ok(inject_documents(&injector, &input, |_| None)?)
+    let injected = inject_documents(&injector, &input, |_| None)?;
+    warnings(&input)
+        .iter()
+        .for_each(|warning| anstream::eprintln!("❗ {warning}"));
+    Ok(injected)
 }
 
 fn read_input(name: &str) -> Result<String, Failure> {

@@ -44,7 +44,7 @@ pub enum Format {
 pub struct Flags {
     /// Compares what this proxy has with what its istiod sent: `<pod>[.<namespace>]`, or `<type>/<name>`.
     proxy: Option<String>,
-    /// Only proxies of this revision's control plane.
+    /// Only proxies of the control plane of this revision or tag.
     #[arg(short, long)]
     revision: Option<String>,
     /// Output format.
@@ -74,6 +74,8 @@ pub struct Report {
     pub lost: String,
     /// For standard error: what is missing in it.
     pub notes: Vec<String>,
+    /// How it fails.
+    pub failure: Option<Failure>,
 }
 
 /// Prints the status.
@@ -84,7 +86,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     for note in report.notes {
         anstream::eprintln!("❗ {note}");
     }
-    Ok(())
+    report.failure.map_or(Ok(()), Err)
 }
 
 /// Finds out the status.
@@ -98,46 +100,67 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
             .next(),
         None => None,
     };
-    let instances = cluster.istiods(system, flags.revision.as_deref()).await?;
-    if instances.is_empty() {
-        return Err(Failure::new(match &flags.revision {
-            Some(revision) => format!("no running Istio pods of revision {revision:?} in {system:?}"),
-            None => format!("no running Istio pods in {system:?}"),
-        }));
-    }
+    let revision = match &flags.revision {
+        Some(name) => Some(cluster.revision(system, Some(name)).await?.label().to_owned()),
+        None => None,
+    };
+    let all = cluster.istiods(system, None).await?;
+    let is_asked = |instance: &&Instance| revision.as_ref().is_none_or(|revision| instance.revision == *revision);
+    let instances: Vec<Instance> = all.iter().filter(is_asked).cloned().collect();
     let ask = Forward::new(cluster.reach.clone(), system);
+    let asked = Asked {
+        cluster: &cluster,
+        ask: &ask,
+        instances: &instances,
+        all: &all,
+        revision: revision.as_deref(),
+    };
     match proxy {
+        Some(_) if instances.is_empty() => Err(asked.nobody(system)),
         Some(pod) => one(&cluster, &ask, &instances, flags, &pod).await,
-        None => every(&cluster, &ask, &instances, global, flags).await,
+        None => every(&asked, global, flags).await,
     }
 }
 
-async fn every(
-    cluster: &Cluster,
-    ask: &Forward,
-    instances: &[Instance],
-    global: &Global,
-    flags: &Flags,
-) -> Result<Report, Failure> {
-    let pods = async {
-        match &flags.revision {
-            // Where the proxies of other revisions are connected was not asked.
-            Some(_) => Ok(None),
-            None => unconnected::read(cluster, global).await.map(Some),
-        }
-    };
-    let (mut answers, pods) = futures::join!(gather::proxies(ask, instances, flags.timeout), pods);
+/// Who is asked.
+struct Asked<'a> {
+    cluster: &'a Cluster,
+    ask: &'a Forward,
+    /// Control planes of the revision, or all.
+    instances: &'a [Instance],
+    /// Control planes of all revisions.
+    all: &'a [Instance],
+    revision: Option<&'a str>,
+}
+
+impl Asked<'_> {
+    /// There is none.
+    fn nobody(&self, system: &str) -> Failure {
+        Failure::new(match self.revision {
+            Some(revision) => format!("no running Istio pods of revision {revision:?} in {system:?}"),
+            None => format!("no running Istio pods in {system:?}"),
+        })
+    }
+}
+
+async fn every(asked: &Asked<'_>, global: &Global, flags: &Flags) -> Result<Report, Failure> {
+    let pods = unconnected::read(asked.cluster, global);
+    let (mut answers, pods) = futures::join!(gather::proxies(asked.ask, asked.instances, flags.timeout), pods);
     let mut report = Report::default();
     let silent = silent(&answers, &mut report);
-    if silent == answers.len() {
-        return Err(Failure::new(format!(
-            "no control plane answered: {}",
-            report.notes.join("; ")
-        )));
+    if answers.is_empty() {
+        report.failure = Some(asked.nobody(&global.istio_namespace));
+    } else if silent == answers.len() {
+        report.failure = Some(Failure::new("no control plane answered"));
     }
     let lost = match pods {
-        Ok(Some(pods)) => unconnected::find(&pods, &answers, instances),
-        Ok(None) => Vec::new(),
+        Ok(mut pods) => {
+            // Where the proxies of other revisions are connected was not asked.
+            if let Some(revision) = asked.revision {
+                pods.pods.retain(|pod| unconnected::revision(pod) == revision);
+            }
+            unconnected::find(&pods, &answers, asked.all)
+        }
         Err(failure) => {
             report.notes.push(format!(
                 "pods cannot be listed, so that proxies without a control plane are not shown: {}",
@@ -157,10 +180,15 @@ async fn every(
             if !lost.is_empty() {
                 report.lost = unconnected::table(&lost, silent > 0);
             }
-            table(&answers, flags)
+            // A table of nobody's answers would look like that of a mesh without proxies.
+            if report.failure.is_some() {
+                String::new()
+            } else {
+                table(&answers, flags)
+            }
         }
         format => {
-            let versions = gather::versions(ask, instances, flags.timeout).await;
+            let versions = gather::versions(asked.ask, asked.instances, flags.timeout).await;
             let mut documents = show::documents(&answers, &versions);
             documents.extend(missing(&answers, &lost));
             write(format, &documents)?

@@ -4,17 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
+use install::api_server::kind;
+use install::object::Object;
 use serde_json::json;
 use status::forward::Forward;
 use status::gather::{self, Answer};
 use status::proxy::Proxy;
 use status::version::Build;
 
+use super::proxy_status::unconnected;
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::command::program_version;
 use crate::failure::Failure;
 use crate::out;
+use crate::sides::image;
 use crate::table::{columns, row};
 
 /// How long an istiod may take to answer.
@@ -41,7 +45,7 @@ pub struct Flags {
     /// Output format.
     #[arg(short, long)]
     output: Option<Format>,
-    /// Only the control plane of this revision.
+    /// Only the control plane of this revision or tag.
     #[arg(short, long)]
     revision: Option<String>,
 }
@@ -60,12 +64,28 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         }
     };
     let namespace = &global.istio_namespace;
-    let instances = cluster.istiods(namespace, flags.revision.as_deref()).await?;
-    if instances.is_empty() && flags.output.is_none() {
-        out::put(&format!(
-            "Istio is not present in the cluster: no running Istio pods in namespace {namespace:?}\n"
-        ));
-        return print(&flags, &client, &[], &[]);
+    let revision = match &flags.revision {
+        Some(name) => Some(cluster.revision(namespace, Some(name)).await?.label().to_owned()),
+        None => None,
+    };
+    let instances = cluster.istiods(namespace, revision.as_deref()).await?;
+    if instances.is_empty() {
+        let waiting = waiting(namespace, &orphans(&cluster, revision.as_deref()).await);
+        let for_people = |text: &str| {
+            if flags.output.is_none() {
+                out::put(text);
+            }
+        };
+        if waiting.is_none() {
+            for_people(&format!(
+                "Istio is not present in the cluster: no running Istio pods in namespace {namespace:?}\n"
+            ));
+        }
+        print(&flags, &client, &[], &[])?;
+        return waiting.map_or(Ok(()), |(line, failure)| {
+            for_people(&line);
+            Err(failure)
+        });
     }
     let ask = Forward::new(cluster.reach.clone(), namespace);
     let (versions, proxies) = futures::join!(
@@ -83,7 +103,10 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         );
     }
     print(&flags, &client, &versions, &proxies)?;
-    if flags.output.is_none() && !instances.is_empty() {
+    if versions.iter().all(|answer| answer.result.is_err()) {
+        return Err(Failure::new("no control plane answered"));
+    }
+    if flags.output.is_none() {
         out::put(&format!(
             "{}\n{}",
             data_plane(&proxies),
@@ -91,6 +114,60 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// Versions of the proxies that a mesh without a control plane has left behind, by the tag of their image.
+async fn orphans(cluster: &Cluster, revision: Option<&str>) -> BTreeMap<String, usize> {
+    let pods = cluster
+        .server
+        .list(&kind("", "v1", "Pod"), "")
+        .await
+        .unwrap_or_else(|error| {
+            anstream::eprintln!(
+                "❗ pods cannot be listed, so that proxies without a control plane are not counted: {error}"
+            );
+            Vec::new()
+        });
+    versions_of(&pods, revision)
+}
+
+fn versions_of(pods: &[Object], revision: Option<&str>) -> BTreeMap<String, usize> {
+    let of_revision = |pod: &&Object| revision.is_none_or(|revision| unconnected::revision(pod) == revision);
+    let mut counts = BTreeMap::new();
+    for pod in pods
+        .iter()
+        .filter(|pod| unconnected::should_be_connected(pod))
+        .filter(of_revision)
+    {
+        let image = image(pod);
+        let version = image.rsplit('/').next().and_then(|name| name.split_once(':'));
+        let version = version.map_or("unknown", |(_, tag)| tag.split('@').next().unwrap_or(tag));
+        *counts.entry(version.to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+/// A cluster without a control plane is no failure, but for the proxies that wait for one: their line, and the failure.
+fn waiting(namespace: &str, orphans: &BTreeMap<String, usize>) -> Option<(String, Failure)> {
+    if orphans.is_empty() {
+        return None;
+    }
+    let counts = orphans.iter().map(|(version, count)| (version.as_str(), *count));
+    let counts = counted(&counts.collect());
+    let line = format!("data plane version: {counts}, connected to no control plane\n");
+    let failure = format!(
+        "no running Istio pods in namespace {namespace:?}, but proxies that wait for one; istioctl proxy-status names them"
+    );
+    Some((line, Failure::new(failure)))
+}
+
+/// `0.1.0 (2 proxies), 0.2.0 (1 proxies)`.
+fn counted(counts: &BTreeMap<&str, usize>) -> String {
+    let parts: Vec<String> = counts
+        .iter()
+        .map(|(version, count)| format!("{version} ({count} proxies)"))
+        .collect();
+    parts.join(", ")
 }
 
 fn print(
@@ -146,11 +223,7 @@ fn data_plane(proxies: &[Answer<Vec<Proxy>>]) -> String {
     if counts.is_empty() {
         return "data plane version: none".to_owned();
     }
-    let parts: Vec<String> = counts
-        .iter()
-        .map(|(version, count)| format!("{version} ({count} proxies)"))
-        .collect();
-    format!("data plane version: {}", parts.join(", "))
+    format!("data plane version: {}", counted(&counts))
 }
 
 /// Control and data planes of each revision, if there are several.
@@ -175,14 +248,9 @@ fn by_revision(versions: &[Answer<Build>], proxies: &[Answer<Vec<Proxy>>]) -> St
             })
             .collect();
         let own = proxies.iter().filter(|answer| answer.instance.revision == revision);
-        let data: Vec<String> = counts(own)
-            .iter()
-            .map(|(version, count)| format!("{version} ({count} proxies)"))
-            .collect();
-        let data = if data.is_empty() {
-            "none".to_owned()
-        } else {
-            data.join(", ")
+        let data = match counts(own) {
+            none if none.is_empty() => "none".to_owned(),
+            data => counted(&data),
         };
         rows.push(row([
             revision,
@@ -246,6 +314,39 @@ mod tests {
             },
             result: Ok(value),
         }
+    }
+
+    #[test]
+    fn proxies_without_a_control_plane_are_counted_and_a_failure() {
+        let pod = |name: &str, revision: &str, image: &str| {
+            Object(
+                json!({"metadata": {"name": name, "annotations": {"istio.io/rev": revision}},
+                "spec": {"containers": [{"name": "istio-proxy", "image": image}]}, "status": {"phase": "Running"}}),
+            )
+        };
+        let mut pods = vec![
+            pod("a", "canary", "localhost:5000/trysail/proxyv2:0.2.0"),
+            pod("b", "canary", "docker.io/trysail/proxyv2:0.2.0@sha256:00"),
+            pod("c", "old", "docker.io/trysail/proxyv2:0.1.0"),
+            pod("d", "old", "docker.io/trysail/proxyv2"),
+            Object(json!({"metadata": {"name": "plain"}})),
+        ];
+        let told = |pods: &[Object], revision| {
+            let waiting = waiting("istio-system", &versions_of(pods, revision));
+            waiting.map(|(line, failure)| format!("{line}{}", failure.message()))
+        };
+        assert_eq!(
+            told(&pods, None).unwrap_or_default(),
+            "data plane version: 0.1.0 (1 proxies), 0.2.0 (2 proxies), unknown (1 proxies), connected to no control plane\n\
+             no running Istio pods in namespace \"istio-system\", but proxies that wait for one; istioctl proxy-status names them"
+        );
+        assert!(
+            told(&pods, Some("canary"))
+                .unwrap_or_default()
+                .starts_with("data plane version: 0.2.0 (2 proxies), c")
+        );
+        pods.drain(..4);
+        assert_eq!(told(&pods, None), None);
     }
 
     #[test]

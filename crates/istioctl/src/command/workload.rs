@@ -67,7 +67,7 @@ pub struct Flags {
     /// Identity of the cluster; that of the control plane unless given.
     #[arg(long = "clusterID", value_name = "ID")]
     cluster_id: Option<String>,
-    /// Revision of the control plane.
+    /// Revision or tag of the control plane; the default revision unless given.
     #[arg(short, long)]
     revision: Option<String>,
     /// How long the token is valid, in seconds.
@@ -127,7 +127,7 @@ pub async fn configure(
 ) -> Result<(BTreeMap<&'static str, String>, Vec<String>), Failure> {
     let cluster = Cluster::connect(global).await?;
     let system = &global.istio_namespace;
-    let revision = Revision::parse(flags.revision.as_deref().unwrap_or_default())?;
+    let revision = cluster.revision(system, flags.revision.as_deref()).await?;
     let mut group = group(&cluster, global, flags).await?;
     if group.namespace().is_empty() {
         group.0["metadata"]["namespace"] = cluster.namespace(global).into();

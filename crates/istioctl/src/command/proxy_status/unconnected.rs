@@ -147,7 +147,7 @@ pub fn has_proxy(pod: &Object) -> bool {
 }
 
 /// Jobs that have ended and pods that go are connected no more, and rightly so.
-fn should_be_connected(pod: &Object) -> bool {
+pub fn should_be_connected(pod: &Object) -> bool {
     has_proxy(pod)
         && !matches!(pod.text("/status/phase"), "Succeeded" | "Failed")
         && pod.0.pointer("/metadata/deletionTimestamp").is_none()
