@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use status::forward::PodPort;
 
 use self::archive::Archive;
+use self::redact::Redacted;
 use super::program_version;
 use super::proxy_status::unconnected::has_proxy;
 use crate::cli::{Global, duration};
@@ -165,6 +166,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let mut archive = Archive::default();
     let limit = flags.max_size * MIB;
     let mut missing = Vec::new();
+    let mut replaced = 0;
     let (cluster, flags_) = (&cluster, &flags);
     let mut answers = futures::stream::iter(tasks)
         .map(|task| async move {
@@ -176,13 +178,16 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     while let Some((path, result)) = answers.next().await {
         match result {
             Ok(None) => {}
-            Ok(Some(text)) if archive.size() + text.len() as u64 > limit => {
+            Ok(Some(found)) if archive.size() + found.rest.len() as u64 > limit => {
                 missing.push(format!(
                     "{path}: left out, the archive is full (--max-size {})",
                     flags.max_size
                 ));
             }
-            Ok(Some(text)) => archive.add(&path, &redact::text(&text)),
+            Ok(Some(found)) => {
+                replaced += found.replaced;
+                archive.add(&path, &found.rest);
+            }
             Err(error) => missing.push(format!("{path}: {error}")),
         }
     }
@@ -199,6 +204,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         "at": jiff::Timestamp::now().to_string(),
         "logsOf": format!("{:?}", flags.duration),
         "missing": missing,
+        "valuesRemoved": replaced,
     });
     archive.add("about.json", &serde_json::to_string_pretty(&about)?);
     let (files, size) = (archive.files(), archive.size());
@@ -208,9 +214,11 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         anstream::eprintln!("❗ {line}");
     }
     out::put(&format!(
-        "{}: {files} files, {} KiB before compression. Secrets are not in it; look through it before you hand it on.\n",
+        "{}: {files} files, {} KiB before compression. Secrets are not in it, and {replaced} values that may be some read \
+         {}; look through it before you hand it on.\n",
         flags.output.display(),
-        size.div_ceil(1024)
+        size.div_ceil(1024),
+        redact::GONE
     ));
     Ok(())
 }
@@ -296,17 +304,21 @@ fn is_wanted(namespace: &str, flags: &Flags) -> bool {
     !named(&flags.exclude) && (flags.include.is_empty() || named(&flags.include))
 }
 
-async fn collect(cluster: &Cluster, flags: &Flags, task: &Task) -> Result<Option<String>, String> {
+async fn collect(cluster: &Cluster, flags: &Flags, task: &Task) -> Result<Option<Redacted<String>>, String> {
     match task {
         Task::Kind(id) => {
             let objects = cluster.server.list(id, "").await;
             let objects = objects.map_err(|error| error.to_string())?;
-            let documents: Vec<String> = objects
+            let trees: Vec<Redacted<Value>> = objects
                 .into_iter()
                 .filter(|object| object.namespace().is_empty() || is_wanted(object.namespace(), flags))
-                .map(|object| install::yaml::to_sorted(&redact::object(object.0)))
+                .map(|object| redact::tree(object.0))
                 .collect();
-            Ok((!documents.is_empty()).then(|| documents.join("\n---\n")))
+            let documents: Vec<String> = trees.iter().map(|tree| install::yaml::to_sorted(&tree.rest)).collect();
+            Ok((!documents.is_empty()).then(|| Redacted {
+                rest: documents.join("\n---\n"),
+                replaced: trees.iter().map(|tree| tree.replaced).sum(),
+            }))
         }
         Task::Page {
             namespace,
@@ -321,7 +333,7 @@ async fn collect(cluster: &Cluster, flags: &Flags, task: &Task) -> Result<Option
             };
             let body = cluster.reach.request(&to, "GET", &format!("/{page}")).await;
             let body = body.map_err(|error| error.to_string())?;
-            Ok(Some(String::from_utf8_lossy(&body).into_owned()))
+            Ok(Some(redact::text(&String::from_utf8_lossy(&body))))
         }
         Task::Log {
             namespace,
@@ -340,7 +352,7 @@ async fn collect(cluster: &Cluster, flags: &Flags, task: &Task) -> Result<Option
             };
             pods.logs(pod, &parameters)
                 .await
-                .map(Some)
+                .map(|log| Some(redact::text(&log)))
                 .map_err(|error| error.to_string())
         }
     }

@@ -1,92 +1,149 @@
-//! Takes secrets out of what is handed on.
+//! Takes secrets out of what is handed on: by structure where there is one, by words in everything else.
+
+mod name;
+mod words;
 
 use serde_json::Value;
 
-/// What stands in place of a secret.
-const GONE: &str = "<removed>";
-/// Words in the name of a variable or argument whose value is nobody's business.
-const TELLING: [&str; 8] = [
-    "PASSWORD",
-    "PASSWD",
-    "SECRET",
-    "TOKEN",
-    "CREDENTIAL",
-    "API_KEY",
-    "APIKEY",
-    "PRIVATE",
-];
+use self::name::{Name, is_public};
 
-/// An object without values that may be secret, and without what only the API server needs.
-pub fn object(mut object: Value) -> Value {
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.shift_remove("managedFields");
-        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-            annotations.shift_remove("kubectl.kubernetes.io/last-applied-configuration");
-        }
-    }
-    environment(&mut object);
-    object
+/// What stands in place of a secret.
+pub const GONE: &str = "<removed>";
+
+/// Written by clients, and repeats the whole object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// What only the API server needs.
+const MANAGED_FIELDS: &str = "managedFields";
+/// Fields that hold what a field above them is named after: `password: {inline_string: …}`, `x-api-key: {exact: …}`.
+const HOLDERS: [&str; 10] = [
+    "exact",
+    "inlineBytes",
+    "inlineString",
+    "inline_bytes",
+    "inline_string",
+    "prefix",
+    "regex",
+    "string_value",
+    "suffix",
+    "value",
+];
+/// Lists whose items are words of a command line.
+const COMMAND_LINES: [&str; 2] = ["args", "command"];
+
+/// What may be handed on, and how many values are missing in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redacted<T> {
+    /// The rest.
+    pub rest: T,
+    /// Values that were replaced.
+    pub replaced: usize,
 }
 
-/// `{name: DB_PASSWORD, value: …}` wherever it stands.
-fn environment(value: &mut Value) {
+/// A tree without values that may be secret, and without what only the API server needs.
+pub fn tree(mut value: Value) -> Redacted<Value> {
+    let mut replaced = 0;
+    walk(&mut value, false, &mut replaced);
+    Redacted { rest: value, replaced }
+}
+
+/// A text without private keys, tokens, passwords of addresses and credentials of requests; JSON as a tree.
+pub fn text(text: &str) -> Redacted<String> {
+    if let Some(found) = json(text) {
+        let pretty = || serde_json::to_string_pretty(&found.rest).unwrap_or_default() + "\n";
+        return Redacted {
+            rest: if found.replaced == 0 { text.to_owned() } else { pretty() },
+            replaced: found.replaced,
+        };
+    }
+    let mut replaced = 0;
+    Redacted {
+        rest: words::redact(text, &mut replaced),
+        replaced,
+    }
+}
+
+fn json(text: &str) -> Option<Redacted<Value>> {
+    let is_json = text.trim_start().starts_with(['{', '[']);
+    is_json.then(|| serde_json::from_str(text).ok().map(tree)).flatten()
+}
+
+/// `telling`: the field above is named after a secret.
+fn walk(value: &mut Value, telling: bool, replaced: &mut usize) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(environment),
         Value::Object(fields) => {
-            let telling = fields.get("name").and_then(Value::as_str).is_some_and(is_telling);
-            if telling && fields.get("value").is_some_and(Value::is_string) {
-                fields.insert("value".to_owned(), GONE.into());
+            fields.shift_remove(LAST_APPLIED);
+            fields.shift_remove(MANAGED_FIELDS);
+            let is_secret = fields.get("kind").is_some_and(|kind| kind == "Secret");
+            // `{name: DB_PASSWORD, value: …}`, `{key: request.headers[x-api-key], values: […]}`
+            let named = ["name", "key"]
+                .iter()
+                .filter_map(|field| fields.get(*field)?.as_str())
+                .any(|name| Name(name).mentions_secret());
+            for (field, inner) in fields.iter_mut() {
+                let holds = named && matches!(field.as_str(), "value" | "values" | "notValues");
+                let is_holder = telling && HOLDERS.contains(&field.as_str());
+                if holds || is_holder || (is_secret && matches!(field.as_str(), "data" | "stringData")) {
+                    remove(inner, replaced);
+                } else if is_public(field) {
+                    walk(inner, false, replaced);
+                } else if Name(field).is_secret() && !inner.is_object() && !inner.is_array() {
+                    remove(inner, replaced);
+                } else {
+                    if COMMAND_LINES.contains(&field.as_str()) {
+                        flags(inner, replaced);
+                    }
+                    walk(inner, telling || Name(field).has_secrets(), replaced);
+                }
             }
-            fields.values_mut().for_each(environment);
+        }
+        Value::Array(items) => {
+            for item in items {
+                match item {
+                    Value::String(_) if telling => remove(item, replaced),
+                    item => walk(item, telling, replaced),
+                }
+            }
+        }
+        Value::String(text) => {
+            if let Some(inner) = json(text) {
+                *replaced += inner.replaced;
+                if inner.replaced > 0 {
+                    *text = inner.rest.to_string();
+                }
+            } else {
+                *text = words::redact(text, replaced);
+            }
         }
         _ => {}
     }
 }
 
-fn is_telling(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    TELLING.iter().any(|word| name.contains(word))
-}
-
-/// Text without private keys, tokens and credentials of requests.
-pub fn text(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut in_key = false;
-    for line in text.split_inclusive('\n') {
-        // Keys span lines in files, and stand in one line in JSON.
-        if line.contains("-----BEGIN") && line.contains("PRIVATE KEY-----") {
-            in_key = !line.contains("-----END");
-            out.push_str(GONE);
-            out.push('\n');
-        } else if in_key {
-            in_key = !line.contains("-----END");
-        } else {
-            words(line, &mut out);
+/// Removes every value below. Switches say nothing, and an empty text is no secret.
+fn remove(value: &mut Value, replaced: &mut usize) {
+    match value {
+        Value::Object(fields) => fields.values_mut().for_each(|inner| remove(inner, replaced)),
+        Value::Array(items) => items.iter_mut().for_each(|item| remove(item, replaced)),
+        Value::String(text) if matches!(text.as_str(), "" | "true" | "false" | GONE) => {}
+        Value::String(_) | Value::Number(_) => {
+            *value = GONE.into();
+            *replaced += 1;
         }
+        Value::Bool(_) | Value::Null => {}
     }
-    out
 }
 
-/// Copies a line, but tokens: `eyJ….….…`, and what follows `Bearer` or `Basic`.
-fn words(line: &str, out: &mut String) {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '/');
-    let mut rest = line;
+/// `--password=…`, and `--password` with what follows it.
+fn flags(list: &mut Value, replaced: &mut usize) {
     let mut follows = false;
-    while !rest.is_empty() {
-        let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-        let (word, tail) = rest.split_at(end);
-        let is_token = word.starts_with("eyJ") && word.matches('.').count() == 2 && word.len() > 40;
-        out.push_str(if is_token || (follows && word.len() > 7) {
-            GONE
-        } else {
-            word
-        });
-        let gap = tail.find(is_word).unwrap_or(tail.len());
-        out.push_str(&tail[..gap]);
-        rest = &tail[gap..];
-        if !word.is_empty() {
-            follows = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
+    for item in list.as_array_mut().into_iter().flatten() {
+        let Some(text) = item.as_str() else { continue };
+        let flag = text.strip_prefix('-').map(|flag| flag.trim_start_matches('-'));
+        if follows && flag.is_none() {
+            remove(item, replaced);
+            follows = false;
+            continue;
         }
+        follows = flag.is_some_and(|flag| !flag.contains('=') && Name(flag).is_secret());
     }
 }
 
@@ -95,42 +152,100 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn secrets_are_taken_out() {
-        let token = format!("eyJ{}.{}.{}", "a".repeat(20), "b".repeat(20), "c".repeat(20));
-        for (given, expected) in [
-            (
-                "plain text, 10.0.0.1:80\n".to_owned(),
-                "plain text, 10.0.0.1:80\n".to_owned(),
-            ),
-            (format!("token={token} end\n"), "token=<removed> end\n".to_owned()),
-            (format!("a \"{token}\"\n"), "a \"<removed>\"\n".to_owned()),
-            (
-                "authorization: Bearer abcdefgh12\n".to_owned(),
-                "authorization: Bearer <removed>\n".to_owned(),
-            ),
-            (
-                "before\n-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nafter\n".to_owned(),
-                "before\n<removed>\nafter\n".to_owned(),
-            ),
-            (
-                "{\"k\": \"-----BEGIN PRIVATE KEY-----\\nMII\\n-----END PRIVATE KEY-----\"}\nafter\n".to_owned(),
-                "<removed>\nafter\n".to_owned(),
-            ),
-        ] {
-            assert_eq!(text(&given), expected);
-        }
+    /// `expected` has `#` in place of what is removed.
+    fn check(given: Value, expected: &Value) {
+        let text = expected.to_string();
+        let expected: Value = serde_json::from_str(&text.replace('#', GONE)).unwrap_or_default();
+        let found = tree(given);
+        assert_eq!(found.rest, expected);
+        assert_eq!(found.replaced, text.matches('#').count(), "{text}");
+        // Nothing is found in what is left.
+        assert_eq!(
+            tree(found.rest.clone()),
+            Redacted {
+                rest: found.rest,
+                replaced: 0
+            }
+        );
     }
 
     #[test]
-    fn variables_that_sound_secret_lose_their_value() {
-        let pod = json!({"metadata": {"managedFields": [], "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "a": "b"}},
-            "spec": {"containers": [{"env": [{"name": "DB_PASSWORD", "value": "x"}, {"name": "PORT", "value": "80"},
-                {"name": "API_TOKEN", "valueFrom": {}}]}]}});
+    fn values_go_by_what_they_are_named_after() {
+        // Variables and headers.
+        check(
+            json!({"env": [{"name": "DB_PASSWORD", "value": "x"}, {"name": "PORT", "value": "80"},
+                {"name": "STRIPE_KEY", "value": "y"}, {"name": "API_TOKEN", "valueFrom": {"secretKeyRef": {"name": "a", "key": "token"}}},
+                {"name": "REQUIRE_AUTHORIZATION", "value": "true"}, {"name": "DSN", "value": "postgres://app:pw@db/x"}]}),
+            &json!({"env": [{"name": "DB_PASSWORD", "value": "#"}, {"name": "PORT", "value": "80"},
+                {"name": "STRIPE_KEY", "value": "#"}, {"name": "API_TOKEN", "valueFrom": {"secretKeyRef": {"name": "a", "key": "token"}}},
+                {"name": "REQUIRE_AUTHORIZATION", "value": "true"}, {"name": "DSN", "value": "postgres://#@db/x"}]}),
+        );
+        check(
+            json!({"request_headers_to_add": [{"header": {"key": "x-api-key", "value": "x"}}],
+                "match": [{"headers": {"authorization": {"exact": "x"}, "x-user": {"exact": "y"}}}],
+                "when": [{"key": "request.headers[x-token]", "values": ["a", "b"]}, {"key": "source.ip", "values": ["10.0.0.1"]}]}),
+            &json!({"request_headers_to_add": [{"header": {"key": "x-api-key", "value": "#"}}],
+                "match": [{"headers": {"authorization": {"exact": "#"}, "x-user": {"exact": "y"}}}],
+                "when": [{"key": "request.headers[x-token]", "values": ["#", "#"]}, {"key": "source.ip", "values": ["10.0.0.1"]}]}),
+        );
+        // Command lines.
+        check(
+            json!({"args": ["--password=x", "--db-password", "y", "--token-file", "/a", "proxy"],
+                "command": ["sh", "-c", "PGPASSWORD=x psql -h db"]}),
+            &json!({"args": ["--password=#", "--db-password", "#", "--token-file", "/a", "proxy"],
+                "command": ["sh", "-c", "PGPASSWORD=# psql -h db"]}),
+        );
+        // Filters.
+        check(
+            json!({"typed_config": {"redis": {"auth_password": {"inline_string": "x"}, "username": "app"}, "apiKey": "y",
+                "hmac_secret": {"name": "hmac", "sds_config": {}}, "credentials": {"token_secret": {"inlineBytes": "eA=="}},
+                "passwords": [{"inline_string": "x"}], "tokens": ["y"], "max_tokens": 9, "body": {"inline_string": "hello"}, "secretName": "a", "credentialName": "b"}}),
+            &json!({"typed_config": {"redis": {"auth_password": {"inline_string": "#"}, "username": "app"}, "apiKey": "#",
+                "hmac_secret": {"name": "hmac", "sds_config": {}}, "credentials": {"token_secret": {"inlineBytes": "#"}},
+                "passwords": [{"inline_string": "#"}], "tokens": ["#"], "max_tokens": 9, "body": {"inline_string": "hello"}, "secretName": "a", "credentialName": "b"}}),
+        );
+        // What Envoy has of a secret; certificates are public.
+        check(
+            json!({"secret": {"name": "default", "tls_certificate": {"certificate_chain": {"inline_bytes": "Yw=="},
+                "private_key": {"inline_bytes": "eA=="}}}}),
+            &json!({"secret": {"name": "default", "tls_certificate": {"certificate_chain": {"inline_bytes": "Yw=="},
+                "private_key": {"inline_bytes": "#"}}}}),
+        );
+    }
+
+    #[test]
+    fn what_repeats_an_object_is_no_way_around() {
+        let inner = json!({"spec": {"password": "x", "host": "a"}}).to_string();
+        let cleaned = json!({"spec": {"password": "#", "host": "a"}}).to_string();
+        check(
+            json!({"metadata": {"managedFields": [1], "annotations": {LAST_APPLIED: "{}", "tool/last": inner, "a/api-key": "x", "b": "c"}},
+                "spec": {"template": {"metadata": {"annotations": {LAST_APPLIED: "{}"}}}}}),
+            &json!({"metadata": {"annotations": {"tool/last": cleaned, "a/api-key": "#", "b": "c"}},
+                "spec": {"template": {"metadata": {"annotations": {}}}}}),
+        );
+        check(
+            json!({"kind": "Secret", "data": {"a": "eA=="}, "stringData": {"b": "x"}, "type": "Opaque"}),
+            &json!({"kind": "Secret", "data": {"a": "#"}, "stringData": {"b": "#"}, "type": "Opaque"}),
+        );
+        let key = "-----BEGIN EC PRIVATE KEY-----\nMII\n-----END EC PRIVATE KEY-----\n";
+        check(
+            json!({"kind": "ConfigMap", "data": {"tls.pem": format!("before\n{key}"), "app.properties": "db.password=x\nport=80\n",
+                "app.yaml": "db:\n  password: x\n  host: a\n"}}),
+            &json!({"kind": "ConfigMap", "data": {"tls.pem": "before\n#\n", "app.properties": "db.password=#\nport=80\n",
+                "app.yaml": "db:\n  password: #\n  host: a\n"}}),
+        );
+    }
+
+    #[test]
+    fn a_page_is_a_tree_if_it_is_json() {
+        let found = text("{\"password\": \"x\"}");
+        assert_eq!(found.rest, "{\n  \"password\": \"<removed>\"\n}\n");
+        let untouched = "{\"a\":  1}";
+        assert_eq!(text(untouched).rest, untouched);
+        let log = "{\"level\":\"info\",\"token\":\"x\"}\n{\"level\":\"info\"}\n";
         assert_eq!(
-            object(pod),
-            json!({"metadata": {"annotations": {"a": "b"}}, "spec": {"containers": [{"env": [{"name": "DB_PASSWORD", "value": "<removed>"},
-                {"name": "PORT", "value": "80"}, {"name": "API_TOKEN", "valueFrom": {}}]}]}})
+            text(log).rest,
+            "{\"level\":\"info\",\"token\":\"<removed>\"}\n{\"level\":\"info\"}\n"
         );
     }
 }
