@@ -3,6 +3,7 @@
 //! Thin: a command parses its flags, reads the cluster, lets a library decide, and prints. Exit codes are those of
 //! [`failure::Failure`].
 
+pub mod carried;
 pub mod cli;
 pub mod cluster;
 pub mod command;

@@ -2,7 +2,7 @@
 //!
 //! Read once and decided here for all commands that show it, by the same function that the injector uses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::names::{PROXY_CONTAINER, annotation};
 use inject::workload::Workload;
@@ -12,6 +12,7 @@ use revision::decision::{Decision, Injector, PodView, Skip, decide};
 use revision::selector::Labels;
 use serde_json::Value;
 
+use crate::carried::{self, Carried};
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::command::injection::{self, strings};
@@ -41,6 +42,8 @@ pub struct Pod {
     pub now: Option<String>,
     /// Revision that would inject it at its next restart.
     pub next: Option<String>,
+    /// No webhook would: the proxy of that revision stands in the template of its workload.
+    pub carried: bool,
     /// Whether its own label or annotation says that it is not to be injected.
     pub refuses: bool,
     /// Image of its proxy.
@@ -50,6 +53,15 @@ pub struct Pod {
 }
 
 impl Pod {
+    fn key(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
+    /// Whether it has a proxy and no webhook would inject another.
+    fn leaves(&self) -> bool {
+        self.now.is_some() && self.next.is_none()
+    }
+
     /// Whether a restart changes who injects it.
     pub fn needs_restart(&self) -> bool {
         self.now != self.next
@@ -72,7 +84,16 @@ pub async fn read(cluster: &Cluster, global: &Global) -> Result<Sides, Failure> 
         injection::injectors(cluster),
         Policies::read(cluster, &global.istio_namespace)
     );
-    Ok(build(&pods?, &namespaces?, injectors?, &policies))
+    let pods = pods?;
+    let mut sides = build(&pods, &namespaces?, injectors?, &policies);
+    let leaving: BTreeSet<(&str, &str)> = sides.pods.iter().filter(|pod| pod.leaves()).map(Pod::key).collect();
+    let leaving: Vec<&Object> = pods
+        .iter()
+        .filter(|pod| leaving.contains(&(pod.namespace(), pod.name())))
+        .collect();
+    let carried = carried::read(cluster, &leaving).await;
+    sides.carry(&carried);
+    Ok(sides)
 }
 
 /// Decides for every pod.
@@ -132,6 +153,7 @@ pub fn side(pod: &Object, namespace: &Labels, injectors: &[Injector], policies: 
         name: pod.name().to_owned(),
         namespace: pod.namespace().to_owned(),
         next: if own { now.clone() } else { next },
+        carried: false,
         now,
         refuses: refuses && !own,
         image: image(pod),
@@ -150,6 +172,14 @@ pub fn image(pod: &Object) -> String {
 }
 
 impl Sides {
+    /// Pods whose template has a proxy get it back at a restart.
+    pub fn carry(&mut self, carried: &Carried) {
+        for pod in self.pods.iter_mut().filter(|pod| pod.leaves()) {
+            pod.next = carried.get(&(pod.namespace.clone(), pod.name.clone())).cloned();
+            pod.carried = pod.next.is_some();
+        }
+    }
+
     /// Who injects a pod of a namespace that says nothing itself.
     pub fn of_namespace(&self, namespace: &str) -> Decision {
         let labels = self.namespaces.get(namespace).cloned().unwrap_or_default();

@@ -161,7 +161,13 @@ fn revision_of(facts: &Facts, pod: &Object) -> String {
         Some(revision) => format!("   Revision: {revision}\n"),
         None => "   NO PROXY: the mesh does nothing for this pod.\n".to_owned(),
     };
-    if side.needs_restart() {
+    if side.carried {
+        let next = side.next.as_deref().unwrap_or_default();
+        text.push_str(&format!(
+            "   After its next restart: revision {next}, from its workload's template; istioctl kube-inject -r REVISION puts \
+             another proxy there\n"
+        ));
+    } else if side.needs_restart() {
         let namespace = facts.sides.namespaces.get(pod.namespace()).cloned().unwrap_or_default();
         let decision = decide(
             &namespace,
@@ -292,5 +298,15 @@ mod tests {
             pod(&facts, &facts.pods[0]),
             service(&facts, &facts.services[0])
         ));
+
+        let mut facts = facts;
+        let key = ("app".to_owned(), "web-1".to_owned());
+        facts.sides.carry(&[(key, "old".to_owned())].into());
+        let text = pod(&facts, &facts.pods[0]);
+        let line = text.lines().find(|line| line.contains("restart")).unwrap();
+        assert!(
+            line.starts_with("   After its next restart: revision old, from its workload's template;"),
+            "{line}"
+        );
     }
 }

@@ -75,6 +75,9 @@ pub struct Placed {
     /// Revision after its next restart.
     #[serde(rename = "afterRestart")]
     pub next: Option<String>,
+    /// Whether it gets it from its workload's template.
+    #[serde(rename = "inTemplate", skip_serializing_if = "std::ops::Not::not")]
+    pub carried: bool,
     /// Kind of the workload that made it.
     #[serde(skip)]
     pub kind: String,
@@ -244,6 +247,7 @@ fn placed(pod: &Pod) -> Placed {
         name: format!("{}.{}", pod.name, pod.namespace),
         now: pod.now.clone(),
         next: pod.next.clone(),
+        carried: pod.carried,
         kind: pod.kind.clone(),
     }
 }
@@ -345,9 +349,15 @@ fn describe(revision: &Revision, asleep: &BTreeMap<String, Absence>) -> String {
         let mut rows = vec![row(["  NAME", "NOW", "AFTER RESTART"])];
         rows.extend(pods.iter().map(|pod| {
             let shown = |side: &Option<String>| side.clone().unwrap_or_else(|| "no proxy".to_owned());
-            row([&format!("  {}", pod.name), &shown(&pod.now), &shown(&pod.next)])
+            let next = shown(&pod.next) + if pod.carried { " (in its template)" } else { "" };
+            row([&format!("  {}", pod.name), &shown(&pod.now), &next])
         }));
         text.push_str(&columns(&rows, PADDING));
+    }
+    if revision.settled.iter().chain(&revision.leaving).any(|pod| pod.carried) {
+        text.push_str(
+            "\nA proxy in a template stays there until istioctl kube-inject -r REVISION puts another in its place.\n",
+        );
     }
     // Of a namespace of which one pod would be refused nobody is told to restart the pods.
     let mut moving: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -454,6 +464,33 @@ mod tests {
         let told = describe(leaving, &asleep);
         assert!(told.contains("No istiod of revision 1-23-1 is ready"), "{told}");
         assert!(!told.contains("-n app-1"), "{told}");
+    }
+
+    #[test]
+    fn what_a_template_carries_comes_back() {
+        let mut sides = fixture::sides();
+        sides.carry(&[(("plain".to_owned(), "leftover".to_owned()), "gone".to_owned())].into());
+        let revisions = build(&Inventory::default(), &sides, &BTreeMap::new());
+        let gone = revisions.iter().find(|revision| revision.revision == "gone").unwrap();
+        insta::assert_snapshot!(describe(gone, &BTreeMap::new()), @r"
+        Revision:       gone
+        Default:        no
+        Injector:       not installed
+        Control plane:  NOT INSTALLED
+        Tags:           -
+        Namespaces:     -
+
+        Pods on the right side: 1
+          NAME             NOW    AFTER RESTART
+          leftover.plain   gone   gone (in its template)
+
+        Pods that come here when they restart: 0
+
+        Pods that leave when they restart: 0
+
+        A proxy in a template stays there until istioctl kube-inject -r REVISION puts another in its place.
+        ");
+        assert_eq!(serde_json::to_value(&gone.settled[0]).unwrap()["inTemplate"], true);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use status::gather::{Answer, Instance};
 use status::proxy::Proxy;
 
 use super::show::PADDING;
+use crate::carried::{self, Carried};
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::command::injection::{injectors, strings};
@@ -46,6 +47,8 @@ pub struct Pods {
     pub injectors: Vec<Injector>,
     /// Whom they leave alone.
     pub policies: Policies,
+    /// Proxies that come back without them.
+    pub carried: Carried,
 }
 
 impl Pods {
@@ -68,12 +71,20 @@ pub async fn read(cluster: &Cluster, global: &Global) -> Result<Pods, Failure> {
         injectors(cluster),
         Policies::read(cluster, &global.istio_namespace)
     );
-    Ok(Pods {
+    let mut read = Pods {
         pods: pods?,
         namespaces: namespaces.unwrap_or_default(),
         injectors: injectors.unwrap_or_default(),
         policies,
-    })
+        carried: Carried::default(),
+    };
+    let leaving: Vec<&Object> = read
+        .pods
+        .iter()
+        .filter(|pod| should_be_connected(pod) && read.next(pod).is_none())
+        .collect();
+    read.carried = carried::read(cluster, &leaving).await;
+    Ok(read)
 }
 
 /// Pods that should be connected and are not, by name.
@@ -171,7 +182,14 @@ fn without_istiod(read: &Pods, pod: &Object, revision: &str, instances: &[Instan
         .iter()
         .any(|kind| kind.label() == component);
     let next = read.next(pod).filter(|next| next != revision && runs(next));
+    let carried = (pod.namespace().to_owned(), pod.name().to_owned());
+    let is_carried = next.is_none() && read.carried.contains_key(&carried);
     let way = match (is_gateway, next, instances.first()) {
+        (false, _, None) if is_carried => "bring it back".to_owned(),
+        (false, _, Some(other)) if is_carried => format!(
+            "bring it back, or put a proxy of another into its template: istioctl kube-inject -r {}",
+            other.revision
+        ),
         (true, _, Some(other)) => format!(
             "bring it back, or put the gateway on another: istioctl gateway revert --revision {} -y",
             other.revision
@@ -273,11 +291,17 @@ mod tests {
             webhooks: revision::webhook::of_revision(&canary, revision::webhook::Options::default()),
         });
         pods.injectors.extend(canary);
+        let mut written = pod("written", "gone", running(), "Running");
+        written.0["metadata"]["namespace"] = "other".into();
+        pods.pods.push(written);
+        let key = ("other".to_owned(), "written".to_owned());
+        pods.carried.insert(key, "gone".to_owned());
         insta::assert_snapshot!(table(&find(&pods, &answers, &instances), false), @r"
 
         NOT CONNECTED     REVISION     READY     WHY
         gateway.app       gone         yes       no istiod of revision gone runs: bring it back, or put the gateway on another: istioctl gateway revert --revision canary -y
         orphan.app        gone         yes       no istiod of revision gone runs: its namespace follows canary already, restart the pod
+        written.other     gone         yes       no istiod of revision gone runs: bring it back, or put a proxy of another into its template: istioctl kube-inject -r canary
         ");
     }
 }
