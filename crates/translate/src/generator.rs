@@ -81,7 +81,9 @@ impl Generator {
         *users -= 1;
         if *users == 0 {
             self.users.remove(&id);
-            self.ids.retain(|_, other| *other != id);
+            if let Some(class) = self.graph.classes.get(&id) {
+                self.ids.remove(class);
+            }
             self.graph.release(id);
         }
     }
@@ -121,6 +123,17 @@ impl Generator {
             .collect();
         changed.sort();
         changed
+    }
+
+    /// Forgets all answers and moves on to a mesh of which nobody says what differs. Classes stay open.
+    pub fn start_again(&mut self, snapshot: Arc<Snapshot>) {
+        self.snapshot = snapshot;
+        self.graph.start_again();
+    }
+
+    /// What could not be brought up to the mesh, because its computation panicked: it is as it was, or absent.
+    pub fn stuck(&self) -> Vec<String> {
+        self.graph.stuck().map(|query| format!("{query:?}")).collect()
     }
 
     /// Everything that a class's resources of one type rest on, for tests of isolation and for `explain`.

@@ -6,6 +6,7 @@
 //! A query is looked up by its content once per read; edges are numbers.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::{HashMap, HashSet as FastSet};
@@ -47,6 +48,8 @@ pub(crate) struct Graph {
     views: Views,
     /// How often answers were replaced or forgotten: what was read before may not hold any more.
     age: u64,
+    /// Answers whose computation panicked: each stays what it was, and is tried again with every update.
+    stuck: BTreeSet<NodeId>,
 }
 
 impl Graph {
@@ -60,7 +63,24 @@ impl Graph {
             return known;
         }
         let computed = compute(Access::Alone(self), snapshot, query);
-        self.keep(query, computed)
+        self.keep_or_panic(query, computed)
+    }
+
+    /// Keeps an answer; instead of one that cannot be given, that there is nothing, where that harms only what it is
+    /// about.
+    fn keep_or_panic(&mut self, query: &Query, computed: Computed) -> (NodeId, Value) {
+        match (computed.value, query.nothing()) {
+            (Ok(value), _) => self.keep(query, value, computed.inputs, computed.reads),
+            (Err(_), Some(nothing)) => {
+                let kept = self.keep(query, nothing, computed.inputs, computed.reads);
+                self.stuck.insert(kept.0);
+                kept
+            }
+            (Err(panic), None) => {
+                self.orphans.extend(computed.reads);
+                resume_unwind(panic)
+            }
+        }
     }
 
     fn known(&self, query: &Query) -> Option<(NodeId, Value)> {
@@ -68,7 +88,7 @@ impl Graph {
         Some((id, self.node(id)?.value.clone()))
     }
 
-    fn keep(&mut self, query: &Query, (value, inputs, reads): Computed) -> (NodeId, Value) {
+    fn keep(&mut self, query: &Query, value: Value, inputs: Vec<Input>, reads: Vec<NodeId>) -> (NodeId, Value) {
         self.computed += 1;
         let id = self.free.pop().unwrap_or_else(|| {
             self.nodes.push(None);
@@ -135,11 +155,8 @@ impl Graph {
     ) -> Vec<Query> {
         self.age += 1;
         let mut dirty: BTreeMap<u8, BTreeSet<NodeId>> = BTreeMap::new();
-        for id in changed
-            .into_iter()
-            .filter_map(|input| self.readers.get(input))
-            .flatten()
-        {
+        let readers = changed.into_iter().filter_map(|input| self.readers.get(input));
+        for id in readers.flatten().chain(&self.stuck) {
             if let Some(node) = self.node(*id) {
                 dirty.entry(node.query.level()).or_default().insert(*id);
             }
@@ -151,8 +168,14 @@ impl Graph {
                     continue;
                 };
                 self.computed += 1;
-                let (value, inputs, reads) = compute(Access::Alone(self), snapshot, &query);
-                self.link(id, inputs, reads);
+                let computed = compute(Access::Alone(self), snapshot, &query);
+                let Ok(value) = computed.value else {
+                    self.stuck.insert(id);
+                    self.orphans.extend(computed.reads);
+                    continue;
+                };
+                self.stuck.remove(&id);
+                self.link(id, computed.inputs, computed.reads);
                 let Some(node) = self.node_mut(id) else { continue };
                 if value == node.value {
                     continue;
@@ -171,6 +194,17 @@ impl Graph {
         different
     }
 
+    /// Forgets all answers.
+    pub(crate) fn start_again(&mut self) {
+        *self = Self {
+            classes: std::mem::take(&mut self.classes),
+            computed: self.computed,
+            // What is being computed meanwhile does not hold.
+            age: self.age + 1,
+            ..Self::default()
+        };
+    }
+
     /// Forgets a class's answers, and what nobody reads any more.
     pub(crate) fn release(&mut self, class: ClassId) {
         for resource_type in crate::ResourceType::ALL {
@@ -186,6 +220,7 @@ impl Graph {
         self.link(id, Vec::new(), Vec::new());
         if let Some(node) = self.nodes.get_mut(id as usize).and_then(Option::take) {
             self.age += 1;
+            self.stuck.remove(&id);
             self.ids.remove(&node.query);
             self.free.push(id);
         }
@@ -208,6 +243,14 @@ impl Graph {
         self.ids.len()
     }
 
+    /// Questions whose answers could not be brought up to the mesh.
+    pub(crate) fn stuck(&self) -> impl Iterator<Item = &Query> {
+        self.stuck
+            .iter()
+            .filter_map(|id| self.node(*id))
+            .map(|node| &node.query)
+    }
+
     /// Inputs that an answer rests on, directly or through other answers.
     pub(crate) fn inputs_of(&self, query: &Query) -> HashSet<Input> {
         let mut inputs = HashSet::new();
@@ -223,8 +266,12 @@ impl Graph {
     }
 }
 
-/// An answer, and what it read, without repetition, in order.
-type Computed = (Value, Vec<Input>, Vec<NodeId>);
+/// An answer, or the panic of its computation, and what was read for it, without repetition, in order.
+struct Computed {
+    value: std::thread::Result<Value>,
+    inputs: Vec<Input>,
+    reads: Vec<NodeId>,
+}
 
 fn compute(access: Access<'_>, snapshot: &Snapshot, query: &Query) -> Computed {
     let mut cx = Cx {
@@ -234,13 +281,19 @@ fn compute(access: Access<'_>, snapshot: &Snapshot, query: &Query) -> Computed {
         reads: Vec::new(),
         level: query.level(),
     };
-    let value = query::compute(query, &mut cx);
+    // One object that a translation cannot cope with must not cost all others. A computation changes nothing but the
+    // graph, and that only between its steps.
+    let value = catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(test)]
+        tests::panic_as_the_mesh_wants(query, snapshot);
+        query::compute(query, &mut cx)
+    }));
     let (mut inputs, mut reads) = (cx.inputs, cx.reads);
     inputs.sort_unstable();
     inputs.dedup();
     reads.sort_unstable();
     reads.dedup();
-    (value, inputs, reads)
+    Computed { value, inputs, reads }
 }
 
 /// The answer to a query, computed if it is not known while others go on with the graph. If they change it meanwhile,
@@ -258,10 +311,10 @@ pub(crate) fn find_among(among: &Mutex<Generator>, query: &Query) -> (NodeId, Va
         let graph = &mut lock(among).graph;
         let known = graph.known(query);
         if known.is_none() && graph.age == age {
-            return graph.keep(query, computed);
+            return graph.keep_or_panic(query, computed);
         }
         // What was computed for this answer alone has no reader.
-        graph.orphans.extend(computed.2);
+        graph.orphans.extend(computed.reads);
         if let Some(known) = known {
             return known;
         }
@@ -336,3 +389,7 @@ impl<'a> Cx<'a> {
         &self.snapshot.domain
     }
 }
+
+#[cfg(test)]
+#[path = "graph_tests.rs"]
+mod tests;

@@ -63,6 +63,19 @@ impl Query {
     }
 }
 
+impl Query {
+    /// The answer that leaves out what the question is about and does no harm elsewhere: a service that cannot be
+    /// translated is absent. Without rules or scopes others would be sent something wrong, and a class without anything
+    /// would take away what its proxies have.
+    pub(crate) fn nothing(&self) -> Option<Value> {
+        match self {
+            Self::Clusters(..) | Self::Endpoints(..) => Some(Value::Resources(Arc::default())),
+            Self::VirtualHost(..) => Some(Value::Host(None)),
+            _ => None,
+        }
+    }
+}
+
 /// An answer. Two answers are equal if nobody could tell them apart.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {

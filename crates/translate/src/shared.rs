@@ -48,6 +48,16 @@ impl SharedGenerator {
         changed.into_iter().map(with_set).collect()
     }
 
+    /// Forgets all answers and moves on to a mesh of which nobody says what differs.
+    pub fn start_again(&self, snapshot: Arc<Snapshot>) {
+        lock(&self.0).start_again(snapshot);
+    }
+
+    /// What could not be brought up to the mesh: see [`Generator::stuck`].
+    pub fn stuck(&self) -> Vec<String> {
+        lock(&self.0).stuck()
+    }
+
     /// What a class is owed, by type: all of it of one and the same mesh.
     pub fn sets(&self, id: ClassId) -> BTreeMap<ResourceType, Arc<ResourceSet>> {
         loop {
