@@ -8,6 +8,7 @@
 //! first, so that no push waits for a class that takes long, and no stream that is served waits for either.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -28,6 +29,8 @@ const BATCH: usize = 10_000;
 /// Shortest time between the beginnings of two batches. A proxy that is told of changes a dozen times a second knows
 /// soon enough, and a push costs the same for one change as for ten.
 const PACE: Duration = Duration::from_millis(80);
+/// How long nothing comes before streams that left are looked for.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// What the engine is told.
 #[derive(Debug)]
@@ -59,6 +62,9 @@ pub trait Translate: Send + Sync + 'static {
 
     /// The mesh changed; what classes are owed now that differs, by type URL, of those whose sets were made.
     fn update(&self, update: &Update) -> BTreeMap<Self::Class, Sets>;
+
+    /// Forgets all that was made, and moves on to a mesh of which nobody says what differs. Classes stay open.
+    fn start_again(&self, snapshot: &Arc<Snapshot>);
 
     /// What a class is owed, by type URL. Equal results should be the same `Arc`.
     fn sets(&self, class: Self::Class) -> Sets;
@@ -147,7 +153,7 @@ impl<T: Translate> Engine<T> {
         let work = move || engine.take_messages(messages, &own, sources, gather);
         std::thread::Builder::new().name("mesh".to_owned()).spawn(work)?;
         let engine = self.clone();
-        let work = move || while engine.followers.work() {};
+        let work = move || while engine.followers.work(IDLE) {};
         std::thread::Builder::new().name("classes".to_owned()).spawn(work)?;
         Ok(())
     }
@@ -155,6 +161,7 @@ impl<T: Translate> Engine<T> {
     fn take_messages(&self, mut messages: mpsc::Receiver<Message>, own: &str, sources: usize, gather: Duration) {
         let mut unsynced = sources;
         let mut last: Option<Instant> = None;
+        let mut whole = true;
         while let Some(first) = messages.blocking_recv() {
             let started = SystemTime::now();
             if self.is_ready() {
@@ -176,16 +183,33 @@ impl<T: Translate> Engine<T> {
                 .into_iter()
                 .filter_map(|message| self.event(message, own))
                 .collect();
-            // A mistake in a translation must not stop all later changes.
-            let work = std::panic::AssertUnwindSafe(|| self.apply(events, started));
-            if std::panic::catch_unwind(work).is_err() {
-                tracing::error!("a change could not be translated; this is a bug of the control plane");
-            }
-            if unsynced == 0 && !self.ready.swap(true, Relaxed) {
+            whole &= self.take(events, started);
+            if unsynced == 0 && whole && !self.ready.swap(true, Relaxed) {
                 self.kept.forget_absent(&self.snapshot());
                 tracing::info!("everything was read once; serving");
             }
         }
+    }
+
+    /// Works on a batch; `false` if the mesh is not what the events say. A mistake in a translation must not stop all
+    /// later changes, nor keep anything of before.
+    fn take(&self, events: Vec<Event>, born: SystemTime) -> bool {
+        let mut known = false;
+        let work = AssertUnwindSafe(|| {
+            let update = lock(&self.mesh).apply(events);
+            known = true;
+            self.apply(&update, born);
+        });
+        if catch_unwind(work).is_ok() {
+            return true;
+        }
+        tracing::error!("a change could not be worked on; all is made anew; this is a bug of the control plane");
+        let again = AssertUnwindSafe(|| {
+            let snapshot = lock(&self.mesh).snapshot();
+            self.snapshot.send_replace(snapshot.clone());
+            self.followers.start_again(&snapshot, born);
+        });
+        catch_unwind(again).is_ok() && known
     }
 
     fn event(&self, message: Message, own: &str) -> Option<Event> {
@@ -249,11 +273,10 @@ impl<T: Translate> Engine<T> {
         counter.fetch_add(1, Relaxed);
     }
 
-    fn apply(&self, events: Vec<Event>, born: SystemTime) {
-        let update = lock(&self.mesh).apply(events);
+    fn apply(&self, update: &Update, born: SystemTime) {
         self.snapshot.send_replace(update.snapshot.clone());
         if !update.changed.is_empty() {
-            self.followers.update(&update, born);
+            self.followers.update(update, born);
         }
         let spent = SystemTime::now().duration_since(born).unwrap_or_default();
         self.counters.batches.fetch_add(1, Relaxed);

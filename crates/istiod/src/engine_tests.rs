@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::followers::tests::Counting;
+use crate::followers::tests::{Counting, told};
 
 fn service(name: &str) -> Value {
     serde_json::json!({
@@ -16,13 +16,6 @@ fn the_end_is_for_good() {
     let engine = Engine::new(Mesh::default(), Counting::default());
     let (messages, inbox) = mpsc::channel(4);
     engine.run(inbox, "default".to_owned(), 1, Duration::ZERO).unwrap();
-    let until = |done: &dyn Fn() -> bool| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !done() {
-            assert!(Instant::now() < deadline, "it never happened");
-            std::thread::yield_now();
-        }
-    };
     messages.blocking_send(Message::Change(Change::Synced)).unwrap();
     until(&|| engine.is_ready());
     let view = engine.follow(1);
@@ -39,6 +32,49 @@ fn the_end_is_for_good() {
     assert!(engine.follow(1).has_changed().is_err());
 }
 
+fn until(done: &dyn Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "it never happened");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_change_that_panics_reaches_everybody_all_the_same() {
+    let counting = Counting::default();
+    counting.mistakes.store(1, Relaxed);
+    let engine = Engine::new(Mesh::default(), counting);
+    let (messages, inbox) = mpsc::channel(4);
+    let view = engine.follow(1);
+    engine.run(inbox, "default".to_owned(), 1, Duration::ZERO).unwrap();
+    until(&|| view.borrow().is_some());
+    messages
+        .blocking_send(Message::Change(Change::Apply(service("x"))))
+        .unwrap();
+    until(&|| engine.snapshot().services().len() == 1);
+    until(&|| told(&view) == "1");
+    messages.blocking_send(Message::Change(Change::Synced)).unwrap();
+    until(&|| engine.is_ready());
+    engine.close();
+}
+
+#[test]
+fn nobody_is_served_a_mesh_of_which_a_part_is_missing() {
+    let counting = Counting::default();
+    counting.mistakes.store(2, Relaxed);
+    let engine = Engine::new(Mesh::default(), counting);
+    let (messages, inbox) = mpsc::channel(4);
+    engine.run(inbox, "default".to_owned(), 1, Duration::ZERO).unwrap();
+    for change in [Change::Apply(service("x")), Change::Synced] {
+        messages.blocking_send(Message::Change(change)).unwrap();
+    }
+    drop(messages);
+    until(&|| Arc::strong_count(&engine) == 2);
+    assert!(!engine.is_ready());
+    engine.close();
+}
+
 /// A process that starts after a Gateway went to another revision knows it from the one before.
 #[test]
 fn what_stayed_here_stays_after_a_restart() {
@@ -50,7 +86,7 @@ fn what_stayed_here_stays_after_a_restart() {
     };
     let tell = |engine: &Engine<Counting>, object: Value| {
         let event = engine.apply_event(object, "old");
-        engine.apply(event.into_iter().collect(), SystemTime::now());
+        engine.take(event.into_iter().collect(), SystemTime::now());
         let names: Vec<String> = engine
             .snapshot()
             .gateways

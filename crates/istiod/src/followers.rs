@@ -7,13 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ads::View;
-use mesh::Update;
+use mesh::{Snapshot, Update};
 use tokio::sync::watch;
 
 use crate::engine::{Sets, Translate};
+
+/// Fewest streams before a newcomer looks for those that left.
+const FEW: usize = 64;
 
 /// Tells one stream its view; nothing before that is made.
 type ViewSender = watch::Sender<Option<Arc<View>>>;
@@ -34,6 +37,8 @@ struct State<T: Translate> {
     followers: Vec<Follower<T>>,
     /// Number of changes so far.
     changes: u64,
+    /// Number of streams at which those that left are looked for.
+    sweep_at: usize,
 }
 
 /// One open stream.
@@ -62,6 +67,7 @@ impl<T: Translate> Followers<T> {
                 views: BTreeMap::new(),
                 followers: Vec::new(),
                 changes: 0,
+                sweep_at: FEW,
             }),
             queue: Mutex::new(Queue {
                 newcomers: Vec::new(),
@@ -104,16 +110,36 @@ impl<T: Translate> Followers<T> {
         lock(&self.queue).closed
     }
 
-    /// Waits for something to do and does it; `false` when all is closed.
-    pub fn work(&self) -> bool {
-        let idle = |queue: &mut Queue<T>| !queue.closed && queue.newcomers.is_empty() && queue.classes.is_empty();
-        let queue = self
+    /// Waits for something to do and does it; `false` when all is closed. After `idle` without anything, what streams
+    /// that left used is forgotten.
+    pub fn work(&self, idle: Duration) -> bool {
+        let nothing = |queue: &mut Queue<T>| !queue.closed && queue.newcomers.is_empty() && queue.classes.is_empty();
+        let (queue, timeout) = self
             .arrival
-            .wait_while(lock(&self.queue), idle)
+            .wait_timeout_while(lock(&self.queue), idle, nothing)
             .unwrap_or_else(PoisonError::into_inner);
         let closed = queue.closed;
-        self.work_off(queue);
+        if timeout.timed_out() {
+            drop(queue);
+            self.sweep(&mut lock(&self.state));
+        } else {
+            self.work_off(queue);
+        }
         !closed
+    }
+
+    /// Forgets streams that ended, and classes and views that nobody has any more.
+    fn sweep(&self, state: &mut State<T>) {
+        state.followers.retain(|follower| {
+            let gone = follower.view.is_closed();
+            if gone {
+                self.translate.close(follower.class);
+            }
+            !gone
+        });
+        let classes = state.classes();
+        state.views.retain(|class, _| classes.contains(class));
+        state.sweep_at = FEW.max(2 * state.followers.len());
     }
 
     /// One piece of work, if there is any: newcomers first, because most find a view that is made.
@@ -130,20 +156,32 @@ impl<T: Translate> Followers<T> {
         let Some(class) = queue.classes.pop_first() else { return };
         drop(queue);
         if !guarded(|| self.make(class)) {
-            // Its streams end and come back.
-            lock(&self.state).followers.retain(|follower| {
-                let ends = follower.class == class;
-                if ends {
-                    self.translate.close(class);
-                }
-                !ends
-            });
+            self.end_streams_of(class);
         }
     }
 
+    /// Ends the streams of a class, for now: they come back.
+    fn end_streams_of(&self, class: T::Class) {
+        let mut state = lock(&self.state);
+        state.views.remove(&class);
+        state.followers.retain(|follower| {
+            let ends = follower.class == class;
+            if ends {
+                self.translate.close(class);
+            }
+            !ends
+        });
+    }
+
     fn admit(&self, proxy: T::Proxy, view: ViewSender) {
+        if view.is_closed() {
+            return;
+        }
         // While this is locked no change looks at who may have to change classes.
         let mut state = lock(&self.state);
+        if state.followers.len() >= state.sweep_at {
+            self.sweep(&mut state);
+        }
         let class = self.translate.open(&proxy);
         match state.views.get(&class) {
             Some(known) => drop(view.send_replace(Some(known.clone()))),
@@ -195,24 +233,51 @@ impl<T: Translate> Followers<T> {
         let reclassifies = self.translate.reclassifies(update);
         let mut state = lock(&self.state);
         state.changes += 1;
-        state.followers.retain(|follower| {
-            let gone = follower.view.is_closed();
-            if gone {
-                self.translate.close(follower.class);
-            }
-            !gone
-        });
-        for follower in &mut state.followers {
-            if reclassifies(&follower.proxy) {
-                let class = self.translate.open(&follower.proxy);
-                self.translate.close(std::mem::replace(&mut follower.class, class));
-            }
-        }
+        self.sweep(&mut state);
+        self.classify_again(&mut state, reclassifies);
         let missing = state.replace(changed, born);
         state.tell(|_| true);
         drop(state);
         if !missing.is_empty() {
             self.want(missing);
+        }
+    }
+
+    /// The class of a proxy that cannot be told stays what it was.
+    fn classify_again(&self, state: &mut State<T>, concerns: impl Fn(&T::Proxy) -> bool) {
+        for follower in &mut state.followers {
+            guarded(|| {
+                if concerns(&follower.proxy) {
+                    let class = self.translate.open(&follower.proxy);
+                    self.translate.close(std::mem::replace(&mut follower.class, class));
+                }
+            });
+        }
+    }
+
+    /// Makes everything anew, after a change of which nobody knows how far it was worked on: whoever is owed something
+    /// else is sent it, and the streams of a class that cannot be made end.
+    pub fn start_again(&self, snapshot: &Arc<Snapshot>, born: SystemTime) {
+        let mut state = lock(&self.state);
+        self.translate.start_again(snapshot);
+        // Views that are being made are of the past, too.
+        state.changes += 1;
+        self.sweep(&mut state);
+        self.classify_again(&mut state, |_| true);
+        let missing = state.replace(BTreeMap::new(), born);
+        state.tell(|_| true);
+        let kept: Vec<T::Class> = state.views.keys().copied().collect();
+        drop(state);
+        self.want(missing);
+        for class in kept {
+            let mut sets = None;
+            if !guarded(|| sets = Some(self.translate.sets(class))) {
+                self.end_streams_of(class);
+                continue;
+            }
+            let mut state = lock(&self.state);
+            state.replace(sets.into_iter().map(|sets| (class, sets)).collect(), born);
+            state.tell(|of| of == class);
         }
     }
 }
@@ -222,9 +287,14 @@ impl<T: Translate> State<T> {
         self.followers.iter().any(|follower| follower.class == class)
     }
 
+    /// Classes that proxies are in.
+    fn classes(&self) -> BTreeSet<T::Class> {
+        self.followers.iter().map(|follower| follower.class).collect()
+    }
+
     /// Replaces views of which a set differs; answers which classes have no view.
     fn replace(&mut self, changed: BTreeMap<T::Class, Sets>, born: SystemTime) -> Vec<T::Class> {
-        let classes: BTreeSet<T::Class> = self.followers.iter().map(|follower| follower.class).collect();
+        let classes = self.classes();
         self.views.retain(|class, _| classes.contains(class));
         for (class, mut sets) in changed {
             let Some(view) = self.views.get_mut(&class) else {

@@ -20,8 +20,12 @@ pub(crate) struct Counting {
     made: Mutex<Vec<u8>>,
     /// Held while a slow class must wait.
     pause: Mutex<()>,
+    /// How many more updates panic.
+    pub(crate) mistakes: AtomicUsize,
 }
 
+/// Long enough for a thread that is woken.
+const FOREVER: Duration = Duration::from_secs(1000);
 const SLOW: u8 = 100;
 const BROKEN: u8 = 101;
 
@@ -35,6 +39,12 @@ impl Counting {
         };
         let resource = Resource::encode("count", &xds::google::protobuf::StringValue { value });
         BTreeMap::from([(Arc::from("type"), Arc::new(ResourceSet::new([Arc::new(resource)])))])
+    }
+
+    fn make_a_mistake(&self) {
+        let left = self.mistakes.load(Relaxed);
+        self.mistakes.store(left.saturating_sub(1), Relaxed);
+        assert_eq!(left, 0, "as the test wants it");
     }
 
     fn use_class(&self, class: u8, more: i32) {
@@ -65,7 +75,13 @@ impl Translate for Counting {
         |_| false
     }
 
+    fn start_again(&self, snapshot: &Arc<Snapshot>) {
+        self.make_a_mistake();
+        self.services.store(snapshot.services().len(), Relaxed);
+    }
+
     fn update(&self, update: &Update) -> BTreeMap<u8, Sets> {
+        self.make_a_mistake();
         self.services.store(update.snapshot.services().len(), Relaxed);
         let made: BTreeSet<u8> = lock(&self.made).iter().copied().collect();
         made.into_iter().map(|class| (class, self.of(class))).collect()
@@ -90,7 +106,7 @@ fn work_off<T: Translate>(followers: &Followers<T>) {
             return;
         }
         drop(queue);
-        followers.work();
+        followers.work(FOREVER);
     }
 }
 
@@ -99,7 +115,7 @@ fn followers() -> Followers<Counting> {
 }
 
 /// The number of services that a view tells; `-` without a view.
-fn told(view: &watch::Receiver<Option<Arc<View>>>) -> String {
+pub(crate) fn told(view: &watch::Receiver<Option<Arc<View>>>) -> String {
     let view = view.borrow();
     let Some(view) = &*view else { return "-".to_owned() };
     let any = view.get("type").get("count").unwrap().body.to_bytes();
@@ -170,6 +186,46 @@ fn classes_without_streams_are_forgotten() {
 }
 
 #[test]
+fn what_streams_used_that_left_does_not_wait_for_a_change() {
+    let followers = followers();
+    let stays = followers.add(1);
+    for class in (2..90).cycle().take(1000) {
+        drop(followers.add(class));
+        // It may leave before it was looked at, and after.
+        if class % 2 == 0 {
+            let view = followers.add(class);
+            work_off(&followers);
+            assert_eq!(told(&view), "0");
+        }
+    }
+    let kept = lock(&followers.state).followers.len();
+    assert!(kept <= FEW + 1, "{kept} of 1");
+    work_off(&followers);
+    followers.work(Duration::ZERO);
+    assert_eq!(lock(&followers.state).followers.len(), 1);
+    assert_eq!(followers.classes(), 1);
+    assert_eq!(lock(&followers.translate.users).keys().collect::<Vec<_>>(), [&1]);
+    assert_eq!(told(&stays), "0");
+}
+
+#[test]
+fn starting_again_sends_what_differs_and_ends_only_what_cannot_be_made() {
+    let followers = followers();
+    let (mut counts, mut ignores) = (followers.add(1), followers.add(0));
+    work_off(&followers);
+    let newcomer = followers.add(2);
+    counts.mark_unchanged();
+    ignores.mark_unchanged();
+    let update = Services::default().add("x");
+    followers.start_again(&update.snapshot, SystemTime::now());
+    work_off(&followers);
+    assert_eq!((told(&counts), told(&newcomer)), ("1".to_owned(), "1".to_owned()));
+    assert_eq!(ignores.has_changed().ok(), Some(false));
+    let users = lock(&followers.translate.users).clone();
+    assert_eq!(users, [(0, 1), (1, 1), (2, 1)].into());
+}
+
+#[test]
 fn a_class_that_takes_long_holds_up_nobody_elses_push() {
     let followers = followers();
     let mut services = Services::default();
@@ -177,7 +233,7 @@ fn a_class_that_takes_long_holds_up_nobody_elses_push() {
     work_off(&followers);
     std::thread::scope(|scope| {
         let pause = lock(&followers.translate.pause);
-        scope.spawn(|| while followers.work() {});
+        scope.spawn(|| while followers.work(FOREVER) {});
         let slow = [SLOW, SLOW].map(|class| followers.add(class));
         until(|| lock(&followers.translate.made).contains(&SLOW));
         // Both are told while the slow class is being made: this thread does not get on otherwise.
@@ -199,7 +255,7 @@ fn a_class_whose_streams_leave_while_it_is_made_is_forgotten() {
     let followers = followers();
     std::thread::scope(|scope| {
         let pause = lock(&followers.translate.pause);
-        scope.spawn(|| while followers.work() {});
+        scope.spawn(|| while followers.work(FOREVER) {});
         let slow = followers.add(SLOW);
         until(|| !lock(&followers.translate.made).is_empty());
         drop(slow);
@@ -237,7 +293,7 @@ fn the_end_ends_all_streams_and_those_that_come_later() {
     work_off(&followers);
     let waiting = followers.add(2);
     followers.close();
-    assert!(!followers.work());
+    assert!(!followers.work(FOREVER));
     for view in [served, waiting, followers.add(1)] {
         assert!(view.has_changed().is_err());
     }

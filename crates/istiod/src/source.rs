@@ -57,7 +57,17 @@ impl Translate for Translation {
             let url = kinds::intern(kind.type_url());
             changed.entry(class).or_default().insert(url, set);
         }
+        for what in self.0.stuck() {
+            tracing::error!(
+                what,
+                "could not be translated and is as it was, or absent; this is a bug of the control plane"
+            );
+        }
         changed
+    }
+
+    fn start_again(&self, snapshot: &Arc<Snapshot>) {
+        self.0.start_again(snapshot.clone());
     }
 
     fn sets(&self, class: ClassId) -> Sets {
