@@ -8,7 +8,9 @@ use revision::name::{Revision, Tag};
 use tokio::time::Instant;
 
 use crate::api_server::{ApiServer, RequestError, kind};
-use crate::component::Kind;
+use crate::assets::Assets;
+use crate::component::{Kind, Rendering, render};
+use crate::input::{Input, resolve};
 use crate::object::{Id, Object};
 use crate::owner;
 use crate::proof::ProofError;
@@ -114,10 +116,7 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
             plan.remove.clear();
             return plan;
         }
-        let applied: Vec<&Object> = owned
-            .iter()
-            .filter(|object| is_applied(object, revision, namespace))
-            .collect();
+        let applied = applied(revision, namespace, owned);
         plan.remove.extend(applied.iter().map(|object| object.id()));
         plan.applied_by = managers(&applied);
     }
@@ -151,19 +150,58 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
     plan
 }
 
-/// Is it a part of a control plane that nobody marked as his own: manifests of the charts that were applied as they are?
-fn is_applied(object: &Object, revision: &str, namespace: &str) -> bool {
-    let is_here = match object.kind() {
+/// A control plane that nobody marked as his own: manifests of the charts that were applied as they are. Most of its
+/// objects say which revision they are of; the others are known by their names.
+fn applied<'a>(revision: &str, namespace: &str, owned: &'a [Object]) -> Vec<&'a Object> {
+    let is_here = |object: &Object| match object.kind() {
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => leads_to(object, namespace),
         _ if object.namespace().is_empty() => object.name().ends_with(&format!("-{namespace}")),
         _ => object.namespace() == namespace,
     };
-    is_here
-        && object.label(label::REVISION) == revision
-        && object.label(label::OPERATOR_COMPONENT) == Kind::Pilot.label()
-        && object.label(label::OWNING_RESOURCE_NAMESPACE).is_empty()
-        && object.label(label::TAG).is_empty()
-        && owner::release(object).is_none()
+    let is_unmarked = |object: &&Object| {
+        is_here(object)
+            && object.label(label::APP_PART_OF) == "istio"
+            && object.label(label::OWNING_RESOURCE_NAMESPACE).is_empty()
+            && object.label(label::TAG).is_empty()
+            && owner::release(object).is_none()
+    };
+    let unmarked: Vec<&Object> = owned.iter().filter(is_unmarked).collect();
+    let is_silent = |object: &&Object| object.label(label::REVISION).is_empty();
+    let parts = if unmarked.iter().any(is_silent) {
+        parts(revision, namespace)
+    } else {
+        BTreeSet::new()
+    };
+    let is_part = |object: &&Object| {
+        if is_silent(object) {
+            return parts.contains(&(object.kind().to_owned(), object.name().to_owned()));
+        }
+        let component = object.label(label::OPERATOR_COMPONENT);
+        object.label(label::REVISION) == revision && (component.is_empty() || component == Kind::Pilot.label())
+    };
+    unmarked.into_iter().filter(is_part).collect()
+}
+
+/// Kinds and names of what the charts render for a control plane.
+fn parts(revision: &str, namespace: &str) -> BTreeSet<(String, String)> {
+    let assets = Assets::embedded();
+    let input = Input {
+        settings: vec![
+            "profile=minimal".to_owned(),
+            format!("values.global.istioNamespace={namespace}"),
+        ],
+        revision: Some(revision.to_owned()),
+        ..Input::default()
+    };
+    let Ok(operator) = resolve(&input, &assets) else {
+        return BTreeSet::new();
+    };
+    let components = render(&operator, &assets, &Rendering::default()).unwrap_or_default();
+    let control_plane = components.iter().filter(|component| component.kind == Kind::Pilot);
+    let objects = control_plane.flat_map(|component| &component.objects);
+    objects
+        .map(|object| (object.kind().to_owned(), object.name().to_owned()))
+        .collect()
 }
 
 /// Who applied objects, as their managed fields say; never empty if there are any.
@@ -262,8 +300,9 @@ fn in_order(ids: &mut Vec<Id>) {
 /// Label of everything that a chart renders.
 const RENDERED: &str = "app.kubernetes.io/part-of=istio";
 
-/// Reads the objects of all installations; with `purge` also those that no revision owns, and what charts left outside
-/// of namespaces: a validator without a control plane would refuse what it validates for ever.
+/// Reads the objects of all installations, and what charts rendered that no installer marked; with `purge` of the latter
+/// only what is outside of namespaces (a validator without a control plane would refuse what it validates for ever), and
+/// what no revision owns.
 pub async fn owned(server: &ApiServer, purge: bool) -> Result<Vec<Object>, RequestError> {
     let mut found = Vec::new();
     let mut wanted = kinds();
@@ -273,10 +312,10 @@ pub async fn owned(server: &ApiServer, purge: bool) -> Result<Vec<Object>, Reque
     for kind in wanted {
         let objects = server.list(&kind, label::OPERATOR_COMPONENT).await?;
         found.extend(objects.into_iter().filter(|object| !object.is_dependent()));
-        if purge {
-            let rendered = server.list(&kind, RENDERED).await?;
-            found.extend(rendered.into_iter().filter(|object| object.namespace().is_empty()));
-        }
+        let unmarked = format!("{RENDERED},!{}", label::OPERATOR_COMPONENT);
+        let rendered = server.list(&kind, &unmarked).await?;
+        let is_wanted = |object: &Object| !object.is_dependent() && (!purge || object.namespace().is_empty());
+        found.extend(rendered.into_iter().filter(is_wanted));
     }
     Ok(found)
 }

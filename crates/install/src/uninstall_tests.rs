@@ -179,40 +179,51 @@ fn what_helm_installed_is_left_to_helm() {
     check(&owned);
 }
 
-/// `helm template | kubectl apply`: nobody marked the objects as his own, so that they are known by their revision.
+/// `helm template | kubectl apply`: nobody marked the objects as his own, so that they are known by their revision, and
+/// where they do not say it, by the names that the charts give them.
 #[test]
 fn what_was_applied_as_manifests_goes_too_and_is_told_from_what_was_installed() {
     let (mut owned, inventory) = cluster();
-    for object in owned.iter_mut().filter(|o| o.label("istio.io/rev") == "old") {
-        let labels = object.0["metadata"]["labels"].as_object_mut().unwrap();
-        labels.shift_remove("install.operator.istio.io/owning-resource-namespace");
+    let applied = |kind: &str, name: &str, labels: serde_json::Value| {
+        let mut object = object(kind, name, labels);
+        object.set_label("app.kubernetes.io/part-of", "istio");
         object.0["metadata"]["managedFields"] = json!([{"manager": "kubectl-client-side-apply"},
-            {"manager": "istiod"}, {"manager": "kube-controller-manager", "subresource": "status"}]);
-        if object.kind() == "Deployment" {
+            {"manager": "istiod-old"}, {"manager": "kube-controller-manager", "subresource": "status"}]);
+        if matches!(kind, "Deployment" | "ServiceAccount") {
             object.0["metadata"]["namespace"] = "istio-system".into();
         }
-    }
-    // Of the same revision in another namespace, and what is nobody's control plane.
-    let applied = |kind: &str, name: &str, component: &str| {
-        let labels = json!({"istio.io/rev": "old", "operator.istio.io/component": component});
-        object(kind, name, labels)
+        object
     };
+    let pilot = || json!({"istio.io/rev": "old", "operator.istio.io/component": "Pilot"});
+    owned.retain(|object| object.label("istio.io/rev") != "old");
     owned.extend([
-        applied("ClusterRole", "istiod-clusterrole-old-istio-system", "Pilot"),
-        applied("ClusterRole", "istiod-clusterrole-old-elsewhere", "Pilot"),
-        applied("ClusterRole", "reader-istio-system", "Base"),
+        applied("Deployment", "istiod-old", pilot()),
+        applied("MutatingWebhookConfiguration", "istio-sidecar-injector-old", pilot()),
+        applied(
+            "ValidatingWebhookConfiguration",
+            "istio-validator-old-istio-system",
+            json!({"istio.io/rev": "old"}),
+        ),
+        applied("ClusterRole", "istiod-clusterrole-old-istio-system", json!({})),
+        applied("ServiceAccount", "istiod-old", json!({})),
+        // Of another revision, of another namespace, and what all share.
+        applied("ClusterRole", "istiod-clusterrole-istio-system", json!({})),
+        applied("ClusterRole", "istiod-clusterrole-old-elsewhere", json!({})),
+        applied("ServiceAccount", "istio-reader-service-account", json!({})),
+        // What istiod writes itself looks like an installer's.
+        self::owned("ConfigMap", "istio-handover-old", "old", "Pilot"),
     ]);
-    // What istiod writes itself looks like an installer's.
-    owned.push(self::owned("ConfigMap", "istio-handover-old", "old", "Pilot"));
     let plan = plan(&Scope::Revision("old".into()), "istio-system", &owned, &inventory);
     assert_eq!(
         names(&plan.remove),
         [
             "istio-revision-tag-stable",
             "istio-sidecar-injector-old",
+            "istio-validator-old-istio-system",
             "istiod-old",
             "istio-handover-old",
             "istiod-clusterrole-old-istio-system",
+            "istiod-old",
         ]
     );
     assert_eq!(plan.applied_by, ["kubectl-client-side-apply"]);
