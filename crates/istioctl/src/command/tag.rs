@@ -251,7 +251,11 @@ impl Change<'_> {
             Some(previous) => text.push_str(&format!(" It references {previous:?} now.")),
             None => text.push_str(" There is no such tag yet."),
         }
-        text.push_str("\nNothing was changed; whether the revision answers is asked when the tag is set.\n");
+        text.push_str(if self.request.force {
+            "\nNothing was changed.\n"
+        } else {
+            "\nNothing was changed; whether the revision answers is asked when the tag is set.\n"
+        });
         text.push_str(&match &self.unknown {
             None => followers::foretold(revision, &self.found, self.restart()),
             Some(error) => followers::without_pods(&self.found, error),
