@@ -82,7 +82,6 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
     engine.run(inbox, settings.revision.label().to_owned(), sources, settings.gather)?;
 
     let parts = Parts::new(&settings, &options, engine.clone(), control_plane.as_ref());
-    parts.serve_pages(&options, settings.page_ports, &shutdown).await?;
     parts
         .serve_streams(&options, &settings, control_plane.as_ref(), &shutdown)
         .await?;
@@ -93,6 +92,8 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
         }
         election = control_plane.keep(&engine.kept, shutdown.clone());
     }
+    // Who reads there that istiod is ready finds all other ports open.
+    parts.serve_pages(&options, settings.page_ports, &shutdown).await?;
 
     wait_for_signal().await?;
     tracing::info!("ending: streams are closed, proxies connect elsewhere");
@@ -225,7 +226,13 @@ impl Parts {
             Some(cluster) => Some(Secure::of_cluster(cluster)),
             None => Secure::of_directory(settings, options)?,
         };
-        let Some(secure) = secure else { return Ok(()) };
+        let Some(secure) = secure else {
+            if let Some(address) = options.secure_grpc_addr {
+                let directory = settings.root_ca_directory.display();
+                tracing::warn!(%address, "discovery with TLS is not served: without a cluster there is no authority but one that is plugged in; put ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem into {directory}, or name another folder by ROOT_CA_DIR");
+            }
+            return Ok(());
+        };
         if let Some(listener) = bind("discovery with TLS", options.secure_grpc_addr).await? {
             if settings.sign {
                 let service =

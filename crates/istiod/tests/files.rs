@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use tonic::Code;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use xds::envoy::config::core::v3::Node;
 use xds::envoy::service::discovery::v3::DeltaDiscoveryResponse;
 
@@ -192,6 +194,103 @@ async fn pages_tell_what_is_going_on() {
         404
     );
     assert_eq!(istiod.program.get("/debug/nothing").unwrap().0, 404);
+}
+
+/// A folder of its own, gone with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("istiod-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        Self(directory)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn certificates_of_a_plugged_in_authority_open_streams_over_tls() {
+    let (objects, keys) = (Folder::new("tls-objects"), Folder::new("tls-keys"));
+    std::fs::write(objects.0.join("a.yaml"), service("a")).unwrap();
+    let now = jiff::Timestamp::now();
+    let authority = ca::Authority::self_signed("cluster.local", now).unwrap();
+    for (name, content) in authority.to_files() {
+        std::fs::write(keys.0.join(name), content).unwrap();
+    }
+    let port = testkit::free_port();
+    let _istiod = Program::start_as(&objects.0, |command| {
+        command
+            .arg(format!("--secureGRPCAddr=127.0.0.1:{port}"))
+            .env("ROOT_CA_DIR", &keys.0);
+    });
+    let tls = || {
+        ClientTlsConfig::new()
+            .domain_name("istiod.istio-system.svc")
+            .ca_certificate(Certificate::from_pem(authority.roots_pem()))
+    };
+    let connect = |tls| {
+        let endpoint = Channel::from_shared(format!("https://127.0.0.1:{port}")).unwrap();
+        async move { endpoint.tls_config(tls).unwrap().connect().await.unwrap() }
+    };
+    let node = |namespace: &str| Node {
+        id: format!("sidecar~10.0.0.9~p.{namespace}~{namespace}.svc.cluster.local"),
+        ..Node::default()
+    };
+    let identity = ca::SpiffeId::new("cluster.local", "default", "shop").unwrap();
+    let request = ca::request::Request::new(&identity, ca::request::KeyKind::EcdsaP256).unwrap();
+    let issued = authority.issue(&request.csr_pem, &identity, None, now).unwrap();
+    let proved = Identity::from_pem(&issued.chain[0], request.key_pem);
+    let channel = connect(tls().identity(proved)).await;
+    let mut proxy = Proxy::open(channel.clone(), node("default"), CLUSTER).await;
+    assert_eq!(names(&proxy.next().await), ["outbound|80||a.default.svc.cluster.local"]);
+    // Who proves nothing, or is somebody else, is turned away.
+    let mut stranger = Proxy::open(channel, node("other"), CLUSTER).await;
+    assert_eq!(
+        stranger.responses.message().await.unwrap_err().code(),
+        Code::PermissionDenied
+    );
+    let nobody = connect(tls()).await;
+    let refused = Proxy::try_open(nobody, node("default"), CLUSTER).await;
+    assert_eq!(refused.err().map(|status| status.code()), Some(Code::Unauthenticated));
+}
+
+#[test]
+fn without_an_authority_it_is_told_why_tls_is_not_served() {
+    let (objects, keys) = (Folder::new("no-authority"), Folder::new("no-keys"));
+    let port = testkit::free_port();
+    let log = keys.0.join("log");
+    let _istiod = Program::start_as(&objects.0, |command| {
+        command
+            .arg(format!("--secureGRPCAddr=127.0.0.1:{port}"))
+            .env("ROOT_CA_DIR", &keys.0)
+            .stderr(std::fs::File::create(&log).unwrap());
+    });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let said = std::fs::read_to_string(&log).unwrap();
+        let why = said
+            .lines()
+            .find(|line| line.contains("discovery with TLS is not served"));
+        if let Some(why) = why {
+            for part in [
+                &port.to_string(),
+                &*keys.0.to_string_lossy(),
+                "ca-cert.pem",
+                "ROOT_CA_DIR",
+            ] {
+                assert!(why.contains(part), "{part} is not told in {why}");
+            }
+            break;
+        }
+        assert!(Instant::now() < deadline, "nothing is told: {said}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
 }
 
 #[test]

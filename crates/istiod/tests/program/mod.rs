@@ -10,6 +10,7 @@ use testkit::free_port;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::transport::Channel;
 use xds::envoy::config::core::v3::Node;
 use xds::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use xds::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
@@ -40,23 +41,23 @@ pub struct Proxy {
 impl Program {
     /// Starts it as a revision over a folder, with further flags, and waits until it is ready.
     pub fn start(revision: &str, folder: &Path, flags: &[&str]) -> Self {
+        Self::start_as(folder, |command| {
+            command.arg("--secureGRPCAddr=").args(flags).env("REVISION", revision);
+        })
+    }
+
+    /// Starts it over a folder, with what is added to its command line, and waits until it is ready.
+    pub fn start_as(folder: &Path, add: impl FnOnce(&mut Command)) -> Self {
         let (http, grpc) = (free_port(), free_port());
-        let process = Command::new(env!("CARGO_BIN_EXE_istiod"))
-            .args([
-                "discovery",
-                "--registries=",
-                "--monitoringAddr=",
-                "--secureGRPCAddr=",
-                "--httpsAddr=",
-            ])
-            .args(flags)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_istiod"));
+        command
+            .args(["discovery", "--registries=", "--monitoringAddr=", "--httpsAddr="])
             .arg(format!("--configDir={}", folder.display()))
             .arg(format!("--httpAddr=127.0.0.1:{http}"))
             .arg(format!("--grpcAddr=127.0.0.1:{grpc}"))
-            .env("REVISION", revision)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::null());
+        add(&mut command);
+        let process = command.spawn().unwrap();
         let program = Self { process, http, grpc };
         let deadline = Instant::now() + Duration::from_secs(20);
         while program.get("/ready").is_none_or(|(code, _)| code != 200) {
@@ -79,7 +80,20 @@ impl Program {
     /// Opens a stream as that node, which asks for resources of one type.
     pub async fn connect(&self, node: Node, type_url: &str) -> Proxy {
         let address = format!("http://127.0.0.1:{}", self.grpc);
-        let mut client = AggregatedDiscoveryServiceClient::connect(address).await.unwrap();
+        let channel = Channel::from_shared(address).unwrap().connect().await;
+        Proxy::open(channel.unwrap(), node, type_url).await
+    }
+}
+
+impl Proxy {
+    /// Opens a stream over a connection.
+    pub async fn open(channel: Channel, node: Node, type_url: &str) -> Self {
+        Self::try_open(channel, node, type_url).await.unwrap()
+    }
+
+    /// Opens a stream over a connection, or is turned away at once.
+    pub async fn try_open(channel: Channel, node: Node, type_url: &str) -> Result<Self, tonic::Status> {
+        let mut client = AggregatedDiscoveryServiceClient::new(channel);
         let (requests, stream) = mpsc::channel(16);
         let first = DeltaDiscoveryRequest {
             node: Some(node),
@@ -87,15 +101,13 @@ impl Program {
             ..Default::default()
         };
         requests.send(first).await.unwrap();
-        let stream = client.delta_aggregated_resources(ReceiverStream::new(stream)).await;
-        Proxy {
+        let stream = client.delta_aggregated_resources(ReceiverStream::new(stream)).await?;
+        Ok(Self {
             requests,
-            responses: stream.unwrap().into_inner(),
-        }
+            responses: stream.into_inner(),
+        })
     }
-}
 
-impl Proxy {
     /// Takes and accepts the next response.
     pub async fn next(&mut self) -> DeltaDiscoveryResponse {
         let next = tokio::time::timeout(Duration::from_secs(20), self.responses.message());
