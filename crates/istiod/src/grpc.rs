@@ -9,9 +9,10 @@ use ads::{Peer, Secrets};
 use ca::{Authenticator, Credentials};
 use futures::{Stream, StreamExt};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use listen::accept::{self, Accepted};
 use listen::first::First;
+use listen::together::{Streams, Together};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -148,7 +149,8 @@ impl Server {
         let service = hyper::service::service_fn(move |request| {
             self.clone().request(request, info.clone(), peer, admitted.clone())
         });
-        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let streams = Streams::default();
+        let mut builder = hyper::server::conn::http2::Builder::new(streams.clone());
         builder
             .timer(TokioTimer::new())
             .keep_alive_interval(Some(PING))
@@ -158,22 +160,29 @@ impl Server {
             .initial_stream_window_size(1 << 18)
             .initial_connection_window_size(1 << 20)
             .max_send_buf_size(SENDING);
-        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+        let connection = builder.serve_connection(TokioIo::new(io), service);
+        let mut connection = Together::new(connection, streams);
         let age = async {
             match max_age {
                 Some(age) => tokio::time::sleep(spread(age, peer)).await,
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            ended = connection.as_mut() => return log_end(peer, ended),
-            () = first.missing(patience) => return tracing::debug!(%peer, "no request was admitted in time; closed"),
-            () = age => {}
-            _ = shutdown.wait_for(|ending| *ending) => {}
+        let aside = async {
+            tokio::select! {
+                () = first.missing(patience) => false,
+                () = age => true,
+                _ = shutdown.wait_for(|ending| *ending) => true,
+            }
+        };
+        match connection.unless(aside).await {
+            Ok(ended) => return log_end(peer, ended),
+            Err(false) => return tracing::debug!(%peer, "no request was admitted in time; closed"),
+            Err(true) => {}
         }
         // No new requests; open streams get a moment to end, then the proxy connects elsewhere.
-        connection.as_mut().graceful_shutdown();
-        if let Ok(ended) = tokio::time::timeout(Duration::from_secs(10), connection).await {
+        connection.connection().graceful_shutdown();
+        if let Ok(ended) = connection.unless(tokio::time::sleep(Duration::from_secs(10))).await {
             log_end(peer, ended);
         }
     }

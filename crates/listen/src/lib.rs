@@ -6,12 +6,14 @@
 //! | [`accept`] | connections up to a number, TLS handshakes within a time |
 //! | [`first`] | a connection on which nobody asks for anything is closed |
 //! | [`idle`] | a connection on which nothing is under way is closed |
+//! | [`together`] | a connection and its streams as one task |
 //! | [`http`] | pages over accepted connections, and their graceful end |
 
 pub mod accept;
 pub mod first;
 pub mod http;
 pub mod idle;
+pub mod together;
 
 use std::time::Duration;
 
