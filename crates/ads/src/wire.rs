@@ -16,6 +16,8 @@ use crate::stream::Protocol;
 
 /// Bytes in front of each gRPC message: a flag and the length.
 pub(crate) const GRPC_HEAD: usize = 5;
+/// Room for the head of a response that removes nothing, in bytes.
+const HEAD: usize = 160;
 /// One resource in this many ends a piece.
 const CUT_EVERY: u32 = 32;
 /// A piece ends when it has this size, wherever it is.
@@ -30,7 +32,7 @@ const RESOURCES: u32 = 2;
 #[derive(Debug, Default)]
 pub struct Head<'a> {
     /// Version of the set this response leads to.
-    pub version: &'a str,
+    pub version: &'a [u8],
     /// Type URL.
     pub type_url: &'a str,
     /// Nonce to be echoed.
@@ -44,25 +46,26 @@ pub struct Head<'a> {
 impl Head<'_> {
     /// The head of a message whose resources take `resource_bytes`, gRPC's own head included.
     pub fn encode(&self, protocol: Protocol, resource_bytes: usize) -> Bytes {
-        let mut fields = BytesMut::with_capacity(128);
-        put_bytes(1, self.version.as_bytes(), &mut fields);
-        put_bytes(4, self.type_url.as_bytes(), &mut fields);
-        put_bytes(5, self.nonce.as_bytes(), &mut fields);
+        let mut head = BytesMut::with_capacity(HEAD);
+        head.put_bytes(0, GRPC_HEAD);
+        let fields = &mut head;
+        put_bytes(1, self.version, fields);
+        put_bytes(4, self.type_url.as_bytes(), fields);
+        put_bytes(5, self.nonce.as_bytes(), fields);
         if !self.control_plane.is_empty() {
             let tag = if protocol == Protocol::Delta { 7 } else { 6 };
             let mut identifier = BytesMut::new();
             put_bytes(1, self.control_plane.as_bytes(), &mut identifier);
-            put_bytes(tag, &identifier, &mut fields);
+            put_bytes(tag, &identifier, fields);
         }
         if protocol == Protocol::Delta {
             for name in self.removed {
-                put_bytes(6, name.as_bytes(), &mut fields);
+                put_bytes(6, name.as_bytes(), fields);
             }
         }
-        let mut head = BytesMut::with_capacity(GRPC_HEAD + fields.len());
-        head.put_u8(0);
-        head.put_u32(u32::try_from(fields.len() + resource_bytes).unwrap_or(u32::MAX));
-        head.put(fields);
+        let length = u32::try_from(head.len() - GRPC_HEAD + resource_bytes).unwrap_or(u32::MAX);
+        // The first byte says that nothing is compressed.
+        head[1..GRPC_HEAD].copy_from_slice(&length.to_be_bytes());
         head.freeze()
     }
 }
@@ -92,25 +95,34 @@ impl Frames {
     /// long as they fit `size`; what is large is sent from where it is.
     pub fn next_frame(&mut self, size: usize) -> Option<Bytes> {
         let first = self.next()?;
-        if self.peek().is_none_or(|next| first.len() + next > size) {
+        let (parts, length) = self.fitting(first.len(), size);
+        if parts == 0 {
             return Some(first);
         }
-        let mut frame = BytesMut::with_capacity(size);
+        let mut frame = BytesMut::with_capacity(length);
         frame.put(first);
-        while self.peek().is_some_and(|next| frame.len() + next <= size)
-            && let Some(next) = self.next()
-        {
-            frame.put(next);
-        }
+        (0..parts).filter_map(|_| self.next()).for_each(|part| frame.put(part));
         Some(frame.freeze())
     }
 
-    /// Size of the next piece.
-    fn peek(&self) -> Option<usize> {
-        match &self.head {
-            Some(head) => Some(head.len()),
-            None => self.current().map(Bytes::len),
+    /// How many of the next parts fit into a frame of `size` behind what it has already, and its length with them.
+    fn fitting(&self, begun: usize, size: usize) -> (usize, usize) {
+        let (piece, part) = self.next;
+        let pieces = self.pieces.as_deref().unwrap_or_default();
+        let rest = pieces
+            .get(piece)
+            .map(|piece| &piece.pieces()[part..])
+            .unwrap_or_default();
+        let later = pieces.iter().skip(piece + 1).flat_map(Body::pieces);
+        let (mut parts, mut length) = (0, begun);
+        for next in rest.iter().chain(later) {
+            if length + next.len() > size {
+                break;
+            }
+            parts += 1;
+            length += next.len();
         }
+        (parts, length)
     }
 
     fn current(&self) -> Option<&Bytes> {
@@ -173,7 +185,7 @@ pub fn answer_pieces(protocol: Protocol, resources: &[Bytes]) -> Vec<Body> {
     let mut out = BytesMut::new();
     for (at, any) in resources.iter().enumerate() {
         let name = at.to_string();
-        put_head(protocol, &name, "", any.len(), &mut out);
+        put_head(protocol, &name, &[], any.len(), &mut out);
         out.put_slice(any);
         put_tail(protocol, &name, &mut out);
     }
@@ -224,7 +236,7 @@ fn put_head_of(protocol: Protocol, resource: &Resource, out: &mut BytesMut) {
     put_head(
         protocol,
         &resource.name,
-        &resource.hash.to_string(),
+        &resource.hash.to_digits(),
         resource.body.len(),
         out,
     );
@@ -232,12 +244,12 @@ fn put_head_of(protocol: Protocol, resource: &Resource, out: &mut BytesMut) {
 
 /// Everything of a resource in a response that comes before its body of that many bytes: the body itself is field 2 of
 /// the response, or field 2 of `envoy.service.discovery.v3.Resource`, which is.
-fn put_head(protocol: Protocol, name: &str, version: &str, body: usize, out: &mut BytesMut) {
+fn put_head(protocol: Protocol, name: &str, version: &[u8], body: usize, out: &mut BytesMut) {
     if protocol == Protocol::Delta {
         let len = field_len(1, version.len()) + field_len(2, body) + field_len(3, name.len());
         encode_key(RESOURCES, WireType::LengthDelimited, out);
         encode_varint(len as u64, out);
-        put_bytes(1, version.as_bytes(), out);
+        put_bytes(1, version, out);
     }
     put_key(2, body, out);
 }
@@ -318,7 +330,7 @@ mod tests {
         let resources = resources(100);
         let removed = [Arc::from("gone")];
         let head = Head {
-            version: "7",
+            version: b"7",
             type_url: "t",
             nonce: "n",
             removed: &removed,
@@ -345,7 +357,7 @@ mod tests {
     fn decodes_as_a_full_state_response() {
         let shared = Shared::new(&Limits::default());
         let head = Head {
-            version: "7",
+            version: b"7",
             type_url: "t",
             nonce: "n",
             removed: &[],

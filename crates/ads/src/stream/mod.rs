@@ -13,6 +13,7 @@
 //! - a rejected response is not repeated until the set changes, and the next one covers whatever may not have been
 //!   applied.
 
+mod nonce;
 mod request;
 mod watch;
 
@@ -31,6 +32,7 @@ use crate::limits::Limits;
 use crate::source::{Answer, View};
 use crate::wire::{self, Frames, Head};
 
+use nonce::Nonce;
 pub use request::Outcome;
 use watch::Watch;
 pub use watch::{Sync, TypeStatus};
@@ -69,7 +71,7 @@ pub struct Stream {
     /// In sending order.
     watches: Vec<Watch>,
     answers: VecDeque<(Arc<str>, Answer)>,
-    last_nonce: u64,
+    last_nonce: Nonce,
     /// Whether a type moved on without a response since it was last looked at.
     moved: bool,
 }
@@ -84,7 +86,7 @@ impl Stream {
             view,
             watches: Vec::new(),
             answers: VecDeque::new(),
-            last_nonce: 0,
+            last_nonce: Nonce::default(),
             moved: false,
         }
     }
@@ -180,16 +182,17 @@ impl Stream {
         if &**self.watches[at].type_url() == kinds::CLUSTER {
             self.rewarm(content.resources.iter().map(|cluster| &cluster.name));
         }
-        let nonce = self.next_nonce();
+        let nonce = self.last_nonce.next();
+        self.last_nonce = nonce;
         let pieces = match &content.whole {
             Some(whole) => whole.pieces.clone(),
             None => wire::pieces(self.protocol, &content.resources, &self.shared).into(),
         };
         let watch = &mut self.watches[at];
         let head = Head {
-            version: &version(&stage).to_string(),
+            version: &version(&stage).to_digits(),
             type_url: watch.type_url(),
-            nonce: &nonce,
+            nonce: &nonce.to_string(),
             removed: &content.removed,
             control_plane: "",
         };
@@ -252,12 +255,12 @@ impl Stream {
     }
 
     fn encode_answer(&mut self, type_url: Arc<str>, answer: &Answer) -> Response {
-        let nonce = self.next_nonce();
+        self.last_nonce = self.last_nonce.next();
         let pieces = wire::answer_pieces(self.protocol, &answer.resources);
         let head = Head {
-            version: "",
+            version: &[],
             type_url: &type_url,
-            nonce: &nonce,
+            nonce: &self.last_nonce.to_string(),
             removed: &[],
             control_plane: &answer.control_plane,
         };
@@ -268,11 +271,6 @@ impl Stream {
             &head,
             pieces.into(),
         )
-    }
-
-    fn next_nonce(&mut self) -> String {
-        self.last_nonce += 1;
-        format!("{:08x}", self.last_nonce)
     }
 }
 

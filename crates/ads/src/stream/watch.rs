@@ -8,6 +8,7 @@ use bytes::Bytes;
 use xds::resource::{ContentHash, Resource, ResourceSet};
 
 use super::Protocol;
+use super::nonce::Nonce;
 use crate::diff::{Shared, Step, Whole, same, version};
 use crate::kinds;
 use crate::names::NameSet;
@@ -76,7 +77,7 @@ impl Content {
 
 #[derive(Debug)]
 struct InFlight {
-    nonce: String,
+    nonce: Nonce,
     set: Arc<ResourceSet>,
     settles: bool,
     /// Answers a subscription, so it holds resources the proxy never had.
@@ -102,8 +103,8 @@ pub(super) struct Watch {
     /// Names to send whether or not they changed.
     again: BTreeSet<Box<str>>,
     in_flight: VecDeque<InFlight>,
-    nonce_sent: String,
-    nonce_acked: String,
+    nonce_sent: Nonce,
+    nonce_acked: Nonce,
     error: Option<String>,
     last_sent: Option<SystemTime>,
 }
@@ -121,8 +122,8 @@ impl Watch {
             owed: true,
             again: BTreeSet::new(),
             in_flight: VecDeque::new(),
-            nonce_sent: String::new(),
-            nonce_acked: String::new(),
+            nonce_sent: Nonce::default(),
+            nonce_acked: Nonce::default(),
             error: None,
             last_sent: None,
         }
@@ -340,8 +341,8 @@ impl Watch {
         self.sent = Some(stage);
     }
 
-    pub fn sent_now(&mut self, nonce: String, set: Arc<ResourceSet>, settles: bool, asked: bool, now: SystemTime) {
-        self.nonce_sent.clone_from(&nonce);
+    pub fn sent_now(&mut self, nonce: Nonce, set: Arc<ResourceSet>, settles: bool, asked: bool, now: SystemTime) {
+        self.nonce_sent = nonce;
         self.sent = Some(set.clone());
         self.last_sent = Some(now);
         self.in_flight.push_back(InFlight {
@@ -357,7 +358,7 @@ impl Watch {
         let Some(done) = self.take_in_flight(nonce).pop() else {
             return false;
         };
-        nonce.clone_into(&mut self.nonce_acked);
+        self.nonce_acked = done.nonce;
         if self.doubt.is_none() || (done.settles && !self.unsettled) {
             self.doubt = None;
             self.error = None;
@@ -387,7 +388,8 @@ impl Watch {
 
     /// Responses up to the one with this nonce, oldest first.
     fn take_in_flight(&mut self, nonce: &str) -> Vec<InFlight> {
-        match self.in_flight.iter().position(|response| response.nonce == nonce) {
+        let nonce = Nonce::parse(nonce);
+        match self.in_flight.iter().position(|response| Some(response.nonce) == nonce) {
             Some(at) => self.in_flight.drain(..=at).collect(),
             None => Vec::new(),
         }
@@ -395,7 +397,7 @@ impl Watch {
 
     /// Whether this nonce was the last one sent.
     pub fn is_current(&self, nonce: &str) -> bool {
-        self.nonce_sent == nonce
+        Nonce::parse(nonce) == Some(self.nonce_sent)
     }
 
     pub fn status(&self) -> TypeStatus {
@@ -407,13 +409,13 @@ impl Watch {
         };
         let text = |set: &Option<Arc<ResourceSet>>| set.as_ref().map(|s| version(s).to_string()).unwrap_or_default();
         // A proxy that came back with everything was sent nothing, but tools compare nonces.
-        let quiet = sync == Sync::Synced && self.nonce_sent.is_empty();
-        let shown = |nonce: &String| if quiet { text(&self.sent) } else { nonce.clone() };
+        let quiet = sync == Sync::Synced && self.nonce_sent == Nonce::default();
+        let shown = |nonce: Nonce| if quiet { text(&self.sent) } else { nonce.shown() };
         TypeStatus {
             type_url: self.type_url.clone(),
             sync,
-            nonce_sent: shown(&self.nonce_sent),
-            nonce_acked: shown(&self.nonce_acked),
+            nonce_sent: shown(self.nonce_sent),
+            nonce_acked: shown(self.nonce_acked),
             version_sent: text(&self.sent),
             version_acked: text(&self.acked),
             error: self.error.clone(),
