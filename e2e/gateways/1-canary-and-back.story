@@ -72,6 +72,10 @@ The gateway istio-ingressgateway.istio-system runs on revision canary and stays.
 Error: the control plane is still used, and --if-unused was given: nothing was removed
 
 # The gateway is put back, and the canary goes
+$ istioctl gateway revert --revision 1-22-1 --dry-run
+...
+✔ Dry run complete: istio-ingressgateway (on canary) would go to revision 1-22-1; nothing was changed
+
 $ istioctl gateway revert --revision 1-22-1 -y
 ...
 ✔ istio-ingressgateway on revision 1-22-1
