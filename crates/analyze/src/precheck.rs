@@ -170,12 +170,14 @@ fn control_plane(facts: &Facts, messages: &mut Vec<Message>) {
             messages.push(Message::about(code, crd, text));
         }
     }
-    // An installation brings them, so that nothing is wrong before it.
-    messages.extend(
-        definitions::too_old(&facts.objects)
-            .into_iter()
-            .map(|message| message.at(Level::Info)),
-    );
+    // An installation brings them, so that nothing is wrong before it; a control plane that reads them already lacks them.
+    let own = skew::parse(env!("CARGO_PKG_VERSION"));
+    let is_here = skew::control_planes(&facts.objects)
+        .values()
+        .flatten()
+        .any(|version| own.is_some_and(|own| *version >= own));
+    let too_old = definitions::too_old(&facts.objects).into_iter();
+    messages.extend(too_old.map(|message| if is_here { message } else { message.at(Level::Info) }));
 }
 
 fn revisions(facts: &Facts, messages: &mut Vec<Message>) {
@@ -372,6 +374,108 @@ mod tests {
                  revision x is to be upgraded to (1.30): [old]. Restart these pods, so that they get the version of their \
                  control plane, before it goes further.",
             ],
+        );
+    }
+
+    /// What precheck tells of these objects: level, code and object.
+    fn told(objects: &[Value]) -> Vec<String> {
+        let mut facts = Facts {
+            check_control_plane: true,
+            ..Facts::default()
+        };
+        // A month before the end of the certificate that the page of the message shows.
+        let now = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_796_860_800 - 20 * 86_400);
+        facts.objects.set_now(now);
+        objects.iter().cloned().for_each(|object| facts.objects.add(object));
+        let short = |message: Message| message.to_string().split(") ").next().unwrap_or_default().to_owned();
+        super::check(&facts).into_iter().map(short).collect()
+    }
+
+    #[test]
+    fn every_trouble_of_revisions_is_found() {
+        let webhook = |name: &str, revision: &str, tag: Option<&str>, selects: &str| {
+            let mut labels = json!({"istio.io/rev": revision});
+            if let Some(tag) = tag {
+                labels["istio.io/tag"] = tag.into();
+            }
+            json!({"kind": "MutatingWebhookConfiguration", "metadata": {"name": name, "labels": labels}, "webhooks": [{
+                "name": "rev.namespace.sidecar-injector.istio.io", "namespaceSelector": {"matchLabels": {"istio.io/rev": selects}},
+                "clientConfig": {"service": {"name": "istiod-a", "namespace": "istio-system"}}}]})
+        };
+        let service = json!({"kind": "Service", "metadata": {"name": "istiod-a", "namespace": "istio-system"}});
+        let istiod = |version: &str| {
+            json!({"kind": "Pod", "metadata": {"name": "istiod-a-1", "namespace": "istio-system",
+                "labels": {"app": "istiod", "istio.io/rev": "a"}},
+                "spec": {"containers": [{"name": "discovery", "image": format!("istiod:{version}")}]},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})
+        };
+        let namespace = |labels: Value| json!({"kind": "Namespace", "metadata": {"name": "app", "labels": labels}});
+        let proxy = json!({"kind": "Pod", "metadata": {"name": "web", "namespace": "app", "annotations": {"istio.io/rev": "a"}},
+            "spec": {"containers": [{"name": "istio-proxy", "image": "proxyv2:9.9.0"}]}});
+        let definition = json!({"kind": "CustomResourceDefinition", "metadata": {"name": "wasmplugins.extensions.istio.io"},
+            "spec": {"versions": []}});
+        let own = env!("CARGO_PKG_VERSION");
+        let sound = [
+            webhook("istio-sidecar-injector-a", "a", None, "a"),
+            service,
+            istiod(own),
+        ];
+        let bundle = {
+            use base64::Engine as _;
+            let page = crate::pages::page(&crate::message::CERTIFICATE_EXPIRES).unwrap_or_default();
+            let (_, rest) = page.split_once("-----BEGIN").unwrap_or_default();
+            let (body, _) = rest.split_once("-----END").unwrap_or_default();
+            let lines: String = format!("-----BEGIN{body}-----END CERTIFICATE-----")
+                .lines()
+                .map(|l| format!("{}\n", l.trim()))
+                .collect();
+            base64::prelude::BASE64_STANDARD.encode(lines)
+        };
+        let mut expiring = webhook("istio-revision-tag-soon", "a", Some("soon"), "soon");
+        expiring["webhooks"][0]["clientConfig"]["caBundle"] = bundle.into();
+
+        for (title, trouble, expected) in [
+            ("nothing", namespace(json!({"istio.io/rev": "a"})), &[][..]),
+            (
+                "both labels",
+                namespace(json!({"istio.io/rev": "a", "istio-injection": "enabled"})),
+                &["Warning [IST0123] (Namespace app"],
+            ),
+            (
+                "a tag that points nowhere",
+                webhook("istio-revision-tag-prod", "gone", Some("prod"), "prod"),
+                &["Error [IST0101] (MutatingWebhookConfiguration istio-revision-tag-prod"],
+            ),
+            (
+                "two webhooks for one pod",
+                webhook("istio-revision-tag-prod", "a", Some("prod"), "a"),
+                &[
+                    "Error [IST0139] (MutatingWebhookConfiguration istio-revision-tag-prod",
+                    "Error [IST0139] (MutatingWebhookConfiguration istio-sidecar-injector-a",
+                ],
+            ),
+            ("skew", proxy, &["Warning [TRY0001] (Namespace app"]),
+            (
+                "an expiring certificate",
+                expiring,
+                &["Warning [TRY0002] (MutatingWebhookConfiguration istio-revision-tag-soon"],
+            ),
+            (
+                "definitions that are older than the revision needs",
+                definition.clone(),
+                &["Warning [TRY0003] (CustomResourceDefinition wasmplugins.extensions.istio.io"],
+            ),
+        ] {
+            let mut objects = sound.to_vec();
+            objects.push(trouble);
+            let found = told(&objects);
+            assert_eq!(found, expected, "{title}");
+        }
+        // Before a control plane of this version is there, its installation brings them.
+        let found = told(&[istiod("0.0.1"), definition]);
+        assert_eq!(
+            found,
+            ["Info [TRY0003] (CustomResourceDefinition wasmplugins.extensions.istio.io"]
         );
     }
 
