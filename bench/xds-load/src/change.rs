@@ -13,6 +13,8 @@ use crate::sidecar::now;
 use crate::statistics::quantile;
 use crate::{Shape, mesh};
 
+/// Acknowledgements of what arrived last are taken in by then.
+const ACKNOWLEDGED: Duration = Duration::from_millis(200);
 /// This long without a response counts as the end of what a change leads to.
 const QUIET: Duration = Duration::from_millis(400);
 
@@ -32,6 +34,7 @@ pub async fn endpoint(folder: &Path, shape: Shape, fleet: &mut Fleet, pid: Optio
     mesh::save(&file, &next)?;
     let wanted = (0..fleet.len()).collect();
     let arrivals = fleet.arrivals(made, &wanted, Duration::ZERO).await?;
+    tokio::time::sleep(ACKNOWLEDGED).await;
     let spent = work(pid)? - before;
     let mut delays: Vec<f64> = arrivals.values().map(|arrival| arrival.first).collect();
     delays.sort_by(f64::total_cmp);

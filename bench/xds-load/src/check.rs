@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 /// A ratio that grew by more than this factor is a regression; less is noise.
@@ -15,34 +15,50 @@ const SMALL: f64 = 0.02;
 #[derive(Deserialize)]
 struct Ratios {
     ratios: BTreeMap<String, f64>,
+    /// Whether less was measured on purpose.
+    #[serde(default)]
+    quick: bool,
 }
 
-fn read(path: &Path) -> Result<BTreeMap<String, f64>> {
+fn read(path: &Path) -> Result<Ratios> {
     let text = std::fs::read_to_string(path).with_context(|| format!("no ratios in {}", path.display()))?;
-    let ratios: Ratios = serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))?;
-    Ok(ratios.ratios)
+    serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))
 }
 
 /// Compares; with `update`, records the report's ratios instead.
 pub fn run(report: &Path, recorded: &Path, update: bool) -> Result<()> {
     let now = read(report).context("run `make bench` first")?;
     if update {
-        let text = serde_json::to_string_pretty(&serde_json::json!({ "ratios": now }))?;
+        ensure!(
+            !now.quick,
+            "only a whole run is recorded: run `make bench` without BENCH=quick"
+        );
+        let text = serde_json::to_string_pretty(&serde_json::json!({ "ratios": now.ratios }))?;
         return std::fs::write(recorded, text + "\n").with_context(|| format!("cannot write {}", recorded.display()));
     }
     let before = read(recorded)?;
-    let mut worse = 0;
+    let (mut worse, mut missing) = (0, 0);
     println!("{:<40} {:>9} {:>9}", "", "recorded", "now");
-    for (name, before) in &before {
-        // A quick run measures less.
-        let Some(now) = now.get(name) else { continue };
-        let verdict = if regressed(*before, *now) {
+    for (name, before) in &before.ratios {
+        let Some(now_is) = now.ratios.get(name) else {
+            missing += usize::from(!now.quick);
+            println!(
+                "{name:<40} {before:>9.3} {:>9} {}",
+                "-",
+                if now.quick { "" } else { "NOT MEASURED" }
+            );
+            continue;
+        };
+        let verdict = if regressed(*before, *now_is) {
             worse += 1;
             "WORSE"
         } else {
             ""
         };
-        println!("{name:<40} {before:>9.3} {now:>9.3} {verdict}");
+        println!("{name:<40} {before:>9.3} {now_is:>9.3} {verdict}");
+    }
+    if missing > 0 {
+        bail!("{missing} ratios were recorded and not measured now; see target/bench/report.md");
     }
     if worse > 0 {
         bail!("{worse} ratios are worse than recorded, beyond noise; see target/bench/report.md");

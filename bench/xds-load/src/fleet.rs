@@ -64,19 +64,23 @@ impl Fleet {
         self.load.sidecars
     }
 
-    /// Waits until all are in sync; seconds that each took, sorted. Fewer if time ran out.
+    /// Waits until all are in sync; seconds that each took, sorted. Fewer if time ran out. One that had to connect again
+    /// counts once.
     pub async fn synced(&mut self) -> Vec<f64> {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(self.load.timeout);
-        let mut synced = Vec::with_capacity(self.len());
+        let mut synced = BTreeMap::new();
         while synced.len() < self.len() {
             match timeout_at(deadline, self.events.recv()).await {
-                Ok(Some(Event::Synced(after))) => synced.push(after.as_secs_f64()),
+                Ok(Some(Event::Synced { sidecar, after })) => {
+                    synced.entry(sidecar).or_insert(after.as_secs_f64());
+                }
                 Ok(Some(Event::Got { .. })) => {}
                 Ok(None) | Err(_) => break,
             }
         }
-        synced.sort_by(f64::total_cmp);
-        synced
+        let mut seconds: Vec<f64> = synced.into_values().collect();
+        seconds.sort_by(f64::total_cmp);
+        seconds
     }
 
     /// All connections end and are made again at once, by sidecars that know nothing.

@@ -11,10 +11,12 @@ use anyhow::{Context, Result};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body::Frame;
 use prost::Message;
+use tokio::net::TcpSocket;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
+use tonic::transport::server::TcpIncoming;
 use tonic::{Status, Streaming};
 
 use crate::wire::{RawResponse, Request, Resource};
@@ -169,12 +171,19 @@ impl tower::Service<http::Request<Body>> for Service {
     }
 }
 
+/// Connections that wait to be accepted, as many as the control plane's: who is turned away tries again a second later.
+const BACKLOG: u32 = 4096;
+
 /// Serves a recording until the process ends.
 pub async fn serve(folder: &Path, listen: SocketAddr) -> Result<()> {
     let service = Service(Arc::new(Recording::read(folder)?));
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen).with_context(|| format!("cannot open {listen}"))?;
+    let incoming = TcpIncoming::from(socket.listen(BACKLOG)?).with_nodelay(Some(true));
     tonic::transport::Server::builder()
         .add_service(service)
-        .serve(listen)
+        .serve_with_incoming(incoming)
         .await
         .context("cannot serve the recording")
 }

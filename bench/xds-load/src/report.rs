@@ -123,6 +123,12 @@ pub struct Report {
     pub floor: BTreeMap<String, Figures>,
     /// By what was changed.
     pub changes: BTreeMap<String, ChangeFigures>,
+    /// Less of everything was measured.
+    pub quick: bool,
+    /// Seconds that the whole run took.
+    pub took_s: f64,
+    /// What could not be measured, and why.
+    pub failures: Vec<String>,
     /// Number of sidecars in `changes`, `churn` and `idle_cpu_share`.
     pub sidecars_changed: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,6 +149,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// Notes why something could not be measured.
+    pub fn failed<T>(&mut self, what: &str, measured: anyhow::Result<T>) -> Option<T> {
+        measured
+            .inspect_err(|error| self.failures.push(format!("{what}: {error:#}")))
+            .ok()
+    }
+
     /// What can be compared between runs and machines.
     pub fn ratios(&self) -> BTreeMap<String, f64> {
         let mut ratios = BTreeMap::new();
@@ -161,16 +174,47 @@ impl Report {
             put("sync to floor", ours.sync_max_s, floor.sync_max_s);
             put("cpu to floor", ours.cpu_s, floor.cpu_s);
             put("memory to floor", ours.kib_per_sidecar, floor.kib_per_sidecar);
-            put("bytes to floor", ours.mib_received, floor.mib_received);
             // A change costs little against bringing everything, or something is computed too often.
             put("change cpu to sync cpu", ours.change_cpu_s, ours.cpu_s);
+            if let Some(again) = self.reconnect.get(sidecars) {
+                put("reconnect to floor", again.sync_max_s, floor.sync_max_s);
+            }
+        }
+        let Some(sync) = self.sidecars.get(&self.sidecars_changed.to_string()) else {
+            return ratios;
+        };
+        let mut put = |name: String, cpu: f64| {
+            if sync.cpu_s > 0.0 {
+                ratios.insert(
+                    format!("{} {name} cpu to sync cpu", self.sidecars_changed),
+                    cpu / sync.cpu_s,
+                );
+            }
+        };
+        for (name, change) in &self.changes {
+            put(name.clone(), change.cpu_s);
+        }
+        if let Some(churn) = &self.churn {
+            put("a second of churn".to_owned(), churn.cpu_share);
+        }
+        if let Some(start) = &self.start {
+            put("start".to_owned(), start.cpu_s);
         }
         ratios
     }
 
     /// The tables.
     pub fn markdown(&self) -> String {
-        let mut text = format!("# Discovery under load\n\n{}\nCommit {}.\n\n", self.about, self.commit);
+        let mut text = format!(
+            "# Discovery under load\n\n{}\nCommit {}; {}took {:.0} s.\n\n",
+            self.about,
+            self.commit,
+            if self.quick { "a quick run, " } else { "" },
+            self.took_s
+        );
+        for failure in &self.failures {
+            let _ = writeln!(text, "**Not measured:** {failure}\n");
+        }
         self.loads(&mut text);
         self.changes(&mut text);
         self.others(&mut text);
@@ -187,7 +231,7 @@ impl Report {
     }
 
     fn loads(&self, text: &mut String) {
-        text.push_str("| | sidecars | all in sync | CPU | memory per sidecar | each receives | one endpoint change p50 / p99 / max |\n|---|---|---|---|---|---|---|\n");
+        text.push_str("| | sidecars | all in sync | CPU | memory per sidecar | each receives | lost connections | one endpoint change p50 / p99 / max |\n|---|---|---|---|---|---|---|---|\n");
         for (name, figures) in [("control plane", &self.sidecars), ("floor", &self.floor)] {
             for (sidecars, f) in by_number(figures) {
                 let change = if f.change_max_ms > 0.0 {
@@ -200,7 +244,7 @@ impl Report {
                 };
                 let _ = writeln!(
                     text,
-                    "| {name} | {sidecars} | {:.2} s | {:.2} s | {:.0} KiB | {:.2} MiB: {} clusters, {} endpoint sets, {} listeners, {} routes | {change} |",
+                    "| {name} | {sidecars} | {:.2} s | {:.2} s | {:.0} KiB | {:.2} MiB: {} clusters, {} endpoint sets, {} listeners, {} routes | {} | {change} |",
                     f.sync_max_s,
                     f.cpu_s,
                     f.kib_per_sidecar,
@@ -208,7 +252,8 @@ impl Report {
                     f.clusters,
                     f.endpoint_sets,
                     f.listeners,
-                    f.routes
+                    f.routes,
+                    f.reconnects.values().sum::<u64>()
                 );
             }
         }

@@ -39,11 +39,10 @@ pub struct Load {
     pub authority: Option<Arc<Authority>>,
 }
 
-/// What all sidecars together received until each was in sync.
+/// What all sidecars together received, each on the one stream that brought it into sync.
 #[derive(Debug, Default)]
 pub struct Received {
     pub bytes: AtomicU64,
-    pub messages: AtomicU64,
     pub clusters: AtomicU64,
     pub endpoint_sets: AtomicU64,
     pub listeners: AtomicU64,
@@ -52,7 +51,25 @@ pub struct Received {
     pub reconnects: Mutex<BTreeMap<String, u64>>,
 }
 
+/// What one stream brought.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    bytes: u64,
+    clusters: u64,
+    endpoint_sets: u64,
+    listeners: u64,
+    routes: u64,
+}
+
 impl Received {
+    fn add(&self, counts: Counts) {
+        self.bytes.fetch_add(counts.bytes, Relaxed);
+        self.clusters.fetch_add(counts.clusters, Relaxed);
+        self.endpoint_sets.fetch_add(counts.endpoint_sets, Relaxed);
+        self.listeners.fetch_add(counts.listeners, Relaxed);
+        self.routes.fetch_add(counts.routes, Relaxed);
+    }
+
     fn ended(&self, error: &anyhow::Error) {
         let mut reasons = self.reconnects.lock().unwrap_or_else(PoisonError::into_inner);
         *reasons.entry(format!("{error:#}")).or_default() += 1;
@@ -109,8 +126,9 @@ fn service_of(name: &[u8]) -> Option<usize> {
 /// Something that happened to a sidecar.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
-    /// It has everything it asked for; time since the load began.
-    Synced(Duration),
+    /// It has everything it asked for; time since the connections of now were begun. Said again after a connection that
+    /// was lost.
+    Synced { sidecar: usize, after: Duration },
     /// It received something after that; Unix time in nanoseconds.
     Got { sidecar: usize, at: u64 },
 }
@@ -167,10 +185,12 @@ pub async fn run(load: Load, number: usize, mut began: watch::Receiver<Instant>,
         },
         None => None,
     };
+    // Counted once, however often it has to connect.
+    let mut counted = false;
     loop {
         let started = *began.borrow_and_update();
         tokio::select! {
-            ended = stream(&load, connector.as_ref(), number, started, &outside) => {
+            ended = stream(&load, connector.as_ref(), number, started, &mut counted, &outside) => {
                 if let Err(error) = ended {
                     outside.received.ended(&error);
                 }
@@ -204,9 +224,10 @@ async fn stream(
     secure: Option<&Secure>,
     number: usize,
     started: Instant,
+    counted: &mut bool,
     outside: &Outside,
 ) -> Result<()> {
-    let (received, events) = (&*outside.received, &outside.events);
+    let events = &outside.events;
     let endpoint = Endpoint::from_shared(load.address.clone())?
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20);
@@ -231,8 +252,7 @@ async fn stream(
     let mut responses = response.into_inner();
     let mut state = State::default();
     while let Some(response) = responses.message().await? {
-        received.messages.fetch_add(1, Relaxed);
-        received.bytes.fetch_add(response.encoded_len() as u64, Relaxed);
+        state.counts.bytes += response.encoded_len() as u64;
         if state.synced {
             let at = now();
             events.send(Event::Got { sidecar: number, at })?;
@@ -248,7 +268,11 @@ async fn stream(
         }
         if !state.synced && state.is_complete() {
             state.synced = true;
-            events.send(Event::Synced(started.elapsed()))?;
+            if !std::mem::replace(counted, true) {
+                outside.received.add(state.counts);
+            }
+            let after = started.elapsed();
+            events.send(Event::Synced { sidecar: number, after })?;
         }
     }
     anyhow::bail!("the control plane ended the stream")
@@ -265,6 +289,7 @@ struct State {
     clusters: bool,
     listeners: bool,
     synced: bool,
+    counts: Counts,
 }
 
 impl State {
@@ -277,13 +302,7 @@ impl State {
 
     /// Takes a response in; the request for what it refers to.
     fn take(&mut self, response: &Response, outside: &Outside) -> Option<Request> {
-        let received = &outside.received;
-        let synced = self.synced;
-        let count = |counter: &AtomicU64| {
-            if !synced {
-                counter.fetch_add(response.resources.len() as u64, Relaxed);
-            }
-        };
+        let count = response.resources.len() as u64;
         let subscribe = |type_url: &str, names: Vec<String>| {
             (!names.is_empty()).then(|| Request {
                 type_url: type_url.to_owned(),
@@ -296,22 +315,22 @@ impl State {
         match response.type_url.as_str() {
             CLUSTER => {
                 self.clusters = true;
-                count(&received.clusters);
+                self.counts.clusters += count;
                 let names = response.resources.iter().filter_map(wire::endpoint_set);
                 let new = names.filter(|name| self.wanted_endpoints.insert(hash(name.as_bytes())));
                 subscribe(ENDPOINT, new.collect())
             }
             LISTENER => {
                 self.listeners = true;
-                count(&received.listeners);
+                self.counts.listeners += count;
                 let names = response.resources.iter().flat_map(wire::route_names);
                 let new = names.filter(|name| self.wanted_routes.insert(hash(name.as_bytes())));
                 subscribe(ROUTE, new.collect())
             }
             ENDPOINT => {
-                count(&received.endpoint_sets);
+                self.counts.endpoint_sets += count;
                 for resource in &response.resources {
-                    if synced {
+                    if self.synced {
                         outside.clock.arrived(&resource.name);
                     }
                     self.endpoints.insert(hash(&resource.name));
@@ -319,7 +338,7 @@ impl State {
                 None
             }
             ROUTE => {
-                count(&received.routes);
+                self.counts.routes += count;
                 let names = response.resources.iter().map(|resource| hash(&resource.name));
                 self.routes.extend(names);
                 None

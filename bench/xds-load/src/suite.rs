@@ -5,16 +5,16 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::fleet::Fleet;
 use crate::mutual::Authority;
-use crate::process::{busy, usage};
+use crate::process::{self, busy, usage};
 use crate::report::{Figures, MutualFigures, ReconnectFigures, Report, StartFigures};
 use crate::server::Server;
 use crate::sidecar::Load;
 use crate::statistics::quantile;
-use crate::{Shape, change, churn, limits, mesh, plot, record};
+use crate::{Shape, change, churn, limits, mesh, plot, record, targets};
 
 /// Endpoint changes at each size.
 const ROUNDS: usize = 9;
@@ -105,37 +105,63 @@ pub async fn measure(
 }
 
 /// The whole table; writes `report.json`, `report.md` and the plots.
+///
+/// # Errors
+/// A part could not be measured, or a server did not send what the work is: the report is written all the same.
 pub async fn run(plan: &Plan) -> Result<()> {
+    process::raise_open_files()?;
+    let began = Instant::now();
     let mut report = Report {
         about: about(plan.shape),
         commit: commit(),
+        quick: plan.quick,
         sidecars_changed: CHANGED,
+        limits: limits::measure()?,
         ..Report::default()
     };
     let largest = plan.sizes.iter().copied().filter(|size| *size < MANY).max();
     for &sidecars in &plan.sizes {
         eprintln!("{sidecars} sidecars: control plane …");
-        control_plane(plan, sidecars, largest == Some(sidecars), &mut report).await?;
+        let measured = control_plane(plan, sidecars, largest == Some(sidecars), &mut report).await;
+        report.failed(&format!("{sidecars} sidecars"), measured);
         if sidecars < MANY {
             eprintln!("{sidecars} sidecars: floor …");
-            floor(plan, sidecars, &mut report).await?;
+            let measured = floor(plan, sidecars, &mut report).await;
+            report.failed(&format!("floor of {sidecars} sidecars"), measured);
         }
+        write(plan, &mut report, began)?;
     }
     if let Some(plain) = report.sidecars.get(&CHANGED.to_string()).cloned() {
         eprintln!("{CHANGED} sidecars: mutual TLS …");
-        report.mutual = Some(mutual(plan, &plain).await?);
+        let measured = mutual(plan, &plain).await;
+        report.mutual = report.failed("mutual TLS", measured);
     }
-    report.limits = limits::measure()?;
     if !plan.quick {
         eprintln!("start …");
-        report.start = Some(start(plan).await?);
+        let measured = start(plan).await;
+        report.start = report.failed("start", measured);
     }
-    report.ratios = report.ratios();
-    std::fs::write(plan.out.join("report.json"), serde_json::to_string_pretty(&report)?)?;
-    std::fs::write(plan.out.join("report.md"), report.markdown())?;
+    write(plan, &mut report, began)?;
     plots(plan, &report)?;
     println!("{}", report.markdown());
+    let wrong: Vec<String> = targets::of(&report)
+        .iter()
+        .filter(|target| target.is_the_work() && !target.is_met())
+        .map(|target| format!("{} is {:.3} and not {}", target.name, target.measured, target.bound))
+        .chain(report.failures.iter().cloned())
+        .collect();
+    if !wrong.is_empty() {
+        bail!("this run says nothing about speed: {}", wrong.join("; "));
+    }
     Ok(())
+}
+
+/// Writes what is known by now.
+fn write(plan: &Plan, report: &mut Report, began: Instant) -> Result<()> {
+    report.ratios = report.ratios();
+    report.took_s = began.elapsed().as_secs_f64();
+    std::fs::write(plan.out.join("report.json"), serde_json::to_string_pretty(report)?)?;
+    Ok(std::fs::write(plan.out.join("report.md"), report.markdown())?)
 }
 
 fn load(plan: &Plan, address: &str, sidecars: usize) -> Load {

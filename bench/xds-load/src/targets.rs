@@ -30,6 +30,11 @@ impl std::fmt::Display for Bound {
 }
 
 impl Target {
+    /// Whether this is no question of speed but of the work itself: with less sent, or to others, the rest means nothing.
+    pub fn is_the_work(&self) -> bool {
+        matches!(self.bound, Bound::Exactly(_) | Bound::About(_))
+    }
+
     /// Whether it is reached.
     pub fn is_met(&self) -> bool {
         match self.bound {
@@ -89,6 +94,11 @@ pub fn of(report: &Report) -> Vec<Target> {
             f.synced as f64,
             Bound::Exactly(sidecars as f64),
         );
+        put(
+            format!("{sidecars}: connections lost"),
+            f.reconnects.values().sum::<u64>() as f64,
+            Bound::AtMost(0.0),
+        );
         if let Some(floor) = report.floor.get(&sidecars.to_string()) {
             let ratio = f.sync_max_s / floor.sync_max_s;
             put(format!("{sidecars}: sync to floor"), ratio, Bound::AtMost(SYNC));
@@ -120,6 +130,11 @@ pub fn of(report: &Report) -> Vec<Target> {
         put(format!("{name}: receivers"), change.received as f64, concerned);
     }
     if let Some(churn) = &report.churn {
+        put(
+            "churn: changes per second".to_owned(),
+            churn.changes_per_s,
+            Bound::About(100.0),
+        );
         put(
             "churn: staleness p99, ms".to_owned(),
             churn.staleness_p99_ms,
