@@ -137,6 +137,7 @@ enum Command {
 }
 
 fn main() -> Result<()> {
+    listen::open_files::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

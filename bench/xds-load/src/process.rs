@@ -1,7 +1,6 @@
 //! What a process has used, from /proc.
 
 use anyhow::{Context, Result};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Processor time and memory of a process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,12 +35,6 @@ pub fn usage(pid: u32) -> Result<Usage> {
         cpu: (ticks(11) + ticks(12)) / TICKS,
         memory,
     })
-}
-
-/// Lets this process and those that it starts have as many connections open as the system allows.
-pub fn raise_open_files() -> Result<()> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise the number of open files")
 }
 
 /// Seconds of processor time of the threads that live now, to the nanosecond: for spans too short for ticks.

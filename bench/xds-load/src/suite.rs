@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::fleet::Fleet;
 use crate::mutual::Authority;
-use crate::process::{self, busy, usage};
+use crate::process::{busy, usage};
 use crate::report::{Figures, MutualFigures, ReconnectFigures, Report, StartFigures};
 use crate::server::Server;
 use crate::sidecar::Load;
@@ -109,7 +109,6 @@ pub async fn measure(
 /// # Errors
 /// A part could not be measured, or a server did not send what the work is: the report is written all the same.
 pub async fn run(plan: &Plan) -> Result<()> {
-    process::raise_open_files()?;
     let began = Instant::now();
     let mut report = Report {
         about: about(plan.shape),

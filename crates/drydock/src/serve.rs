@@ -36,6 +36,7 @@ pub fn run(dir: &DataDir, daemon: bool) -> Result<()> {
         dir.own()?;
     }
     parts::log();
+    listen::open_files::raise_limit();
     let served = lock::take(dir).and_then(|_lock| parts::runtime()?.block_on(parts::until_stopped(serve(dir))));
     if let Err(error) = &served {
         tracing::error!("{error:#}");

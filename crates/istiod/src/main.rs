@@ -61,6 +61,7 @@ fn main() -> ExitCode {
     for flag in ignored {
         tracing::warn!(flag, "flag not known and ignored");
     }
+    listen::open_files::raise_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

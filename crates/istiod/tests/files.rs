@@ -293,6 +293,17 @@ fn without_an_authority_it_is_told_why_tls_is_not_served() {
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
 }
 
+/// Every proxy is an open file, and a container's soft limit is for a thousand.
+#[test]
+fn as_many_files_as_the_system_allows_may_be_open() {
+    let istiod = Istiod::start("open-files");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", istiod.program.process.id())).unwrap();
+    let row = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let numbers: Vec<&str> = row.unwrap().split_whitespace().take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "soft and hard limit");
+    assert_ne!(numbers[0], "256");
+}
+
 #[test]
 fn wrong_use_is_told_and_fails() {
     let run = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_istiod")).args(args).output().unwrap();

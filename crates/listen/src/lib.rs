@@ -8,11 +8,13 @@
 //! | [`idle`] | a connection on which nothing is under way is closed |
 //! | [`together`] | a connection and its streams as one task |
 //! | [`http`] | pages over accepted connections, and their graceful end |
+//! | [`open_files`] | as many of them as the system allows |
 
 pub mod accept;
 pub mod first;
 pub mod http;
 pub mod idle;
+pub mod open_files;
 pub mod together;
 
 use std::time::Duration;

@@ -134,6 +134,7 @@ struct Proxy {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli.logging, matches!(cli.command, Command::Proxy(_)));
+    listen::open_files::raise_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -49,8 +49,10 @@ impl Program {
     /// Starts it over a folder, with what is added to its command line, and waits until it is ready.
     pub fn start_as(folder: &Path, add: impl FnOnce(&mut Command)) -> Self {
         let (http, grpc) = (free_port(), free_port());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_istiod"));
+        // As container runtimes start programs: few open files, unless they ask for more.
+        let mut command = Command::new("sh");
         command
+            .args(["-c", r#"ulimit -Sn 256; exec "$0" "$@""#, env!("CARGO_BIN_EXE_istiod")])
             .args(["discovery", "--registries=", "--monitoringAddr=", "--httpsAddr="])
             .arg(format!("--configDir={}", folder.display()))
             .arg(format!("--httpAddr=127.0.0.1:{http}"))
