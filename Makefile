@@ -12,6 +12,7 @@ profile_dir := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 ours   := drydock istiod istioctl pilot-agent story
 theirs := envoy kubectl helm
 cargo_build := cargo build --locked --profile $(PROFILE)
+cargo_bench := cargo bench --locked --profile $(PROFILE)
 
 .DEFAULT_GOAL := help
 .PHONY: help build bins images demo walk test lint conformance bench bench-check clean
@@ -68,7 +69,11 @@ conformance:
 
 bench: bins
 	@target/$(profile_dir)/xds-load suite --istiod bin/istiod $(if $(filter quick,$(BENCH)),--quick)
-	@$(if $(filter quick,$(BENCH)),:,mkdir -p target/bench && cargo bench --locked --profile $(PROFILE) --package translate --bench generation >target/bench/generation.txt && cat target/bench/generation.txt)
+ifneq ($(BENCH),quick)
+	@mkdir -p target/bench
+	@$(cargo_bench) --package ads --bench push >target/bench/push.txt && cat target/bench/push.txt
+	@$(cargo_bench) --package translate --bench generation >target/bench/generation.txt && cat target/bench/generation.txt
+endif
 
 bench-check: bins
 	@target/$(profile_dir)/xds-load check
