@@ -1,5 +1,7 @@
 //! Revision tags: the objects a tag consists of, and who has which (revisions.md §3). Pure.
 
+mod helm;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::names::{label, object};
@@ -8,6 +10,7 @@ use revision::webhook::{DEACTIVATED_KEY, Options, Precedence, Rule, WEBHOOK_SUFF
 use serde_json::{Map, Value, json};
 
 use crate::object::{Id, Object};
+use crate::owner;
 
 /// Field manager of tag commands.
 pub const FIELD_MANAGER: &str = "istio-ci";
@@ -64,6 +67,22 @@ pub enum TagError {
          wait for it, or pass --force to point the tag at it nevertheless"
     )]
     NotReady(String),
+    /// Helm made the tag, and would move it back.
+    #[error(
+        "cannot modify tag: {tag:?} belongs to Helm release {release}, {}; or pass --force to take it over, after which \
+         Helm needs --force-conflicts",
+        helm::way(.release, .chart, .tag, .revision)
+    )]
+    Helm {
+        /// The tag.
+        tag: String,
+        /// The release, as `name -n namespace`.
+        release: String,
+        /// The chart that it was made with, with its version.
+        chart: String,
+        /// The revision that was asked for.
+        revision: String,
+    },
     /// The tag was never moved.
     #[error("cannot undo: tag {0:?} was not moved since it was made, or does not exist")]
     NotMoved(String),
@@ -246,6 +265,9 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
         && !inventory.is_half_made(tag, revision, local)
     {
         return Err(TagError::Exists(tag.to_owned()));
+    }
+    if !generate && !request.force {
+        helm::refuse(inventory, tag, revision)?;
     }
     let injector = injector(canonical).ok_or_else(|| TagError::NoInjector(canonical.name().to_owned()))?;
     // A control plane elsewhere is reached by a URL, and its pods are not ours to look at.
@@ -445,6 +467,9 @@ fn validating(request: &Request, injector: &Value, inventory: &Inventory) -> Obj
         .validators
         .iter()
         .find(|object| object.name() == object::DEFAULT_VALIDATOR);
+    if live.and_then(owner::release).is_some() {
+        return helm::repointed(request, webhook);
+    }
     let policy = live
         .and_then(|object| {
             object

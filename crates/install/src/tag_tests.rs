@@ -239,3 +239,53 @@ fn a_tag_has_the_precedence_of_its_revision_and_stays_automatic() {
         "rev.namespace. rev.object. rev.object.enabled. namespace. object. auto."
     );
 }
+
+fn released(mut object: Object, chart: &str) -> Object {
+    object.0["metadata"]["annotations"] =
+        json!({"meta.helm.sh/release-name": "istio-tags", "meta.helm.sh/release-namespace": "istio-system"});
+    object.set_label("helm.sh/chart", chart);
+    object
+}
+
+#[test]
+fn a_tag_of_helm_is_helms_to_move() {
+    let mut inventory = inventory();
+    let refused = |inventory: &Inventory, revision| {
+        let refused = build(&request("prod-stable", revision, true), inventory, false);
+        refused.map(drop).unwrap_err().to_string()
+    };
+    inventory.webhooks[3] = released(inventory.webhooks[3].clone(), "revisiontags-0.2.0");
+    assert_eq!(
+        refused(&inventory, "1-23-1"),
+        "cannot modify tag: \"prod-stable\" belongs to Helm release istio-tags -n istio-system, which would move it back \
+         (prod-stable and the other tags of that release move with: helm upgrade istio-tags manifests/charts/revisiontags \
+         -n istio-system --reuse-values --set revision=1-23-1); or pass --force to take it over, after which Helm needs \
+         --force-conflicts"
+    );
+    assert!(refused(&inventory, "default").contains("--set revision=);"));
+    let mut forced = request("prod-stable", "1-23-1", true);
+    forced.force = true;
+    assert!(build(&forced, &inventory, false).is_ok());
+    assert!(build(&request("prod-stable", "1-23-1", true), &inventory, true).is_ok());
+    inventory.webhooks[3] = released(inventory.webhooks[3].clone(), "istiod-0.2.0");
+    assert!(
+        refused(&inventory, "1-23-1").contains("take it out of that release's revisionTags, then set it for 1-23-1")
+    );
+}
+
+#[test]
+fn of_helms_validator_only_the_way_is_the_tags() {
+    let mut inventory = inventory();
+    let validator = json!({"kind": "ValidatingWebhookConfiguration", "metadata": {"name": "istiod-default-validator"},
+        "webhooks": [{"name": "validation.istio.io", "failurePolicy": "Ignore"}]});
+    inventory.validators = vec![released(Object(validator), "base-0.2.0")];
+    let built = build(&request("default", "1-23-1", false), &inventory, false).unwrap();
+    let validator = &built.apply[1].0;
+    assert_eq!(validator["metadata"]["labels"], json!({"istio.io/rev": "1-23-1"}));
+    let webhook = validator["webhooks"][0].as_object().unwrap();
+    assert_eq!(
+        webhook.keys().collect::<Vec<_>>(),
+        ["name", "clientConfig", "objectSelector"]
+    );
+    assert_eq!(webhook["clientConfig"]["service"]["name"], "istiod-1-23-1");
+}

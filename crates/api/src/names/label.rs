@@ -30,6 +30,8 @@ pub const APP_VERSION: &str = "app.kubernetes.io/version";
 pub const APP_INSTANCE: &str = "app.kubernetes.io/instance";
 /// Recommended Kubernetes label: the tool that manages the object.
 pub const APP_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The chart, with its version, that Helm made an object with.
+pub const HELM_CHART: &str = "helm.sh/chart";
 /// Recommended Kubernetes label: the application it is part of.
 pub const APP_PART_OF: &str = "app.kubernetes.io/part-of";
 /// On objects an installer wrote: the component they belong to (`Pilot`, `IngressGateways`, …).

@@ -1,0 +1,85 @@
+= Helm's control planes, and a default that istioctl moves
+
+# Two control planes by Helm, one of them without a name
+$ helm install istio-base manifests/charts/base -n istio-system --create-namespace
+...
+Next:
+  a control plane helm install istiod manifests/charts/istiod -n istio-system --wait
+...
+
+$ helm install istiod manifests/charts/istiod -n istio-system --set global.tag=0.1.0 --wait
+$ helm install istiod-canary manifests/charts/istiod -n istio-system --set revision=canary --wait
+...
+Control plane canary (0.2.0) is installed in istio-system. No workload has moved to it.
+...
+  kubectl label namespace NAMESPACE istio-injection- istio.io/rev=canary --overwrite
+...
+
+# istioctl leads the default to the canary
+$ istioctl tag set default --revision canary -y
+Revision tag "default" created, referencing control plane revision "canary". [..]
+...
+
+$ kubectl get validatingwebhookconfiguration istiod-default-validator -o jsonpath='{.metadata.labels.istio\.io/rev} {.webhooks[0].clientConfig.service.name}'
+canary istiod-canary
+
+# Helm upgrades what is its own, and leaves the default where it was led
+No conflict, and no --force-conflicts.
+$ helm upgrade istio-base manifests/charts/base -n istio-system
+...
+STATUS: deployed
+...
+
+$ helm upgrade istiod manifests/charts/istiod -n istio-system --set global.tag=0.1.0 --wait
+...
+STATUS: deployed
+...
+
+$ helm upgrade istiod-canary manifests/charts/istiod -n istio-system --set revision=canary --wait
+...
+STATUS: deployed
+...
+
+$ kubectl get validatingwebhookconfiguration istiod-default-validator -o jsonpath='{.metadata.labels.istio\.io/rev} {.webhooks[0].clientConfig.service.name}'
+canary istiod-canary
+
+$ kubectl get mutatingwebhookconfiguration istio-sidecar-injector -o jsonpath='{.webhooks[0].namespaceSelector.matchLabels}'
+{"istio.io/deactivated":"never-match"}
+
+Back and forth, as often as somebody likes.
+$ istioctl tag set default --revision default -y
+$ helm upgrade istio-base manifests/charts/base -n istio-system
+$ kubectl get validatingwebhookconfiguration istiod-default-validator -o jsonpath='{.metadata.labels.istio\.io/rev} {.webhooks[0].clientConfig.service.name}'
+default istiod
+
+# A tag that Helm made is Helm's to move
+$ helm install istio-tags manifests/charts/revisiontags -n istio-system --set 'revisionTags={prod}'
+...
+Tags that point at revision default: prod
+...
+
+@ fails
+$ istioctl tag set prod --revision canary --overwrite -y
+Error: cannot modify tag: "prod" belongs to Helm release istio-tags -n istio-system, which would move it back ([..] move with: helm upgrade istio-tags manifests/charts/revisiontags -n istio-system --reuse-values --set revision=canary); [..]
+
+$ helm upgrade istio-tags manifests/charts/revisiontags -n istio-system --reuse-values --set revision=canary
+...
+Tags that point at revision canary: prod
+...
+
+$ istioctl tag list
+TAG     REVISION NAMESPACES
+default default
+prod    canary
+...
+
+# Cleanup
+$ istioctl tag remove default -y
+$ helm uninstall istio-tags istiod-canary istiod istio-base -n istio-system --wait
+...
+
+$ kubectl delete ns istio-system
+...
+
+$ istioctl uninstall --purge -y
+...
