@@ -51,7 +51,7 @@ pub struct Port {
 }
 
 /// A service.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Host and namespace.
     pub key: ServiceKey,

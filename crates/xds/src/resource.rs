@@ -147,11 +147,10 @@ pub struct Resource {
 impl Resource {
     /// Encodes a message into a resource.
     pub fn encode<M: Message + Name>(name: impl Into<Arc<str>>, message: &M) -> Self {
-        let any = crate::google::protobuf::Any {
-            type_url: M::type_url(),
-            value: message.encode_to_vec().into(),
-        };
-        let body = Bytes::from(any.encode_to_vec());
+        let length = message.encoded_len();
+        let mut body = head::<M>(length, length);
+        message.encode_raw(&mut body);
+        let body = body.freeze();
         Self {
             name: name.into(),
             hash: ContentHash::of(&body),
@@ -162,11 +161,7 @@ impl Resource {
     /// A resource whose message is already encoded, in pieces; fields of a message may come in any order.
     pub fn of_pieces<M: Name>(name: impl Into<Arc<str>>, message: Vec<Bytes>) -> Self {
         let length: usize = message.iter().map(Bytes::len).sum();
-        let mut head = BytesMut::new();
-        string::encode(1, &M::type_url(), &mut head);
-        encode_key(2, WireType::LengthDelimited, &mut head);
-        encode_varint(length as u64, &mut head);
-        let mut pieces = vec![head.freeze()];
+        let mut pieces = vec![head::<M>(length, 0).freeze()];
         pieces.extend(message);
         let mut hasher = Sha256::new();
         pieces.iter().for_each(|piece| hasher.update(piece));
@@ -176,6 +171,18 @@ impl Resource {
             body: pieces.into(),
         }
     }
+}
+
+/// The start of an `Any`: everything that comes before its message of that length, and room for so much more.
+fn head<M: Name>(length: usize, room: usize) -> BytesMut {
+    let url = M::type_url();
+    let mut head = BytesMut::with_capacity(url.len() + room + 16);
+    string::encode(1, &url, &mut head);
+    if length > 0 {
+        encode_key(2, WireType::LengthDelimited, &mut head);
+        encode_varint(length as u64, &mut head);
+    }
+    head
 }
 
 /// An immutable, ordered set of resources of one type: its own, and possibly those of a set below it that others share.
