@@ -309,8 +309,8 @@ fn update(bencher: Bencher<'_, '_>, case: &Case) {
     generator.set(id, case.1);
     let mut turn = 0;
     bencher.bench_local(|| {
-        turn += 1;
         let update = mesh.apply([Event::Apply(forms[turn % 2].clone())]);
+        turn += 1;
         generator.update(&update);
         generator.set(id, case.1)
     });

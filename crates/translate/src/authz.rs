@@ -81,11 +81,10 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Filters {
             tcp: Vec::new(),
         };
     }
-    let scope = cx.scope(&class.namespace);
+    let seen = cx.visible(&class.namespace);
     let known = |namespace: Option<&str>, host: &str| match namespace {
-        None => scope.service(host).is_some(),
-        Some(namespace) => scope
-            .seen
+        None => seen.service(host).is_some(),
+        Some(namespace) => seen
             .services
             .iter()
             .any(|s| *s.key.host == *host && *s.key.namespace == *namespace),

@@ -14,28 +14,28 @@ use crate::{cluster, endpoint, envoy_filter, listener, name_table, route, secret
 pub(crate) fn resources(
     cx: &mut Cx<'_>,
     class: &ProxyClass,
-    _id: ClassId,
+    id: ClassId,
     resource_type: ResourceType,
 ) -> Arc<ResourceSet> {
     match resource_type {
         ResourceType::Cluster => {
-            let (shared, own) = cluster::of_class(cx, class);
+            let (shared, own) = cluster::of_class(cx, class, id);
             if !envoy_filter::concerns(cx, class) {
                 return Arc::new(ResourceSet::over(shared, own));
             }
             let clusters = shared.iter().cloned().chain(own).collect();
-            patched(cx, class, resource_type, clusters)
+            patched(cx, class, id, resource_type, clusters)
         }
-        ResourceType::Endpoints => endpoints(cx, class),
+        ResourceType::Endpoints => endpoints(cx, class, id),
         ResourceType::Listener => {
-            let listeners = listener::of_class(cx, class);
-            patched(cx, class, resource_type, listeners)
+            let listeners = listener::of_class(cx, id);
+            patched(cx, class, id, resource_type, listeners)
         }
         ResourceType::Route => {
-            let routes = route::of_class(cx, class);
-            patched(cx, class, resource_type, routes)
+            let routes = route::of_class(cx, class, id);
+            patched(cx, class, id, resource_type, routes)
         }
-        ResourceType::Secret => secret::of_class(cx, class),
+        ResourceType::Secret => secret::of_class(cx, class, id),
         ResourceType::NameTable => name_table::of_class(cx, class),
         ResourceType::Extension => Arc::new(ResourceSet::new(envoy_filter::extensions(cx, class))),
     }
@@ -44,24 +44,26 @@ pub(crate) fn resources(
 fn patched(
     cx: &mut Cx<'_>,
     class: &ProxyClass,
+    id: ClassId,
     resource_type: ResourceType,
     resources: Vec<Arc<Resource>>,
 ) -> Arc<ResourceSet> {
     Arc::new(ResourceSet::new(envoy_filter::apply(
         cx,
         class,
+        id,
         resource_type,
         resources,
     )))
 }
 
 /// Endpoints of all clusters; most classes share one set.
-fn endpoints(cx: &mut Cx<'_>, class: &ProxyClass) -> Arc<ResourceSet> {
+fn endpoints(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> Arc<ResourceSet> {
     let client = Client::scoped(cx, class);
-    let seen = cx.scope_of(client.scope()).seen.clone();
+    let seen = cx.seen_of(&client.scope());
     let view = endpoint::view(cx, &client);
     let plain = cx.set(&Query::OutboundEndpoints(view, seen.clone()));
-    if !cluster::passes_through(cx, class) {
+    if !cluster::passes_through(cx, class, id) {
         return plain;
     }
     let client = Client {

@@ -271,7 +271,7 @@ impl Assignment {
 }
 
 fn assign(cx: &mut Cx<'_>, client: &Client, chosen: &[&Endpoint], policy: Option<&TrafficPolicy>) -> Assignment {
-    let mut modes: BTreeMap<(Arc<str>, BTreeMap<String, String>), authentication::Modes> = BTreeMap::new();
+    let mut modes: BTreeMap<(&str, &BTreeMap<String, String>), authentication::Modes> = BTreeMap::new();
     let rule_mode = policy.and_then(|p| p.tls.as_ref()).map(|t| t.mode.clone());
     let mut groups: BTreeMap<Locality, Vec<(usize, LbEndpoint)>> = BTreeMap::new();
     for (index, endpoint) in chosen.iter().enumerate() {
@@ -280,9 +280,8 @@ fn assign(cx: &mut Cx<'_>, client: &Client, chosen: &[&Endpoint], policy: Option
             Some(mode) => mode == "ISTIO_MUTUAL" && workload.mutual_tls,
             None if !workload.mutual_tls => false,
             None => {
-                let key = (workload.namespace.clone(), workload.labels.clone());
                 let modes = modes
-                    .entry(key)
+                    .entry((&*workload.namespace, &workload.labels))
                     .or_insert_with(|| authentication::modes(cx, &workload.namespace, &workload.labels));
                 modes.of_port(endpoint.port) != Mode::Disable
             }

@@ -17,7 +17,7 @@ use serde_json::Value as Json;
 use xds::envoy::config::core::v3::TypedExtensionConfig;
 use xds::resource::Resource;
 
-use crate::graph::Cx;
+use crate::graph::{ClassId, Cx};
 use crate::proxy::ProxyClass;
 use crate::resource_type::ResourceType;
 
@@ -145,6 +145,7 @@ pub(crate) fn concerns(cx: &mut Cx<'_>, class: &ProxyClass) -> bool {
 pub(crate) fn apply(
     cx: &mut Cx<'_>,
     class: &ProxyClass,
+    id: ClassId,
     resource_type: ResourceType,
     resources: Vec<Arc<Resource>>,
 ) -> Vec<Arc<Resource>> {
@@ -156,7 +157,7 @@ pub(crate) fn apply(
         ResourceType::Cluster if patches.touches(&["CLUSTER"]) => clusters::apply(&patches, class, resources),
         ResourceType::Listener if patches.touches(listeners::KINDS) => listeners::apply(&patches, class, resources),
         ResourceType::Route if patches.touches(routes::KINDS) => {
-            let ports = routes::gateway_ports(cx, class);
+            let ports = routes::gateway_ports(cx, class, id);
             routes::apply(&patches, class, &ports, resources)
         }
         _ => resources,

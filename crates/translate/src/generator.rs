@@ -143,6 +143,15 @@ impl Generator {
 
     /// Number of computations so far, and of answers that are kept.
     pub fn counters(&self) -> (u64, usize) {
-        (self.graph.computed, self.graph.len())
+        (self.graph.computed.values().sum(), self.graph.len())
+    }
+
+    /// Number of computations so far, by what was asked.
+    pub fn computed(&self) -> BTreeMap<&'static str, u64> {
+        self.graph
+            .computed
+            .iter()
+            .map(|(name, count)| (*name, *count))
+            .collect()
     }
 }

@@ -42,7 +42,8 @@ pub(crate) struct Graph {
     free: Vec<NodeId>,
     readers: HashMap<Input, FastSet<NodeId>>,
     pub(crate) classes: BTreeMap<ClassId, Arc<ProxyClass>>,
-    pub(crate) computed: u64,
+    /// Number of computations so far, by the name of the query.
+    pub(crate) computed: HashMap<&'static str, u64>,
     /// Nodes that lost a reader, and perhaps the last one.
     orphans: Vec<NodeId>,
     views: Views,
@@ -89,7 +90,7 @@ impl Graph {
     }
 
     fn keep(&mut self, query: &Query, value: Value, inputs: Vec<Input>, reads: Vec<NodeId>) -> (NodeId, Value) {
-        self.computed += 1;
+        *self.computed.entry(query.name()).or_default() += 1;
         let id = self.free.pop().unwrap_or_else(|| {
             self.nodes.push(None);
             NodeId::try_from(self.nodes.len() - 1).unwrap_or(NodeId::MAX)
@@ -167,7 +168,7 @@ impl Graph {
                 let Some(query) = self.node(id).map(|node| node.query.clone()) else {
                     continue;
                 };
-                self.computed += 1;
+                *self.computed.entry(query.name()).or_default() += 1;
                 let computed = compute(Access::Alone(self), snapshot, &query);
                 let Ok(value) = computed.value else {
                     self.stuck.insert(id);
@@ -198,7 +199,7 @@ impl Graph {
     pub(crate) fn start_again(&mut self) {
         *self = Self {
             classes: std::mem::take(&mut self.classes),
-            computed: self.computed,
+            computed: std::mem::take(&mut self.computed),
             // What is being computed meanwhile does not hold.
             age: self.age + 1,
             ..Self::default()

@@ -7,11 +7,11 @@ use testkit::ProxySpec;
 use super::*;
 use crate::ResourceType;
 
-/// Panics where the mesh asks for it: at clusters of services, or at the scopes of namespaces, with the label `panics`.
+/// Panics where the mesh asks for it: at clusters of services, or at what namespaces see, with the label `panics`.
 pub(super) fn panic_as_the_mesh_wants(query: &Query, snapshot: &Snapshot) {
     let labels = match query {
         Query::Clusters(key, _) => snapshot.service(key).map(|service| &service.labels),
-        Query::Scope(key) => snapshot.namespace(&key.namespace).map(|n| &n.meta.labels),
+        Query::Visible(namespace) => snapshot.namespace(namespace).map(|n| &n.meta.labels),
         _ => None,
     };
     assert!(

@@ -37,9 +37,14 @@ pub(crate) fn by_specificity(a: &str, b: &str) -> Ordering {
         .then_with(|| a.cmp(b))
 }
 
+/// Whether a host is no short name, or no name at all.
+pub(crate) fn is_full_name(host: &str) -> bool {
+    host.is_empty() || host.contains('.') || host.starts_with('*')
+}
+
 /// Full name of a host that an object in `namespace` mentions: a name without dots is a service of its namespace.
 pub(crate) fn full_name(host: &str, namespace: &str, domain: &str) -> String {
-    if host.is_empty() || host.contains('.') || host.starts_with('*') {
+    if is_full_name(host) {
         host.to_owned()
     } else {
         format!("{host}.{namespace}.svc.{domain}")

@@ -21,7 +21,7 @@ use xds::google::protobuf::Empty;
 use crate::graph::Cx;
 use crate::listener::filters;
 use crate::proxy::ProxyClass;
-use crate::scope::Scope;
+use crate::seen::Seen;
 use crate::{naming, proto};
 
 /// Where the payload of a token is found by policies.
@@ -41,12 +41,12 @@ pub(crate) fn filter(cx: &mut Cx<'_>, class: &ProxyClass) -> Option<HttpFilter> 
         return None;
     }
     rules.sort_by(|a, b| a.issuer.cmp(&b.issuer));
-    let scope = cx.scope(&class.namespace);
+    let seen = cx.visible(&class.namespace);
     let names: Vec<String> = (0..rules.len()).map(|index| format!("origins-{index}")).collect();
     let providers = names
         .iter()
         .zip(&rules)
-        .map(|(name, rule)| (name.clone(), provider(rule, &scope, !class.is_sidecar())))
+        .map(|(name, rule)| (name.clone(), provider(rule, &seen, !class.is_sidecar())))
         .collect();
     let message = JwtAuthentication {
         providers,
@@ -118,7 +118,7 @@ fn required(names: &[String]) -> JwtRequirement {
     any(alternatives)
 }
 
-fn provider(rule: &JwtRule, scope: &Scope, gateway: bool) -> JwtProvider {
+fn provider(rule: &JwtRule, seen: &Seen, gateway: bool) -> JwtProvider {
     let mut lists: Vec<String> = LISTS.map(str::to_owned).to_vec();
     lists.extend(rule.space_delimited_claims.iter().cloned());
     lists.sort();
@@ -153,15 +153,15 @@ fn provider(rule: &JwtRule, scope: &Scope, gateway: bool) -> JwtProvider {
             .collect(),
         from_params: rule.from_params.clone(),
         from_cookies: rule.from_cookies.clone(),
-        jwks_source_specifier: Some(keys(rule, scope)),
+        jwks_source_specifier: Some(keys(rule, seen)),
         ..Default::default()
     }
 }
 
 /// Keys of the rule, else those that the proxy fetches, if what serves them is a service it sees.
-fn keys(rule: &JwtRule, scope: &Scope) -> jwt_provider::JwksSourceSpecifier {
+fn keys(rule: &JwtRule, seen: &Seen) -> jwt_provider::JwksSourceSpecifier {
     let remote = if rule.jwks.is_empty() {
-        cluster_of(&rule.jwks_uri, scope)
+        cluster_of(&rule.jwks_uri, seen)
     } else {
         None
     };
@@ -186,7 +186,7 @@ fn keys(rule: &JwtRule, scope: &Scope) -> jwt_provider::JwksSourceSpecifier {
 }
 
 /// Cluster of the service that an address names.
-fn cluster_of(uri: &str, scope: &Scope) -> Option<String> {
+fn cluster_of(uri: &str, seen: &Seen) -> Option<String> {
     let (scheme, rest) = uri.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let authority = authority.rsplit('@').next()?;
@@ -194,7 +194,7 @@ fn cluster_of(uri: &str, scope: &Scope) -> Option<String> {
         Some((host, port)) => (host, port.parse().ok()?),
         None => (authority, if scheme == "https" { 443 } else { 80 }),
     };
-    let service = scope.service(host)?;
+    let service = seen.service(host)?;
     service.port(port)?;
     Some(naming::outbound(port, "", host))
 }
@@ -218,7 +218,7 @@ mod tests {
             jwks_uri: "https://nobody.example/keys".to_owned(),
             ..JwtRule::default()
         };
-        let jwt_provider::JwksSourceSpecifier::LocalJwks(source) = keys(&rule, &Scope::default()) else {
+        let jwt_provider::JwksSourceSpecifier::LocalJwks(source) = keys(&rule, &Seen::default()) else {
             panic!("fetched from nowhere")
         };
         let inline = core::data_source::Specifier::InlineString(NO_KEYS.to_owned());

@@ -1,12 +1,15 @@
 //! Route configurations (RDS), and the routes inside inbound listeners.
 
 mod action;
+pub(crate) mod bound;
 mod condition;
-mod gateway;
+pub(crate) mod encoded;
+pub(crate) mod gateway;
 mod hash;
 mod headers;
 mod http;
 pub(crate) mod kept;
+pub(crate) mod made;
 mod retry;
 mod sidecar;
 pub(crate) mod virtual_services;
@@ -21,16 +24,17 @@ use xds::envoy::config::route::v3::{self as route_v3, RouteConfiguration, Virtua
 use xds::resource::Resource;
 
 use crate::client::Client;
-use crate::graph::Cx;
+use crate::graph::{ClassId, Cx};
 use crate::proto;
 use crate::proxy::{ProxyClass, Role};
 use crate::query::Query;
+use crate::scope::ScopeKey;
 
 /// Longest body of a direct response, in bytes.
 const MAX_DIRECT_RESPONSE: u32 = 1 << 20;
 
 /// Everything that a class is owed.
-pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>> {
+pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> Vec<Arc<Resource>> {
     match class.role {
         Role::Sidecar => {
             let mut client = Client {
@@ -39,7 +43,7 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>
                 preserve_case: false,
                 ..Client::scoped(cx, class)
             };
-            if !sidecar::selects_by_labels(cx, &client) {
+            if !selects_by_labels(cx, &client.scope()) {
                 client.labels = None;
             }
             cx.set(&Query::OutboundRoutes(Arc::new(client)))
@@ -47,11 +51,14 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resource>
                 .cloned()
                 .collect()
         }
-        Role::Router => gateway::configurations(cx, class)
-            .iter()
-            .map(|c| Arc::new(Resource::encode(c.name.as_str(), c)))
-            .collect(),
+        Role::Router => gateway::configurations(cx, class, id),
     }
+}
+
+/// Whether some route or rule depends on the labels of clients that see this.
+fn selects_by_labels(cx: &mut Cx<'_>, scope: &ScopeKey) -> bool {
+    let scope = cx.scope_of(scope.clone());
+    scope.virtual_services.iter().any(|vs| vs.selects_by_labels) || cx.rules().select_by_labels()
 }
 
 /// The match of everything.

@@ -12,11 +12,12 @@ use mesh::{Config, Input, Kind, Port, Protocol, Registry, Resolution, Service, T
 
 use crate::graph::Cx;
 use crate::host;
+use crate::route::virtual_services::Ready;
 use crate::seen::Seen;
 use crate::sidecar::{Imports, SidecarName};
 
 type Services = Arc<Vec<Arc<Service>>>;
-type VirtualServices = Arc<Vec<Arc<Config<VirtualService>>>>;
+type VirtualServices = Arc<Vec<Ready>>;
 
 /// Whose scope.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,8 +44,15 @@ pub(crate) struct Scope {
     pub(crate) unknown: OutboundTrafficPolicy,
 }
 
-/// A set of services that outbound listeners are made of.
+/// What of it outbound listeners are made of: of the VirtualServices, those that route connections.
 #[derive(Debug, Default, PartialEq)]
+pub(crate) struct Outward {
+    pub(crate) aliases: BTreeMap<Arc<str>, Vec<Arc<Service>>>,
+    pub(crate) egress: Vec<Egress>,
+}
+
+/// A set of services that outbound listeners are made of.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Egress {
     /// The port, if it is for one only.
     pub(crate) port: Option<Port>,
@@ -68,11 +76,6 @@ impl Egress {
 }
 
 impl Scope {
-    /// The service of that host.
-    pub(crate) fn service(&self, host: &str) -> Option<&Arc<Service>> {
-        self.seen.service(host)
-    }
-
     /// The services from which routes of a port are made; port 0 is told by what it binds to.
     pub(crate) fn egress_for(&self, port: u16, bind: &str) -> Option<&Egress> {
         self.egress.iter().find(|egress| match &egress.port {
@@ -80,6 +83,52 @@ impl Scope {
             Some(own) => own.number == port && (port != 0 || egress.bind == bind),
         })
     }
+}
+
+/// The answer to [`crate::query::Query::Visible`]: the services that proxies of a namespace see without a Sidecar.
+pub(crate) fn visible(cx: &mut Cx<'_>, namespace: &str) -> Seen {
+    let services = cx.read(Input::Services).services().iter();
+    let visible = services.filter(|s| s.resolution != Resolution::Alias && s.visibility.includes(namespace));
+    let services = one_per_host(visible.cloned(), namespace);
+    cx.seen(services, false)
+}
+
+/// The answer to [`crate::query::Query::Outward`].
+pub(crate) fn outward(cx: &mut Cx<'_>, key: &ScopeKey) -> Outward {
+    let scope = cx.scope_of(key.clone());
+    let routes_connections = |vs: &&Ready| !vs.spec.tcp.is_empty() || !vs.spec.tls.is_empty();
+    let of_connections = |egress: &Egress| Egress {
+        virtual_services: Arc::new(
+            egress
+                .virtual_services
+                .iter()
+                .filter(routes_connections)
+                .cloned()
+                .collect(),
+        ),
+        ..egress.clone()
+    };
+    Outward {
+        aliases: scope.aliases.clone(),
+        egress: scope.egress.iter().map(of_connections).collect(),
+    }
+}
+
+/// The Sidecar of a scope.
+pub(crate) fn sidecar(cx: &mut Cx<'_>, key: &ScopeKey) -> Option<Arc<Config<Sidecar>>> {
+    let (namespace, name) = key.sidecar.as_ref()?;
+    let snapshot = cx.read(Input::Kind(Kind::Sidecar));
+    snapshot.sidecars.get(namespace, name).cloned()
+}
+
+/// What happens to traffic whose destination is unknown: the Sidecar says it, or the mesh.
+pub(crate) fn unknown(cx: &mut Cx<'_>, sidecar: Option<&Config<Sidecar>>) -> OutboundTrafficPolicy {
+    let Some(own) = sidecar.and_then(|s| s.spec.outbound_traffic_policy.as_ref()) else {
+        return cx.read(Input::Mesh).mesh.outbound_traffic_policy.clone();
+    };
+    let mut policy = own.clone();
+    policy.mode.get_or_insert_with(|| "REGISTRY_ONLY".to_owned());
+    policy
 }
 
 pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
@@ -90,19 +139,13 @@ pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
         .iter()
         .filter(|s| s.visibility.includes(namespace))
         .partition(|s| s.resolution == Resolution::Alias);
-    let root = cx.read(Input::Mesh).mesh.outbound_traffic_policy.clone();
     let all = cx.virtual_services();
     let routes = all.iter().filter(|(_, visibility)| visibility.includes(namespace));
     let routes: Vec<_> = routes.map(|(routes, _)| routes.clone()).collect();
-    let sidecar = key.sidecar.as_ref().and_then(|(namespace, name)| {
-        cx.read(Input::Kind(Kind::Sidecar))
-            .sidecars
-            .get(namespace, name)
-            .cloned()
-    });
+    let sidecar = sidecar(cx, key);
     let mut scope = Scope {
         virtual_services: Arc::new(routes),
-        unknown: root,
+        unknown: unknown(cx, sidecar.as_deref()),
         ..Scope::default()
     };
     let imported = |alias: &Service| match &sidecar {
@@ -121,8 +164,7 @@ pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
     }
     let listeners = sidecar.as_ref().map(|s| s.spec.egress.as_slice()).unwrap_or_default();
     if listeners.is_empty() {
-        let services = one_per_host(visible.iter().map(|s| (*s).clone()), namespace);
-        scope.seen = cx.seen(services, false);
+        scope.seen = cx.visible(namespace);
         scope.egress = vec![Egress {
             services: scope.seen.services.clone(),
             virtual_services: Arc::new(of_mesh(&scope.virtual_services).cloned().collect()),
@@ -135,15 +177,11 @@ pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
             .collect();
         scope.seen = cx.seen(union(&scope.egress, namespace, &visible), true);
     }
-    if let Some(policy) = sidecar.as_ref().and_then(|s| s.spec.outbound_traffic_policy.as_ref()) {
-        scope.unknown = policy.clone();
-        scope.unknown.mode.get_or_insert_with(|| "REGISTRY_ONLY".to_owned());
-    }
     scope.sidecar = sidecar;
     scope
 }
 
-fn of_mesh(all: &VirtualServices) -> impl Iterator<Item = &Arc<Config<VirtualService>>> {
+fn of_mesh(all: &VirtualServices) -> impl Iterator<Item = &Ready> {
     all.iter().filter(|vs| vs.spec.gateways.iter().any(|g| g == "mesh"))
 }
 

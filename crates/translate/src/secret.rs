@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::networking::gateway::ServerTls;
-use mesh::{Input, Secret};
+use mesh::{Input, Secret, SecretReader};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::extensions::transport_sockets::tls::v3 as tls_v3;
 use xds::resource::{Resource, ResourceSet};
 
-use crate::graph::Cx;
-use crate::listener::merged_servers;
+use crate::graph::{ClassId, Cx};
 use crate::proxy::{ProxyClass, Role};
+use crate::query::Query;
 
 /// Suffix of the name under which the authorities of a credential are asked for.
 const ROOTS: &str = "-cacert";
@@ -38,14 +38,14 @@ pub(crate) fn credentials(settings: &ServerTls) -> Vec<String> {
     }
 }
 
-pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Arc<ResourceSet> {
+pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> Arc<ResourceSet> {
     let Some(reader) = &class.secrets else {
         return Arc::default();
     };
     let mut names = BTreeSet::new();
     if class.role == Role::Router {
-        for served in merged_servers(cx, class).groups.iter().flat_map(|g| &g.servers) {
-            let Some(settings) = &served.server.tls else { continue };
+        for served in cx.servers(id).groups.iter().flat_map(|g| &g.servers) {
+            let Some(settings) = &served.server().tls else { continue };
             let own = credentials(settings);
             if matches!(served.mode(), "MUTUAL" | "OPTIONAL_MUTUAL") {
                 names.extend(own.first().map(|c| format!("{}{ROOTS}", resource_name(c))));
@@ -57,29 +57,29 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Arc<ResourceSet> 
         }
     }
     names.extend(rule_credentials(cx, class));
-    let mut resources = Vec::new();
-    for name in names {
-        let Some((namespace, secret)) = parse(&name, reader.namespace()) else {
-            continue;
-        };
-        if namespace != reader.namespace() {
-            continue;
-        }
-        let base = secret.strip_suffix(ROOTS);
-        let mut read = |secret: &str| {
-            let input = Input::Secret(namespace.as_str().into(), secret.into());
-            cx.read(input).secret(reader, &namespace, secret).cloned()
-        };
-        // A secret may itself be called `…-cacert`; else the authorities are part of the other one.
-        let message = match (read(&secret), base) {
-            (Some(found), None) => certificate(&name, &found),
-            (Some(found), Some(_)) => roots(&name, &found),
-            (None, Some(base)) => read(base).and_then(|found| roots(&name, &found)),
-            (None, None) => None,
-        };
-        resources.extend(message.map(|m| Arc::new(Resource::encode(name.as_str(), &m))));
+    let of_name = |name: String| cx.resource(&Query::Credential(reader.clone(), name.into()));
+    Arc::new(ResourceSet::new(names.into_iter().filter_map(of_name)))
+}
+
+/// The answer to [`Query::Credential`].
+pub(crate) fn credential(cx: &mut Cx<'_>, reader: &SecretReader, name: &str) -> Option<Arc<Resource>> {
+    let (namespace, secret) = parse(name, reader.namespace())?;
+    if namespace != reader.namespace() {
+        return None;
     }
-    Arc::new(ResourceSet::new(resources))
+    let base = secret.strip_suffix(ROOTS);
+    let mut read = |secret: &str| {
+        let input = Input::Secret(namespace.as_str().into(), secret.into());
+        cx.read(input).secret(reader, &namespace, secret).cloned()
+    };
+    // A secret may itself be called `…-cacert`; else the authorities are part of the other one.
+    let message = match (read(&secret), base) {
+        (Some(found), None) => certificate(name, &found),
+        (Some(found), Some(_)) => roots(name, &found),
+        (None, Some(base)) => read(base).and_then(|found| roots(name, &found)),
+        (None, None) => None,
+    };
+    message.map(|message| Arc::new(Resource::encode(name, &message)))
 }
 
 /// Credentials that DestinationRules of the proxy's namespace name.

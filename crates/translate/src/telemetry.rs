@@ -16,7 +16,7 @@ use crate::listener::Traffic;
 use crate::proxy::ProxyClass;
 
 /// What a class's listeners report.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Telemetry {
     client: Side,
     server: Side,
@@ -24,7 +24,7 @@ pub(crate) struct Telemetry {
 }
 
 /// What one direction reports.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Side {
     logs: Vec<accesslog::AccessLog>,
     traces: trace::Traces,
@@ -90,10 +90,10 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Telemetry {
         .flat_map(|t| &t.spec.tracing)
         .filter_map(|t| serde_json::from_value(t.0.clone()).ok())
         .collect();
-    let scope = cx.scope(&class.namespace);
+    let seen = cx.visible(&class.namespace);
     let side = |side: &str| Side {
-        logs: log::of_side(&mesh, &scope, &logging, side),
-        traces: trace::of_side(&mesh, &scope, class, &tracing, side),
+        logs: log::of_side(&mesh, &seen, &logging, side),
+        traces: trace::of_side(&mesh, &seen, class, &tracing, side),
     };
     Telemetry {
         client: side("CLIENT"),

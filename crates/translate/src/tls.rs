@@ -1,12 +1,20 @@
 //! TLS contexts inside the mesh: secrets come from the agent, identities are checked by name.
 
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use prost::encoding::string;
+use prost::{Message, Name};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use xds::envoy::extensions::transport_sockets::tls::v3 as tls;
 use xds::envoy::r#type::matcher::v3 as matcher;
+use xds::google::protobuf::Any;
 
+use crate::graph::Cx;
 use crate::proto;
 use crate::proxy::Flavour;
+use crate::query::Query;
 
 /// Secret with the workload's certificate and key.
 pub(crate) const WORKLOAD_SECRET: &str = "default";
@@ -96,6 +104,31 @@ pub(crate) fn upstream_socket(context: &tls::UpstreamTlsContext) -> core::Transp
     socket("envoy.transport_sockets.tls", proto::any(context))
 }
 
+/// What mutual TLS inside the mesh hangs on, beside the server's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Mutual {
+    pub(crate) flavour: Flavour,
+    pub(crate) http2: bool,
+    /// Names that the server's certificate may have.
+    pub(crate) names: Arc<[String]>,
+}
+
+/// A transport socket of mutual TLS inside the mesh. Most of it is the same for many clusters; that is encoded once.
+pub(crate) fn mesh_socket(cx: &mut Cx<'_>, mutual: Mutual, sni: &String) -> core::TransportSocket {
+    const SNI: u32 = 2;
+    let common = cx.bytes(&Query::MutualTls(mutual));
+    let mut value = BytesMut::with_capacity(common.len() + sni.len() + 8);
+    value.extend_from_slice(&common);
+    if !sni.is_empty() {
+        string::encode(SNI, sni, &mut value);
+    }
+    let context = Any {
+        type_url: tls::UpstreamTlsContext::type_url(),
+        value: value.freeze(),
+    };
+    socket("envoy.transport_sockets.tls", context)
+}
+
 /// A TLS transport socket towards downstream.
 pub(crate) fn downstream_socket(context: &tls::DownstreamTlsContext) -> core::TransportSocket {
     socket("envoy.transport_sockets.tls", proto::any(context))
@@ -136,20 +169,21 @@ pub(crate) fn server_alpn(flavour: Flavour, http: bool) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Client context of mutual TLS inside the mesh: the workload's certificate, the mesh's roots.
-pub(crate) fn mesh_client(flavour: Flavour, http2: bool, sni: &str, names: &[String]) -> tls::UpstreamTlsContext {
-    tls::UpstreamTlsContext {
+/// The answer to [`Query::MutualTls`]: the client's context without the server's name, with the workload's certificate
+/// and the mesh's roots.
+pub(crate) fn mesh_client(mutual: &Mutual) -> Bytes {
+    let context = tls::UpstreamTlsContext {
         common_tls_context: Some(tls::CommonTlsContext {
             tls_params: Some(parameters()),
             tls_certificate_sds_secret_configs: vec![agent_secret(WORKLOAD_SECRET)],
             validation_context_type: Some(validation(
-                names.iter().map(|n| exact(n)).collect(),
+                mutual.names.iter().map(|n| exact(n)).collect(),
                 agent_secret(ROOT_SECRET),
             )),
-            alpn_protocols: client_alpn(flavour, http2),
+            alpn_protocols: client_alpn(mutual.flavour, mutual.http2),
             ..Default::default()
         }),
-        sni: sni.to_owned(),
         ..Default::default()
-    }
+    };
+    context.encode_to_vec().into()
 }

@@ -14,13 +14,12 @@ use super::draft::Draft;
 use super::outbound::service_metadata;
 use super::{fixed, policy};
 use crate::client::Client;
-use crate::graph::Cx;
+use crate::graph::{ClassId, Cx};
 use crate::proxy::{Interception, ProxyClass};
-use crate::scope::Scope;
 use crate::{naming, proto, rules};
 
 /// A port of the own workload, and the services that lead to it, older first.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Target {
     /// Port of the workload.
     pub(crate) port: u16,
@@ -71,9 +70,14 @@ impl Inbound {
 }
 
 /// Ports on which the workload is served, in order.
-pub(crate) fn served(cx: &mut Cx<'_>, class: &ProxyClass, scope: &Scope) -> Vec<Inbound> {
-    let of_services = targets(cx, class);
-    if let Some(sidecar) = scope.sidecar.as_ref().filter(|s| !s.spec.ingress.is_empty()) {
+pub(crate) fn served(
+    cx: &mut Cx<'_>,
+    class: &ProxyClass,
+    id: ClassId,
+    sidecar: Option<&Config<Sidecar>>,
+) -> Vec<Inbound> {
+    let of_services = cx.targets(id);
+    if let Some(sidecar) = sidecar.filter(|s| !s.spec.ingress.is_empty()) {
         return listeners(class, sidecar, &of_services);
     }
     // Without redirection the workload itself listens on these ports.
@@ -81,12 +85,12 @@ pub(crate) fn served(cx: &mut Cx<'_>, class: &ProxyClass, scope: &Scope) -> Vec<
         return Vec::new();
     }
     of_services
-        .into_iter()
+        .iter()
         .filter_map(|target| {
             Some(Inbound {
                 number: target.port,
                 port: target.services.first()?.1.clone(),
-                services: target.services,
+                services: target.services.clone(),
                 listener: None,
             })
         })
@@ -155,7 +159,7 @@ fn destination(class: &ProxyClass, endpoint: &str) -> Destination {
     Destination::Address(address, port)
 }
 
-/// Ports of the workload that services lead to, in order.
+/// The answer to [`crate::query::Query::Targets`]: ports of the workload that services lead to, in order.
 pub(crate) fn targets(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Target> {
     let snapshot = cx.read(Input::Services);
     let mut by_port: BTreeMap<u16, Vec<(Arc<Service>, Port)>> = BTreeMap::new();
@@ -205,16 +209,27 @@ fn target_port(service: &Service, port: &Port, class: &ProxyClass) -> Option<u16
     }
 }
 
-pub(super) fn clusters(cx: &mut Cx<'_>, class: &ProxyClass, scope: &Scope) -> Vec<Cluster> {
+pub(super) fn clusters(
+    cx: &mut Cx<'_>,
+    class: &ProxyClass,
+    id: ClassId,
+    sidecar: Option<&Config<Sidecar>>,
+) -> Vec<Cluster> {
     let mesh = cx.read(Input::Mesh).mesh.clone();
-    let served = served(cx, class, scope);
+    let served = served(cx, class, id, sidecar);
     served
         .iter()
-        .map(|inbound| cluster(cx, class, scope, &mesh, inbound))
+        .map(|inbound| cluster(cx, class, sidecar, &mesh, inbound))
         .collect()
 }
 
-fn cluster(cx: &mut Cx<'_>, class: &ProxyClass, scope: &Scope, mesh: &MeshConfig, inbound: &Inbound) -> Cluster {
+fn cluster(
+    cx: &mut Cx<'_>,
+    class: &ProxyClass,
+    sidecar: Option<&Config<Sidecar>>,
+    mesh: &MeshConfig,
+    inbound: &Inbound,
+) -> Cluster {
     let localhost = mesh.inbound_traffic_policy.mode.as_deref() == Some("LOCALHOST");
     let port = &inbound.port;
     let name = naming::inbound(inbound.number);
@@ -267,7 +282,7 @@ fn cluster(cx: &mut Cx<'_>, class: &ProxyClass, scope: &Scope, mesh: &MeshConfig
         None => None,
     };
     let applied = policy::with_mesh_defaults(mesh, rules::policy_for_port(own.as_ref(), port.number));
-    let of_sidecar = scope.sidecar.as_ref().and_then(|sidecar| {
+    let of_sidecar = sidecar.and_then(|sidecar| {
         let listener = sidecar
             .spec
             .ingress

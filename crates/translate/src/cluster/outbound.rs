@@ -112,7 +112,7 @@ fn peer_names(
     mesh: &MeshConfig,
     service: &Service,
     identities: &std::collections::BTreeSet<(Arc<str>, Arc<str>)>,
-) -> Vec<String> {
+) -> Arc<[String]> {
     let mut names: Vec<String> = service.subject_alt_names.clone();
     for (namespace, account) in identities {
         let domains = std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases);
@@ -120,7 +120,7 @@ fn peer_names(
     }
     names.sort();
     names.dedup();
-    names
+    names.into()
 }
 
 struct ServiceClusters<'a> {
@@ -129,7 +129,7 @@ struct ServiceClusters<'a> {
     service: &'a Service,
     client: &'a Client,
     endpoints: &'a Endpoints,
-    names: &'a [String],
+    names: &'a Arc<[String]>,
     rule: Option<&'a Applied>,
     rules: &'a HostRules,
     namespace_mode: Mode,
@@ -257,7 +257,14 @@ impl ServiceClusters<'_> {
             automatic: self.automatic_mtls(port, inference),
         };
         if !self.client.through {
-            upstream_tls::apply(&mut draft, self.mesh, &origin, policy.and_then(|p| p.tls.as_ref()), &to);
+            upstream_tls::apply(
+                cx,
+                &mut draft,
+                self.mesh,
+                &origin,
+                policy.and_then(|p| p.tls.as_ref()),
+                &to,
+            );
             if let Some(setting) = policy.and_then(|p| p.proxy_protocol.as_ref()) {
                 upstream_tls::add_proxy_protocol(&mut draft.cluster, setting);
             }

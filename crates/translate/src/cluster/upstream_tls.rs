@@ -1,6 +1,7 @@
 //! TLS from a cluster to its endpoints: a DestinationRule's, or mutual TLS wherever the endpoint has it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::mesh_config::MeshConfig;
 use api::networking::destination_rule::{ClientTls, ProxyProtocol};
@@ -11,6 +12,7 @@ use xds::envoy::extensions::transport_sockets::tls::v3 as tls_v3;
 use xds::google::protobuf::Struct;
 
 use super::draft::Draft;
+use crate::graph::Cx;
 use crate::proto;
 use crate::proxy::Flavour;
 use crate::tls;
@@ -19,7 +21,7 @@ use crate::tls;
 pub(super) struct Destination<'a> {
     pub(super) sni: String,
     /// Identities of its endpoints.
-    pub(super) identities: &'a [String],
+    pub(super) identities: &'a Arc<[String]>,
     /// Names that a ServiceEntry gives.
     pub(super) entry_names: &'a [String],
     /// Whether mutual TLS may be chosen without a rule.
@@ -34,6 +36,7 @@ pub(super) struct Origin {
 }
 
 pub(super) fn apply(
+    cx: &mut Cx<'_>,
     draft: &mut Draft,
     mesh: &MeshConfig,
     origin: &Origin,
@@ -44,8 +47,12 @@ pub(super) fn apply(
     match rule {
         None if !to.automatic => {}
         None => {
-            let context = tls::mesh_client(origin.flavour, http2, &to.sni, to.identities);
-            let socket = tls::upstream_socket(&context);
+            let mutual = tls::Mutual {
+                flavour: origin.flavour,
+                http2,
+                names: to.identities.clone(),
+            };
+            let socket = tls::mesh_socket(cx, mutual, &to.sni);
             if draft.is_original_dst() {
                 draft.cluster.transport_socket = Some(socket);
             } else {
@@ -67,12 +74,16 @@ pub(super) fn apply(
             "ISTIO_MUTUAL" => {
                 let sni = if rule.sni.is_empty() { &to.sni } else { &rule.sni };
                 let names = if rule.subject_alt_names.is_empty() {
-                    to.identities
+                    to.identities.clone()
                 } else {
-                    rule.subject_alt_names.as_slice()
+                    rule.subject_alt_names.as_slice().into()
                 };
-                let context = tls::mesh_client(origin.flavour, http2, sni, names);
-                draft.cluster.transport_socket = Some(tls::upstream_socket(&context));
+                let mutual = tls::Mutual {
+                    flavour: origin.flavour,
+                    http2,
+                    names,
+                };
+                draft.cluster.transport_socket = Some(tls::mesh_socket(cx, mutual, sni));
             }
             "SIMPLE" | "MUTUAL" => {
                 // A secret that every client of the rule would need is not handed out to sidecars.

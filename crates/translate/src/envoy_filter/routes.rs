@@ -10,8 +10,7 @@ use xds::resource::Resource;
 
 use super::place::{adds, place};
 use super::{Operation, Patch, Patches, Side, merge};
-use crate::graph::Cx;
-use crate::listener::merged_servers;
+use crate::graph::{ClassId, Cx};
 use crate::proxy::ProxyClass;
 
 /// What patches of routes apply to.
@@ -20,16 +19,16 @@ pub(super) const KINDS: &[&str] = &["ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP
 /// Ports that clients of a gateway see, by the name of the route configuration.
 pub(super) type GatewayPorts = BTreeMap<String, BTreeSet<u32>>;
 
-pub(super) fn gateway_ports(cx: &mut Cx<'_>, class: &ProxyClass) -> GatewayPorts {
+pub(super) fn gateway_ports(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> GatewayPorts {
     if class.is_sidecar() {
         return GatewayPorts::new();
     }
-    let merged = merged_servers(cx, class);
-    let ports = |servers: &Vec<crate::listener::Served>| servers.iter().map(|s| u32::from(s.server_port())).collect();
+    let merged = cx.servers(id);
+    let ports = |servers: &[Arc<crate::listener::Served>]| servers.iter().map(|s| u32::from(s.server_port())).collect();
     merged
         .by_route
         .iter()
-        .map(|(name, servers)| (name.clone(), ports(servers)))
+        .map(|(name, servers)| (name.to_string(), ports(servers)))
         .collect()
 }
 

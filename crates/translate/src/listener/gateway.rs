@@ -1,27 +1,30 @@
 //! Listeners of gateways: the servers of all Gateway objects that select the workload, merged by port.
 
 mod server;
-mod server_tls;
+pub(crate) mod server_tls;
 
-pub(crate) use server::{Served, merged_servers};
+pub(crate) use server::{Merged, Served, merged_servers, passes_through};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::networking::VirtualService;
 use api::networking::virtual_service::L4Match;
-use mesh::{Config, Port, Protocol, TargetPort};
+use hashbrown::HashMap;
+use mesh::{Port, Protocol, TargetPort};
 use xds::envoy::config::core::v3 as core;
-use xds::envoy::config::listener::v3::{Filter, FilterChain, Listener};
+use xds::envoy::config::listener::v3::{Filter, Listener};
+use xds::resource::Resource;
 
-use super::chain::Chain;
-use super::hcm::{self, Routes};
+use super::chain::{Chain, Finished};
+use super::hcm::{self, Http1, Routes};
+use super::outbound::chains;
 use super::tcp::{self, Settings, Target};
-use super::{Common, Traffic, filters, outbound};
+use super::{Common, Traffic, filters};
 use crate::client::Client;
-use crate::graph::Cx;
+use crate::graph::{ClassId, Cx};
 use crate::host;
-use crate::scope::Scope;
+use crate::query::Query;
+use crate::route::virtual_services::Ready;
 use crate::{naming, proto};
 
 /// ALPN of any mutual TLS inside the mesh.
@@ -33,11 +36,41 @@ const MESH_ALPN: [&str; 5] = [
     "istio-h2",
 ];
 
-pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
-    let merged = merged_servers(cx, common.class);
-    let scope = cx.scope(&common.class.namespace);
-    let mut by_listener: BTreeMap<(String, u16), Vec<Chain>> = BTreeMap::new();
-    let mut taken: BTreeMap<u16, BTreeMap<String, String>> = BTreeMap::new();
+/// A server that terminates HTTPS, and where.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Question {
+    class: ClassId,
+    served: Arc<Served>,
+    bind: String,
+    port: u16,
+}
+
+/// The answer to [`Query::HttpsChain`].
+pub(crate) fn https_chain(cx: &mut Cx<'_>, question: &Question) -> Option<Arc<Finished>> {
+    let common = cx.common(question.class)?;
+    let served = &question.served;
+    let tls = server_tls::socket(cx, &common, served, true);
+    let named = Some(&served.server().name).filter(|name| !name.is_empty());
+    let chain = Chain {
+        sni: served.sni(),
+        tls,
+        ..http_chain(
+            cx,
+            &common,
+            named,
+            &served.route,
+            &question.bind,
+            question.port,
+            served.protocol(),
+        )
+    };
+    Some(chain.finish())
+}
+
+pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common) -> Vec<Arc<Resource>> {
+    let merged = cx.servers(common.id);
+    let mut by_listener: BTreeMap<(String, u16), Vec<Arc<Finished>>> = BTreeMap::new();
+    let mut taken: BTreeMap<u16, HashMap<String, String>> = BTreeMap::new();
     for group in &merged.groups {
         // Ports below 1024 need privileges that the pod may not have.
         if common.class.unprivileged && group.port < 1024 {
@@ -48,43 +81,38 @@ pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
         } else {
             group.bind.clone()
         };
-        let chains = Builder {
-            cx,
-            common,
-            scope: &scope,
-        }
-        .chains(group, &bind, taken.entry(group.port).or_default());
+        let chains = Builder { cx, common }.chains(group, &bind, taken.entry(group.port).or_default());
         by_listener.entry((bind, group.port)).or_default().extend(chains);
     }
     by_listener
         .into_iter()
         .filter(|(_, chains)| !chains.is_empty())
-        .map(|((bind, port), chains)| listener(common, &bind, port, chains))
+        .filter_map(|((bind, port), chains)| {
+            cx.resource(&Query::Listener(Arc::new(super::Question {
+                class: common.id,
+                bind,
+                port,
+                binds_ports: true,
+                chains,
+            })))
+        })
         .collect()
 }
 
-fn listener(common: &Common<'_>, bind: &str, port: u16, chains: Vec<Chain>) -> Listener {
-    let inspect = chains.iter().any(|c| {
-        let alpn = c
-            .tls
-            .as_ref()
-            .and_then(|t| t.common_tls_context.as_ref())
-            .map(|c| &c.alpn_protocols);
-        !c.sni.is_empty() || alpn.is_some_and(|a| !a.is_empty())
-    });
+/// A listener without its chains.
+pub(super) fn frame(common: &Common, question: &super::Question) -> Listener {
+    let (bind, port) = (&question.bind, question.port);
     let mut listener_filters = Vec::new();
     if common.class.settings.proxy_protocol {
         listener_filters.push(filters::proxy_protocol());
     }
-    if inspect {
+    if question.chains.iter().any(|c| c.by_name || c.offers_alpn) {
         listener_filters.push(filters::tls_inspector());
     }
-    let filter_chains: Vec<FilterChain> = chains.into_iter().map(Chain::finish).collect();
     Listener {
         name: format!("{bind}_{port}"),
         address: Some(proto::socket_address(bind, port)),
         listener_filters,
-        filter_chains,
         connection_balance_config: common.class.balance_outbound.then(super::exact_balance),
         traffic_direction: core::TrafficDirection::Outbound as i32,
         access_log: common.telemetry.listener_logs(Traffic::Gateway),
@@ -93,77 +121,89 @@ fn listener(common: &Common<'_>, bind: &str, port: u16, chains: Vec<Chain>) -> L
     }
 }
 
-struct Builder<'a, 'b, 'c> {
-    cx: &'a mut Cx<'b>,
-    common: &'a Common<'c>,
-    scope: &'a Scope,
+fn http_chain(
+    cx: &mut Cx<'_>,
+    common: &Common,
+    name: Option<&String>,
+    route: &str,
+    bind: &str,
+    port: u16,
+    protocol: Protocol,
+) -> Chain {
+    let options = hcm::Options {
+        sort: hcm::Sort {
+            traffic: Traffic::Gateway,
+            protocol,
+            sniffed: false,
+            http1: Http1::Default,
+        },
+        stat_prefix: name.map_or_else(|| format!("outbound_{bind}_{port};"), String::clone),
+        routes: Routes::Named(route.to_owned()),
+        resolver: None,
+    };
+    Chain {
+        filters: vec![hcm::filter(cx, common, options)],
+        ..Chain::default()
+    }
 }
 
-impl Builder<'_, '_, '_> {
-    fn chains(&mut self, group: &server::Group, bind: &str, taken: &mut BTreeMap<String, String>) -> Vec<Chain> {
+struct Builder<'a, 'b> {
+    cx: &'a mut Cx<'b>,
+    common: &'a Common,
+}
+
+impl Builder<'_, '_> {
+    fn chains(&mut self, group: &server::Group, bind: &str, taken: &mut HashMap<String, String>) -> Vec<Arc<Finished>> {
+        let common = self.common;
         if group.protocol.is_http() {
-            return vec![self.http_chain(None, &group.route, bind, group.port, group.protocol)];
+            let chain = http_chain(self.cx, common, None, &group.route, bind, group.port, group.protocol);
+            return vec![chain.finish()];
         }
         let mut chains = Vec::new();
         for served in &group.servers {
             if served.terminates_https() {
-                chains.push(self.http_chain(Some(served), &served.route, bind, group.port, served.protocol()));
-            } else if served.server.tls.is_none() {
-                chains.extend(self.tcp_route(served).map(|filters| Chain {
-                    filters,
-                    ..Chain::default()
+                let question = Question {
+                    class: common.id,
+                    served: served.clone(),
+                    bind: bind.to_owned(),
+                    port: group.port,
+                };
+                chains.extend(self.cx.chain(&Query::HttpsChain(Arc::new(question))));
+            } else if served.server().tls.is_none() {
+                let filters = self.tcp_route(served);
+                chains.extend(filters.map(|filters| {
+                    Chain {
+                        filters,
+                        ..Chain::default()
+                    }
+                    .finish()
                 }));
             } else if !served.is_passthrough() {
-                let sni = served.sni();
-                let tls = server_tls::context(self.common, served, false);
-                chains.extend(self.tcp_route(served).map(|filters| Chain {
-                    sni,
+                let tls = server_tls::socket(self.cx, common, served, false);
+                let of_filters = |filters| Chain {
+                    sni: served.sni(),
                     tls,
                     filters,
                     ..Chain::default()
-                }));
+                };
+                chains.extend(self.tcp_route(served).map(|filters| of_filters(filters).finish()));
             } else if served.mode() == "AUTO_PASSTHROUGH" {
-                chains.extend(self.auto_passthrough(served));
+                chains.extend(self.auto_passthrough(served).into_iter().map(Chain::finish));
             } else {
-                chains.extend(self.tls_routes(served, taken));
+                chains.extend(self.tls_routes(served, taken).into_iter().map(Chain::finish));
             }
         }
         chains
     }
 
-    fn http_chain(&mut self, served: Option<&Served>, route: &str, bind: &str, port: u16, protocol: Protocol) -> Chain {
-        let named = served.map(|s| s.server.name.clone()).filter(|n| !n.is_empty());
-        let options = hcm::Options {
-            traffic: Traffic::Gateway,
-            stat_prefix: named.unwrap_or_else(|| format!("outbound_{bind}_{port};")),
-            routes: Routes::Named(route.to_owned()),
-            protocol,
-            sniffed: false,
-            http1: Some(core::Http1ProtocolOptions::default()),
-            resolver: None,
-        };
-        Chain {
-            sni: served.map(Served::sni).unwrap_or_default(),
-            tls: served.and_then(|served| server_tls::context(self.common, served, true)),
-            filters: vec![hcm::filter(self.common, options)],
-            ..Chain::default()
-        }
-    }
-
     /// VirtualServices of the server's gateway that name one of its hosts.
-    fn bound(&self, served: &Served) -> Vec<Arc<Config<VirtualService>>> {
-        self.scope
-            .virtual_services
-            .iter()
-            .filter(|vs| vs.spec.gateways.contains(&served.gateway))
-            .filter(|vs| {
-                vs.spec
-                    .hosts
-                    .iter()
-                    .any(|h| served.hosts_for(&vs.meta.namespace).iter().any(|s| host::overlap(s, h)))
-            })
-            .cloned()
-            .collect()
+    fn bound(&mut self, served: &Served) -> Vec<Ready> {
+        let mut bound = self.cx.bound(&self.common.scope, &served.gateway).to_vec();
+        bound.retain(|routes| {
+            let mut hosts = served.hosts_for(&routes.meta.namespace);
+            hosts.any(|server| routes.spec.hosts.iter().any(|h| host::overlap(server, h)))
+        });
+        bound
     }
 
     fn authorised(&self, rest: Vec<Filter>) -> Vec<Filter> {
@@ -174,11 +214,10 @@ impl Builder<'_, '_, '_> {
         for config in self.bound(served) {
             for route in config.spec.tcp.iter().filter(|r| !r.route.is_empty()) {
                 if route.matches.is_empty() || route.matches.iter().any(|m| served.takes(m)) {
-                    let filters = outbound::route_filters(
+                    let filters = chains::route_filters(
                         self.cx,
                         self.common,
                         Traffic::Gateway,
-                        self.scope,
                         &route.route,
                         &served.as_port(),
                         &config,
@@ -190,7 +229,7 @@ impl Builder<'_, '_, '_> {
         None
     }
 
-    fn tls_routes(&mut self, served: &Served, taken: &mut BTreeMap<String, String>) -> Vec<Chain> {
+    fn tls_routes(&mut self, served: &Served, taken: &mut HashMap<String, String>) -> Vec<Chain> {
         let mut chains = Vec::new();
         for config in self.bound(served) {
             for route in config.spec.tls.iter().filter(|r| !r.route.is_empty()) {
@@ -200,14 +239,13 @@ impl Builder<'_, '_, '_> {
                         gateways: condition.gateways.clone(),
                         ..L4Match::default()
                     };
-                    if !served.takes(&l4) || !server::claim(taken, &condition.sni_hosts, &served.server.bind) {
+                    if !served.takes(&l4) || !server::claim(taken, &condition.sni_hosts, &served.server().bind) {
                         continue;
                     }
-                    let filters = outbound::route_filters(
+                    let filters = chains::route_filters(
                         self.cx,
                         self.common,
                         Traffic::Gateway,
-                        self.scope,
                         &route.route,
                         &served.as_port(),
                         &config,
@@ -226,9 +264,10 @@ impl Builder<'_, '_, '_> {
     /// One chain per service and subset: the server name says which, mutual TLS passes through.
     fn auto_passthrough(&mut self, served: &Served) -> Vec<Chain> {
         let hosts = served.sni();
-        let client = Client::of_class(self.common.class);
+        let client = Client::of_class(&self.common.class);
         let mut chains = Vec::new();
-        for service in self.scope.seen.services.iter().cloned() {
+        let seen = self.cx.seen_of(&self.common.scope);
+        for service in seen.services.iter() {
             if service.external || !hosts.iter().any(|h| host::covers(h, &service.key.host)) {
                 continue;
             }
@@ -282,6 +321,6 @@ impl Served {
         condition
             .port
             .is_none_or(|p| p.0 == 0 || p.0 == u32::from(self.server_port()))
-            && (condition.gateways.is_empty() || condition.gateways.contains(&self.gateway))
+            && (condition.gateways.is_empty() || condition.gateways.iter().any(|g| **g == *self.gateway))
     }
 }

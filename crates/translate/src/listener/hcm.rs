@@ -1,7 +1,11 @@
-//! The HTTP connection manager: one function, for every place that has one.
+//! The HTTP connection manager: one function, for every place that has one. Most of it is the same in all chains of a
+//! class that have one; that is made once.
 
 use api::lenient::Duration;
+use bytes::{Bytes, BytesMut};
 use mesh::Protocol;
+use prost::encoding::{message, string};
+use prost::{Message, Name};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::config::listener::v3::Filter;
 use xds::envoy::config::route::v3::RouteConfiguration;
@@ -9,10 +13,13 @@ use xds::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, RequestIdExtension, http_connection_manager as hcm,
 };
 use xds::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use xds::google::protobuf::Any;
 
 use super::{Common, Traffic, filters};
+use crate::graph::{ClassId, Cx};
 use crate::proto;
 use crate::proxy::Flavour;
+use crate::query::Query;
 
 /// Where routes come from.
 pub(super) enum Routes {
@@ -22,36 +29,90 @@ pub(super) enum Routes {
     Inline(Box<RouteConfiguration>),
 }
 
-/// What differs between connection managers.
-pub(super) struct Options {
+/// What HTTP/1 options say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Http1 {
+    /// Nothing, unless the proxy's settings do.
+    Unstated,
+    /// What they say by default.
+    Default,
+    /// That clients know a proxy.
+    AbsoluteUrls,
+}
+
+/// What most of a connection manager hangs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sort {
     pub(super) traffic: Traffic,
-    pub(super) stat_prefix: String,
-    pub(super) routes: Routes,
     pub(super) protocol: Protocol,
     /// Whether the port's protocol is found out by looking: then servers tell HTTP by its ALPN.
     pub(super) sniffed: bool,
-    /// Whether HTTP/3 … is not served; gateways state their HTTP/1 options.
-    pub(super) http1: Option<core::Http1ProtocolOptions>,
+    pub(super) http1: Http1,
+}
+
+/// What differs between connection managers.
+pub(super) struct Options {
+    pub(super) sort: Sort,
+    pub(super) stat_prefix: String,
+    pub(super) routes: Routes,
     /// Filter that resolves the name a request is for.
     pub(super) resolver: Option<HttpFilter>,
 }
 
-pub(super) fn filter(common: &Common<'_>, options: Options) -> Filter {
-    filters::network(
-        "envoy.filters.network.http_connection_manager",
-        proto::any(&manager(common, options)),
-    )
+pub(super) fn filter(cx: &mut Cx<'_>, common: &Common, options: Options) -> Filter {
+    // Numbers of the fields that come before all others.
+    const STAT_PREFIX: u32 = 2;
+    const RDS: u32 = 3;
+    const ROUTES: u32 = 4;
+    let rest = match options.resolver {
+        None => cx.bytes(&Query::Manager(common.id, options.sort)),
+        resolver => manager(common, options.sort, resolver).encode_to_vec().into(),
+    };
+    let mut value = BytesMut::with_capacity(rest.len() + options.stat_prefix.len() + 512);
+    string::encode(STAT_PREFIX, &options.stat_prefix, &mut value);
+    match options.routes {
+        Routes::Named(name) => {
+            let rds = Rds {
+                config_source: Some(proto::ads()),
+                route_config_name: name,
+            };
+            message::encode(RDS, &rds, &mut value);
+        }
+        Routes::Inline(routes) => message::encode(ROUTES, &*routes, &mut value),
+    }
+    value.extend_from_slice(&rest);
+    let any = Any {
+        type_url: HttpConnectionManager::type_url(),
+        value: value.freeze(),
+    };
+    filters::network("envoy.filters.network.http_connection_manager", any)
 }
 
-fn manager(common: &Common<'_>, options: Options) -> HttpConnectionManager {
-    let class = common.class;
+/// The answer to [`Query::Manager`]: what comes after prefix and routes.
+pub(crate) fn rest(cx: &mut Cx<'_>, id: ClassId, sort: Sort) -> Bytes {
+    match cx.common(id) {
+        Some(common) => manager(&common, sort, None).encode_to_vec().into(),
+        None => Bytes::new(),
+    }
+}
+
+/// A connection manager without its prefix and its routes.
+fn manager(common: &Common, options: Sort, resolver: Option<HttpFilter>) -> HttpConnectionManager {
+    let class = &common.class;
     let (normalize, merge, escaped) = match common.mesh.path_normalization.normalization.as_deref() {
         Some("NONE") => (false, false, hcm::PathWithEscapedSlashesAction::KeepUnchanged),
         Some("MERGE_SLASHES") => (true, true, hcm::PathWithEscapedSlashesAction::KeepUnchanged),
         Some("DECODE_AND_MERGE_SLASHES") => (true, true, hcm::PathWithEscapedSlashesAction::UnescapeAndForward),
         _ => (true, false, hcm::PathWithEscapedSlashesAction::KeepUnchanged),
     };
-    let mut http1 = options.http1;
+    let mut http1 = match options.http1 {
+        Http1::Unstated => None,
+        Http1::Default => Some(core::Http1ProtocolOptions::default()),
+        Http1::AbsoluteUrls => Some(core::Http1ProtocolOptions {
+            allow_absolute_url: Some(proto::bool_value(true)),
+            ..Default::default()
+        }),
+    };
     let settings = &class.settings;
     if settings.preserve_case {
         http1.get_or_insert_default().header_key_format = Some(crate::settings::preserve_case());
@@ -61,7 +122,6 @@ fn manager(common: &Common<'_>, options: Options) -> HttpConnectionManager {
         http1.get_or_insert_default().accept_http_10 = true;
     }
     let mut manager = HttpConnectionManager {
-        stat_prefix: options.stat_prefix,
         server_name,
         server_header_transformation: server_header as i32,
         generate_request_id: settings.no_request_ids.then(|| proto::bool_value(false)),
@@ -94,20 +154,7 @@ fn manager(common: &Common<'_>, options: Options) -> HttpConnectionManager {
                 idle_timeout: Some(proto::duration(idle)),
                 ..Default::default()
             }),
-        http_filters: http_filters(
-            common,
-            options.traffic,
-            options.protocol,
-            options.sniffed,
-            options.resolver,
-        ),
-        route_specifier: Some(match options.routes {
-            Routes::Named(name) => hcm::RouteSpecifier::Rds(Rds {
-                config_source: Some(proto::ads()),
-                route_config_name: name,
-            }),
-            Routes::Inline(routes) => hcm::RouteSpecifier::RouteConfig(*routes),
-        }),
+        http_filters: http_filters(common, options.traffic, options.protocol, options.sniffed, resolver),
         ..Default::default()
     };
     if options.traffic == Traffic::Outbound {
@@ -141,7 +188,7 @@ fn manager(common: &Common<'_>, options: Options) -> HttpConnectionManager {
 
 /// Filters in the order that policies rely on (control-plane.md §2.4.2).
 fn http_filters(
-    common: &Common<'_>,
+    common: &Common,
     traffic: Traffic,
     protocol: Protocol,
     sniffed: bool,

@@ -13,14 +13,14 @@ use xds::envoy::extensions::transport_sockets::tls::v3 as tls_v3;
 use xds::envoy::r#type::v3::Int32Range;
 
 use super::chain::{PLAIN_HTTP, RAW, TLS};
-use super::hcm::{self, Routes};
+use super::hcm::{self, Http1, Routes};
 use super::tcp::{self, Settings, Target};
 use super::{Common, Traffic, filters};
 use crate::authentication::{self, Mode};
 use crate::cluster::{self, Inbound};
 use crate::graph::Cx;
 use crate::proxy::{Flavour, Interception};
-use crate::{naming, proto, route, tls};
+use crate::{naming, proto, route, scope, tls};
 
 const MESH_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
 const MESH_TCP: [&str; 2] = ["istio-peer-exchange", "istio"];
@@ -96,18 +96,21 @@ struct Served {
     path: Option<String>,
 }
 
-pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
+pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common) -> Vec<Listener> {
     let Ok(own_port) = u16::try_from(common.mesh.proxy_inbound_listen_port.0) else {
         return Vec::new();
     };
     let modes = authentication::modes(cx, &common.class.namespace, &common.class.workload_labels);
-    let targets = cluster::served(cx, common.class, common.scope);
+    let sidecar = scope::sidecar(cx, &common.scope);
+    let targets = cluster::served(cx, &common.class, common.id, sidecar.as_deref());
     let mut bound = Vec::new();
     let mut chains = vec![loop_guard(common, own_port)];
-    chains.extend(chains_of(common, &passthrough(common, 0, cx.domain()), modes.general));
+    let rest = passthrough(common, 0, cx.domain());
+    chains.extend(chains_of(cx, common, &rest, modes.general));
     for (port, mode) in &modes.ports {
         if targets.iter().all(|t| t.number != *port) {
-            chains.extend(chains_of(common, &passthrough(common, *port, cx.domain()), *mode));
+            let rest = passthrough(common, *port, cx.domain());
+            chains.extend(chains_of(cx, common, &rest, *mode));
         }
     }
     for target in &targets {
@@ -118,7 +121,7 @@ pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
             continue;
         }
         let served = served(common, target, cx.domain());
-        let own = chains_of(common, &served, modes.of_port(target.number));
+        let own = chains_of(cx, common, &served, modes.of_port(target.number));
         if target.listener.as_ref().is_some_and(|l| l.binds_ports) {
             bound.push(bound_listener(common, &served, own));
         } else {
@@ -152,7 +155,7 @@ pub(super) fn listeners(cx: &mut Cx<'_>, common: &Common<'_>) -> Vec<Listener> {
     bound
 }
 
-fn served(common: &Common<'_>, inbound: &Inbound, domain: &str) -> Served {
+fn served(common: &Common, inbound: &Inbound, domain: &str) -> Served {
     let cluster = naming::inbound(inbound.number);
     let service = inbound.service();
     let tcp_stat = match (service, &inbound.listener) {
@@ -177,7 +180,7 @@ fn served(common: &Common<'_>, inbound: &Inbound, domain: &str) -> Served {
 }
 
 /// A listener of its own, for a port that traffic is not redirected from.
-fn bound_listener(common: &Common<'_>, served: &Served, chains: Vec<FilterChain>) -> Listener {
+fn bound_listener(common: &Common, served: &Served, chains: Vec<FilterChain>) -> Listener {
     Listener {
         name: format!("{}_{}", served.bind, served.port),
         address: Some(proto::socket_address(&served.bind, served.port)),
@@ -193,7 +196,7 @@ fn bound_listener(common: &Common<'_>, served: &Served, chains: Vec<FilterChain>
     }
 }
 
-fn passthrough(common: &Common<'_>, port: u16, domain: &str) -> Served {
+fn passthrough(common: &Common, port: u16, domain: &str) -> Served {
     Served {
         port,
         service_port: 0,
@@ -208,7 +211,7 @@ fn passthrough(common: &Common<'_>, port: u16, domain: &str) -> Served {
 }
 
 /// Prefix of statistics of inbound connections. The reference leaves the variable of the target port as it stands.
-fn tcp_stat(common: &Common<'_>, target: Option<(&Arc<Service>, &Port)>, cluster: &str, domain: &str) -> String {
+fn tcp_stat(common: &Common, target: Option<(&Arc<Service>, &Port)>, cluster: &str, domain: &str) -> String {
     let pattern = &common.mesh.inbound_cluster_stat_name;
     if pattern.is_empty() {
         return cluster.to_owned();
@@ -221,14 +224,14 @@ fn tcp_stat(common: &Common<'_>, target: Option<(&Arc<Service>, &Port)>, cluster
     parts.collect::<Vec<_>>().join(TARGET)
 }
 
-fn chains_of(common: &Common<'_>, served: &Served, mode: Mode) -> Vec<FilterChain> {
+fn chains_of(cx: &mut Cx<'_>, common: &Common, served: &Served, mode: Mode) -> Vec<FilterChain> {
     recognitions(mode, served.protocol)
         .iter()
-        .map(|r| filter_chain(common, served, r))
+        .map(|r| filter_chain(cx, common, served, r))
         .collect()
 }
 
-fn filter_chain(common: &Common<'_>, served: &Served, recognition: &Recognition) -> FilterChain {
+fn filter_chain(cx: &mut Cx<'_>, common: &Common, served: &Served, recognition: &Recognition) -> FilterChain {
     let name = match (served.passthrough, recognition.http) {
         (true, true) => "virtualInbound-catchall-http".to_owned(),
         (true, false) => "virtualInbound".to_owned(),
@@ -248,21 +251,25 @@ fn filter_chain(common: &Common<'_>, served: &Served, recognition: &Recognition)
             format!("inbound_{}_{};", served.bind, served.port)
         };
         let routes = route::inbound(
-            common.mesh,
+            &common.mesh,
             &served.cluster,
             &served.host,
             served.service_port,
             served.protocol,
         );
+        let sort = hcm::Sort {
+            traffic: Traffic::Inbound,
+            protocol: served.protocol,
+            sniffed: false,
+            http1: Http1::Unstated,
+        };
         list.push(hcm::filter(
+            cx,
             common,
             hcm::Options {
-                traffic: Traffic::Inbound,
+                sort,
                 stat_prefix: prefix,
                 routes: Routes::Inline(Box::new(routes)),
-                protocol: served.protocol,
-                sniffed: false,
-                http1: None,
                 resolver: None,
             },
         ));
@@ -301,7 +308,7 @@ fn filter_chain(common: &Common<'_>, served: &Served, recognition: &Recognition)
     }
 }
 
-fn loop_guard(common: &Common<'_>, own_port: u16) -> FilterChain {
+fn loop_guard(common: &Common, own_port: u16) -> FilterChain {
     let mut list = Vec::new();
     if common.class.flavour == Flavour::Contrib {
         list.push(filters::network(
@@ -332,8 +339,8 @@ fn loop_guard(common: &Common<'_>, own_port: u16) -> FilterChain {
 }
 
 /// Server context of mutual TLS inside the mesh: the peer must have a certificate of one of the trust domains.
-fn server_context(common: &Common<'_>, http: bool) -> tls_v3::DownstreamTlsContext {
-    let mesh = common.mesh;
+fn server_context(common: &Common, http: bool) -> tls_v3::DownstreamTlsContext {
+    let mesh = &common.mesh;
     let domains = std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases);
     let mut parameters = tls::parameters();
     parameters.cipher_suites = tls::CIPHERS.map(str::to_owned).to_vec();

@@ -13,7 +13,7 @@ use crate::naming;
 use crate::proto;
 
 /// A proxy to a fixed cluster, without settings.
-pub(super) fn plain(common: &Common<'_>, traffic: Traffic, cluster: &str) -> Filter {
+pub(super) fn plain(common: &Common, traffic: Traffic, cluster: &str) -> Filter {
     let proxy = TcpProxy {
         stat_prefix: cluster.to_owned(),
         cluster_specifier: Some(tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned())),
@@ -28,7 +28,7 @@ pub(super) fn filter(proxy: &TcpProxy) -> Filter {
     filters::network("envoy.filters.network.tcp_proxy", proto::any(proxy))
 }
 
-fn idle_timeout(common: &Common<'_>) -> Option<xds::google::protobuf::Duration> {
+fn idle_timeout(common: &Common) -> Option<xds::google::protobuf::Duration> {
     common
         .class
         .idle_timeout
@@ -98,7 +98,7 @@ impl Settings {
 
 /// Filters of a chain that proxies connections.
 pub(super) fn chain(
-    common: &Common<'_>,
+    common: &Common,
     traffic: Traffic,
     stat_prefix: &str,
     targets: Vec<Target>,
@@ -151,7 +151,7 @@ pub(super) fn chain(
 
 /// Prefix of statistics for connections to a service.
 pub(super) fn stat_prefix(
-    common: &Common<'_>,
+    common: &Common,
     service: Option<&Service>,
     port: u16,
     subset: &str,

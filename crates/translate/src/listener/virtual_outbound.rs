@@ -4,29 +4,30 @@ use mesh::Protocol;
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener};
 
-use super::hcm::{self, Routes};
+use super::hcm::{self, Http1, Routes};
 use super::{Common, Traffic, tcp};
+use crate::graph::Cx;
 use crate::naming;
 use crate::proto;
 use crate::proxy::Interception;
 
 /// Where traffic goes whose destination is unknown.
-pub(super) fn unknown_destination(common: &Common<'_>) -> Filter {
+pub(super) fn unknown_destination(common: &Common) -> Filter {
     tcp::plain(common, Traffic::Outbound, &cluster(common))
 }
 
-fn cluster(common: &Common<'_>) -> String {
-    match &common.scope.unknown.egress_proxy {
+fn cluster(common: &Common) -> String {
+    match &common.unknown.egress_proxy {
         Some(proxy) => {
             let port = proxy.port.as_ref().map_or(0, |p| p.number.0) as u16;
             naming::outbound(port, &proxy.subset, &proxy.host)
         }
-        None if common.scope.unknown.registry_only() => naming::BLACK_HOLE.to_owned(),
+        None if common.unknown.registry_only() => naming::BLACK_HOLE.to_owned(),
         None => naming::PASSTHROUGH.to_owned(),
     }
 }
 
-pub(super) fn listener(common: &Common<'_>) -> Option<Listener> {
+pub(super) fn listener(common: &Common) -> Option<Listener> {
     if common.class.interception == Interception::None {
         return None;
     }
@@ -69,20 +70,19 @@ pub(super) fn listener(common: &Common<'_>) -> Option<Listener> {
 }
 
 /// A listener for clients that know a proxy.
-pub(super) fn http_proxy(common: &Common<'_>) -> Option<Listener> {
+pub(super) fn http_proxy(cx: &mut Cx<'_>, common: &Common) -> Option<Listener> {
     let port = u16::try_from(common.mesh.proxy_http_port.0).ok().filter(|p| *p != 0)?;
     let name = format!("{}_{port}", common.class.localhost());
     let options = hcm::Options {
-        traffic: Traffic::Outbound,
+        sort: hcm::Sort {
+            traffic: Traffic::Outbound,
+            protocol: Protocol::HttpProxy,
+            sniffed: false,
+            http1: Http1::AbsoluteUrls,
+        },
         stat_prefix: format!("outbound_{name};"),
         routes: Routes::Named("http_proxy".to_owned()),
-        protocol: Protocol::HttpProxy,
-        sniffed: false,
         resolver: None,
-        http1: Some(core::Http1ProtocolOptions {
-            allow_absolute_url: Some(proto::bool_value(true)),
-            ..Default::default()
-        }),
     };
     Some(Listener {
         address: Some(proto::socket_address(common.class.localhost(), port)),
@@ -92,7 +92,7 @@ pub(super) fn http_proxy(common: &Common<'_>) -> Option<Listener> {
         listener_filters_timeout: Some(proto::seconds(0)),
         max_connections_to_accept_per_socket_event: Some(proto::u32_value(1)),
         filter_chains: vec![FilterChain {
-            filters: vec![hcm::filter(common, options)],
+            filters: vec![hcm::filter(cx, common, options)],
             transport_socket_connect_timeout: Some(proto::seconds(15)),
             ..Default::default()
         }],

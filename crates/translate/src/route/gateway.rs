@@ -1,183 +1,245 @@
 //! Routes of gateways: the hosts that a server and a VirtualService agree on.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use api::mesh_config::MeshConfig;
-use mesh::Input;
-use xds::envoy::config::route::v3::{self as route_v3, RouteConfiguration, VirtualHost, virtual_host};
+use bytes::BytesMut;
+use hashbrown::HashMap;
+use prost::Message;
+use xds::envoy::config::route::v3::{RouteConfiguration, VirtualHost, virtual_host};
+use xds::resource::Resource;
 
-use super::http::{self, Audience};
-use super::{MAX_DIRECT_RESPONSE, condition};
+use super::made::{self, Made, Place};
+use super::{MAX_DIRECT_RESPONSE, bound, kept};
 use crate::client::Client;
-use crate::graph::Cx;
+use crate::graph::{ClassId, Cx};
 use crate::host;
-use crate::listener::{Served, merged_servers};
+use crate::listener::Served;
 use crate::proto;
 use crate::proxy::ProxyClass;
-use crate::scope::Scope;
+use crate::query::Query;
+use crate::scope::ScopeKey;
 
-pub(super) fn configurations(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<RouteConfiguration> {
-    let merged = merged_servers(cx, class);
-    let scope = cx.scope(&class.namespace);
-    let mesh = cx.read(Input::Mesh).mesh.clone();
-    let client = Client::of_class(class);
-    merged
-        .by_route
-        .iter()
-        .filter(|(name, _)| !name.is_empty())
-        .map(|(name, servers)| {
-            Builder {
-                scope: &scope,
-                mesh: &mesh,
-                client: &client,
-            }
-            .configuration(cx, name, servers)
+/// Which configuration, and for whom.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Question {
+    name: Arc<str>,
+    scope: ScopeKey,
+    client: Arc<Client>,
+    /// Servers that ask for it, in order.
+    servers: Arc<Vec<Arc<Served>>>,
+}
+
+/// Which it is of two questions is nearly always told by these.
+impl Hash for Question {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+        self.scope.hash(state);
+    }
+}
+
+pub(super) fn configurations(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> Vec<Arc<Resource>> {
+    let merged = cx.servers(id);
+    let scope = ScopeKey {
+        namespace: class.namespace.clone(),
+        sidecar: None,
+    };
+    let mut client = Client::clone(&made::view(&Client::of_class(class)));
+    client.attempt_count = !class.settings.no_attempt_count;
+    if !super::selects_by_labels(cx, &scope) {
+        client.labels = None;
+    }
+    let client = Arc::new(client);
+    let named = merged.by_route.iter().filter(|(name, _)| !name.is_empty());
+    named
+        .filter_map(|(name, servers)| {
+            cx.resource(&Query::GatewayRoutes(Arc::new(Question {
+                name: name.clone(),
+                scope: scope.clone(),
+                client: client.clone(),
+                servers: servers.clone(),
+            })))
         })
         .collect()
 }
 
-struct Builder<'a> {
-    scope: &'a Arc<Scope>,
-    mesh: &'a MeshConfig,
-    client: &'a Client,
-}
-
-/// Identity of a set of routes: hosts with the same routes share a virtual host.
-type Origin = Vec<(String, String)>;
-
-struct Host {
-    virtual_host: VirtualHost,
-    origin: Origin,
-}
-
-impl Builder<'_> {
-    fn configuration(&self, cx: &mut Cx<'_>, name: &str, servers: &[Served]) -> RouteConfiguration {
-        let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
-        let mut made: BTreeMap<Origin, Vec<route_v3::Route>> = BTreeMap::new();
-        for served in servers {
-            self.add_server(cx, served, &mut hosts, &mut made);
-        }
-        let mut virtual_hosts = if hosts.is_empty() {
-            let port = servers.first().map(Served::server_port).unwrap_or_default();
-            vec![VirtualHost {
-                name: format!("blackhole:{port}"),
-                domains: vec!["*".to_owned()],
-                ..Default::default()
-            }]
-        } else {
-            collapse(hosts)
-        };
-        virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        RouteConfiguration {
-            name: name.to_owned(),
-            virtual_hosts,
-            validate_clusters: Some(proto::bool_value(false)),
-            ignore_port_in_host_matching: true,
-            max_direct_response_body_size_bytes: Some(proto::u32_value(MAX_DIRECT_RESPONSE)),
-            ..Default::default()
-        }
+/// The answer to [`Query::GatewayRoutes`].
+pub(crate) fn configuration(cx: &mut Cx<'_>, question: &Question) -> Resource {
+    let client = made::view(&question.client);
+    let bound: Vec<Bound> = question
+        .servers
+        .iter()
+        .map(|served| {
+            let of_gateway = Arc::new(bound::Question {
+                gateway: served.gateway.clone(),
+                scope: question.scope.clone(),
+                client: client.clone(),
+            });
+            let routes = cx.bound_routes(&of_gateway);
+            (of_gateway, routes)
+        })
+        .collect();
+    let mut hosts = Hosts::default();
+    for (served, bound) in question.servers.iter().zip(&bound) {
+        hosts.add_server(cx, served, bound);
     }
+    let name = question.name.to_string();
+    let mut bytes = BytesMut::new();
+    let head = RouteConfiguration {
+        name: name.clone(),
+        ..Default::default()
+    };
+    let tail = RouteConfiguration {
+        validate_clusters: Some(proto::bool_value(false)),
+        ignore_port_in_host_matching: true,
+        max_direct_response_body_size_bytes: Some(proto::u32_value(MAX_DIRECT_RESPONSE)),
+        ..Default::default()
+    };
+    head.encode_raw(&mut bytes);
+    if hosts.list.is_empty() {
+        let port = question.servers.first().map(|s| s.server_port());
+        let name = format!("blackhole:{}", port.unwrap_or_default());
+        kept::write(&mut bytes, &name, ["*"].into_iter(), [].into_iter(), &[]);
+    } else {
+        hosts.write(question.client.attempt_count, &mut bytes);
+    }
+    tail.encode_raw(&mut bytes);
+    Resource::of_pieces::<RouteConfiguration>(name, vec![bytes.freeze()])
+}
 
-    fn add_server(
-        &self,
-        cx: &mut Cx<'_>,
-        served: &Served,
-        hosts: &mut BTreeMap<String, Host>,
-        made: &mut BTreeMap<Origin, Vec<route_v3::Route>>,
-    ) {
-        let port = served.server_port();
-        let redirects = served.server.tls.as_ref().is_some_and(|t| t.https_redirect);
-        let require_tls = if redirects {
-            virtual_host::TlsRequirementType::All
-        } else {
-            virtual_host::TlsRequirementType::None
-        } as i32;
-        let new = |name: &str| Host {
-            virtual_host: VirtualHost {
-                name: format!("{name}:{port}"),
-                domains: vec![name.to_owned()],
-                include_request_attempt_count: self.client.attempt_count,
-                require_tls,
-                ..Default::default()
-            },
-            origin: Vec::new(),
-        };
-        for config in self
-            .scope
-            .virtual_services
-            .iter()
-            .filter(|vs| vs.spec.gateways.contains(&served.gateway))
-        {
-            let common = intersection(&served.hosts_for(&config.meta.namespace), &config.spec.hosts);
+/// What VirtualServices say for the gateway of a server.
+type Bound = (Arc<bound::Question>, Arc<Vec<bound::Served>>);
+
+/// A virtual host in the making.
+struct Host<'a> {
+    /// In lower case.
+    name: Cow<'a, str>,
+    /// Port that it is named after.
+    port: u16,
+    requires_tls: bool,
+    /// Places of its routes, in order: hosts with the same routes share a virtual host.
+    origin: Vec<usize>,
+}
+
+/// Virtual hosts of a configuration.
+#[derive(Default)]
+struct Hosts<'a> {
+    list: Vec<Host<'a>>,
+    /// Places of hosts by their names.
+    by_name: HashMap<Cow<'a, str>, usize>,
+    /// Routes of VirtualServices; the first server's are those of all servers of the gateway.
+    made: Vec<Option<Arc<Made>>>,
+    /// Where those of a gateway's VirtualServices start.
+    starts: HashMap<&'a str, usize>,
+}
+
+impl<'a> Hosts<'a> {
+    fn add_server(&mut self, cx: &mut Cx<'_>, served: &'a Served, (question, bound): &'a Bound) {
+        let redirects = served.server().tls.as_ref().is_some_and(|t| t.https_redirect);
+        let start = *self.starts.entry(&*served.gateway).or_insert(self.made.len());
+        if start == self.made.len() {
+            self.made.extend(bound.iter().map(|(_, made)| made.clone()));
+        }
+        for (place, (config, _)) in (start..).zip(bound.iter()) {
+            let common = intersection(served.hosts_for(&config.meta.namespace), &config.spec.hosts);
             if common.is_empty() {
                 continue;
             }
-            let key = (
-                served.gateway.clone(),
-                format!("{}/{}", config.meta.name, config.meta.namespace),
-            );
-            let origin = vec![key.clone()];
-            if !made.contains_key(&origin) {
-                let gateways = [served.gateway.clone()];
-                let to = Audience {
-                    client: self.client,
-                    scope: self.scope,
-                    mesh: self.mesh,
-                    listener_port: port,
-                    gateways: &gateways,
-                    is_tls: served.server.tls.is_some(),
+            let made = self.made[place].get_or_insert_with(|| {
+                let place = Place {
+                    port: served.server_port(),
+                    is_tls: served.server().tls.is_some(),
                 };
-                made.insert(origin.clone(), http::routes(cx, &to, config));
-            }
-            let routes = &made[&origin];
-            if routes.is_empty() {
+                cx.routes(question.routes(config, Some(place)))
+            });
+            if made.is_empty() {
                 continue;
             }
             for name in common {
-                let name = name.to_ascii_lowercase();
-                let host = hosts.entry(name.clone()).or_insert_with(|| new(&name));
-                host.virtual_host.routes.extend(routes.iter().cloned());
-                host.origin.push(key.clone());
-                if redirects {
-                    host.virtual_host.require_tls = require_tls;
-                }
+                let host = self.host(name, served, redirects);
+                host.origin.push(place);
             }
         }
         if redirects {
-            for name in &served.server.hosts {
-                let name = name.to_ascii_lowercase();
-                let host = hosts.entry(name.clone()).or_insert_with(|| new(&name));
-                host.virtual_host.require_tls = require_tls;
+            for name in served.hosts() {
+                self.host(name, served, redirects);
             }
         }
     }
-}
 
-/// Unites hosts with the same routes, and puts routes that take everything last.
-fn collapse(hosts: BTreeMap<String, Host>) -> Vec<VirtualHost> {
-    let mut kept: Vec<Host> = Vec::new();
-    for (_, host) in hosts {
-        let same = kept
-            .iter_mut()
-            .find(|k| k.origin == host.origin && k.virtual_host.require_tls == host.virtual_host.require_tls);
-        match same {
-            Some(first) => first.virtual_host.domains.extend(host.virtual_host.domains),
-            None => kept.push(host),
+    fn host(&mut self, name: &'a str, served: &Served, redirects: bool) -> &mut Host<'a> {
+        let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
+            Cow::Owned(name.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(name)
+        };
+        let place = *self.by_name.entry(name).or_insert_with_key(|name| {
+            self.list.push(Host {
+                name: name.clone(),
+                port: served.server_port(),
+                requires_tls: false,
+                origin: Vec::new(),
+            });
+            self.list.len() - 1
+        });
+        let host = &mut self.list[place];
+        host.requires_tls |= redirects;
+        host
+    }
+
+    /// Writes virtual hosts in order of their names; hosts with the same routes are one, named after the first.
+    fn write(&self, attempt_count: bool, out: &mut BytesMut) {
+        let mut united: Vec<Vec<&Host<'_>>> = Vec::new();
+        let mut by_origin: HashMap<(&[usize], bool), usize> = HashMap::new();
+        for host in &self.list {
+            let place = *by_origin
+                .entry((&host.origin, host.requires_tls))
+                .or_insert(united.len());
+            match united.get_mut(place) {
+                Some(hosts) => hosts.push(host),
+                None => united.push(vec![host]),
+            }
+        }
+        let mut named: Vec<(String, Vec<&Host<'_>>)> = Vec::with_capacity(united.len());
+        for mut hosts in united {
+            hosts.sort_by(|a, b| a.name.cmp(&b.name));
+            if let Some(first) = hosts.first() {
+                named.push((format!("{}:{}", first.name, first.port), hosts));
+            }
+        }
+        // Ports can make names alike; then the host decides, as without a port.
+        named.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1[0].name.cmp(&b.1[0].name)));
+        let rest = |requires_tls| {
+            let requirement = if requires_tls {
+                virtual_host::TlsRequirementType::All
+            } else {
+                virtual_host::TlsRequirementType::None
+            };
+            let host = VirtualHost {
+                require_tls: requirement as i32,
+                include_request_attempt_count: attempt_count,
+                ..Default::default()
+            };
+            host.encode_to_vec()
+        };
+        let (plain, tls) = (rest(false), rest(true));
+        for (name, hosts) in named {
+            let host = hosts[0];
+            // Routes that take everything come last.
+            let routes = host.origin.iter().filter_map(|place| self.made[*place].as_deref());
+            let some = routes.clone().map(|made| made.some.as_ref());
+            let all = routes.map(|made| made.all.as_ref());
+            let rest = if host.requires_tls { &tls } else { &plain };
+            let domains = hosts.iter().map(|host| &*host.name);
+            kept::write(out, &name, domains, some.chain(all), rest);
         }
     }
-    kept.into_iter()
-        .map(|mut host| {
-            let last = |route: &route_v3::Route| route.r#match.as_ref().is_some_and(condition::is_everything);
-            host.virtual_host.routes.sort_by_key(last);
-            host.virtual_host
-        })
-        .collect()
 }
 
 /// Hosts that both lists cover, in the more specific form.
-fn intersection(server: &[String], routes: &[String]) -> Vec<String> {
-    let mut common: Vec<String> = Vec::new();
+fn intersection<'a>(server: impl Iterator<Item = &'a str>, routes: &'a [String]) -> Vec<&'a str> {
+    let mut common: Vec<&str> = Vec::new();
     for s in server {
         for r in routes {
             let both = if host::covers(r, s) {
@@ -187,8 +249,8 @@ fn intersection(server: &[String], routes: &[String]) -> Vec<String> {
             } else {
                 continue;
             };
-            if !common.contains(both) {
-                common.push(both.clone());
+            if !common.contains(&both) {
+                common.push(both);
             }
         }
     }

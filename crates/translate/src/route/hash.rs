@@ -8,18 +8,21 @@ use crate::client::Client;
 use crate::graph::Cx;
 use crate::proto;
 use crate::rules;
-use crate::scope::Scope;
+use crate::scope::ScopeKey;
 
 /// The hash of a destination.
 pub(super) fn of_destination(
     cx: &mut Cx<'_>,
     client: &Client,
-    scope: &Scope,
+    scope: &ScopeKey,
     host: &str,
     subset: &str,
     port: u16,
 ) -> Option<HashPolicy> {
-    let service = scope.service(host)?.clone();
+    if cx.host_rules(&host.into()).is_empty() {
+        return None;
+    }
+    let service = cx.known(scope, host)?;
     of_service(cx, client, &service, subset, port)
 }
 

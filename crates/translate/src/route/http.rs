@@ -2,43 +2,49 @@
 
 use std::collections::BTreeMap;
 
-use api::mesh_config::MeshConfig;
 use api::names::group;
 use api::networking::VirtualService;
 use api::networking::virtual_service::{Destination, HttpMatch, HttpRoute, HttpRouteDestination};
+use bytes::Bytes;
 use mesh::Config;
+use prost::Message;
 use xds::envoy::config::route::v3::{self as route_v3, route, route_action, weighted_cluster};
 use xds::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher};
 
+use super::encoded::Draft;
 use super::headers::Changes;
+use super::made::Place;
 use super::{action, condition, hash, retry};
 use crate::client::Client;
 use crate::graph::Cx;
-use crate::scope::Scope;
+use crate::query::Query;
+use crate::scope::ScopeKey;
 use crate::{naming, proto};
 
 /// For whom routes are made.
 pub(super) struct Audience<'a> {
     pub(super) client: &'a Client,
-    pub(super) scope: &'a Scope,
-    pub(super) mesh: &'a MeshConfig,
-    pub(super) listener_port: u16,
-    /// Names of the gateways (`mesh` for sidecars) that the routes are for.
-    pub(super) gateways: &'a [String],
-    pub(super) is_tls: bool,
+    pub(super) scope: &'a ScopeKey,
+    /// Where requests arrive.
+    pub(super) place: Place,
+    /// Name of the gateway (`mesh` for sidecars) that the routes are for.
+    pub(super) gateway: &'a str,
 }
 
 /// Routes in order; what follows one that takes everything is unreachable and left out.
-pub(super) fn routes(cx: &mut Cx<'_>, to: &Audience<'_>, config: &Config<VirtualService>) -> Vec<route_v3::Route> {
+pub(super) fn routes(cx: &mut Cx<'_>, to: &Audience<'_>, config: &Config<VirtualService>) -> Vec<Draft> {
+    let path = naming::object_path(group::NETWORKING, "virtual-service", &config.meta);
+    let metadata = proto::metadata([("istio", proto::fields_of([("config", proto::text(path))]))]);
+    let metadata = Bytes::from(metadata.encode_to_vec());
     let mut routes = Vec::new();
     for http in &config.spec.http {
         if http.matches.is_empty() {
-            routes.extend(translate(cx, to, config, http, None));
+            routes.extend(translate(cx, to, config, &metadata, http, None));
             return routes;
         }
         for single in &http.matches {
-            if let Some(route) = translate(cx, to, config, http, Some(single)) {
-                let last = route.r#match.as_ref().is_some_and(condition::is_everything);
+            if let Some(route) = translate(cx, to, config, &metadata, http, Some(single)) {
+                let last = route.route.r#match.as_ref().is_some_and(condition::is_everything);
                 routes.push(route);
                 if last {
                     return routes;
@@ -51,12 +57,12 @@ pub(super) fn routes(cx: &mut Cx<'_>, to: &Audience<'_>, config: &Config<Virtual
 
 /// The route to a service without any VirtualService.
 pub(super) fn default_route(
-    mesh: &MeshConfig,
+    cx: &mut Cx<'_>,
     cluster: String,
     operation: String,
     hash: Option<route_action::HashPolicy>,
-) -> route_v3::Route {
-    route_v3::Route {
+) -> Draft {
+    let route = route_v3::Route {
         name: "default".to_owned(),
         r#match: Some(super::everything()),
         decorator: Some(route_v3::Decorator {
@@ -67,24 +73,25 @@ pub(super) fn default_route(
             cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster)),
             timeout: Some(proto::seconds(0)),
             max_grpc_timeout: Some(proto::seconds(0)),
-            retry_policy: retry::outbound(mesh.default_http_retry_policy.as_ref(), false),
             hash_policy: hash.into_iter().collect(),
             ..Default::default()
         })),
         ..Default::default()
+    };
+    Draft {
+        route,
+        metadata: Bytes::new(),
+        retries: cx.bytes(&Query::Retries(false)),
     }
 }
 
 /// Whether a condition can hold for these clients.
 fn applies(to: &Audience<'_>, single: &HttpMatch) -> bool {
-    if single
-        .port
-        .is_some_and(|p| p.0 != 0 && p.0 != u32::from(to.listener_port))
-    {
+    if single.port.is_some_and(|p| p.0 != 0 && p.0 != u32::from(to.place.port)) {
         return false;
     }
     if !single.gateways.is_empty() {
-        return single.gateways.iter().any(|g| to.gateways.contains(g));
+        return single.gateways.iter().any(|g| g == to.gateway);
     }
     let nothing = BTreeMap::new();
     let labels = to.client.labels.as_deref().unwrap_or(&nothing);
@@ -96,9 +103,10 @@ fn translate(
     cx: &mut Cx<'_>,
     to: &Audience<'_>,
     config: &Config<VirtualService>,
+    metadata: &Bytes,
     http: &HttpRoute,
     single: Option<&HttpMatch>,
-) -> Option<route_v3::Route> {
+) -> Option<Draft> {
     if single.is_some_and(|single| !applies(to, single)) {
         return None;
     }
@@ -106,15 +114,10 @@ fn translate(
         Some(single) if !single.name.is_empty() => format!("{}.{}", http.name, single.name),
         _ => http.name.clone(),
     };
-    let path = naming::object_path(group::NETWORKING, "virtual-service", &config.meta);
     let changes = Changes::of(http.headers.as_ref());
     let mut route = route_v3::Route {
         name,
         r#match: Some(condition::of(single)),
-        metadata: Some(proto::metadata([(
-            "istio",
-            proto::fields_of([("config", proto::text(path))]),
-        )])),
         stat_prefix: single.map(|s| s.stat_prefix.clone()).unwrap_or_default(),
         request_headers_to_add: changes.request_add,
         request_headers_to_remove: changes.request_remove,
@@ -122,15 +125,16 @@ fn translate(
         response_headers_to_remove: changes.response_remove,
         ..Default::default()
     };
+    let mut retries = Bytes::new();
     if let Some(redirect) = &http.redirect {
-        route.action = action::redirect(redirect, to.listener_port, to.is_tls);
+        route.action = action::redirect(redirect, to.place.port, to.place.is_tls);
     } else if let Some(direct) = &http.direct_response {
         route.action = Some(action::direct_response(direct));
     } else {
-        forward(cx, to, http, changes.authority, &mut route);
+        retries = forward(cx, to, http, changes.authority, &mut route);
     }
     route.decorator = Some(route_v3::Decorator {
-        operation: operation(&route, &config.meta.name, to.listener_port),
+        operation: operation(&route, &config.meta.name, to.place.port),
         ..Default::default()
     });
     if let Some(fault) = &http.fault {
@@ -143,26 +147,38 @@ fn translate(
             .typed_per_filter_config
             .insert("envoy.filters.http.cors".to_owned(), proto::any(&action::cors(cors)));
     }
-    Some(route)
+    Some(Draft {
+        route,
+        metadata: metadata.clone(),
+        retries,
+    })
 }
 
 /// Cluster of a destination. A host that nobody knows still yields a name: the request then fails visibly.
-fn cluster(to: &Audience<'_>, destination: &Destination) -> (String, u16) {
+fn cluster(cx: &mut Cx<'_>, to: &Audience<'_>, destination: &Destination) -> (String, u16) {
     if destination.host.is_empty() {
         return ("UnknownService".to_owned(), 0);
     }
-    let service = to.scope.service(&destination.host);
-    let port = match (&destination.port, service) {
-        (Some(selector), _) => selector.number.0 as u16,
+    let port = match &destination.port {
+        Some(selector) => selector.number.0 as u16,
         // A sidecar's client addressed the port; a gateway's may have addressed any.
-        (None, _) if to.client.is_sidecar() && to.listener_port != 0 => to.listener_port,
-        (None, Some(service)) if service.ports.len() == 1 => service.ports[0].number,
-        _ => to.listener_port,
+        None if to.client.is_sidecar() && to.place.port != 0 => to.place.port,
+        None => match cx.known(to.scope, &destination.host) {
+            Some(service) if service.ports.len() == 1 => service.ports[0].number,
+            _ => to.place.port,
+        },
     };
     (naming::outbound(port, &destination.subset, &destination.host), port)
 }
 
-fn forward(cx: &mut Cx<'_>, to: &Audience<'_>, http: &HttpRoute, authority: String, route: &mut route_v3::Route) {
+/// Sets the action of a route that leads to clusters; its retries are left to be added.
+fn forward(
+    cx: &mut Cx<'_>,
+    to: &Audience<'_>,
+    http: &HttpRoute,
+    authority: String,
+    route: &mut route_v3::Route,
+) -> Bytes {
     let timeout = proto::duration(http.timeout.unwrap_or_default());
     let mut forward = route_v3::RouteAction {
         timeout: Some(timeout),
@@ -192,7 +208,7 @@ fn forward(cx: &mut Cx<'_>, to: &Audience<'_>, http: &HttpRoute, authority: Stri
     if let (Some(mirror), Some(share)) = (&http.mirror, action::mirror_share(http)) {
         forward
             .request_mirror_policies
-            .push(action::mirror(cluster(to, mirror).0, share));
+            .push(action::mirror(cluster(cx, to, mirror).0, share));
     }
     for mirror in &http.mirrors {
         let share = match &mirror.percentage {
@@ -202,7 +218,7 @@ fn forward(cx: &mut Cx<'_>, to: &Audience<'_>, http: &HttpRoute, authority: Stri
         if let (Some(share), Some(destination)) = (share, &mirror.destination) {
             forward
                 .request_mirror_policies
-                .push(action::mirror(cluster(to, destination).0, share));
+                .push(action::mirror(cluster(cx, to, destination).0, share));
         }
     }
     let hashed = match http.route.as_slice() {
@@ -212,9 +228,14 @@ fn forward(cx: &mut Cx<'_>, to: &Audience<'_>, http: &HttpRoute, authority: Stri
             false
         }
     };
-    let setting = http.retries.as_ref().or(to.mesh.default_http_retry_policy.as_ref());
-    forward.retry_policy = retry::outbound(setting, hashed);
     route.action = Some(route::Action::Route(forward));
+    match &http.retries {
+        None => cx.bytes(&Query::Retries(hashed)),
+        own => {
+            let policy = retry::outbound(own.as_ref(), hashed);
+            policy.map(|policy| policy.encode_to_vec().into()).unwrap_or_default()
+        }
+    }
 }
 
 fn hash_of(
@@ -234,7 +255,7 @@ fn single_destination(
     route: &mut route_v3::Route,
 ) -> bool {
     let destination = only.destination.clone().unwrap_or_default();
-    let (name, port) = cluster(to, &destination);
+    let (name, port) = cluster(cx, to, &destination);
     forward.cluster_specifier = Some(route_action::ClusterSpecifier::Cluster(name));
     let changes = Changes::of(only.headers.as_ref());
     route.request_headers_to_add.extend(changes.request_add);
@@ -261,7 +282,7 @@ fn weighted_destinations(
     let mut clusters = Vec::new();
     for share in several.iter().filter(|d| d.weight.0 > 0) {
         let destination = share.destination.clone().unwrap_or_default();
-        let (name, port) = cluster(to, &destination);
+        let (name, port) = cluster(cx, to, &destination);
         let changes = Changes::of(share.headers.as_ref());
         clusters.push(route_v3::weighted_cluster::ClusterWeight {
             name,

@@ -1,17 +1,18 @@
 //! Virtual hosts as they are sent: those of services without a VirtualService are made once for all clients that
 //! nobody tells apart. Configurations are put together from them without encoding or copying them again.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
-use api::mesh_config::MeshConfig;
 use bytes::{Bytes, BytesMut};
 use mesh::{Input, Registry, Resolution, Service, ServiceKey};
 use prost::Message;
-use prost::encoding::message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, message};
 use xds::envoy::config::route::v3::VirtualHost;
-use xds::resource::ContentHash;
 
-use super::{hash, http};
+use super::made::Made;
+use super::{encoded, hash, http};
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::naming;
@@ -28,7 +29,7 @@ pub(crate) struct Kept {
     pub(crate) domains: Domains,
     pub(crate) bytes: Bytes,
     /// Of the domains in lower case, without repetition: by them hosts are held against one another.
-    pub(super) claims: Box<[ContentHash]>,
+    pub(super) claims: Box<[Claim]>,
 }
 
 impl Kept {
@@ -43,6 +44,24 @@ impl Kept {
         }
     }
 
+    /// A virtual host with these routes; of its domains, those are sent that nobody else has.
+    pub(super) fn of_routes(name: &str, sent: &[String], domains: Domains, routes: &Made, client: &Client) -> Self {
+        let rest = VirtualHost {
+            include_request_attempt_count: client.attempt_count,
+            ..Default::default()
+        };
+        let mut bytes = BytesMut::new();
+        let routes = [routes.some.as_ref(), routes.all.as_ref()];
+        let names = sent.iter().map(String::as_str);
+        write(&mut bytes, name, names, routes.into_iter(), &rest.encode_to_vec());
+        Self {
+            name: name.into(),
+            bytes: bytes.freeze(),
+            claims: sent.iter().map(|domain| claim(domain)).collect(),
+            domains,
+        }
+    }
+
     /// The message again.
     pub(crate) fn decode(&self) -> VirtualHost {
         let mut field = self.bytes.clone();
@@ -51,15 +70,55 @@ impl Kept {
     }
 }
 
+/// Writes a virtual host as a field of a configuration: its routes, which are encoded, and what comes before and after
+/// them.
+pub(super) fn write<'a>(
+    out: &mut BytesMut,
+    name: &str,
+    domains: impl Iterator<Item = &'a str> + Clone,
+    routes: impl Iterator<Item = &'a [u8]> + Clone,
+    rest: &[u8],
+) {
+    const NAME: u32 = 1;
+    const DOMAINS: u32 = 2;
+    // The keys of these fields are one byte.
+    let of_text = |text: &str| 1 + encoded_len_varint(text.len() as u64) + text.len();
+    let length = of_text(name)
+        + domains.clone().map(of_text).sum::<usize>()
+        + routes.clone().map(<[u8]>::len).sum::<usize>()
+        + rest.len();
+    let put_text = |field: u32, text: &str, out: &mut BytesMut| {
+        encode_key(field, WireType::LengthDelimited, out);
+        encode_varint(text.len() as u64, out);
+        out.extend_from_slice(text.as_bytes());
+    };
+    out.reserve(1 + encoded_len_varint(length as u64) + length);
+    encode_key(VIRTUAL_HOSTS, WireType::LengthDelimited, out);
+    encode_varint(length as u64, out);
+    put_text(NAME, name, out);
+    domains.for_each(|domain| put_text(DOMAINS, domain, out));
+    routes.for_each(|part| out.extend_from_slice(part));
+    out.extend_from_slice(rest);
+}
+
 impl PartialEq for Kept {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self, other) || (self.bytes == other.bytes && self.domains == other.domains)
     }
 }
 
+/// A domain without its case, told from others by 128 bits that nobody outside can foresee.
+pub(super) type Claim = [u64; 2];
+
 /// Names of hosts have no case.
-pub(super) fn claim(domain: &str) -> ContentHash {
-    ContentHash::of(domain.to_ascii_lowercase().as_bytes())
+pub(super) fn claim(domain: &str) -> Claim {
+    static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+    let lower = if domain.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(domain.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(domain)
+    };
+    [KEYS[0].hash_one(&*lower), KEYS[1].hash_one(&*lower)]
 }
 
 /// Names under which a service is addressed.
@@ -192,7 +251,6 @@ pub(super) fn is_local(service: &Service, suffix: &str, namespace: &str) -> bool
 
 /// The answer to [`Query::VirtualHost`].
 pub(crate) fn compute(cx: &mut Cx<'_>, key: &ServiceKey, port: u16, is_local: bool, client: &Client) -> Option<Kept> {
-    let mesh = cx.read(Input::Mesh).mesh.clone();
     let service = cx.read(Input::Service(key.clone())).service(key).cloned()?;
     let naming = Naming {
         client,
@@ -203,28 +261,24 @@ pub(crate) fn compute(cx: &mut Cx<'_>, key: &ServiceKey, port: u16, is_local: bo
         with_port: false,
     };
     let domains = naming.domains(&service, std::iter::empty(), port);
-    let mut host = default(cx, client, &mesh, &service, port);
+    let routes = default_routes(cx, client, &service, port);
     let mut seen = hashbrown::HashSet::new();
-    host.domains = domains.all.clone();
-    host.domains.retain(|domain| seen.insert(claim(domain)));
-    Some(Kept::new(&host, domains))
+    let mut sent = domains.all.clone();
+    sent.retain(|domain| seen.insert(claim(domain)));
+    let name = format!("{}:{port}", key.host);
+    Some(Kept::of_routes(&name, &sent, domains, &routes, client))
 }
 
-/// The virtual host of a service that no VirtualService is for, without its domains.
-pub(super) fn default(
-    cx: &mut Cx<'_>,
-    client: &Client,
-    mesh: &MeshConfig,
-    service: &Service,
-    port: u16,
-) -> VirtualHost {
+/// The routes of a service that no VirtualService is for.
+pub(super) fn default_routes(cx: &mut Cx<'_>, client: &Client, service: &Service, port: u16) -> Made {
     let host = &service.key.host;
     let hash = hash::of_service(cx, client, service, "", port);
     let cluster = naming::outbound(port, "", host);
-    VirtualHost {
-        name: format!("{host}:{port}"),
-        routes: vec![http::default_route(mesh, cluster, format!("{host}:{port}/*"), hash)],
-        include_request_attempt_count: client.attempt_count,
-        ..Default::default()
+    let route = http::default_route(cx, cluster, format!("{host}:{port}/*"), hash);
+    let mut bytes = BytesMut::new();
+    encoded::write(route, &mut bytes);
+    Made {
+        some: Bytes::new(),
+        all: bytes.freeze(),
     }
 }

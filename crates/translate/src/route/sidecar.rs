@@ -3,37 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::mesh_config::MeshConfig;
-use api::networking::VirtualService;
 use api::networking::sidecar::OutboundTrafficPolicy;
 use bytes::Bytes;
 use hashbrown::HashSet;
-use mesh::{Config, Input, Protocol, Service};
+use mesh::{Input, Protocol, Service};
 use prost::Message;
 use xds::envoy::config::route::v3::{self as route_v3, RouteConfiguration, VirtualHost, route, route_action};
-use xds::resource::{ContentHash, Resource, ResourceSet};
+use xds::resource::{Resource, ResourceSet};
 
 use super::MAX_DIRECT_RESPONSE;
-use super::http::{self, Audience};
 use super::kept::{self, Domains, Kept, Naming, bracketed};
+use super::made::{self, Made, Place};
+use super::virtual_services::Ready;
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::host;
 use crate::query::Query;
 use crate::scope::{Egress, Scope};
 use crate::{naming, proto};
-
-/// Whether some route or rule of the namespace depends on the labels of the client.
-pub(super) fn selects_by_labels(cx: &mut Cx<'_>, client: &Client) -> bool {
-    let scope = cx.scope_of(client.scope());
-    let by_route = scope.virtual_services.iter().any(|vs| {
-        vs.spec
-            .http
-            .iter()
-            .any(|h| h.matches.iter().any(|m| !m.source_labels.is_empty()))
-    });
-    by_route || cx.rules().select_by_labels()
-}
 
 /// All route configurations that clients of the sort may ask for.
 pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet> {
@@ -68,16 +55,12 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
         proxies.insert("http_proxy".to_owned(), (0, "http_proxy".to_owned()));
     }
     let anyone = kept::anyone(client);
-    let hosts = |cx: &mut Cx<'_>, port: u16, egress| Hosts {
+    let hosts = |port: u16, egress| Hosts {
         client,
         anyone: anyone.clone(),
-        common: match port {
-            0 => Arc::default(),
-            _ => cx.virtual_hosts(&Query::VirtualHosts(anyone.clone(), scope.seen.clone(), port)),
-        },
+        common: Arc::default(),
         scope: &scope,
         egress,
-        mesh: &mesh,
         port,
         domain,
         namespace: &namespace,
@@ -88,7 +71,7 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
         let Some(egress) = scope.egress_for(port, "") else {
             continue;
         };
-        let mut virtual_hosts = hosts(cx, port, egress).build(cx);
+        let mut virtual_hosts = hosts(port, egress).build(cx);
         for (host, _) in sniffed.iter().filter(|(_, p)| *p == port) {
             let mut own: Vec<Arc<Kept>> = virtual_hosts
                 .iter()
@@ -109,7 +92,7 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
         let Some(egress) = scope.egress_for(port, &bind) else {
             continue;
         };
-        let mut virtual_hosts = hosts(cx, 0, egress).build(cx);
+        let mut virtual_hosts = hosts(0, egress).build(cx);
         virtual_hosts.push(last.clone());
         configurations.push(configuration(name, &virtual_hosts));
     }
@@ -177,7 +160,6 @@ struct Hosts<'a> {
     common: Arc<Vec<Option<Arc<Kept>>>>,
     scope: &'a Scope,
     egress: &'a Egress,
-    mesh: &'a MeshConfig,
     port: u16,
     domain: &'a str,
     namespace: &'a str,
@@ -190,12 +172,12 @@ struct Group {
     names: Vec<String>,
     services: Vec<Arc<Service>>,
     /// Routes of a VirtualService; those of a service without one are the service's own.
-    routes: Option<Vec<route_v3::Route>>,
+    routes: Option<Arc<Made>>,
 }
 
 impl Hosts<'_> {
     /// In order of their names.
-    fn build(&self, cx: &mut Cx<'_>) -> Vec<Arc<Kept>> {
+    fn build(mut self, cx: &mut Cx<'_>) -> Vec<Arc<Kept>> {
         let mut open: BTreeMap<Arc<str>, Arc<Service>> = self
             .egress
             .services
@@ -209,6 +191,12 @@ impl Hosts<'_> {
                 open.remove(&service.key.host);
             }
         }
+        // Where VirtualServices have most services, the others are asked for one by one.
+        let served = open.len() + groups.iter().map(|group| group.services.len()).sum::<usize>();
+        if self.port != 0 && 2 * open.len() >= served {
+            let (client, seen) = (self.anyone.clone(), self.scope.seen.clone());
+            self.common = cx.virtual_hosts(&Query::VirtualHosts(client, seen, self.port));
+        }
         for service in open.values() {
             self.push_default(service, &mut groups);
         }
@@ -218,8 +206,9 @@ impl Hosts<'_> {
     }
 
     fn groups_of_virtual_services(&self, cx: &mut Cx<'_>, services: &BTreeMap<Arc<str>, Arc<Service>>) -> Vec<Group> {
-        let mesh_gateway = ["mesh".to_owned()];
-        let relevant: Vec<&Arc<Config<VirtualService>>> = self
+        let gateway: Arc<str> = "mesh".into();
+        let view = made::view(self.client);
+        let relevant: Vec<&Ready> = self
             .egress
             .virtual_services
             .iter()
@@ -234,15 +223,16 @@ impl Hosts<'_> {
             .collect();
         let mut groups = Vec::new();
         for config in &relevant {
-            let to = Audience {
-                client: self.client,
-                scope: self.scope,
-                mesh: self.mesh,
-                listener_port: self.port,
-                gateways: &mesh_gateway,
-                is_tls: false,
-            };
-            let routes = http::routes(cx, &to, config);
+            let routes = cx.routes(made::Question {
+                config: (*config).clone(),
+                gateway: gateway.clone(),
+                place: Some(Place {
+                    port: self.port,
+                    is_tls: false,
+                }),
+                scope: self.client.scope(),
+                client: view.clone(),
+            });
             if routes.is_empty() {
                 continue;
             }
@@ -274,8 +264,8 @@ impl Hosts<'_> {
     /// A VirtualService's hosts that no service has, and the services that it is for.
     fn hosts_of(
         &self,
-        config: &Config<VirtualService>,
-        all: &[&Arc<Config<VirtualService>>],
+        config: &Ready,
+        all: &[&Ready],
         services: &BTreeMap<Arc<str>, Arc<Service>>,
     ) -> (Vec<String>, Vec<Arc<Service>>) {
         let (mut names, mut matched) = (Vec::new(), Vec::new());
@@ -306,9 +296,9 @@ impl Hosts<'_> {
         (names, matched)
     }
 
-    fn owner<'b>(&self, all: &'b [&'b Arc<Config<VirtualService>>], name: &str) -> Option<&'b Config<VirtualService>> {
-        let mut best: Option<(&str, &Config<VirtualService>)> = None;
-        for config in all {
+    fn owner<'b>(&self, all: &[&'b Ready], name: &str) -> Option<&'b Ready> {
+        let mut best: Option<(&str, &Ready)> = None;
+        for config in all.iter().copied() {
             for pattern in config.spec.hosts.iter().filter(|h| host::covers(h, name)) {
                 let better = best.is_none_or(|(other, _)| host::by_specificity(pattern, other).is_lt());
                 if better {
@@ -350,7 +340,9 @@ impl Hosts<'_> {
                     all: vec![bracketed(&name)],
                     short: Vec::new(),
                 };
-                hosts.extend(self.made(group, &name, &domains, &mut claims));
+                if let Some(routes) = &group.routes {
+                    hosts.extend(self.with_routes(group, &name, &domains, &mut claims, routes));
+                }
             }
             for service in &group.services {
                 hosts.extend(self.of_service(cx, group, service, &mut claims));
@@ -383,11 +375,11 @@ impl Hosts<'_> {
         };
         let aliases = aliases.into_iter().flatten().map(|alias| &alias.key.host);
         let domains = naming.domains(service, aliases, group.port);
-        if group.routes.is_some() {
-            return self.made(group, &service.key.host, &domains, claims);
+        if let Some(routes) = &group.routes {
+            return self.with_routes(group, &service.key.host, &domains, claims, routes);
         }
-        let host = kept::default(cx, self.client, self.mesh, service, group.port);
-        self.with_domains(host, group, &domains, claims)
+        let routes = kept::default_routes(cx, self.client, service, group.port);
+        self.with_routes(group, &service.key.host, &domains, claims, &routes)
     }
 
     /// The virtual host that clients of most namespaces have in common.
@@ -396,31 +388,31 @@ impl Hosts<'_> {
         (!kept::is_local(service, self.domain, self.namespace)).then(|| common.clone())
     }
 
-    /// A virtual host with the routes of a VirtualService.
-    fn made(&self, group: &Group, host: &str, domains: &Domains, claims: &mut Claims<'_>) -> Option<Arc<Kept>> {
-        let host = VirtualHost {
-            name: format!("{host}:{}", group.port),
-            routes: group.routes.clone().unwrap_or_default(),
-            include_request_attempt_count: self.client.attempt_count,
-            ..Default::default()
-        };
-        self.with_domains(host, group, domains, claims)
-    }
-
-    /// The host with those of the domains that nobody has; none if all are taken.
-    fn with_domains(
+    /// A virtual host with these routes, and those of the domains that nobody has.
+    fn with_routes(
         &self,
-        mut host: VirtualHost,
         group: &Group,
+        host: &str,
         domains: &Domains,
         claims: &mut Claims<'_>,
+        routes: &Made,
     ) -> Option<Arc<Kept>> {
-        host.domains = claims.take(&host.name, domains)?;
+        let name = format!("{host}:{}", group.port);
+        let sent = self.free(&name, group, domains, claims)?;
+        let domains = Domains {
+            all: sent.clone(),
+            short: Vec::new(),
+        };
+        Some(Arc::new(Kept::of_routes(&name, &sent, domains, routes, self.client)))
+    }
+
+    /// Those of a virtual host's domains that nobody has; none if all are taken.
+    fn free(&self, name: &str, group: &Group, domains: &Domains, claims: &mut Claims<'_>) -> Option<Vec<String>> {
+        let mut own = claims.take(name, domains)?;
         if self.port == 0 && group.port != 80 {
-            host.domains.retain(|d| d.contains(':'));
+            own.retain(|d| d.contains(':'));
         }
-        let all = host.domains.clone();
-        (!all.is_empty()).then(|| Arc::new(Kept::new(&host, Domains { all, short: Vec::new() })))
+        (!own.is_empty()).then_some(own)
     }
 }
 
@@ -431,7 +423,7 @@ struct Claims<'a> {
     /// Of virtual hosts.
     names: HashSet<Arc<str>>,
     /// Domains.
-    taken: HashSet<ContentHash>,
+    taken: HashSet<kept::Claim>,
 }
 
 impl Claims<'_> {

@@ -1,5 +1,7 @@
 //! VirtualServices with their short names made full and their delegates put in place.
 
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use api::networking::VirtualService;
@@ -7,15 +9,55 @@ use api::networking::virtual_service::{Destination, HttpMatch, HttpRoute, String
 use mesh::{Config, Input, Kind, Snapshot, Visibility};
 
 use crate::graph::Cx;
-use crate::host::full_name;
+use crate::host::{full_name, is_full_name};
 
-type Item = Arc<Config<VirtualService>>;
+/// A VirtualService that is ready for use. Most that are equal are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    config: Arc<Config<VirtualService>>,
+    /// Whether routes of requests depend on labels of the client.
+    pub(crate) selects_by_labels: bool,
+}
+
+impl Ready {
+    fn new(config: Arc<Config<VirtualService>>) -> Self {
+        let mut matches = config.spec.http.iter().flat_map(|route| &route.matches);
+        Self {
+            selects_by_labels: matches.any(|condition| !condition.source_labels.is_empty()),
+            config,
+        }
+    }
+}
+
+impl Deref for Ready {
+    type Target = Config<VirtualService>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.config
+    }
+}
+
+impl PartialEq for Ready {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config) || self.config == other.config
+    }
+}
+
+/// Numbers in an object are read from JSON, which has none that differs from itself.
+impl Eq for Ready {}
+
+impl Hash for Ready {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.meta.namespace.hash(state);
+        self.meta.name.hash(state);
+    }
+}
 
 /// All VirtualServices that have hosts, ready for use, older first, and who may see each.
-pub(crate) fn all(cx: &mut Cx<'_>) -> Vec<(Item, Visibility)> {
+pub(crate) fn all(cx: &mut Cx<'_>) -> Vec<(Ready, Visibility)> {
     let mesh = &cx.read(Input::Mesh).mesh;
     let snapshot = cx.read(Input::Kind(Kind::VirtualService));
-    let mut all: Vec<(Item, Visibility)> = resolved(snapshot, cx.domain())
+    let mut all: Vec<(Ready, Visibility)> = resolved(snapshot, cx.domain())
         .into_iter()
         .map(|routes| {
             let default = &mesh.default_virtual_service_export_to;
@@ -27,12 +69,15 @@ pub(crate) fn all(cx: &mut Cx<'_>) -> Vec<(Item, Visibility)> {
     all
 }
 
-fn resolved(snapshot: &Snapshot, domain: &str) -> Vec<Item> {
+fn resolved(snapshot: &Snapshot, domain: &str) -> Vec<Ready> {
     snapshot
         .virtual_services
         .iter()
         .filter(|vs| !vs.spec.hosts.is_empty())
         .map(|vs| {
+            if is_ready(vs) {
+                return Ready::new(vs.clone());
+            }
             let mut spec = vs.spec.clone();
             spec.http = spec
                 .http
@@ -40,13 +85,37 @@ fn resolved(snapshot: &Snapshot, domain: &str) -> Vec<Item> {
                 .flat_map(|route| with_delegate(snapshot, vs, route, domain))
                 .collect();
             expand(&mut spec, &vs.meta.namespace, domain);
-            Arc::new(Config {
+            Ready::new(Arc::new(Config {
                 meta: vs.meta.clone(),
                 spec,
                 status: None,
-            })
+            }))
         })
         .collect()
+}
+
+/// Whether there is nothing to do: it has full names only and delegates nothing, as most that programs write.
+fn is_ready(vs: &Config<VirtualService>) -> bool {
+    let spec = &vs.spec;
+    let is_full = |host: &String| is_full_name(host);
+    let gateways = |list: &Vec<String>| {
+        list.iter()
+            .all(|name| name == "mesh" || (name.contains('/') && !name.starts_with("./")))
+    };
+    let destination = |destination: &Option<Destination>| destination.as_ref().is_none_or(|d| is_full(&d.host));
+    let http = |route: &HttpRoute| {
+        route.delegate.is_none()
+            && route.matches.iter().all(|m| gateways(&m.gateways))
+            && route.route.iter().all(|r| destination(&r.destination))
+            && destination(&route.mirror)
+            && route.mirrors.iter().all(|m| destination(&m.destination))
+    };
+    !spec.gateways.is_empty()
+        && gateways(&spec.gateways)
+        && spec.hosts.iter().all(is_full)
+        && spec.http.iter().all(http)
+        && spec.tls.is_empty()
+        && spec.tcp.is_empty()
 }
 
 /// Full name of a gateway that an object mentions: `namespace/name`, or `mesh`.

@@ -15,7 +15,7 @@ use xds::opentelemetry::proto::common::v1 as otlp;
 
 use super::receiver::Receiver;
 use crate::proto;
-use crate::scope::Scope;
+use crate::seen::Seen;
 
 /// What proxies remember of their peers; receivers that speak gRPC get it.
 const PEERS: [&str; 6] = [
@@ -69,7 +69,7 @@ const JSON: [(&str, &str); 24] = [
 /// Logs of one direction: of the providers in force, else those of the mesh.
 pub(super) fn of_side(
     mesh: &MeshConfig,
-    scope: &Scope,
+    seen: &Seen,
     settings: &[AccessLogging],
     side: &str,
 ) -> Vec<accesslog::AccessLog> {
@@ -82,7 +82,7 @@ pub(super) fn of_side(
         if defaults.is_empty() {
             return of_mesh(mesh);
         }
-        return logs(mesh, scope, defaults, None);
+        return logs(mesh, seen, defaults, None);
     };
     if last.disabled.unwrap_or(false) {
         return Vec::new();
@@ -97,7 +97,7 @@ pub(super) fn of_side(
         .rev()
         .find_map(|s| s.filter.as_ref())
         .map(|f| f.expression.as_str());
-    logs(mesh, scope, &names, expression)
+    logs(mesh, seen, &names, expression)
 }
 
 /// The file that the mesh configuration names.
@@ -112,10 +112,10 @@ fn of_mesh(mesh: &MeshConfig) -> Vec<accesslog::AccessLog> {
     vec![file_log(&log, mesh)]
 }
 
-fn logs(mesh: &MeshConfig, scope: &Scope, names: &[String], expression: Option<&str>) -> Vec<accesslog::AccessLog> {
+fn logs(mesh: &MeshConfig, seen: &Seen, names: &[String], expression: Option<&str>) -> Vec<accesslog::AccessLog> {
     names
         .iter()
-        .filter_map(|name| of_provider(mesh.provider(name)?, scope, mesh))
+        .filter_map(|name| of_provider(mesh.provider(name)?, seen, mesh))
         .map(|log| accesslog::AccessLog {
             filter: expression.filter(|e| !e.is_empty()).map(filter),
             ..log
@@ -149,13 +149,13 @@ fn named(name: &str, config: Any) -> accesslog::AccessLog {
     }
 }
 
-fn of_provider(provider: &ExtensionProvider, scope: &Scope, mesh: &MeshConfig) -> Option<accesslog::AccessLog> {
+fn of_provider(provider: &ExtensionProvider, seen: &Seen, mesh: &MeshConfig) -> Option<accesslog::AccessLog> {
     if let Some(log) = &provider.envoy_file_access_log {
         return Some(file_log(log, mesh));
     }
     if let Some(settings) = provider.other.get("envoyHttpAls") {
         let config = grpc::HttpGrpcAccessLogConfig {
-            common_config: Some(common(settings, scope, "http_envoy_accesslog", &PEERS[..2])?),
+            common_config: Some(common(settings, seen, "http_envoy_accesslog", &PEERS[..2])?),
             additional_request_headers_to_log: texts(settings, "additionalRequestHeadersToLog"),
             additional_response_headers_to_log: texts(settings, "additionalResponseHeadersToLog"),
             additional_response_trailers_to_log: texts(settings, "additionalResponseTrailersToLog"),
@@ -164,14 +164,14 @@ fn of_provider(provider: &ExtensionProvider, scope: &Scope, mesh: &MeshConfig) -
     }
     if let Some(settings) = provider.other.get("envoyTcpAls") {
         let config = grpc::TcpGrpcAccessLogConfig {
-            common_config: Some(common(settings, scope, "tcp_envoy_accesslog", &PEERS[..2])?),
+            common_config: Some(common(settings, seen, "tcp_envoy_accesslog", &PEERS[..2])?),
         };
         return Some(named("envoy.tcp_grpc_access_log", proto::any(&config)));
     }
     let settings = provider.other.get("envoyOtelAls")?;
     Some(named(
         "envoy.access_loggers.open_telemetry",
-        proto::any(&open_telemetry(settings, scope)?),
+        proto::any(&open_telemetry(settings, seen)?),
     ))
 }
 
@@ -183,8 +183,8 @@ fn texts(settings: &Json, field: &str) -> Vec<String> {
         .collect()
 }
 
-fn common(settings: &Json, scope: &Scope, name: &str, state: &[&str]) -> Option<grpc::CommonGrpcAccessLogConfig> {
-    let receiver = Receiver::of(settings, scope)?;
+fn common(settings: &Json, seen: &Seen, name: &str, state: &[&str]) -> Option<grpc::CommonGrpcAccessLogConfig> {
+    let receiver = Receiver::of(settings, seen)?;
     let own = settings.get("logName").and_then(Json::as_str).filter(|n| !n.is_empty());
     let own_state = texts(settings, "filterStateObjectsToLog");
     Some(grpc::CommonGrpcAccessLogConfig {
@@ -201,7 +201,7 @@ fn common(settings: &Json, scope: &Scope, name: &str, state: &[&str]) -> Option<
 }
 
 #[allow(deprecated)]
-fn open_telemetry(settings: &Json, scope: &Scope) -> Option<OpenTelemetryAccessLogConfig> {
+fn open_telemetry(settings: &Json, seen: &Seen) -> Option<OpenTelemetryAccessLogConfig> {
     let text = |value: &str| otlp::AnyValue {
         value: Some(otlp::any_value::Value::StringValue(value.to_owned())),
     };
@@ -219,7 +219,7 @@ fn open_telemetry(settings: &Json, scope: &Scope) -> Option<OpenTelemetryAccessL
         .collect();
     values.sort_by(|a, b| a.key.cmp(&b.key));
     Some(OpenTelemetryAccessLogConfig {
-        common_config: Some(common(settings, scope, "otel_envoy_accesslog", &PEERS)?),
+        common_config: Some(common(settings, seen, "otel_envoy_accesslog", &PEERS)?),
         disable_builtin_labels: true,
         body: Some(text(format.filter(|f| !f.is_empty()).unwrap_or(TEXT))),
         attributes: (!values.is_empty()).then_some(otlp::KeyValueList { values }),

@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 use xds::envoy::config::core::v3 as core;
 
 use crate::naming;
-use crate::scope::Scope;
+use crate::seen::Seen;
 
 /// A service, and its cluster.
 pub(super) struct Receiver {
@@ -14,7 +14,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     /// The service that a provider names as `[namespace/]host`; none if nobody knows it.
-    pub(super) fn of(settings: &Json, scope: &Scope) -> Option<Self> {
+    pub(super) fn of(settings: &Json, seen: &Seen) -> Option<Self> {
         let named = settings.get("service").and_then(Json::as_str)?;
         let (namespace, host) = match named.split_once('/') {
             Some((namespace, host)) => (Some(namespace), host),
@@ -24,7 +24,7 @@ impl Receiver {
             .get("port")
             .and_then(|p| p.as_u64().or_else(|| p.as_str()?.parse().ok()));
         let port = u16::try_from(port?).ok()?;
-        let service = scope.service(host)?;
+        let service = seen.service(host)?;
         if namespace.is_some_and(|n| *n != *service.key.namespace) {
             return None;
         }

@@ -21,7 +21,7 @@ use xds::google::protobuf::Any;
 use super::receiver::Receiver;
 use crate::proto;
 use crate::proxy::ProxyClass;
-use crate::scope::Scope;
+use crate::seen::Seen;
 
 /// Share of requests that are traced where nothing else is said, in percent.
 const SAMPLING: f64 = 1.0;
@@ -47,7 +47,7 @@ struct Match {
 }
 
 /// What is in force for one direction.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Traces {
     pub(super) tracing: Option<hcm::Tracing>,
     /// Whether the request's id tells if it is traced.
@@ -63,13 +63,7 @@ impl Default for Traces {
     }
 }
 
-pub(super) fn of_side(
-    mesh: &MeshConfig,
-    scope: &Scope,
-    class: &ProxyClass,
-    settings: &[Setting],
-    side: &str,
-) -> Traces {
+pub(super) fn of_side(mesh: &MeshConfig, seen: &Seen, class: &ProxyClass, settings: &[Setting], side: &str) -> Traces {
     let default = mesh.default_providers.tracing.first();
     if settings.is_empty() && default.is_none() {
         // Without a tracer, tags and sampling are set for one that the bootstrap configures.
@@ -104,7 +98,7 @@ pub(super) fn of_side(
     if merged.disable_span_reporting == Some(true) {
         return traces;
     }
-    let Some(mut tracing) = provider.and_then(|p| of_provider(p, scope, class)) else {
+    let Some(mut tracing) = provider.and_then(|p| of_provider(p, seen, class)) else {
         return traces;
     };
     tracing.no_context_propagation = class.release >= (1, 30) && merged.disable_context_propagation == Some(true);
@@ -221,15 +215,15 @@ fn custom_tag(class: &ProxyClass, tag: &str, value: &Json) -> Option<tracing::Cu
     })
 }
 
-fn of_provider(provider: &ExtensionProvider, scope: &Scope, class: &ProxyClass) -> Option<hcm::Tracing> {
+fn of_provider(provider: &ExtensionProvider, seen: &Seen, class: &ProxyClass) -> Option<hcm::Tracing> {
     let (settings, name, config) = if let Some(settings) = provider.other.get("zipkin") {
-        (settings, "envoy.tracers.zipkin", zipkin(settings, scope, class)?)
+        (settings, "envoy.tracers.zipkin", zipkin(settings, seen, class)?)
     } else {
         let settings = provider.other.get("opentelemetry")?;
         (
             settings,
             "envoy.tracers.opentelemetry",
-            open_telemetry(settings, scope, class)?,
+            open_telemetry(settings, seen, class)?,
         )
     };
     let length = settings.get("maxTagLength").and_then(Json::as_u64).filter(|l| *l != 0);
@@ -277,8 +271,8 @@ fn http(receiver: &Receiver, uri: String, settings: &Json, default: Option<Durat
     }
 }
 
-fn zipkin(settings: &Json, scope: &Scope, class: &ProxyClass) -> Option<Any> {
-    let receiver = Receiver::of(settings, scope)?;
+fn zipkin(settings: &Json, seen: &Seen, class: &ProxyClass) -> Option<Any> {
+    let receiver = Receiver::of(settings, seen)?;
     let path = settings.get("path").and_then(Json::as_str).filter(|p| !p.is_empty());
     let path = path.unwrap_or("/api/v2/spans");
     let w3c = settings.get("traceContextOption").and_then(Json::as_str) == Some("USE_B3_WITH_W3C_PROPAGATION");
@@ -305,8 +299,8 @@ fn zipkin(settings: &Json, scope: &Scope, class: &ProxyClass) -> Option<Any> {
     Some(proto::any(&config))
 }
 
-fn open_telemetry(settings: &Json, scope: &Scope, class: &ProxyClass) -> Option<Any> {
-    let receiver = Receiver::of(settings, scope)?;
+fn open_telemetry(settings: &Json, seen: &Seen, class: &ProxyClass) -> Option<Any> {
+    let receiver = Receiver::of(settings, seen)?;
     let mut config = trace_v3::OpenTelemetryConfig {
         service_name: class.service.clone(),
         ..Default::default()

@@ -1,14 +1,17 @@
 //! Servers of Gateway objects, merged by port: who shares a listener, who is in conflict.
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use api::networking::Gateway;
 use api::networking::gateway::Server;
+use hashbrown::HashMap;
 use mesh::{Config, Input, Kind, Protocol};
 
-use crate::cluster::{self, Target};
-use crate::graph::Cx;
+use crate::cluster::Target;
+use crate::graph::{ClassId, Cx};
 use crate::proxy::ProxyClass;
 
 /// Label of a Service whose ports are not translated.
@@ -17,64 +20,109 @@ const NO_PORT_TRANSLATION: &str = "experimental.istio.io/disable-gateway-port-tr
 /// A server in its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Served {
+    config: Arc<Config<Gateway>>,
+    /// Place among the servers of its Gateway.
+    index: usize,
     /// `namespace/name` of its Gateway.
-    pub(crate) gateway: String,
-    /// The server; its hosts are `host` or `namespace/host`.
-    pub(crate) server: Server,
+    pub(crate) gateway: Arc<str>,
+    /// Hosts, if they are not as they are written: `.` means the Gateway's namespace, `*` any.
+    hosts: Option<Vec<String>>,
+    protocol: Protocol,
     /// Name of its route configuration; empty without HTTP.
-    pub(crate) route: String,
+    pub(crate) route: Arc<str>,
+}
+
+impl PartialEq for Served {
+    fn eq(&self, other: &Self) -> bool {
+        let same = Arc::ptr_eq(&self.config, &other.config) && self.index == other.index;
+        self.route == other.route && (same || (self.gateway == other.gateway && self.server() == other.server()))
+    }
+}
+
+/// What a server says contains no number that differs from itself.
+impl Eq for Served {}
+
+impl Hash for Served {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.gateway.hash(state);
+        self.route.hash(state);
+        self.server().name.hash(state);
+    }
 }
 
 impl Served {
+    fn new(config: &Arc<Config<Gateway>>, index: usize, gateway: &Arc<str>, port: u16) -> Self {
+        let server = &config.spec.servers[index];
+        let (namespace, protocol) = (&*config.meta.namespace, protocol(server));
+        let hosts = server.hosts.iter().any(|host| host.contains('/'));
+        Self {
+            config: config.clone(),
+            index,
+            gateway: gateway.clone(),
+            hosts: hosts.then(|| own_hosts(&server.hosts, namespace)),
+            protocol,
+            route: route_name(server, protocol, port, config).into(),
+        }
+    }
+
+    /// The server as it is written.
+    pub(crate) fn server(&self) -> &Server {
+        &self.config.spec.servers[self.index]
+    }
+
+    /// Hosts: `host` or `namespace/host`.
+    pub(crate) fn hosts(&self) -> &[String] {
+        self.hosts.as_deref().unwrap_or(&self.server().hosts)
+    }
+
     pub(crate) fn protocol(&self) -> Protocol {
-        protocol(&self.server)
+        self.protocol
     }
 
     pub(crate) fn server_port(&self) -> u16 {
-        self.server
-            .port
-            .as_ref()
-            .and_then(|p| u16::try_from(p.number.0).ok())
-            .unwrap_or_default()
+        server_port(self.server()).unwrap_or_default()
     }
 
     pub(crate) fn mode(&self) -> &str {
-        mode(&self.server)
+        mode(self.server())
     }
 
     pub(crate) fn is_passthrough(&self) -> bool {
-        is_passthrough(&self.server)
+        is_passthrough(self.server())
     }
 
     pub(crate) fn terminates_https(&self) -> bool {
-        terminates_https(&self.server)
+        terminates_https(self.server(), self.protocol)
+    }
+
+    fn is_http(&self) -> bool {
+        self.protocol().is_http() || self.terminates_https()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.server().tls.is_some() && !self.protocol().is_http()
     }
 
     /// Names of the server, without namespaces.
     pub(crate) fn sni(&self) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .server
-            .hosts
-            .iter()
-            .map(|h| h.split_once('/').map_or(h.as_str(), |(_, h)| h).to_owned())
-            .collect();
+        let name = |host: &String| host.split_once('/').map_or(host.as_str(), |(_, h)| h).to_owned();
+        let mut names: Vec<String> = self.hosts().iter().map(name).collect();
         names.sort();
         names.dedup();
         names
     }
 
     /// Hosts of the server that objects of a namespace may serve.
-    pub(crate) fn hosts_for(&self, namespace: &str) -> Vec<String> {
-        self.server
-            .hosts
-            .iter()
-            .filter_map(|h| match h.split_once('/') {
-                None => Some(h.clone()),
-                Some((ns, host)) if ns == namespace => Some(host.to_owned()),
-                Some(_) => None,
-            })
-            .collect()
+    pub(crate) fn hosts_for<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a str> + Clone {
+        self.hosts().iter().filter_map(move |host| match host.split_once('/') {
+            None => Some(host.as_str()),
+            Some((of, host)) => (of == namespace).then_some(host),
+        })
     }
+}
+
+fn server_port(server: &Server) -> Option<u16> {
+    server.port.as_ref().and_then(|p| u16::try_from(p.number.0).ok())
 }
 
 fn protocol(server: &Server) -> Protocol {
@@ -96,71 +144,87 @@ fn is_passthrough(server: &Server) -> bool {
     server.tls.is_some() && matches!(mode(server), "PASSTHROUGH" | "AUTO_PASSTHROUGH")
 }
 
-fn terminates_https(server: &Server) -> bool {
-    server.tls.is_some() && protocol(server) == Protocol::Https && !is_passthrough(server)
-}
-
-fn is_http(server: &Server) -> bool {
-    protocol(server).is_http() || terminates_https(server)
-}
-
-fn is_tls(server: &Server) -> bool {
-    server.tls.is_some() && !protocol(server).is_http()
+fn terminates_https(server: &Server, protocol: Protocol) -> bool {
+    server.tls.is_some() && protocol == Protocol::Https && !is_passthrough(server)
 }
 
 /// Servers of one port and address.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Group {
     pub(crate) port: u16,
     pub(crate) bind: String,
     pub(crate) protocol: Protocol,
-    pub(crate) route: String,
-    pub(crate) servers: Vec<Served>,
+    pub(crate) route: Arc<str>,
+    pub(crate) servers: Vec<Arc<Served>>,
 }
 
 /// All servers of a workload.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Merged {
     pub(crate) groups: Vec<Group>,
     /// Servers by the route configuration that they ask for.
-    pub(crate) by_route: BTreeMap<String, Vec<Served>>,
+    pub(crate) by_route: BTreeMap<Arc<str>, Arc<Vec<Arc<Served>>>>,
 }
 
 /// Claims names for a bind address; false if one is taken there already.
-pub(super) fn claim(taken: &mut BTreeMap<String, String>, names: &[String], bind: &str) -> bool {
-    if names.iter().any(|n| taken.get(n).is_some_and(|b| b == bind)) {
+pub(super) fn claim<'a, S>(taken: &mut HashMap<S, S>, names: &'a [String], bind: &'a str) -> bool
+where
+    S: From<&'a str> + Borrow<str> + Eq + Hash,
+{
+    let is_taken = |name: &String| taken.get(name.as_str()).is_some_and(|b| b.borrow() == bind);
+    if names.iter().any(is_taken) {
         return false;
     }
-    taken.extend(names.iter().map(|n| (n.clone(), bind.to_owned())));
+    taken.extend(names.iter().map(|name| (name.as_str().into(), bind.into())));
     true
 }
 
-/// Merges the servers of all Gateways that select the workload, older first.
-pub(crate) fn merged_servers(cx: &mut Cx<'_>, class: &ProxyClass) -> Merged {
-    let targets = cluster::targets(cx, class);
-    let mut gateways: Vec<Arc<Config<Gateway>>> = cx
-        .read(Input::Kind(Kind::Gateway))
-        .gateways
-        .iter()
-        .filter(|g| {
-            g.spec
-                .selector
-                .iter()
-                .all(|(k, v)| class.workload_labels.get(k) == Some(v))
-        })
-        .cloned()
-        .collect();
+/// The answer to [`crate::query::Query::Servers`]: the servers of all Gateways that select the workload, merged, older
+/// first.
+pub(crate) fn merged_servers(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> Merged {
+    let targets = cx.targets(id);
+    let mut gateways = selecting(cx, class);
     gateways.sort_by(|a, b| a.meta.age_order(&b.meta));
-    let mut state = Merging::default();
-    for gateway in &gateways {
-        for server in &gateway.spec.servers {
-            let Some(number) = server.port.as_ref().and_then(|p| u16::try_from(p.number.0).ok()) else {
-                continue;
-            };
-            state.add(gateway, server, target_port(&targets, number));
+    let mut ports: BTreeMap<u16, u16> = BTreeMap::new();
+    let mut all: Vec<(u16, Arc<Served>)> = Vec::new();
+    for gateway in gateways {
+        let name: Arc<str> = format!("{}/{}", gateway.meta.namespace, gateway.meta.name).into();
+        for (index, server) in gateway.spec.servers.iter().enumerate() {
+            let Some(number) = server_port(server) else { continue };
+            let port = *ports.entry(number).or_insert_with(|| target_port(&targets, number));
+            all.push((port, Arc::new(Served::new(gateway, index, &name, port))));
         }
     }
+    let mut state = Merging::default();
+    for (port, served) in &all {
+        state.add(served, *port);
+    }
     state.merged
+}
+
+/// The answer to [`crate::query::Query::PassesThrough`]: whether a server passes mutual TLS through to any service.
+pub(crate) fn passes_through(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> bool {
+    const MODE: &str = "AUTO_PASSTHROUGH";
+    // Most gateways have none, whatever becomes of their servers.
+    let mut written = selecting(cx, class)
+        .into_iter()
+        .flat_map(|gateway| &gateway.spec.servers);
+    written.any(|server| mode(server) == MODE)
+        && cx
+            .servers(id)
+            .groups
+            .iter()
+            .any(|group| group.servers.iter().any(|served| served.mode() == MODE))
+}
+
+/// The Gateways that select the workload.
+fn selecting<'a>(cx: &mut Cx<'a>, class: &ProxyClass) -> Vec<&'a Arc<Config<Gateway>>> {
+    let selects = |gateway: &&Arc<Config<Gateway>>| {
+        let mut labels = gateway.spec.selector.iter();
+        labels.all(|(key, value)| class.workload_labels.get(key) == Some(value))
+    };
+    let snapshot = cx.read(Input::Kind(Kind::Gateway));
+    snapshot.gateways.iter().filter(selects).collect()
 }
 
 /// Port of the workload behind a port of its Service.
@@ -174,143 +238,114 @@ fn target_port(targets: &[Target], number: u16) -> u16 {
 }
 
 #[derive(Default)]
-struct Merging {
+struct Merging<'a> {
     merged: Merged,
-    ports: std::collections::BTreeSet<u16>,
+    ports: BTreeSet<u16>,
     /// Index of the group of plain servers of a port.
     plain: BTreeMap<u16, usize>,
-    tls_binds: BTreeMap<u16, std::collections::BTreeSet<String>>,
-    tls_hosts: BTreeMap<u16, BTreeMap<String, String>>,
+    tls_hosts: BTreeMap<u16, HashMap<&'a str, &'a str>>,
 }
 
-impl Merging {
-    fn add(&mut self, gateway: &Config<Gateway>, server: &Server, port: u16) {
-        let mut server = server.clone();
-        own_hosts(&mut server, &gateway.meta.namespace);
-        let route = route_name(&server, port, gateway);
-        let protocol = protocol(&server);
-        let bind = server.bind.clone();
-        if server.tls.is_some() && !claim(self.tls_hosts.entry(port).or_default(), &server.hosts, &bind) {
+impl<'a> Merging<'a> {
+    fn add(&mut self, served: &'a Arc<Served>, port: u16) {
+        let server = served.server();
+        let (protocol, bind) = (served.protocol(), server.bind.as_str());
+        if server.tls.is_some() && !claim(self.tls_hosts.entry(port).or_default(), served.hosts(), bind) {
             return;
         }
-        let (http, tls, has_tls) = (is_http(&server), is_tls(&server), server.tls.is_some());
-        let served = Served {
-            gateway: format!("{}/{}", gateway.meta.namespace, gateway.meta.name),
-            server,
-            route: route.clone(),
-        };
         if self.ports.insert(port) {
-            self.start(port, bind, protocol, route, served, http, tls);
+            self.start(served, port);
             return;
         }
         if let Some(current) = self.plain.get(&port).copied() {
-            let (group_bind, group_protocol) = {
-                let group = &self.merged.groups[current];
-                (group.bind.clone(), group.protocol)
-            };
-            let mergeable = (protocol.is_http() || protocol == group_protocol) && group_protocol.is_http();
-            if group_bind != bind {
-                match self.position(port, &bind, protocol) {
-                    None => self.start(port, bind, protocol, route, served, http, tls),
-                    Some(index) => {
-                        self.merged.groups[index].route.clone_from(&route);
-                        self.merged.groups[index].servers.push(served.clone());
-                        self.merged.by_route.entry(route).or_default().push(served);
-                    }
+            let group = &mut self.merged.groups[current];
+            let mergeable = (protocol.is_http() || protocol == group.protocol) && group.protocol.is_http();
+            if group.bind == bind {
+                if mergeable && !served.route.is_empty() {
+                    group.servers.push(served.clone());
+                    self.add_route(served);
                 }
-            } else if mergeable && !route.is_empty() {
-                self.merged.groups[current].servers.push(served.clone());
-                self.merged.by_route.entry(route).or_default().push(served);
+            } else if let Some(group) = self.group(port, bind, protocol) {
+                group.route = served.route.clone();
+                group.servers.push(served.clone());
+                self.add_route(served);
+            } else {
+                self.start(served, port);
             }
             return;
         }
-        if !tls {
-            self.start(port, bind, protocol, route, served, http, tls);
+        if !served.is_tls() {
+            self.start(served, port);
             return;
         }
-        if http {
-            if route.is_empty() || self.merged.by_route.contains_key(&route) {
+        if served.is_http() {
+            if served.route.is_empty() || self.merged.by_route.contains_key(&served.route) {
                 return;
             }
-            self.merged.by_route.insert(route.clone(), vec![served.clone()]);
+            self.add_route(served);
         }
-        let new_bind = self.tls_binds.entry(port).or_default().insert(bind.clone());
-        if !has_tls && !new_bind {
-            return;
-        }
-        match self.position(port, &bind, protocol) {
-            Some(index) => self.merged.groups[index].servers.push(served),
-            None => self.merged.groups.push(Group {
-                port,
-                bind,
-                protocol,
-                route,
-                servers: vec![served],
-            }),
+        match self.group(port, bind, protocol) {
+            Some(group) => group.servers.push(served.clone()),
+            None => self.push_group(served, port),
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn start(
-        &mut self,
-        port: u16,
-        bind: String,
-        protocol: Protocol,
-        route: String,
-        served: Served,
-        http: bool,
-        tls: bool,
-    ) {
-        if !tls {
+    fn start(&mut self, served: &Arc<Served>, port: u16) {
+        if !served.is_tls() {
             self.plain.insert(port, self.merged.groups.len());
         }
-        if http {
-            self.merged.by_route.insert(route.clone(), vec![served.clone()]);
+        if served.is_http() {
+            let only = Arc::new(vec![served.clone()]);
+            self.merged.by_route.insert(served.route.clone(), only);
         }
+        self.push_group(served, port);
+    }
+
+    fn add_route(&mut self, served: &Arc<Served>) {
+        let servers = self.merged.by_route.entry(served.route.clone()).or_default();
+        Arc::make_mut(servers).push(served.clone());
+    }
+
+    fn push_group(&mut self, served: &Arc<Served>, port: u16) {
         self.merged.groups.push(Group {
             port,
-            bind,
-            protocol,
-            route,
-            servers: vec![served],
+            bind: served.server().bind.clone(),
+            protocol: served.protocol(),
+            route: served.route.clone(),
+            servers: vec![served.clone()],
         });
     }
 
-    fn position(&self, port: u16, bind: &str, protocol: Protocol) -> Option<usize> {
+    fn group(&mut self, port: u16, bind: &str, protocol: Protocol) -> Option<&mut Group> {
         self.merged
             .groups
-            .iter()
-            .position(|g| g.port == port && g.bind == bind && g.protocol == protocol)
+            .iter_mut()
+            .find(|g| g.port == port && g.bind == bind && g.protocol == protocol)
     }
 }
 
-/// `.` in a host means the Gateway's namespace, `*` any.
-fn own_hosts(server: &mut Server, namespace: &str) {
-    for host in &mut server.hosts {
-        *host = match host.split_once('/') {
-            Some((".", name)) => format!("{namespace}/{name}"),
-            Some(("*", name)) => name.to_owned(),
-            _ => host.clone(),
-        };
-    }
-}
-
-fn route_name(server: &Server, port: u16, gateway: &Config<Gateway>) -> String {
-    let bind = if server.bind.is_empty() {
-        String::new()
-    } else {
-        format!(".{}", server.bind)
+fn own_hosts(hosts: &[String], namespace: &str) -> Vec<String> {
+    let own = |host: &String| match host.split_once('/') {
+        Some((".", name)) => format!("{namespace}/{name}"),
+        Some(("*", name)) => name.to_owned(),
+        _ => host.clone(),
     };
-    if protocol(server).is_http() {
-        return format!("http.{port}{bind}");
+    hosts.iter().map(own).collect()
+}
+
+fn route_name(server: &Server, protocol: Protocol, port: u16, gateway: &Config<Gateway>) -> String {
+    let dot = if server.bind.is_empty() { "" } else { "." };
+    if protocol.is_http() {
+        return format!("http.{port}{dot}{}", server.bind);
     }
-    if terminates_https(server) {
-        let own = server.port.clone().unwrap_or_default();
-        let meta = &gateway.meta;
-        return format!(
-            "https.{}.{}.{}.{}{bind}",
-            own.number.0, own.name, meta.name, meta.namespace
-        );
+    match &server.port {
+        Some(own) if terminates_https(server, protocol) => {
+            let (number, name, meta) = (own.number.0, &own.name, &gateway.meta);
+            format!(
+                "https.{number}.{name}.{}.{}{dot}{}",
+                meta.name, meta.namespace, server.bind
+            )
+        }
+        _ => String::new(),
     }
-    String::new()
 }

@@ -1,19 +1,74 @@
 //! TLS of a gateway's server: certificates from secrets, from files, or the mesh's own.
 
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use api::networking::gateway::ServerTls;
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::extensions::transport_sockets::tls::v3 as tls_v3;
 
-use super::Served;
+use super::{ClassId, Served};
+use crate::graph::Cx;
 use crate::listener::Common;
+use crate::listener::chain::Socket;
 use crate::proto;
 use crate::secret;
 use crate::tls;
 
 type Validation = tls_v3::common_tls_context::ValidationContextType;
 
+/// Whose TLS, and for what.
+#[derive(Debug)]
+pub(crate) struct Question {
+    class: ClassId,
+    served: Arc<Served>,
+    http: bool,
+}
+
+impl Question {
+    /// Servers of which nothing else than this is read are alike.
+    fn of(&self) -> (ClassId, bool, Option<&ServerTls>) {
+        (self.class, self.http, self.served.server().tls.as_ref())
+    }
+}
+
+impl PartialEq for Question {
+    fn eq(&self, other: &Self) -> bool {
+        self.of() == other.of()
+    }
+}
+
+impl Eq for Question {}
+
+impl Hash for Question {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.class, self.http).hash(state);
+        if let Some(tls) = &self.served.server().tls {
+            (&tls.mode, &tls.credential_name, &tls.server_certificate).hash(state);
+        }
+    }
+}
+
+/// How TLS ends at a server; servers that say the same share it.
+pub(super) fn socket(cx: &mut Cx<'_>, common: &Common, served: &Arc<Served>, http: bool) -> Option<Arc<Socket>> {
+    served.server().tls.as_ref()?;
+    cx.socket(Question {
+        class: common.id,
+        served: served.clone(),
+        http,
+    })
+}
+
+/// The answer to [`crate::query::Query::Socket`].
+pub(crate) fn answer(cx: &mut Cx<'_>, question: &Question) -> Option<Arc<Socket>> {
+    let common = cx.common(question.class)?;
+    let context = context(&common, &question.served, question.http)?;
+    Some(Arc::new(Socket::new(&context)))
+}
+
 /// The context; none where TLS is not terminated.
-pub(super) fn context(common: &Common<'_>, served: &Served, http: bool) -> Option<tls_v3::DownstreamTlsContext> {
-    let settings = served.server.tls.as_ref()?;
+fn context(common: &Common, served: &Served, http: bool) -> Option<tls_v3::DownstreamTlsContext> {
+    let settings = served.server().tls.as_ref()?;
     if served.is_passthrough() {
         return None;
     }
@@ -101,7 +156,7 @@ pub(super) fn context(common: &Common<'_>, served: &Served, http: bool) -> Optio
 }
 
 /// Versions, ciphers and curves: the server's over the mesh's; none if nobody sets any.
-fn parameters(common: &Common<'_>, settings: &api::networking::gateway::ServerTls) -> Option<tls_v3::TlsParameters> {
+fn parameters(common: &Common, settings: &ServerTls) -> Option<tls_v3::TlsParameters> {
     let mut parameters = tls_v3::TlsParameters::default();
     if let Some(defaults) = &common.mesh.tls_defaults {
         parameters.ecdh_curves.clone_from(&defaults.ecdh_curves);
