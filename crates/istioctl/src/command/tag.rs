@@ -34,7 +34,7 @@ pub enum Command {
     #[command(alias = "create")]
     Set(SetFlags),
     /// Prints the objects of a tag as YAML.
-    Generate(SetFlags),
+    Generate(Wanted),
     /// Lists tags with their revisions and namespaces.
     #[command(visible_alias = "show")]
     List(ListFlags),
@@ -45,9 +45,9 @@ pub enum Command {
     Remove(remove::RemoveFlags),
 }
 
-/// Flags of `set` and `generate`.
+/// What a tag shall be.
 #[derive(Debug, Args)]
-pub struct SetFlags {
+pub struct Wanted {
     /// The tag.
     tag: String,
     /// The revision it points at.
@@ -63,21 +63,28 @@ pub struct SetFlags {
     /// namespaces are refused.
     #[arg(long)]
     force: bool,
-    /// Ask whether the tag could be set, and say what would follow it; change nothing.
-    #[arg(long)]
-    dry_run: bool,
     /// Name of the webhook configuration instead of istio-revision-tag-<tag>.
     #[arg(long)]
     webhook_name: Option<String>,
     /// With the tag `default`: inject namespaces that say nothing, too.
     #[arg(long)]
     auto_inject_namespaces: bool,
-    /// Output format; json and yaml are for programs (`set` only).
-    #[arg(short, long, default_value = "table")]
-    output: Format,
     /// Accepted for Istio's sake: a tag's objects come from no chart.
     #[arg(short = 'd', long, hide = true)]
     manifests: Option<String>,
+}
+
+/// Flags of `set`.
+#[derive(Debug, Args)]
+pub struct SetFlags {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Ask whether the tag could be set, and say what would follow it; change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Output format; json and yaml are for programs.
+    #[arg(short, long, default_value = "table")]
+    output: Format,
 }
 
 /// Flags of `list`.
@@ -116,7 +123,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     }
 }
 
-fn request(global: &Global, flags: &SetFlags) -> Result<Request, Failure> {
+fn request(global: &Global, flags: &Wanted) -> Result<Request, Failure> {
     Ok(Request {
         tag: Tag::parse(&flags.tag)?,
         revision: Revision::parse(&flags.revision)?,
@@ -149,7 +156,7 @@ async fn undo(global: &Global, flags: UndoFlags) -> Result<(), Failure> {
 }
 
 async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
-    let request = request(global, &flags)?;
+    let request = request(global, &flags.wanted)?;
     let cluster = Cluster::connect(global).await?;
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
     change(&cluster, &request, &before, flags.dry_run, flags.output).await
@@ -316,8 +323,8 @@ fn explained(error: ChangeError) -> Failure {
     }
 }
 
-async fn generate(global: &Global, flags: SetFlags) -> Result<(), Failure> {
-    let request = request(global, &flags)?;
+async fn generate(global: &Global, wanted: Wanted) -> Result<(), Failure> {
+    let request = request(global, &wanted)?;
     let cluster = Cluster::connect(global).await?;
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
     let built = tag::build(&request, &before, true)?;
