@@ -29,7 +29,10 @@ pub(super) fn check(case: &Case, folder: &Path) -> Result<(), String> {
         let global = &cli.global;
         match cli.command {
             Command::ProxyConfig(command) => proxy_config::text(global, command).await,
-            Command::ProxyStatus(flags) => proxy_status::report(global, &flags).await.map(|report| report.text),
+            Command::ProxyStatus(flags) => {
+                let report = proxy_status::report(global, &flags).await?;
+                report.failure.map_or(Ok(report.text), Err)
+            }
             Command::Waypoint(command) => waypoint::text(global, command).await,
             Command::KubeInject(flags) => kube_inject::text(global, &flags).await,
             Command::Experimental(Experimental::Workload(workload::Command::Group(workload::Group::Create(flags)))) => {
