@@ -6,10 +6,11 @@
 //! A query is looked up by its content once per read; edges are numbers.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hashbrown::{HashMap, HashSet as FastSet};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet as FastSet, HashTable};
 use mesh::{Input, Service, Snapshot};
 
 use crate::generator::Generator;
@@ -27,17 +28,22 @@ pub(crate) type NodeId = u32;
 #[derive(Debug)]
 struct Node {
     query: Query,
+    /// Of the query.
+    hash: u64,
     value: Value,
     /// What it read, without repetition, in order.
     inputs: Vec<Input>,
     reads: Vec<NodeId>,
-    used_by: FastSet<NodeId>,
+    /// In order. Most have few users, and new ones have the highest numbers.
+    used_by: Vec<NodeId>,
 }
 
 /// Answers that are known, and who read what.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
-    ids: HashMap<Query, NodeId>,
+    /// By the hash of the query.
+    ids: HashTable<NodeId>,
+    hashes: DefaultHashBuilder,
     nodes: Vec<Option<Node>>,
     free: Vec<NodeId>,
     readers: HashMap<Input, FastSet<NodeId>>,
@@ -85,8 +91,13 @@ impl Graph {
     }
 
     fn known(&self, query: &Query) -> Option<(NodeId, Value)> {
-        let id = *self.ids.get(query)?;
+        let id = self.id_of(query)?;
         Some((id, self.node(id)?.value.clone()))
+    }
+
+    fn id_of(&self, query: &Query) -> Option<NodeId> {
+        let is_it = |id: &NodeId| self.node(*id).is_some_and(|node| node.query == *query);
+        self.ids.find(self.hashes.hash_one(query), is_it).copied()
     }
 
     fn keep(&mut self, query: &Query, value: Value, inputs: Vec<Input>, reads: Vec<NodeId>) -> (NodeId, Value) {
@@ -95,14 +106,17 @@ impl Graph {
             self.nodes.push(None);
             NodeId::try_from(self.nodes.len() - 1).unwrap_or(NodeId::MAX)
         });
+        let hash = self.hashes.hash_one(query);
         self.nodes[id as usize] = Some(Node {
             query: query.clone(),
+            hash,
             value: value.clone(),
             inputs: Vec::new(),
             reads: Vec::new(),
-            used_by: FastSet::new(),
+            used_by: Vec::new(),
         });
-        self.ids.insert(query.clone(), id);
+        let hash_of = |id: &NodeId| self.nodes[*id as usize].as_ref().map_or(0, |node| node.hash);
+        self.ids.insert_unique(hash, id, hash_of);
         self.link(id, inputs, reads);
         (id, value)
     }
@@ -134,13 +148,17 @@ impl Graph {
         }
         for read in old_reads.iter().filter(|r| reads.binary_search(r).is_err()) {
             if let Some(node) = self.node_mut(*read) {
-                node.used_by.remove(&id);
+                if let Ok(place) = node.used_by.binary_search(&id) {
+                    node.used_by.remove(place);
+                }
                 self.orphans.push(*read);
             }
         }
         for read in reads.iter().filter(|r| old_reads.binary_search(r).is_err()) {
-            if let Some(node) = self.node_mut(*read) {
-                node.used_by.insert(id);
+            if let Some(node) = self.node_mut(*read)
+                && let Err(place) = node.used_by.binary_search(&id)
+            {
+                node.used_by.insert(place, id);
             }
         }
         if let Some(node) = self.node_mut(id) {
@@ -182,7 +200,7 @@ impl Graph {
                     continue;
                 }
                 node.value = value;
-                let users: Vec<NodeId> = node.used_by.iter().copied().collect();
+                let users = node.used_by.clone();
                 for user in users {
                     if let Some(node) = self.node(user) {
                         dirty.entry(node.query.level()).or_default().insert(user);
@@ -209,7 +227,7 @@ impl Graph {
     /// Forgets a class's answers, and what nobody reads any more.
     pub(crate) fn release(&mut self, class: ClassId) {
         for resource_type in crate::ResourceType::ALL {
-            if let Some(id) = self.ids.get(&Query::Class(class, resource_type)).copied() {
+            if let Some(id) = self.id_of(&Query::Class(class, resource_type)) {
                 self.forget(id);
             }
         }
@@ -222,7 +240,9 @@ impl Graph {
         if let Some(node) = self.nodes.get_mut(id as usize).and_then(Option::take) {
             self.age += 1;
             self.stuck.remove(&id);
-            self.ids.remove(&node.query);
+            if let Ok(place) = self.ids.find_entry(node.hash, |other| *other == id) {
+                place.remove();
+            }
             self.free.push(id);
         }
     }
@@ -256,7 +276,7 @@ impl Graph {
     pub(crate) fn inputs_of(&self, query: &Query) -> HashSet<Input> {
         let mut inputs = HashSet::new();
         let mut seen = HashSet::new();
-        let mut open: Vec<NodeId> = self.ids.get(query).copied().into_iter().collect();
+        let mut open: Vec<NodeId> = self.id_of(query).into_iter().collect();
         while let Some(id) = open.pop() {
             if let (true, Some(node)) = (seen.insert(id), self.node(id)) {
                 inputs.extend(node.inputs.iter().cloned());

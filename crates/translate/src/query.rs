@@ -13,6 +13,7 @@ use crate::listener::chain::{Finished, Socket};
 use crate::listener::gateway::server_tls;
 use crate::listener::{self, Common, Merged, hcm};
 use crate::resource_type::ResourceType;
+use crate::route::Sniffed;
 use crate::route::bound::{self, ByGateway};
 use crate::route::encoded;
 use crate::route::gateway;
@@ -60,6 +61,8 @@ pub(crate) enum Query {
     Visible(Arc<str>),
     /// What proxies see.
     Scope(ScopeKey),
+    /// Whether there is any DestinationRule.
+    HasRules,
     /// The DestinationRules that may concern a host.
     HostRules(Arc<str>),
     /// What outbound listeners are made of.
@@ -72,6 +75,8 @@ pub(crate) enum Query {
     Bound(ScopeKey, Arc<str>),
     /// The VirtualServices that proxies see for one gateway, with routes.
     BoundRoutes(Arc<bound::Question>),
+    /// Routes of a sidecar for a host whose protocol is found out by looking.
+    SniffedRoutes(Arc<Sniffed>),
     /// Retries of routes that say nothing of them, and whether they hash.
     Retries(bool),
     /// Routes of a VirtualService.
@@ -106,6 +111,8 @@ impl Query {
             Self::Rules => "Rules",
             Self::VirtualServices => "VirtualServices",
             Self::Targets(..) => "Targets",
+            Self::SniffedRoutes(..) => "SniffedRoutes",
+            Self::HasRules => "HasRules",
             Self::Credential(..) => "Credential",
             Self::Outward(..) => "Outward",
             Self::MutualTls(..) => "MutualTls",
@@ -144,8 +151,8 @@ impl Query {
     pub(crate) fn level(&self) -> u8 {
         match self {
             Self::Rules | Self::VirtualServices | Self::Targets(_) | Self::Retries(_) => 0,
-            Self::Visible(_) | Self::MutualTls(_) | Self::Credential(..) => 0,
-            Self::HostRules(_) | Self::Sensitivity | Self::Scope(_) | Self::Servers(_) => 1,
+            Self::Visible(_) | Self::MutualTls(_) | Self::Credential(..) | Self::SniffedRoutes(_) => 0,
+            Self::HasRules | Self::HostRules(_) | Self::Sensitivity | Self::Scope(_) | Self::Servers(_) => 1,
             Self::Clusters(..) | Self::Endpoints(..) | Self::VirtualHost(..) => 2,
             Self::Outward(_) | Self::Known(..) | Self::ByGateway(_) | Self::Common(_) | Self::PassesThrough(_) => 2,
             Self::OutboundClusters(..) | Self::OutboundEndpoints(..) | Self::VirtualHosts(..) => 3,
@@ -186,7 +193,7 @@ pub(crate) enum Value {
     Targets(Arc<Vec<Target>>),
     /// To [`Query::Servers`].
     Servers(Arc<Merged>),
-    /// To [`Query::PassesThrough`].
+    /// To [`Query::PassesThrough`] and [`Query::HasRules`].
     Flag(bool),
     /// To [`Query::Visible`].
     Seen(Seen),
@@ -216,7 +223,7 @@ pub(crate) enum Value {
     BoundRoutes(Arc<Vec<bound::Served>>),
     /// To [`Query::Routes`].
     Routes(Arc<Made>),
-    /// To [`Query::GatewayRoutes`], [`Query::Listener`] and [`Query::Credential`].
+    /// To [`Query::GatewayRoutes`], [`Query::SniffedRoutes`], [`Query::Listener`] and [`Query::Credential`].
     Resource(Option<Arc<Resource>>),
     /// To [`Query::Clusters`], [`Query::Endpoints`] and [`Query::Inbound`].
     Resources(Arc<Vec<Arc<Resource>>>),
@@ -287,6 +294,7 @@ pub(crate) fn compute(query: &Query, cx: &mut Cx<'_>) -> Value {
             Value::Flag(class.is_some_and(|class| listener::passes_through(cx, &class, *id)))
         }
         Query::Credential(reader, name) => Value::Resource(crate::secret::credential(cx, reader, name)),
+        Query::SniffedRoutes(question) => Value::Resource(Some(crate::route::sniffed(question))),
         Query::Outward(key) => Value::Outward(Arc::new(crate::scope::outward(cx, key))),
         Query::Visible(namespace) => Value::Seen(crate::scope::visible(cx, namespace)),
         Query::Common(id) => {
@@ -308,6 +316,7 @@ pub(crate) fn compute(query: &Query, cx: &mut Cx<'_>) -> Value {
         Query::Routes(question) => Value::Routes(Arc::new(made::routes(cx, question))),
         Query::GatewayRoutes(question) => Value::Resource(Some(Arc::new(gateway::configuration(cx, question)))),
         Query::Sensitivity => Value::Sensitivity(Arc::new(crate::sensitivity::of_mesh(cx))),
+        Query::HasRules => Value::Flag(!cx.rules().is_empty()),
         Query::HostRules(host) => Value::HostRules(Arc::new(crate::rules::of_host(cx, host))),
         Query::Scope(key) => Value::Scope(Arc::new(crate::scope::of_key(cx, key))),
         Query::Clusters(key, client) => Value::Resources(Arc::new(crate::cluster::of_service(cx, key, client))),
@@ -479,6 +488,10 @@ impl Cx<'_> {
     }
 
     pub(crate) fn host_rules(&mut self, host: &Arc<str>) -> Arc<HostRules> {
+        // Many meshes have no rule; there, none is looked for host by host.
+        if !matches!(self.get(&Query::HasRules), Value::Flag(true)) {
+            return Arc::default();
+        }
         match self.get(&Query::HostRules(host.clone())) {
             Value::HostRules(rules) => rules,
             _ => Arc::default(),

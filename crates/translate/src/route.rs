@@ -14,7 +14,7 @@ mod retry;
 mod sidecar;
 pub(crate) mod virtual_services;
 
-pub(crate) use sidecar::outbound;
+pub(crate) use sidecar::{Sniffed, outbound, sniffed};
 
 use std::sync::Arc;
 

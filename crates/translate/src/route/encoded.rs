@@ -30,6 +30,33 @@ pub(crate) fn default_retries(cx: &mut Cx<'_>, hashed: bool) -> Bytes {
     policy.map(|policy| policy.encode_to_vec().into()).unwrap_or_default()
 }
 
+/// Metadata that names an object by its path, as [`crate::proto::metadata`] would be encoded.
+pub(super) fn config_metadata(path: &str) -> Bytes {
+    // Numbers of fields: of a map's entries, of a value, and of the one field that `Metadata` and `Struct` have here.
+    const KEY: u32 = 1;
+    const VALUE: u32 = 2;
+    const TEXT: u32 = 3;
+    const ENTRIES: u32 = 1;
+    const NAMES: [&str; 2] = ["config", "istio"];
+    let of_value = field_len(TEXT, path.len());
+    let lengths = NAMES.iter().scan(of_value, |length, name| {
+        let entry = field_len(KEY, name.len()) + field_len(VALUE, *length);
+        let outer = std::mem::replace(length, field_len(ENTRIES, entry));
+        Some((entry, outer))
+    });
+    let lengths: Vec<(usize, usize)> = lengths.collect();
+    let mut out = BytesMut::new();
+    for (name, (entry, value)) in NAMES.iter().zip(&lengths).rev() {
+        put_head(ENTRIES, *entry, &mut out);
+        put_head(KEY, name.len(), &mut out);
+        out.put_slice(name.as_bytes());
+        put_head(VALUE, *value, &mut out);
+    }
+    put_head(TEXT, path.len(), &mut out);
+    out.put_slice(path.as_bytes());
+    out.freeze()
+}
+
 fn field_len(number: u32, length: usize) -> usize {
     key_len(number) + encoded_len_varint(length as u64) + length
 }
@@ -153,7 +180,7 @@ mod tests {
         let mut pieces = BytesMut::new();
         let draft = Draft {
             route: route.clone(),
-            metadata: metadata.encode_to_vec().into(),
+            metadata: config_metadata("path"),
             retries: policy.encode_to_vec().into(),
         };
         write(draft, &mut pieces);

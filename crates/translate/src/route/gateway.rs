@@ -1,8 +1,9 @@
 //! Routes of gateways: the hosts that a server and a VirtualService agree on.
 
 use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::BytesMut;
 use hashbrown::HashMap;
@@ -27,6 +28,8 @@ pub(crate) struct Question {
     name: Arc<str>,
     scope: ScopeKey,
     client: Arc<Client>,
+    /// Whether servers are told how often a request was tried.
+    attempt_count: bool,
     /// Servers that ask for it, in order.
     servers: Arc<Vec<Arc<Served>>>,
 }
@@ -45,8 +48,7 @@ pub(super) fn configurations(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -
         namespace: class.namespace.clone(),
         sidecar: None,
     };
-    let mut client = Client::clone(&made::view(&Client::of_class(class)));
-    client.attempt_count = !class.settings.no_attempt_count;
+    let mut client = made::view(&Client::of_class(class));
     if !super::selects_by_labels(cx, &scope) {
         client.labels = None;
     }
@@ -58,6 +60,7 @@ pub(super) fn configurations(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -
                 name: name.clone(),
                 scope: scope.clone(),
                 client: client.clone(),
+                attempt_count: !class.settings.no_attempt_count,
                 servers: servers.clone(),
             })))
         })
@@ -66,7 +69,6 @@ pub(super) fn configurations(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -
 
 /// The answer to [`Query::GatewayRoutes`].
 pub(crate) fn configuration(cx: &mut Cx<'_>, question: &Question) -> Resource {
-    let client = made::view(&question.client);
     let bound: Vec<Bound> = question
         .servers
         .iter()
@@ -74,7 +76,7 @@ pub(crate) fn configuration(cx: &mut Cx<'_>, question: &Question) -> Resource {
             let of_gateway = Arc::new(bound::Question {
                 gateway: served.gateway.clone(),
                 scope: question.scope.clone(),
-                client: client.clone(),
+                client: question.client.clone(),
             });
             let routes = cx.bound_routes(&of_gateway);
             (of_gateway, routes)
@@ -90,23 +92,28 @@ pub(crate) fn configuration(cx: &mut Cx<'_>, question: &Question) -> Resource {
         name: name.clone(),
         ..Default::default()
     };
-    let tail = RouteConfiguration {
-        validate_clusters: Some(proto::bool_value(false)),
-        ignore_port_in_host_matching: true,
-        max_direct_response_body_size_bytes: Some(proto::u32_value(MAX_DIRECT_RESPONSE)),
-        ..Default::default()
-    };
     head.encode_raw(&mut bytes);
     if hosts.list.is_empty() {
         let port = question.servers.first().map(|s| s.server_port());
         let name = format!("blackhole:{}", port.unwrap_or_default());
         kept::write(&mut bytes, &name, ["*"].into_iter(), [].into_iter(), &[]);
     } else {
-        hosts.write(question.client.attempt_count, &mut bytes);
+        hosts.write(question.attempt_count, &mut bytes);
     }
-    tail.encode_raw(&mut bytes);
+    bytes.extend_from_slice(&TAIL);
     Resource::of_pieces::<RouteConfiguration>(name, vec![bytes.freeze()])
 }
+
+/// What comes after the virtual hosts, which is the same in all configurations.
+static TAIL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let tail = RouteConfiguration {
+        validate_clusters: Some(proto::bool_value(false)),
+        ignore_port_in_host_matching: true,
+        max_direct_response_body_size_bytes: Some(proto::u32_value(MAX_DIRECT_RESPONSE)),
+        ..Default::default()
+    };
+    tail.encode_to_vec()
+});
 
 /// What VirtualServices say for the gateway of a server.
 type Bound = (Arc<bound::Question>, Arc<Vec<bound::Served>>);
@@ -223,14 +230,14 @@ impl<'a> Hosts<'a> {
             };
             host.encode_to_vec()
         };
-        let (plain, tls) = (rest(false), rest(true));
+        let (plain, tls) = (LazyCell::new(|| rest(false)), LazyCell::new(|| rest(true)));
         for (name, hosts) in named {
             let host = hosts[0];
             // Routes that take everything come last.
             let routes = host.origin.iter().filter_map(|place| self.made[*place].as_deref());
             let some = routes.clone().map(|made| made.some.as_ref());
             let all = routes.map(|made| made.all.as_ref());
-            let rest = if host.requires_tls { &tls } else { &plain };
+            let rest = if host.requires_tls { &*tls } else { &*plain };
             let domains = hosts.iter().map(|host| &*host.name);
             kept::write(out, &name, domains, some.chain(all), rest);
         }

@@ -11,7 +11,7 @@ use prost::Message;
 use xds::envoy::config::route::v3::{self as route_v3, route, route_action, weighted_cluster};
 use xds::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher};
 
-use super::encoded::Draft;
+use super::encoded::{self, Draft};
 use super::headers::Changes;
 use super::made::Place;
 use super::{action, condition, hash, retry};
@@ -34,8 +34,7 @@ pub(super) struct Audience<'a> {
 /// Routes in order; what follows one that takes everything is unreachable and left out.
 pub(super) fn routes(cx: &mut Cx<'_>, to: &Audience<'_>, config: &Config<VirtualService>) -> Vec<Draft> {
     let path = naming::object_path(group::NETWORKING, "virtual-service", &config.meta);
-    let metadata = proto::metadata([("istio", proto::fields_of([("config", proto::text(path))]))]);
-    let metadata = Bytes::from(metadata.encode_to_vec());
+    let metadata = encoded::config_metadata(&path);
     let mut routes = Vec::new();
     for http in &config.spec.http {
         if http.matches.is_empty() {
@@ -318,8 +317,10 @@ fn operation(route: &route_v3::Route, name: &str, port: u16) -> String {
     if let Some(route::Action::Route(forward)) = &route.action
         && let Some(route_action::ClusterSpecifier::Cluster(cluster)) = &forward.cluster_specifier
     {
-        let parts: Vec<&str> = cluster.split('|').collect();
-        if let ["outbound", port, _, host] = parts[..] {
+        let mut parts = cluster.split('|');
+        if let (Some("outbound"), Some(port), Some(_), Some(host), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        {
             return format!("{host}:{port}{path}");
         }
     }

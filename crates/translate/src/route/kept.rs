@@ -110,6 +110,8 @@ impl PartialEq for Kept {
 /// A domain without its case, told from others by 128 bits that nobody outside can foresee.
 pub(super) type Claim = [u64; 2];
 
+impl Eq for Kept {}
+
 /// Names of hosts have no case.
 pub(super) fn claim(domain: &str) -> Claim {
     static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);

@@ -62,15 +62,15 @@ pub(crate) struct Place {
 }
 
 /// The part of a client that routes of any VirtualService depend on.
-pub(super) fn view(client: &Client) -> Arc<Client> {
-    Arc::new(Client {
+pub(super) fn view(client: &Client) -> Client {
+    Client {
         locality: None,
         node: None,
         sidecar: None,
         preserve_case: false,
         attempt_count: true,
         ..client.clone()
-    })
+    }
 }
 
 /// The answer to [`crate::query::Query::Routes`].

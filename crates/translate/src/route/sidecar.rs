@@ -1,11 +1,12 @@
 //! Routes of a sidecar's outbound listeners: one configuration per port, one virtual host per host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use api::networking::sidecar::OutboundTrafficPolicy;
 use bytes::Bytes;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use mesh::{Input, Protocol, Service};
 use prost::Message;
 use xds::envoy::config::route::v3::{self as route_v3, RouteConfiguration, VirtualHost, route, route_action};
@@ -72,19 +73,8 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
             continue;
         };
         let mut virtual_hosts = hosts(port, egress).build(cx);
-        for (host, _) in sniffed.iter().filter(|(_, p)| *p == port) {
-            let mut own: Vec<Arc<Kept>> = virtual_hosts
-                .iter()
-                .filter(|v| v.domains.all.iter().any(|d| **d == **host))
-                .cloned()
-                .collect();
-            if let [only] = own.as_mut_slice() {
-                let mut host = only.decode();
-                host.domains = vec!["*".to_owned()];
-                *only = Arc::new(Kept::new(&host, Domains::default()));
-            }
-            configurations.push(configuration(format!("{host}:{port}"), &own));
-        }
+        let of_port = sniffed.iter().filter(|(_, p)| *p == port).map(|(host, _)| host);
+        configurations.extend(sniffed_routes(cx, of_port, port, &virtual_hosts));
         virtual_hosts.push(last.clone());
         configurations.push(configuration(port.to_string(), &virtual_hosts));
     }
@@ -97,6 +87,58 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
         configurations.push(configuration(name, &virtual_hosts));
     }
     Arc::new(ResourceSet::new(configurations))
+}
+
+/// A configuration for each of the hosts whose protocol is found out by looking.
+fn sniffed_routes<'a>(
+    cx: &mut Cx<'_>,
+    names: impl Iterator<Item = &'a Arc<str>>,
+    port: u16,
+    all: &[Arc<Kept>],
+) -> Vec<Arc<Resource>> {
+    let mut names = names.peekable();
+    let mut by_domain: HashMap<&str, Vec<&Arc<Kept>>> = HashMap::new();
+    if names.peek().is_some() {
+        for (domain, host) in all.iter().flat_map(|v| v.domains.all.iter().map(move |d| (d, v))) {
+            let hosts = by_domain.entry(domain).or_default();
+            if hosts.last().is_none_or(|last| !Arc::ptr_eq(last, host)) {
+                hosts.push(host);
+            }
+        }
+    }
+    let of_name = |name: &Arc<str>| {
+        let own = by_domain.get(&**name).into_iter().flatten();
+        cx.resource(&Query::SniffedRoutes(Arc::new(Sniffed {
+            name: format!("{name}:{port}"),
+            hosts: own.map(|kept| Arc::clone(kept)).collect(),
+        })))
+    };
+    names.filter_map(of_name).collect()
+}
+
+/// Routes for one host on a port whose protocol is found out by looking.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Sniffed {
+    name: String,
+    hosts: Vec<Arc<Kept>>,
+}
+
+/// Which it is of two questions is nearly always told by the name.
+impl Hash for Sniffed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+/// The answer to [`Query::SniffedRoutes`]: a host that is alone has all requests.
+pub(crate) fn sniffed(question: &Sniffed) -> Arc<Resource> {
+    let name = question.name.clone();
+    let [only] = question.hosts.as_slice() else {
+        return configuration(name, &question.hosts);
+    };
+    let mut host = only.decode();
+    host.domains = vec!["*".to_owned()];
+    configuration(name, &[Arc::new(Kept::new(&host, Domains::default()))])
 }
 
 fn configuration(name: String, hosts: &[Arc<Kept>]) -> Arc<Resource> {
@@ -207,7 +249,7 @@ impl Hosts<'_> {
 
     fn groups_of_virtual_services(&self, cx: &mut Cx<'_>, services: &BTreeMap<Arc<str>, Arc<Service>>) -> Vec<Group> {
         let gateway: Arc<str> = "mesh".into();
-        let view = made::view(self.client);
+        let view = Arc::new(made::view(self.client));
         let relevant: Vec<&Ready> = self
             .egress
             .virtual_services
