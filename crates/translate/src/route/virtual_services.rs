@@ -15,16 +15,19 @@ use crate::host::{full_name, is_full_name};
 #[derive(Clone, Debug)]
 pub(crate) struct Ready {
     config: Arc<Config<VirtualService>>,
+    /// The object that it was made of, if of nothing else.
+    source: Option<Arc<Config<VirtualService>>>,
     /// Whether routes of requests depend on labels of the client.
     pub(crate) selects_by_labels: bool,
 }
 
 impl Ready {
-    fn new(config: Arc<Config<VirtualService>>) -> Self {
+    fn new(config: Arc<Config<VirtualService>>, source: Option<Arc<Config<VirtualService>>>) -> Self {
         let mut matches = config.spec.http.iter().flat_map(|route| &route.matches);
         Self {
             selects_by_labels: matches.any(|condition| !condition.source_labels.is_empty()),
             config,
+            source,
         }
     }
 }
@@ -39,7 +42,11 @@ impl Deref for Ready {
 
 impl PartialEq for Ready {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.config, &other.config) || self.config == other.config
+        let same_source = match (&self.source, &other.source) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        };
+        same_source || Arc::ptr_eq(&self.config, &other.config) || self.config == other.config
     }
 }
 
@@ -76,7 +83,7 @@ fn resolved(snapshot: &Snapshot, domain: &str) -> Vec<Ready> {
         .filter(|vs| !vs.spec.hosts.is_empty())
         .map(|vs| {
             if is_ready(vs) {
-                return Ready::new(vs.clone());
+                return Ready::new(vs.clone(), Some(vs.clone()));
             }
             let mut spec = vs.spec.clone();
             spec.http = spec
@@ -85,11 +92,13 @@ fn resolved(snapshot: &Snapshot, domain: &str) -> Vec<Ready> {
                 .flat_map(|route| with_delegate(snapshot, vs, route, domain))
                 .collect();
             expand(&mut spec, &vs.meta.namespace, domain);
-            Ready::new(Arc::new(Config {
+            let ready = Arc::new(Config {
                 meta: vs.meta.clone(),
                 spec,
                 status: None,
-            }))
+            });
+            let delegates = vs.spec.http.iter().any(|route| route.delegate.is_some());
+            Ready::new(ready, (!delegates).then(|| vs.clone()))
         })
         .collect()
 }
