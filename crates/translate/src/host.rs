@@ -1,5 +1,6 @@
 //! Host names: short names, wildcards, which of two patterns is the more specific.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 /// Whether a pattern covers a host. A pattern is a host, `*`, or `*` and a suffix; a host may be a pattern itself.
@@ -17,6 +18,15 @@ fn ends_with(text: &str, suffix: &str) -> bool {
     text.len() >= suffix.len()
         && text.is_char_boundary(text.len() - suffix.len())
         && text[text.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
+}
+
+/// A host in lower case.
+pub(crate) fn lower(host: &str) -> Cow<'_, str> {
+    if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
 }
 
 /// Whether two patterns have a host in common.

@@ -176,11 +176,7 @@ impl<'a> Hosts<'a> {
     }
 
     fn host(&mut self, name: &'a str, served: &Served, redirects: bool) -> &mut Host<'a> {
-        let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
-            Cow::Owned(name.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(name)
-        };
+        let name = host::lower(name);
         let place = *self.by_name.entry(name).or_insert_with_key(|name| {
             self.list.push(Host {
                 name: name.clone(),

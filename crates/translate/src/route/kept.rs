@@ -1,7 +1,6 @@
 //! Virtual hosts as they are sent: those of services without a VirtualService are made once for all clients that
 //! nobody tells apart. Configurations are put together from them without encoding or copying them again.
 
-use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
 
@@ -15,9 +14,9 @@ use super::made::Made;
 use super::{encoded, hash, http};
 use crate::client::Client;
 use crate::graph::Cx;
-use crate::naming;
 use crate::query::Query;
 use crate::seen::Seen;
+use crate::{host, naming};
 
 /// Number of the field `virtual_hosts` in a route configuration.
 const VIRTUAL_HOSTS: u32 = 2;
@@ -115,11 +114,7 @@ impl Eq for Kept {}
 /// Names of hosts have no case.
 pub(super) fn claim(domain: &str) -> Claim {
     static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
-    let lower = if domain.bytes().any(|b| b.is_ascii_uppercase()) {
-        Cow::Owned(domain.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(domain)
-    };
+    let lower = host::lower(domain);
     [KEYS[0].hash_one(&*lower), KEYS[1].hash_one(&*lower)]
 }
 

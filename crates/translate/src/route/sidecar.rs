@@ -1,5 +1,6 @@
 //! Routes of a sidecar's outbound listeners: one configuration per port, one virtual host per host.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -207,6 +208,33 @@ struct Hosts<'a> {
     namespace: &'a str,
 }
 
+/// Hosts of services, to find out whether some is meant without a look at all.
+struct Names<'a> {
+    /// In lower case.
+    exact: HashSet<Cow<'a, str>>,
+    patterns: Vec<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn of(hosts: impl Iterator<Item = &'a str>) -> Self {
+        let (patterns, exact): (Vec<&str>, Vec<&str>) = hosts.partition(|host| host::is_wildcard(host));
+        Self {
+            exact: exact.into_iter().map(host::lower).collect(),
+            patterns,
+        }
+    }
+
+    /// Whether a host or pattern has a host in common with them.
+    fn overlap(&self, name: &str) -> bool {
+        let exact = if host::is_wildcard(name) {
+            self.exact.iter().any(|host| host::covers(name, host))
+        } else {
+            self.exact.contains(&host::lower(name))
+        };
+        exact || self.patterns.iter().any(|pattern| host::overlap(pattern, name))
+    }
+}
+
 /// Hosts that share routes.
 struct Group {
     port: u16,
@@ -250,18 +278,12 @@ impl Hosts<'_> {
     fn groups_of_virtual_services(&self, cx: &mut Cx<'_>, services: &BTreeMap<Arc<str>, Arc<Service>>) -> Vec<Group> {
         let gateway: Arc<str> = "mesh".into();
         let view = Arc::new(made::view(self.client));
+        let names = Names::of(services.keys().map(|host| &**host));
         let relevant: Vec<&Ready> = self
             .egress
             .virtual_services
             .iter()
-            .filter(|vs| {
-                self.port == 80
-                    || vs
-                        .spec
-                        .hosts
-                        .iter()
-                        .any(|h| services.keys().any(|s| host::overlap(h, s)))
-            })
+            .filter(|vs| self.port == 80 || vs.spec.hosts.iter().any(|host| names.overlap(host)))
             .collect();
         let mut groups = Vec::new();
         for config in &relevant {
@@ -495,5 +517,33 @@ impl Claims<'_> {
             self.taken.extend(&kept.claims);
         }
         is_free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_overlap_are_found_by_name() {
+        let hosts = ["a.com", "B.com", "*.c.com", "x.d.com"];
+        let names = Names::of(hosts.into_iter());
+        for name in [
+            "a.com",
+            "A.COM",
+            "b.com",
+            "y.c.com",
+            "*.c.com",
+            "*.d.com",
+            "*.com",
+            "*",
+            "*.z.c.com",
+            "e.com",
+            "c.com",
+            "*.e.com",
+        ] {
+            let expected = hosts.iter().any(|host| host::overlap(name, host));
+            assert_eq!(names.overlap(name), expected, "{name}");
+        }
     }
 }
