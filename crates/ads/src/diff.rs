@@ -1,7 +1,7 @@
 //! Steps between two sets, computed once per pair of sets and shared by every stream that makes the step.
 
 use std::cmp::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use xds::resource::{Body, ContentHash, Resource, ResourceSet};
@@ -10,14 +10,17 @@ use crate::limits::Limits;
 use crate::names::{Interner, NameSet};
 use crate::recent::Recent;
 use crate::stream::Protocol;
+use crate::wire;
 
 /// What changes from one set to the next.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Step {
     /// New or different resources, in name order.
     pub changed: Vec<Arc<Resource>>,
     /// Names that are gone, in order.
     pub removed: Vec<Arc<str>>,
+    /// What changed, encoded for each protocol by the first stream that sends all of it.
+    encoded: [OnceLock<Arc<[Body]>>; 2],
 }
 
 impl Step {
@@ -62,7 +65,26 @@ impl Step {
             .collect();
         removed.sort();
         removed.dedup();
-        Self { changed, removed }
+        Self {
+            changed,
+            removed,
+            ..Self::default()
+        }
+    }
+
+    /// Everything that changed, encoded.
+    pub(crate) fn encoded(&self, protocol: Protocol, shared: &Shared) -> Arc<[Body]> {
+        let encode = || wire::pieces(protocol, &self.changed, shared).into();
+        if self.kept_bytes() == 0 {
+            return encode();
+        }
+        self.encoded[protocol as usize].get_or_init(encode).clone()
+    }
+
+    /// Bytes that are kept encoded: those of small steps, which many streams make at once.
+    fn kept_bytes(&self) -> usize {
+        let bytes = self.changed.iter().map(|resource| resource.body.len()).sum();
+        if bytes <= SMALL { bytes } else { 0 }
     }
 }
 
@@ -91,6 +113,8 @@ pub struct Shared {
     pub(crate) pieces: Mutex<Recent<ContentHash, Bytes>>,
 }
 
+/// A step of this size is kept encoded, in bytes.
+const SMALL: usize = 16 << 10;
 /// Rough memory of one entry of a set or step, in bytes.
 const ENTRY_BYTES: usize = 64;
 
@@ -113,7 +137,7 @@ impl Shared {
             return step;
         }
         let step = Arc::new(Step::between(from, to));
-        let weight = ENTRY_BYTES * (1 + step.changed.len() + step.removed.len());
+        let weight = ENTRY_BYTES * (1 + step.changed.len() + step.removed.len()) + step.kept_bytes();
         lock(&self.steps).insert(key, step.clone(), weight);
         step
     }

@@ -10,10 +10,15 @@ use tokio::sync::watch;
 use xds::envoy::config::core::v3::Node;
 use xds::resource::ResourceSet;
 
+use crate::kinds;
+
 /// Everything one class of proxies is owed: one set per type URL, immutable and shared by all streams of the class.
 #[derive(Clone, Debug)]
 pub struct View {
-    sets: BTreeMap<Arc<str>, Arc<ResourceSet>>,
+    /// By [`kinds::rank`]: streams look up a few types again and again.
+    ordered: [Arc<ResourceSet>; kinds::RANKS - 1],
+    /// Of types that have none.
+    others: BTreeMap<Arc<str>, Arc<ResourceSet>>,
     born: SystemTime,
 }
 
@@ -22,17 +27,30 @@ static NOTHING: LazyLock<Arc<ResourceSet>> = LazyLock::new(|| Arc::new(ResourceS
 impl View {
     /// A view of these sets; `born` is when the change that led to it happened.
     pub fn new(sets: BTreeMap<Arc<str>, Arc<ResourceSet>>, born: SystemTime) -> Self {
-        Self { sets, born }
+        let nothing = Self {
+            ordered: std::array::from_fn(|_| NOTHING.clone()),
+            others: BTreeMap::new(),
+            born,
+        };
+        nothing.with(sets, born)
+    }
+
+    /// This view with other sets of some types.
+    pub fn with(&self, sets: BTreeMap<Arc<str>, Arc<ResourceSet>>, born: SystemTime) -> Self {
+        let mut view = Self { born, ..self.clone() };
+        for (type_url, set) in sets {
+            match view.ordered.get_mut(kinds::rank(&type_url)) {
+                Some(held) => *held = set,
+                None => drop(view.others.insert(type_url, set)),
+            }
+        }
+        view
     }
 
     /// The set of a type; empty for a type the source does not make.
     pub fn get(&self, type_url: &str) -> &Arc<ResourceSet> {
-        self.sets.get(type_url).unwrap_or(&NOTHING)
-    }
-
-    /// All sets by type URL.
-    pub fn sets(&self) -> &BTreeMap<Arc<str>, Arc<ResourceSet>> {
-        &self.sets
+        let known = self.ordered.get(kinds::rank(type_url));
+        known.or_else(|| self.others.get(type_url)).unwrap_or(&NOTHING)
     }
 
     /// When the change that led to this view happened.

@@ -140,9 +140,10 @@ impl Tree {
             let known = self.files.keys().cloned();
             known.chain(yaml_files(&self.directory)).collect()
         });
-        let before = self.files.clone();
-        let touched: Vec<&PathBuf> = files.iter().filter(|path| self.refresh(path)).collect();
-        changes(&before, &self.files, &touched)
+        let held = |path: &PathBuf| self.files.get(path).map(|(_, objects)| objects.clone());
+        let before: Before = files.iter().map(|path| (path.clone(), held(path))).collect();
+        let touched: BTreeSet<PathBuf> = files.into_iter().filter(|path| self.refresh(path)).collect();
+        changes(before, &self.files, &touched)
     }
 
     /// Reads a file again if it is another one; whether it says something else now.
@@ -167,19 +168,37 @@ impl Tree {
     }
 }
 
+/// What files held before they were read again.
+type Before = BTreeMap<PathBuf, Option<Arc<Objects>>>;
+
 /// What to tell of files that differ; of two files with one object the last has it.
-fn changes(before: &Files, now: &Files, files: &[&PathBuf]) -> Vec<Change> {
-    let held = |path: &&PathBuf| [before.get(*path), now.get(*path)];
-    let touched: Vec<Arc<Objects>> = files
+fn changes(mut before: Before, now: &Files, files: &BTreeSet<PathBuf>) -> Vec<Change> {
+    before.retain(|path, _| files.contains(path));
+    let new = files
         .iter()
-        .flat_map(held)
+        .filter_map(|path| now.get(path))
+        .map(|(_, objects)| objects);
+    let touched: BTreeSet<&Id> = before
+        .values()
         .flatten()
-        .map(|(_, objects)| objects.clone())
+        .chain(new)
+        .flat_map(|objects| objects.keys())
         .collect();
-    let touched: BTreeSet<&Id> = touched.iter().flat_map(|objects| objects.keys()).collect();
-    let (mut gone, mut new) = (Vec::new(), Vec::new());
+    let others = || now.iter().filter(|(path, _)| !files.contains(*path));
+    let (mut gone, mut changed) = (Vec::new(), Vec::new());
     for id in touched {
-        match (find(before, id), find(now, id)) {
+        let other = others()
+            .rev()
+            .find_map(|(path, (_, objects))| Some((path, objects.get(id)?)));
+        let was = before
+            .iter()
+            .rev()
+            .find_map(|(path, objects)| Some((path, objects.as_ref()?.get(id)?)));
+        let is = files
+            .iter()
+            .rev()
+            .find_map(|path| Some((path, now.get(path)?.1.get(id)?)));
+        match (last(was, other), last(is, other)) {
             (Some(_), None) => {
                 let (group, kind, namespace, name) = id.clone();
                 gone.push(Change::Delete {
@@ -189,16 +208,21 @@ fn changes(before: &Files, now: &Files, files: &[&PathBuf]) -> Vec<Change> {
                     name,
                 });
             }
-            (old, Some(value)) if old != Some(value) => new.push(Change::Apply(value.clone())),
+            (old, Some(value)) if old != Some(value) => changed.push(Change::Apply(value.clone())),
             _ => {}
         }
     }
-    gone.extend(new);
+    gone.extend(changed);
     gone
 }
 
-fn find<'a>(files: &'a Files, id: &Id) -> Option<&'a Value> {
-    files.values().rev().find_map(|(_, objects)| objects.get(id))
+/// An object in a file.
+type Found<'a> = (&'a PathBuf, &'a Value);
+
+/// The object, from the later of two files.
+fn last<'a>(one: Option<Found<'a>>, other: Option<Found<'a>>) -> Option<&'a Value> {
+    let later = one.into_iter().chain(other).max_by_key(|(path, _)| *path)?;
+    Some(later.1)
 }
 
 fn yaml_files(directory: &Path) -> Vec<PathBuf> {
@@ -310,17 +334,30 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_deleted_and_what_differs_is_applied() {
-        let file = |text: &str| {
-            let objects = Arc::new(read_text(text).unwrap());
-            Files::from([(PathBuf::from("x.yaml"), ((0, None), objects))])
+        let held = |text: &str| Arc::new(read_text(text).unwrap());
+        let path = |name: &str| PathBuf::from(name);
+        let other = TWO.replace("name: b, namespace", "name: c, namespace");
+        // What another file holds, before or behind the one that changes.
+        let check = |elsewhere: Option<(&str, &str)>, expected: &[&str]| {
+            let before = Before::from([(path("m.yaml"), Some(held(TWO)))]);
+            let mut now = Files::from([(path("m.yaml"), ((0, None), held(&other)))]);
+            now.extend(elsewhere.map(|(name, text)| (path(name), ((0, None), held(text)))));
+            let said = changes(before, &now, &BTreeSet::from([path("m.yaml")]));
+            let word = |change: &Change| match change {
+                Change::Delete { name, .. } => format!("-{name}"),
+                Change::Apply(value) => value["metadata"]["name"].as_str().unwrap().to_owned(),
+                Change::Synced => "synced".to_owned(),
+            };
+            assert_eq!(said.iter().map(word).collect::<Vec<_>>(), expected, "{elsewhere:?}");
         };
-        let before = file(TWO);
-        let now = file(&TWO.replace("name: b, namespace", "name: c, namespace"));
-        let said = changes(&before, &now, &[&PathBuf::from("x.yaml")]);
-        assert!(
-            matches!(&said[..], [Change::Delete { name, .. }, Change::Apply(_)] if name == "b"),
-            "{said:?}"
-        );
+        let labelled = |name: &str| {
+            format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: x, labels: {{of: other}}}}\n")
+        };
+        check(None, &["-b", "c"]);
+        check(Some(("a.yaml", &labelled("b"))), &["b", "c"]);
+        check(Some(("z.yaml", &labelled("b"))), &["c"]);
+        check(Some(("a.yaml", &labelled("c"))), &["-b", "c"]);
+        check(Some(("z.yaml", &labelled("c"))), &["-b"]);
     }
 
     #[tokio::test]

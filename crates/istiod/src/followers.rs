@@ -302,9 +302,7 @@ impl<T: Translate> State<T> {
             };
             sets.retain(|kind, set| view.get(kind).hash() != set.hash());
             if !sets.is_empty() {
-                let mut all = view.sets().clone();
-                all.extend(sets);
-                *view = Arc::new(View::new(all, born));
+                *view = Arc::new(view.with(sets, born));
             }
         }
         classes

@@ -10,8 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use futures::task::AtomicWaker;
 
 /// Rounds of one turn before other tasks have theirs.
@@ -53,10 +51,10 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams
 pub struct Together<C> {
     connection: Pin<Box<C>>,
     started: Streams,
-    open: FuturesUnordered<Stream>,
+    /// A few: bounded by the connection's number of requests.
+    open: Vec<(Stream, Part)>,
     task: Arc<Task>,
     of_connection: Part,
-    of_streams: Part,
 }
 
 impl<C> fmt::Debug for Together<C> {
@@ -74,9 +72,8 @@ impl<C: Future> Together<C> {
         Self {
             connection: Box::pin(connection),
             started: streams,
-            open: FuturesUnordered::new(),
+            open: Vec::new(),
             of_connection: Part::new(&task),
-            of_streams: Part::new(&task),
             task,
         }
     }
@@ -121,14 +118,13 @@ impl<C: Future> Together<C> {
 
     /// Looks at every part that was woken; what the connection ended with, if it did.
     fn round(&mut self) -> Option<C::Output> {
-        let started = self.started.take();
-        if !started.is_empty() {
-            self.open.extend(started);
-            self.of_streams.wake();
-        }
+        let started = self.started.take().into_iter();
+        self.open.extend(started.map(|stream| (stream, Part::new(&self.task))));
         // Streams before the connection: it takes along what they say.
-        self.of_streams
-            .run(|cx| while let Poll::Ready(Some(())) = self.open.poll_next_unpin(cx) {});
+        self.open.retain_mut(|(stream, part)| {
+            let looked = part.run(|cx| stream.as_mut().poll(cx));
+            looked.is_none_or(|polled| polled.is_pending())
+        });
         match self.of_connection.run(|cx| self.connection.as_mut().poll(cx)) {
             Some(Poll::Ready(ended)) => Some(ended),
             _ => None,
@@ -136,7 +132,8 @@ impl<C: Future> Together<C> {
     }
 
     fn is_woken(&self) -> bool {
-        self.of_streams.is_woken() || self.of_connection.is_woken() || !self.started.is_empty()
+        let mut streams = self.open.iter().map(|(_, part)| part);
+        self.of_connection.is_woken() || streams.any(Part::is_woken) || !self.started.is_empty()
     }
 }
 

@@ -62,10 +62,11 @@ fn endpoints(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> Arc<ResourceSe
     let client = Client::scoped(cx, class);
     let seen = cx.seen_of(&client.scope());
     let view = endpoint::view(cx, &client);
-    let plain = cx.set(&Query::OutboundEndpoints(view, seen.clone()));
+    let plain = Query::OutboundEndpoints(view, seen.clone());
     if !cluster::passes_through(cx, class, id) {
-        return plain;
+        return cx.same_set(&plain);
     }
+    let plain = cx.set(&plain);
     let client = Client {
         through: true,
         ..client

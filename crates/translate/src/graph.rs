@@ -34,9 +34,23 @@ struct Node {
     /// What it read, without repetition, in order.
     inputs: Vec<Input>,
     reads: Vec<NodeId>,
+    /// The one of them that is its answer, whatever that says.
+    forwards: Option<NodeId>,
     /// In order. Most have few users, and new ones have the highest numbers.
     used_by: Vec<NodeId>,
 }
+
+/// Why an answer is looked at again.
+#[derive(Debug)]
+enum Cause {
+    /// What it read of the mesh may differ.
+    Input,
+    /// These answers differ, which it read; with what each was before.
+    Answers(Vec<(NodeId, Value)>),
+}
+
+/// Answers to look at again, by level.
+type Dirty = BTreeMap<u8, BTreeMap<NodeId, Cause>>;
 
 /// Answers that are known, and who read what.
 #[derive(Debug, Default)]
@@ -77,7 +91,13 @@ impl Graph {
     /// about.
     fn keep_or_panic(&mut self, query: &Query, computed: Computed) -> (NodeId, Value) {
         match (computed.value, query.nothing()) {
-            (Ok(value), _) => self.keep(query, value, computed.inputs, computed.reads),
+            (Ok(value), _) => {
+                let kept = self.keep(query, value, computed.inputs, computed.reads);
+                if let Some(node) = self.node_mut(kept.0) {
+                    node.forwards = computed.forwards;
+                }
+                kept
+            }
             (Err(_), Some(nothing)) => {
                 let kept = self.keep(query, nothing, computed.inputs, computed.reads);
                 self.stuck.insert(kept.0);
@@ -113,6 +133,7 @@ impl Graph {
             value: value.clone(),
             inputs: Vec::new(),
             reads: Vec::new(),
+            forwards: None,
             used_by: Vec::new(),
         });
         let hash_of = |id: &NodeId| self.nodes[*id as usize].as_ref().map_or(0, |node| node.hash);
@@ -173,44 +194,75 @@ impl Graph {
         changed: impl IntoIterator<Item = &'a Input>,
     ) -> Vec<Query> {
         self.age += 1;
-        let mut dirty: BTreeMap<u8, BTreeSet<NodeId>> = BTreeMap::new();
+        let mut dirty = Dirty::new();
         let readers = changed.into_iter().filter_map(|input| self.readers.get(input));
         for id in readers.flatten().chain(&self.stuck) {
             if let Some(node) = self.node(*id) {
-                dirty.entry(node.query.level()).or_default().insert(*id);
+                dirty.entry(node.query.level()).or_default().insert(*id, Cause::Input);
             }
         }
         let mut different = Vec::new();
         while let Some((_, ids)) = dirty.pop_first() {
-            for id in ids {
-                let Some(query) = self.node(id).map(|node| node.query.clone()) else {
+            for (id, cause) in ids {
+                let Some(value) = self.follow(&cause, id).or_else(|| self.compute_again(snapshot, id)) else {
                     continue;
                 };
-                *self.computed.entry(query.name()).or_default() += 1;
-                let computed = compute(Access::Alone(self), snapshot, &query);
-                let Ok(value) = computed.value else {
-                    self.stuck.insert(id);
-                    self.orphans.extend(computed.reads);
+                let Some(node) = self.node_mut(id).filter(|node| node.value != value) else {
                     continue;
                 };
-                self.stuck.remove(&id);
-                self.link(id, computed.inputs, computed.reads);
-                let Some(node) = self.node_mut(id) else { continue };
-                if value == node.value {
-                    continue;
-                }
-                node.value = value;
-                let users = node.used_by.clone();
-                for user in users {
-                    if let Some(node) = self.node(user) {
-                        dirty.entry(node.query.level()).or_default().insert(user);
-                    }
-                }
-                different.push(query);
+                let before = std::mem::replace(&mut node.value, value);
+                different.push(node.query.clone());
+                self.pass_on(id, &before, &mut dirty);
             }
         }
         self.collect();
         different
+    }
+
+    /// The new answer, where it follows from answers that differ without a computation.
+    fn follow(&self, cause: &Cause, id: NodeId) -> Option<Value> {
+        let Cause::Answers(changed) = cause else { return None };
+        let node = self.node(id)?;
+        if let ([(read, _)], Some(forwards)) = (&changed[..], node.forwards)
+            && *read == forwards
+        {
+            return Some(self.node(forwards)?.value.clone());
+        }
+        let now = |read: &NodeId| Some(&self.node(*read)?.value);
+        let steps: Option<Vec<(&Value, &Value)>> = changed
+            .iter()
+            .map(|(read, before)| Some((before, now(read)?)))
+            .collect();
+        query::patch(&node.query, &node.value, &steps?)
+    }
+
+    /// The answer as it is computed now; `None` if that is not possible, and it stays what it was.
+    fn compute_again(&mut self, snapshot: &Snapshot, id: NodeId) -> Option<Value> {
+        let query = self.node(id)?.query.clone();
+        *self.computed.entry(query.name()).or_default() += 1;
+        let computed = compute(Access::Alone(self), snapshot, &query);
+        let Ok(value) = computed.value else {
+            self.stuck.insert(id);
+            self.orphans.extend(computed.reads);
+            return None;
+        };
+        self.stuck.remove(&id);
+        self.link(id, computed.inputs, computed.reads);
+        self.node_mut(id)?.forwards = computed.forwards;
+        Some(value)
+    }
+
+    /// Whoever read an answer that differs has to be looked at.
+    fn pass_on(&self, id: NodeId, before: &Value, dirty: &mut Dirty) {
+        let users = self.node(id).into_iter().flat_map(|node| &node.used_by);
+        for user in users {
+            let Some(node) = self.node(*user) else { continue };
+            let causes = dirty.entry(node.query.level()).or_default();
+            let cause = causes.entry(*user).or_insert_with(|| Cause::Answers(Vec::new()));
+            if let Cause::Answers(changed) = cause {
+                changed.push((id, before.clone()));
+            }
+        }
     }
 
     /// Forgets all answers.
@@ -292,6 +344,7 @@ struct Computed {
     value: std::thread::Result<Value>,
     inputs: Vec<Input>,
     reads: Vec<NodeId>,
+    forwards: Option<NodeId>,
 }
 
 fn compute(access: Access<'_>, snapshot: &Snapshot, query: &Query) -> Computed {
@@ -300,6 +353,7 @@ fn compute(access: Access<'_>, snapshot: &Snapshot, query: &Query) -> Computed {
         snapshot,
         inputs: Vec::new(),
         reads: Vec::new(),
+        forwards: None,
         level: query.level(),
     };
     // One object that a translation cannot cope with must not cost all others. A computation changes nothing but the
@@ -314,7 +368,12 @@ fn compute(access: Access<'_>, snapshot: &Snapshot, query: &Query) -> Computed {
     inputs.dedup();
     reads.sort_unstable();
     reads.dedup();
-    Computed { value, inputs, reads }
+    Computed {
+        value,
+        inputs,
+        reads,
+        forwards: cx.forwards,
+    }
 }
 
 /// The answer to a query, computed if it is not known while others go on with the graph. If they change it meanwhile,
@@ -361,6 +420,7 @@ pub(crate) struct Cx<'a> {
     snapshot: &'a Snapshot,
     inputs: Vec<Input>,
     reads: Vec<NodeId>,
+    forwards: Option<NodeId>,
     level: u8,
 }
 
@@ -377,6 +437,14 @@ impl<'a> Cx<'a> {
             Access::Among(among) => find_among(among, query),
         };
         self.reads.push(id);
+        value
+    }
+
+    /// The answer to another query, which is the answer to this one whatever it says: all that was read before only led
+    /// to it.
+    pub(crate) fn forward(&mut self, query: &Query) -> Value {
+        let value = self.get(query);
+        self.forwards = self.reads.last().copied();
         value
     }
 

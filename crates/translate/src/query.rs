@@ -338,6 +338,36 @@ pub(crate) fn compute(query: &Query, cx: &mut Cx<'_>) -> Value {
     }
 }
 
+/// The answer to a query of which nothing differs but answers that it read (before and now), from what it was; `None` if
+/// it has to be computed. A set of a thousand services' resources is not put together anew for one of them.
+pub(crate) fn patch(query: &Query, was: &Value, steps: &[(&Value, &Value)]) -> Option<Value> {
+    let Value::Set(was) = was else { return None };
+    let set = match query {
+        // A Sidecar may leave out some of a service's resources.
+        Query::OutboundClusters(_, seen) | Query::OutboundEndpoints(_, seen) if !seen.narrowed => {
+            let (mut gone, mut new) = (Vec::new(), Vec::new());
+            for step in steps {
+                let (Value::Resources(before), Value::Resources(now)) = step else {
+                    return None;
+                };
+                gone.extend(before.iter());
+                new.extend(now.iter().cloned());
+            }
+            was.replace(&gone, new)?
+        }
+        // What lies over the clusters of all services does not depend on them.
+        Query::Class(_, ResourceType::Cluster) => {
+            let [(Value::Set(before), Value::Set(now))] = steps else {
+                return None;
+            };
+            let (_, own) = was.layers().filter(|(base, _)| Arc::ptr_eq(base, before))?;
+            ResourceSet::over(now.clone(), own.iter().cloned())
+        }
+        _ => return None,
+    };
+    Some(Value::Set(Arc::new(set)))
+}
+
 impl Cx<'_> {
     /// The services that proxies of a namespace see without a Sidecar.
     pub(crate) fn visible(&mut self, namespace: &Arc<str>) -> Seen {
@@ -515,6 +545,14 @@ impl Cx<'_> {
     pub(crate) fn virtual_hosts(&mut self, query: &Query) -> Arc<Vec<Option<Arc<Kept>>>> {
         match self.get(query) {
             Value::Hosts(hosts) => hosts,
+            _ => Arc::default(),
+        }
+    }
+
+    /// A set that is the answer to this question, too, whatever is in it: see [`Cx::forward`].
+    pub(crate) fn same_set(&mut self, query: &Query) -> Arc<ResourceSet> {
+        match self.forward(query) {
+            Value::Set(set) => set,
             _ => Arc::default(),
         }
     }

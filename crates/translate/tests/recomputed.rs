@@ -107,9 +107,7 @@ fn a_gateway_makes_the_chain_of_one_server_anew() {
 fn one_service_s_endpoints_cost_one_assignment() {
     assert_snapshot!(check("router", &host(3, "1s", "", "10.0.0.2")), @r"
     differs: [Endpoints]
-    Class: 1
     Endpoints: 1
-    OutboundEndpoints: 1
     ");
 }
 
@@ -136,8 +134,8 @@ fn a_sidecar_makes_the_listeners_of_one_service_anew() {
     Endpoints: 1
     Listener: 1
     OutboundChains: 1
-    OutboundClusters: 2
-    OutboundEndpoints: 2
+    OutboundClusters: 1
+    OutboundEndpoints: 1
     OutboundRoutes: 1
     Outward: 1
     Scope: 1

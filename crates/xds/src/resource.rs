@@ -211,6 +211,16 @@ impl ResourceSet {
         Self::build(Some(base), in_order(own))
     }
 
+    /// This set without some of its resources and with others; `None` if the ones are not its own, or the others take
+    /// the place of what was not to go.
+    pub fn replace(&self, gone: &[&Arc<Resource>], new: Vec<Arc<Resource>>) -> Option<Self> {
+        let goes = |resource: &Arc<Resource>| gone.iter().any(|gone| Arc::ptr_eq(gone, resource));
+        let held = |resource: &&Arc<Resource>| self.get(&resource.name).is_some_and(|held| Arc::ptr_eq(held, resource));
+        let free = |resource: &Arc<Resource>| self.get(&resource.name).is_none_or(goes);
+        let known = gone.iter().all(held) && new.iter().all(free);
+        known.then(|| Self::new(self.iter().filter(|resource| !goes(resource)).cloned().chain(new)))
+    }
+
     fn build(base: Option<Arc<ResourceSet>>, own: Box<[Arc<Resource>]>) -> Self {
         let mut hasher = Sha256::new();
         if let Some(below) = base.as_ref().and_then(|base| base.hash) {
@@ -376,6 +386,24 @@ mod tests {
         check("", "a", "a");
         check("a", "", "a");
         check("", "", "");
+    }
+
+    #[test]
+    fn only_what_is_there_is_replaced_and_nothing_else() {
+        let set = ResourceSet::new(resources("a=1 b=1 c=1"));
+        let b = set.get("b").unwrap();
+        let hash = |set: Option<ResourceSet>| set.map(|set| set.hash());
+        let all = |words: &str| Some(ResourceSet::new(resources(words)).hash());
+        assert_eq!(hash(set.replace(&[b], resources("b=2"))), all("a=1 b=2 c=1"));
+        assert_eq!(hash(set.replace(&[b], resources("d=1 aa=1"))), all("a=1 aa=1 c=1 d=1"));
+        assert_eq!(hash(set.replace(&[b], Vec::new())), all("a=1 c=1"));
+        assert_eq!(hash(set.replace(&[], resources("d=1"))), all("a=1 b=1 c=1 d=1"));
+        assert_eq!(hash(set.replace(&[b], resources("a=2"))), None, "a was not to go");
+        assert_eq!(
+            hash(set.replace(&[&resources("b=1")[0]], resources("b=2"))),
+            None,
+            "not its own"
+        );
     }
 
     #[test]

@@ -184,9 +184,10 @@ impl Stream {
         }
         let nonce = self.last_nonce.next();
         self.last_nonce = nonce;
-        let pieces = match &content.whole {
-            Some(whole) => whole.pieces.clone(),
-            None => wire::pieces(self.protocol, &content.resources, &self.shared).into(),
+        let pieces = match (&content.whole, &content.step) {
+            (Some(whole), _) => whole.pieces.clone(),
+            (None, Some(step)) => step.encoded(self.protocol, &self.shared),
+            (None, None) => wire::pieces(self.protocol, &content.resources, &self.shared).into(),
         };
         let watch = &mut self.watches[at];
         let head = Head {

@@ -55,6 +55,8 @@ pub(super) struct Content {
     pub resources: Vec<Arc<Resource>>,
     /// If set, everything that is subscribed to is sent, not just `resources`.
     pub whole: Option<Arc<Whole>>,
+    /// If set, `resources` are what changes in this step.
+    pub step: Option<Arc<Step>>,
     pub removed: Vec<Arc<str>>,
     /// Even an empty response tells something.
     pub must_answer: bool,
@@ -261,6 +263,7 @@ impl Watch {
         let settles = self.doubt.is_some() && (self.is_unsettled() || !same(sent, stage));
         let step = self.step(stage, shared);
         let mut resources = self.restrict(step.changed.iter());
+        let is_step = again.is_empty() && resources.len() == step.changed.len();
         let mut removed: Vec<Arc<str>> = step.removed.iter().filter(|n| self.covers(n)).cloned().collect();
         for name in &again {
             match stage.get(name).filter(|resource| !resource.body.is_empty()) {
@@ -280,6 +283,7 @@ impl Watch {
         Content {
             resources,
             whole: None,
+            step: is_step.then_some(step),
             removed,
             must_answer,
             settles,
