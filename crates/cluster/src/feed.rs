@@ -4,17 +4,19 @@
 //! tells what disappeared meanwhile, so the receiver always converges on what the API has. Kinds the API does not
 //! know (no custom resource definition yet) count as read and empty, and are tried again.
 
+mod told;
+
 use std::collections::BTreeSet;
 
 use futures::TryStreamExt;
-use kube::api::DynamicObject;
 use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::backoff::Backoff;
 use crate::kinds::Watched;
+use told::Told;
 
 /// Something happened to an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,7 +113,7 @@ impl Feed {
     }
 
     async fn watch(&mut self, streaming: bool, backoff: &mut Backoff) -> Result<(), Stop> {
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &self.kind.resource);
+        let api: Api<Told> = Api::all_with(self.client.clone(), &self.kind.resource);
         let mut config = watcher::Config {
             timeout: Some(WATCH_SECONDS),
             ..watcher::Config::default()
@@ -136,7 +138,7 @@ impl Feed {
             match event {
                 watcher::Event::Init => listed.clear(),
                 watcher::Event::InitApply(object) => {
-                    listed.insert(key(&object));
+                    listed.extend(key(&object));
                     self.apply(object).await?;
                 }
                 watcher::Event::InitDone => {
@@ -148,9 +150,9 @@ impl Feed {
                     self.apply(object).await?;
                 }
                 watcher::Event::Delete(object) => {
-                    let key = key(&object);
-                    self.known.remove(&key);
-                    self.delete(key).await?;
+                    if let Some(key) = key(&object).filter(|key| self.known.remove(key)) {
+                        self.delete(key).await?;
+                    }
                 }
             }
         }
@@ -172,24 +174,16 @@ impl Feed {
         }
     }
 
-    async fn apply(&mut self, mut object: DynamicObject) -> Result<(), Closed> {
-        object.metadata.managed_fields = None;
-        let key = key(&object);
+    async fn apply(&mut self, object: Told) -> Result<(), Closed> {
         let kind = &self.kind.resource;
-        object.types = Some(kube::core::TypeMeta {
-            api_version: kind.api_version.clone(),
-            kind: kind.kind.clone(),
-        });
-        match serde_json::to_value(&object) {
-            Ok(value) => {
-                self.known.insert(key);
-                self.send(Change::Apply(value)).await
-            }
-            Err(error) => {
-                tracing::warn!(kind = kind.kind, namespace = key.0, name = key.1, %error, "object left out: it is not JSON");
-                Ok(())
-            }
-        }
+        let Some(key) = key(&object) else {
+            let namespace = object.meta().namespace.as_deref();
+            tracing::warn!(kind = kind.kind, namespace, "object left out: it has no name");
+            return Ok(());
+        };
+        self.known.insert(key);
+        self.send(Change::Apply(object.into_value(&kind.api_version, &kind.kind)))
+            .await
     }
 
     /// A full list was seen: what it lacks is gone.
@@ -235,11 +229,10 @@ impl From<Closed> for Stop {
     }
 }
 
-fn key(object: &DynamicObject) -> Key {
-    (
-        object.metadata.namespace.clone().unwrap_or_default(),
-        object.metadata.name.clone().unwrap_or_default(),
-    )
+/// `None` if it is nonsense: every object has a name.
+fn key(object: &Told) -> Option<Key> {
+    let meta = object.meta();
+    Some((meta.namespace.clone().unwrap_or_default(), meta.name.clone()?))
 }
 
 /// Longest life of one watch request, in seconds; then it is opened again where it ended.

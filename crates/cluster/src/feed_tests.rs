@@ -136,7 +136,7 @@ async fn an_object_that_is_nonsense_stops_nobody() {
     feed.api
         .put(&path("bad"), json!({ "metadata": { "name": 7, "labels": "none" } }));
     put(&feed.api, "y");
-    // The watch fails on it, as does each list, until somebody takes it away.
+    // It is left out, and so is that somebody takes it away.
     feed.api.delete(&path("bad"));
     let mut told = Vec::new();
     while told.last().is_none_or(|last| last != "+y") {
