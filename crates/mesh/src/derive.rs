@@ -62,7 +62,7 @@ fn workload_of_pod(stored: &Stored, pod: &Pod) -> Workload {
         labels: labels.clone(),
         service_account: pod.service_account.clone(),
         locality,
-        network: network_of(stored, labels, &pod.meta.namespace),
+        network: network_of(stored, labels),
         node: pod.node.clone(),
         cluster: stored.snapshot.cluster.clone(),
         hostname: pod
@@ -76,7 +76,7 @@ fn workload_of_pod(stored: &Stored, pod: &Pod) -> Workload {
 }
 
 /// Network of a workload: its own label, else that of the namespace of the control plane.
-fn network_of(stored: &Stored, labels: &BTreeMap<String, String>, _namespace: &str) -> Arc<str> {
+fn network_of(stored: &Stored, labels: &BTreeMap<String, String>) -> Arc<str> {
     let system = stored.snapshot.namespace(&stored.snapshot.mesh.root_namespace);
     labels
         .get(label::NETWORK)

@@ -6,6 +6,7 @@
 //! Kubernetes client.
 
 mod derive;
+mod headless;
 mod key;
 mod object;
 mod protocol;

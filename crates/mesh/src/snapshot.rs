@@ -13,7 +13,8 @@ use crate::object::{Config, Namespace, Node, Pod, Secret};
 use crate::service::{Endpoints, Service};
 use crate::shelf::Shelf;
 
-/// Everything that translation may read. Cloning costs a few pointers; a change copies only what it touches.
+/// Everything that translation may read. Cloning costs a few pointers; a change copies the lists of what it touches, never
+/// what is in them.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Mesh configuration.
@@ -24,7 +25,10 @@ pub struct Snapshot {
     pub domain: Arc<str>,
     pub(crate) services: Arc<BTreeMap<ServiceKey, Arc<Service>>>,
     pub(crate) ordered: Arc<Vec<Arc<Service>>>,
+    pub(crate) by_namespace: Arc<BTreeMap<Arc<str>, Vec<Arc<Service>>>>,
     pub(crate) endpoints: Arc<BTreeMap<ServiceKey, Arc<Endpoints>>>,
+    /// Per address, how many of Kubernetes' services without an address of their own have an endpoint there.
+    pub(crate) headless: Arc<BTreeMap<IpAddr, usize>>,
     pub(crate) namespaces: Arc<BTreeMap<Arc<str>, Arc<Namespace>>>,
     pub(crate) nodes: Arc<BTreeMap<Arc<str>, Arc<Node>>>,
     pub(crate) pods: Shelf<Pod>,
@@ -61,6 +65,16 @@ impl Snapshot {
     /// All services, older first.
     pub fn services(&self) -> &[Arc<Service>] {
         &self.ordered
+    }
+
+    /// Services that objects of a namespace define, older first.
+    pub fn services_of_namespace(&self, namespace: &str) -> &[Arc<Service>] {
+        self.by_namespace.get(namespace).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether a Kubernetes service without an address of its own has an endpoint there.
+    pub fn is_headless_endpoint(&self, address: IpAddr) -> bool {
+        self.headless.contains_key(&address)
     }
 
     /// The service of that key.
@@ -100,13 +114,6 @@ impl Snapshot {
     /// The pod of that name.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Pod>> {
         self.pods.get(namespace, name)
-    }
-
-    /// A pod of that address, not one that shares its node's network.
-    pub fn pod_by_address(&self, address: IpAddr) -> Option<&Arc<Pod>> {
-        self.pods
-            .iter()
-            .find(|pod| !pod.host_network && !pod.ended && pod.addresses.contains(&address))
     }
 
     /// A secret, for a reader who may have it.

@@ -7,8 +7,10 @@ use api::mesh_config::MeshConfig;
 use api::names;
 
 use crate::derive;
+use crate::headless;
 use crate::key::{Input, Key, Kind, ServiceKey};
 use crate::object::{self, EndpointSlice, Object};
+use crate::service::Service;
 use crate::shelf::Shelf;
 use crate::snapshot::{Secrets, Snapshot};
 
@@ -85,7 +87,9 @@ impl Mesh {
             domain: domain.into(),
             services: Arc::default(),
             ordered: Arc::default(),
+            by_namespace: Arc::default(),
             endpoints: Arc::default(),
+            headless: Arc::default(),
             namespaces: Arc::default(),
             nodes: Arc::default(),
             pods: Shelf::default(),
@@ -533,9 +537,24 @@ impl Pass<'_> {
     fn derive(&mut self) {
         let mut replaced = false;
         for key in std::mem::take(&mut self.dirty) {
-            let service = derive::service(self.stored, &key).map(Arc::new);
-            let endpoints = Arc::new(derive::endpoints(self.stored, &key));
+            let stored = &*self.stored;
+            let derived = std::panic::AssertUnwindSafe(|| {
+                let service = derive::service(stored, &key).map(Arc::new);
+                (service, Arc::new(derive::endpoints(stored, &key)))
+            });
+            // One service that nobody can make sense of stays as it was, and takes no other along.
+            let Ok((service, endpoints)) = std::panic::catch_unwind(derived) else {
+                continue;
+            };
             let snapshot = &mut self.stored.snapshot;
+            let old = (snapshot.service(&key), snapshot.endpoints.get(&key));
+            let (old, new) = (
+                headless::addresses(old.0, old.1),
+                headless::addresses(service.as_ref(), Some(&endpoints)),
+            );
+            if old != new {
+                headless::count(Arc::make_mut(&mut snapshot.headless), &old, &new);
+            }
             if snapshot.services.get(&key) != service.as_ref() {
                 self.changed.insert(Input::Service(key.clone()));
                 let services = Arc::make_mut(&mut snapshot.services);
@@ -562,8 +581,18 @@ impl Pass<'_> {
         if replaced {
             let mut ordered: Vec<_> = self.stored.snapshot.services.values().cloned().collect();
             ordered.sort_by(|a, b| a.age_order(b));
+            let mut by_namespace: BTreeMap<Arc<str>, Vec<Arc<Service>>> = BTreeMap::new();
+            for service in &ordered {
+                let namespace = service.key.namespace.clone();
+                by_namespace.entry(namespace).or_default().push(service.clone());
+            }
             self.stored.snapshot.ordered = Arc::new(ordered);
+            self.stored.snapshot.by_namespace = Arc::new(by_namespace);
             self.changed.insert(Input::Services);
         }
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -10,13 +10,10 @@ fn pool() -> Vec<Object> {
     testkit::objects(OBJECTS).unwrap()
 }
 
-/// Everything that follows from the objects, as text.
-fn derived(snapshot: &Snapshot) -> String {
-    let mut text = String::new();
-    for service in snapshot.services() {
-        text += &format!("{service:?}\n  {:?}\n", snapshot.endpoints(&service.key));
-    }
-    text
+/// The whole snapshot as text, secrets included.
+fn shown(snapshot: &Snapshot) -> String {
+    let reader = SecretReader::of_verified_namespace("shop");
+    format!("{snapshot:#?}\n{:?}", snapshot.secret(&reader, "shop", "cert"))
 }
 
 /// An object of the pool comes, comes twice, comes and goes and comes again, or comes in another form first.
@@ -89,7 +86,7 @@ proptest! {
         for batch in events.chunks(batch) {
             mesh.apply(batch.to_vec());
         }
-        prop_assert_eq!(derived(&mesh.snapshot()), derived(&expected));
+        prop_assert_eq!(shown(&mesh.snapshot()), shown(&expected));
     }
 
     #[test]
@@ -100,7 +97,7 @@ proptest! {
         for index in order {
             mesh.apply([Event::Delete(objects[index].key())]);
         }
-        prop_assert_eq!(derived(&mesh.snapshot()), "");
+        prop_assert_eq!(shown(&mesh.snapshot()), shown(&Mesh::default().snapshot()));
     }
 }
 
@@ -129,6 +126,35 @@ fn an_endpoint_changes_the_endpoints_and_nothing_else() {
         changed,
         [r#"Endpoints(ServiceKey { host: "catalog.shop.svc.cluster.local", namespace: "shop" })"#]
     );
+}
+
+/// Whether an address is an endpoint of a headless service is known without looking at all of them.
+#[test]
+fn endpoints_of_headless_services_are_known_by_address() {
+    let service = |name: &str, address: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{ name: {name}, namespace: shop }}\n\
+             spec: {{ clusterIP: {address}, ports: [{{ name: tcp, port: 80 }}] }}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{ name: {name}-x, namespace: shop, labels: {{ kubernetes.io/service-name: {name} }} }}\n\
+             addressType: IPv4\nports: [{{ name: tcp, port: 80 }}]\nendpoints: [{{ addresses: [10.0.0.1] }}]\n"
+        )
+    };
+    let mut mesh = Mesh::default();
+    let mut check = |change: Vec<Event>, expected: bool| {
+        let snapshot = mesh.apply(change).snapshot;
+        assert_eq!(snapshot.is_headless_endpoint("10.0.0.1".parse().unwrap()), expected);
+    };
+    let apply = |name: &str, address: &str| testkit::events(&service(name, address)).unwrap();
+    let delete = |kind: Kind, name: &str| vec![Event::Delete(Key::new(kind, "shop", name))];
+    check(apply("a", "10.9.0.1"), false);
+    check(apply("b", "None"), true);
+    check(apply("c", "None"), true);
+    check(delete(Kind::Service, "b"), true);
+    check(apply("c", "10.9.0.2"), false);
+    check(apply("c", "None"), true);
+    check(delete(Kind::EndpointSlice, "c-x"), false);
+    check(apply("b", "None"), true);
 }
 
 #[test]

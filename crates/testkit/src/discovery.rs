@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 use xds::envoy::config::core::v3 as core;
+use xds::envoy::r#type::v3::SemanticVersion;
 use xds::google::protobuf::{Any, Struct, Value as ProtoValue, value};
 use xds::resource::{Resource, ResourceSet};
 
@@ -31,6 +32,8 @@ pub struct ProxySpec {
     pub locality: String,
     /// Version of its agent.
     pub istio_version: Option<String>,
+    /// Version of its Envoy, if it says so: `major.minor.patch`.
+    pub envoy_version: Option<String>,
     /// Cluster it is in.
     #[serde(rename = "clusterID")]
     pub cluster_id: Option<String>,
@@ -87,9 +90,24 @@ impl ProxySpec {
                 zone: part(),
                 sub_zone: part(),
             }),
+            user_agent_version_type: self.envoy_version.as_deref().map(build_version),
             ..Default::default()
         }
     }
+}
+
+/// What Envoy says of itself.
+fn build_version(version: &str) -> core::node::UserAgentVersionType {
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or_default());
+    let mut number = || numbers.next().unwrap_or_default();
+    core::node::UserAgentVersionType::UserAgentBuildVersion(core::BuildVersion {
+        version: Some(SemanticVersion {
+            major_number: number(),
+            minor_number: number(),
+            patch: number(),
+        }),
+        metadata: None,
+    })
 }
 
 fn text(text: &str) -> ProtoValue {

@@ -7,6 +7,7 @@ pub(crate) use locality::is_locality_weighted;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::mesh_config::MeshConfig;
 use api::networking::destination_rule::TrafficPolicy;
 use mesh::{
     Address, Endpoint, Endpoints, Health, Input, Locality, Port, Protocol, Registry, Resolution, Service, ServiceKey,
@@ -21,6 +22,7 @@ use crate::authentication::{self, Mode};
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::query::Query;
+use crate::rules::HostRules;
 use crate::seen::Seen;
 use crate::{naming, proto, rules, sensitivity};
 
@@ -73,23 +75,50 @@ fn client_for(cx: &mut Cx<'_>, client: &Arc<Client>, service: &Service) -> Arc<C
     let rules = cx.host_rules(&service.key.host);
     let mesh = &cx.read(Input::Mesh).mesh;
     let by_namespace = client.namespace.as_ref().is_some_and(|n| rules.names(n));
-    let orders = !rules.is_empty() || sensitivity::mesh_orders_by_place(mesh) || by_place(service);
-    let by_labels =
-        rules.order_by_labels() || by_place(service) || (orders && sensitivity::mesh_orders_by_labels(mesh));
-    let by_node = by_node(service);
-    let keeps = by_namespace == client.namespace.is_some()
-        && (orders || client.locality.is_none())
-        && (by_labels || client.labels.is_none())
-        && (by_node || client.node.is_none());
-    if keeps {
-        return client.clone();
+    Order::of_service(mesh, service, &rules).narrow(client, by_namespace)
+}
+
+/// What of a client the order and choice of a service's endpoints hang on.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Order {
+    pub(crate) by_place: bool,
+    pub(crate) by_labels: bool,
+    pub(crate) by_node: bool,
+}
+
+impl Order {
+    pub(crate) fn of_service(mesh: &MeshConfig, service: &Service, rules: &HostRules) -> Self {
+        let by_place = !rules.is_empty() || sensitivity::mesh_orders_by_place(mesh) || by_place(service);
+        Self {
+            by_place,
+            by_labels: rules.order_by_labels()
+                || self::by_place(service)
+                || (by_place && sensitivity::mesh_orders_by_labels(mesh)),
+            by_node: rules.order_by_node() || by_node(service) || (by_place && sensitivity::mesh_orders_by_node(mesh)),
+        }
     }
-    let mut narrow = Client::clone(client);
-    narrow.namespace.take_if(|_| !by_namespace);
-    narrow.locality.take_if(|_| !orders);
-    narrow.labels.take_if(|_| !by_labels);
-    narrow.node.take_if(|_| !by_node);
-    Arc::new(narrow)
+
+    /// The client, reduced to this.
+    pub(crate) fn narrow(self, client: &Arc<Client>, by_namespace: bool) -> Arc<Client> {
+        let keeps = (by_namespace || client.namespace.is_none())
+            && (self.by_place || client.locality.is_none())
+            && (self.by_labels || client.labels.is_none())
+            && (self.by_node || client.node.is_none());
+        if keeps {
+            return client.clone();
+        }
+        let mut narrow = Client::clone(client);
+        narrow.namespace.take_if(|_| !by_namespace);
+        narrow.locality.take_if(|_| !self.by_place);
+        narrow.labels.take_if(|_| !self.by_labels);
+        narrow.node.take_if(|_| !self.by_node);
+        Arc::new(narrow)
+    }
+}
+
+/// Whether clusters of the service hold its endpoints, as names that the proxy resolves.
+pub(crate) fn are_inline(service: &Service) -> bool {
+    matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin)
 }
 
 /// Whether the service's endpoints are ordered by where the client is, without any rule.
@@ -211,10 +240,7 @@ fn choose<'a>(
             Health::Terminating => false,
         })
         // A cluster of addresses cannot hold names, and one that resolves names may hold both.
-        .filter(|e| {
-            !matches!(e.address, Address::Name(_))
-                || matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin)
-        })
+        .filter(|e| !matches!(e.address, Address::Name(_)) || are_inline(service))
         .collect()
 }
 

@@ -235,27 +235,74 @@ fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Patches {
     patches
 }
 
-/// Of the patches that are for certain proxies, those that are for this one.
-pub(crate) fn for_proxy(
-    snapshot: &Snapshot,
-    namespace: &str,
-    version: &str,
-    metadata: &dyn Fn(&str) -> Option<String>,
-) -> BTreeSet<PatchId> {
-    let mut ids = BTreeSet::new();
-    for filter in in_order(snapshot, namespace) {
-        for (index, written) in filter.spec.config_patches.iter().enumerate() {
-            let Some(wanted) = wanted_proxy(&written.0) else {
-                continue;
-            };
-            let pattern = wanted.get("proxyVersion").and_then(Json::as_str).unwrap_or_default();
-            let of_version = pattern.is_empty() || regex::Regex::new(pattern).is_ok_and(|r| r.is_match(version));
-            let fields = wanted.get("metadata").and_then(Json::as_object);
-            let says = |(key, value): (&String, &Json)| metadata(key).as_deref() == value.as_str();
-            if of_version && fields.into_iter().flatten().all(says) {
-                ids.insert((filter.meta.namespace.clone(), filter.meta.name.clone(), index));
+/// The patches of all EnvoyFilters that are for certain proxies, with what they ask of them; read once for all proxies.
+#[derive(Debug, Default)]
+pub(crate) struct ProxyPatches {
+    by_namespace: BTreeMap<Arc<str>, Vec<(PatchId, Wanted)>>,
+}
+
+/// What a patch asks of a proxy.
+#[derive(Debug)]
+struct Wanted {
+    /// Absent if any will do.
+    version: Option<regex::Regex>,
+    metadata: BTreeMap<String, Option<String>>,
+}
+
+impl Wanted {
+    /// Nothing if no proxy is wanted, because no text fits the pattern.
+    fn of(wanted: &Json) -> Option<Self> {
+        let pattern = wanted.get("proxyVersion").and_then(Json::as_str).unwrap_or_default();
+        let version = match pattern {
+            "" => None,
+            pattern => Some(regex::Regex::new(pattern).ok()?),
+        };
+        let fields = wanted.get("metadata").and_then(Json::as_object);
+        let metadata = fields.into_iter().flatten();
+        Some(Self {
+            version,
+            metadata: metadata
+                .map(|(key, value)| (key.clone(), value.as_str().map(str::to_owned)))
+                .collect(),
+        })
+    }
+}
+
+impl ProxyPatches {
+    /// Those of the mesh as it is.
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        let mut patches = Self::default();
+        for filter in snapshot.envoy_filters.iter() {
+            let (namespace, name) = (&filter.meta.namespace, &filter.meta.name);
+            for (index, written) in filter.spec.config_patches.iter().enumerate() {
+                if let Some(wanted) = wanted_proxy(&written.0).and_then(Wanted::of) {
+                    let id = (namespace.clone(), name.clone(), index);
+                    let known = patches.by_namespace.entry(namespace.clone()).or_default();
+                    known.push((id, wanted));
+                }
             }
         }
+        patches
     }
-    ids
+
+    /// Those that are for this proxy.
+    pub(crate) fn of_proxy<'a>(
+        &self,
+        root: &str,
+        namespace: &str,
+        version: &str,
+        metadata: &dyn Fn(&str) -> Option<&'a str>,
+    ) -> BTreeSet<PatchId> {
+        let near = [root, namespace].into_iter().filter_map(|n| self.by_namespace.get(n));
+        near.flatten()
+            .filter(|(_, wanted)| wanted.version.as_ref().is_none_or(|v| v.is_match(version)))
+            .filter(|(_, wanted)| {
+                wanted
+                    .metadata
+                    .iter()
+                    .all(|(key, value)| metadata(key) == value.as_deref())
+            })
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
 }

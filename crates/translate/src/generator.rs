@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use mesh::{Input, Snapshot, Update};
+use mesh::{Input, Kind, Snapshot, Update};
 use xds::resource::ResourceSet;
 
+use crate::envoy_filter::ProxyPatches;
 use crate::graph::{ClassId, Graph};
-use crate::proxy::ProxyClass;
+use crate::proxy::{Proxy, ProxyClass};
 use crate::query::{Query, Value};
 use crate::resource_type::ResourceType;
 
@@ -28,6 +29,7 @@ use crate::resource_type::ResourceType;
 #[derive(Debug)]
 pub struct Generator {
     snapshot: Arc<Snapshot>,
+    patches: Arc<ProxyPatches>,
     pub(crate) graph: Graph,
     ids: BTreeMap<Arc<ProxyClass>, ClassId>,
     users: BTreeMap<ClassId, usize>,
@@ -38,6 +40,7 @@ impl Generator {
     /// A generator for a mesh as it is now.
     pub fn new(snapshot: Arc<Snapshot>) -> Self {
         Self {
+            patches: Arc::new(ProxyPatches::of(&snapshot)),
             snapshot,
             graph: Graph::default(),
             ids: BTreeMap::new(),
@@ -49,6 +52,11 @@ impl Generator {
     /// The mesh that answers are about.
     pub fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
+    }
+
+    /// The class that a proxy falls into, as the mesh is now.
+    pub fn class_of(&self, proxy: &Proxy) -> ProxyClass {
+        proxy.class_under(&self.snapshot, &self.patches)
     }
 
     /// Starts to answer for a class; proxies of an equal class share a number. Each call is paired with one to
@@ -108,10 +116,13 @@ impl Generator {
 
     /// Moves on to a newer mesh; answers which classes are owed something else of which types.
     ///
-    /// Only what was asked for before counts. The class of a proxy may differ too: ask [`crate::Proxy::class`] again
+    /// Only what was asked for before counts. The class of a proxy may differ too: ask [`Self::class_of`] again
     /// when [`crate::Reclassified`] says so.
     pub fn update(&mut self, update: &Update) -> Vec<(ClassId, ResourceType)> {
         self.snapshot = update.snapshot.clone();
+        if update.changed.contains(&Input::Kind(Kind::EnvoyFilter)) {
+            self.patches = Arc::new(ProxyPatches::of(&self.snapshot));
+        }
         let mut changed: Vec<(ClassId, ResourceType)> = self
             .graph
             .update(&self.snapshot, &update.changed)
@@ -127,6 +138,7 @@ impl Generator {
 
     /// Forgets all answers and moves on to a mesh of which nobody says what differs. Classes stay open.
     pub fn start_again(&mut self, snapshot: Arc<Snapshot>) {
+        self.patches = Arc::new(ProxyPatches::of(&snapshot));
         self.snapshot = snapshot;
         self.graph.start_again();
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::networking::virtual_service::PortSelector;
 use mesh::{Meta, Port, Service, TargetPort};
 use xds::resource::Resource;
 
@@ -15,6 +16,11 @@ pub(crate) const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
 /// `outbound|<port>|<subset>|<host>`.
 pub(crate) fn outbound(port: u16, subset: &str, host: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
+}
+
+/// The port that a destination names; one that there is not leads nowhere.
+pub(crate) fn port(selector: &PortSelector) -> u16 {
+    u16::try_from(selector.number.0).unwrap_or_default()
 }
 
 /// Those of a service's resources that are for the ports a client sees, if a Sidecar narrows them.
@@ -76,4 +82,19 @@ pub(crate) fn stat_name_of_nothing(pattern: &str) -> String {
         name = name.replace(variable, "");
     }
     name.replace("%SERVICE_PORT%", "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_there_is_not_is_no_other() {
+        let check = |number, expected| {
+            let number = api::lenient::Number(number);
+            assert_eq!(port(&PortSelector { number }), expected);
+        };
+        check(8080, 8080);
+        check(70_000, 0);
+    }
 }

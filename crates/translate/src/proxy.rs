@@ -8,11 +8,13 @@ use mesh::{Locality, SecretReader, Snapshot};
 use xds::envoy::config::core::v3 as core;
 use xds::google::protobuf::{Value, value};
 
-use crate::envoy_filter::{self, PatchId};
+use crate::envoy_filter::{PatchId, ProxyPatches};
 use crate::settings::Settings;
 
 /// Most bytes of a node id that are read.
 const MAX_NODE_ID: usize = 1024;
+/// Envoy's minor version is this far ahead of that of the Istio release that comes with it.
+const ENVOY_AHEAD: u32 = 8;
 
 /// Why a node message names no proxy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +79,8 @@ pub struct Proxy {
     pub locality: Locality,
     /// Version of its agent.
     pub version: String,
+    /// Major and minor number of its Envoy's version, if it says so.
+    pub envoy: Option<(u32, u32)>,
     /// Cluster it is in.
     pub cluster: Arc<str>,
     /// Network it is in.
@@ -141,7 +145,8 @@ impl Proxy {
         Ok(Self {
             role,
             id: id.to_owned(),
-            pod: id.split('.').next().unwrap_or_default().into(),
+            // Names of pods may have dots, names of namespaces have none.
+            pod: id.rsplit_once('.').map_or(id, |(pod, _)| pod).into(),
             namespace: namespace.into(),
             service_account: text("SERVICE_ACCOUNT").map(Into::into),
             addresses,
@@ -152,6 +157,7 @@ impl Proxy {
                 subzone: locality.sub_zone,
             },
             version: text("ISTIO_VERSION").unwrap_or_default().to_owned(),
+            envoy: envoy_of_node(node),
             cluster: text("CLUSTER_ID").unwrap_or(api::names::CLUSTER_ID).into(),
             network: text("NETWORK").unwrap_or_default().into(),
             service: node.cluster.clone(),
@@ -182,6 +188,11 @@ impl Proxy {
 
     /// The class that the proxy falls into, as the mesh is now.
     pub fn class(&self, snapshot: &Snapshot) -> ProxyClass {
+        self.class_under(snapshot, &ProxyPatches::of(snapshot))
+    }
+
+    /// The same, with what EnvoyFilters ask of proxies already read.
+    pub(crate) fn class_under(&self, snapshot: &Snapshot, patches: &ProxyPatches) -> ProxyClass {
         let pod = snapshot.pod(&self.namespace, &self.pod);
         let is_entry = pod.is_none() && self.is_named_by_an_entry(snapshot);
         // A node's labels are more certain than what a proxy says of itself.
@@ -228,12 +239,12 @@ impl Proxy {
             balance_outbound: self.flag("OUTBOUND_LISTENER_EXACT_BALANCE"),
             idle_timeout: self.text("IDLE_TIMEOUT").map(str::to_owned),
             service: self.service.clone(),
-            release: release(&self.version),
+            envoy: self.envoy.unwrap_or_else(|| envoy_of_release(&self.version)),
             mesh_id: self.text("MESH_ID").unwrap_or("unknown").to_owned(),
             slice_targets: address_targets(snapshot, self, is_entry),
             is_entry,
-            patches: envoy_filter::for_proxy(snapshot, &self.namespace, &self.version, &|key| {
-                self.text(key).map(str::to_owned)
+            patches: patches.of_proxy(&snapshot.mesh.root_namespace, &self.namespace, &self.version, &|key| {
+                self.text(key)
             }),
             settings: Settings::of(self.metadata.get("PROXY_CONFIG"), &snapshot.mesh.default_config),
             ingress_address: self.ingress_address(snapshot, &labels),
@@ -241,7 +252,7 @@ impl Proxy {
                 .addresses
                 .iter()
                 .copied()
-                .filter(|a| is_headless_endpoint(snapshot, *a))
+                .filter(|a| snapshot.is_headless_endpoint(*a))
                 .collect(),
             secrets: self.secrets.clone(),
         }
@@ -313,8 +324,8 @@ pub struct ProxyClass {
     pub idle_timeout: Option<String>,
     /// Name under which its spans are found.
     pub service: String,
-    /// Release of its agent, major and minor; the newest if it is unknown.
-    pub release: (u16, u16),
+    /// Version of its Envoy, major and minor; the newest if it is unknown.
+    pub envoy: (u32, u32),
     /// Name of its mesh.
     pub mesh_id: String,
     /// Services that it is known to serve by its address and not by its labels (slices of services without a selector,
@@ -356,22 +367,30 @@ impl ProxyClass {
     }
 }
 
-/// Major and minor number of an agent's version. One that is none of Istio's has what the newest has.
-fn release(version: &str) -> (u16, u16) {
-    let mut numbers = version.split(['.', '-']).map(|n| n.parse().ok());
+/// Version of the Envoy that one of Istio's releases comes with, for proxies that do not say it. What is none of Istio's
+/// has what the newest has.
+fn envoy_of_release(version: &str) -> (u32, u32) {
+    let mut numbers = version.split(['.', '-']).map(|n| n.parse::<u32>().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major @ 1..), Some(minor)) => (major, minor),
-        _ => (u16::MAX, 0),
+        (Some(1), Some(minor)) => (1, minor.saturating_add(ENVOY_AHEAD)),
+        _ => (u32::MAX, 0),
+    }
+}
+
+/// Of a node message, what the proxy itself says of its version: agents are versioned apart from it.
+fn envoy_of_node(node: &core::Node) -> Option<(u32, u32)> {
+    match node.user_agent_version_type.as_ref()? {
+        core::node::UserAgentVersionType::UserAgentBuildVersion(build) => build
+            .version
+            .as_ref()
+            .map(|version| (version.major_number, version.minor_number)),
+        core::node::UserAgentVersionType::UserAgentVersion(_) => None,
     }
 }
 
 fn address_targets(snapshot: &Snapshot, proxy: &Proxy, is_entry: bool) -> BTreeSet<(Arc<str>, Arc<str>, String, u16)> {
     let mut targets = BTreeSet::new();
-    for service in snapshot
-        .services()
-        .iter()
-        .filter(|s| s.key.namespace == proxy.namespace)
-    {
+    for service in snapshot.services_of_namespace(&proxy.namespace) {
         let by_slices = service.selector.is_empty() && service.registry == mesh::Registry::Kubernetes;
         if !is_entry && !by_slices {
             continue;
@@ -390,30 +409,34 @@ fn address_targets(snapshot: &Snapshot, proxy: &Proxy, is_entry: bool) -> BTreeS
     targets
 }
 
-fn is_headless_endpoint(snapshot: &Snapshot, address: IpAddr) -> bool {
-    snapshot
-        .services()
-        .iter()
-        .filter(|s| s.resolution == mesh::Resolution::Passthrough && s.registry == mesh::Registry::Kubernetes)
-        .any(|s| {
-            snapshot
-                .endpoints(&s.key)
-                .list
-                .iter()
-                .any(|e| matches!(e.address, mesh::Address::Ip(ip) if ip == address))
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_release_is_read_from_what_agents_say() {
-        let check = |text, expected| assert_eq!(release(text), expected, "{text}");
-        check("1.28.3", (1, 28));
-        check("1.30-alpha.abc", (1, 30));
-        check("0.2.0", (u16::MAX, 0));
-        check("", (u16::MAX, 0));
+    fn a_pod_may_have_dots_in_its_name() {
+        let check = |id: &str, expected| {
+            let id = format!("sidecar~10.0.0.1~{id}~shop.svc.cluster.local");
+            let node = core::Node {
+                id,
+                ..Default::default()
+            };
+            assert_eq!(
+                Proxy::of_node(&node).ok().map(|p| p.pod.to_string()).as_deref(),
+                Some(expected)
+            );
+        };
+        check("catalog-0.shop", "catalog-0");
+        check("static-node.example.com.shop", "static-node.example.com");
+        check("alone", "alone");
+    }
+
+    #[test]
+    fn a_version_of_envoy_follows_from_istios() {
+        let check = |text, expected| assert_eq!(envoy_of_release(text), expected, "{text}");
+        check("1.28.3", (1, 36));
+        check("1.30-alpha.abc", (1, 38));
+        check("0.2.0", (u32::MAX, 0));
+        check("", (u32::MAX, 0));
     }
 }

@@ -10,6 +10,7 @@ use mesh::{Config, Input, Kind, Meta, Visibility};
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::host;
+use crate::sensitivity::names_the_node;
 
 type Rule = Config<DestinationRule>;
 
@@ -111,8 +112,8 @@ fn names(rule: &Rule, visibility: &Visibility, namespace: &str) -> bool {
         || matches!(visibility, Visibility::Only(namespaces) if namespaces.contains(namespace))
 }
 
-/// Whether some policy of the rule names labels of client and endpoint that should agree.
-fn orders_by_labels(rule: &DestinationRule) -> bool {
+/// Labels of client and endpoint that should agree, of each policy of the rule that names some.
+fn agreeing_labels(rule: &DestinationRule) -> impl Iterator<Item = &[String]> {
     let own = rule.traffic_policy.iter();
     own.chain(rule.subsets.iter().filter_map(|s| s.traffic_policy.as_ref()))
         .flat_map(|policy| {
@@ -121,7 +122,18 @@ fn orders_by_labels(rule: &DestinationRule) -> bool {
             policy.load_balancer.iter().chain(ports)
         })
         .filter_map(|balancer| balancer.locality_lb_setting.as_ref())
-        .any(|setting| !setting.failover_priority.is_empty())
+        .map(|setting| setting.failover_priority.as_slice())
+        .filter(|labels| !labels.is_empty())
+}
+
+/// Whether some policy of the rule names labels of client and endpoint that should agree.
+fn orders_by_labels(rule: &DestinationRule) -> bool {
+    agreeing_labels(rule).next().is_some()
+}
+
+/// Whether some policy of the rule prefers endpoints on the client's node.
+fn orders_by_node(rule: &DestinationRule) -> bool {
+    agreeing_labels(rule).any(names_the_node)
 }
 
 impl Rules {
@@ -152,6 +164,12 @@ impl Rules {
                 .any(|(rule, _)| orders_by_labels(&rule.spec))
     }
 
+    /// Whether the order of endpoints may depend on the client's node.
+    pub(crate) fn order_by_node(&self) -> bool {
+        let mut rules = self.by_host.values().flatten();
+        rules.any(|(rule, _)| orders_by_node(&rule.spec))
+    }
+
     /// Whether some rule selects clients by their labels.
     pub(crate) fn select_by_labels(&self) -> bool {
         self.by_host
@@ -175,6 +193,11 @@ impl HostRules {
     /// Whether the order of endpoints may depend on labels of the client.
     pub(crate) fn order_by_labels(&self) -> bool {
         self.select_by_labels() || self.rules.iter().any(|(_, rule, _)| orders_by_labels(&rule.spec))
+    }
+
+    /// Whether the order of endpoints may depend on the client's node.
+    pub(crate) fn order_by_node(&self) -> bool {
+        self.rules.iter().any(|(_, rule, _)| orders_by_node(&rule.spec))
     }
 
     /// Whether some rule selects clients by their labels.

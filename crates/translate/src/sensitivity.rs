@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::mesh_config::MeshConfig;
+use api::names::label;
 use mesh::Input;
 
-use crate::endpoint;
+use crate::endpoint::{self, Order};
 use crate::graph::Cx;
 
 /// What somebody asks about.
@@ -21,8 +22,10 @@ pub(crate) struct Sensitivity {
     pub(crate) endpoints_by_place: bool,
     /// Endpoints may be ordered by the client's labels.
     pub(crate) endpoints_by_labels: bool,
-    /// Endpoints may be chosen by the client's node.
+    /// Endpoints may be chosen or ordered by the client's node.
     pub(crate) endpoints_by_node: bool,
+    /// The same of endpoints that clusters hold.
+    pub(crate) inline: Order,
 }
 
 impl Sensitivity {
@@ -37,12 +40,25 @@ pub(crate) fn of_mesh(cx: &mut Cx<'_>) -> Sensitivity {
     let mesh = &cx.read(Input::Mesh).mesh;
     let services = cx.read(Input::Services).services();
     let by_service = services.iter().any(|s| endpoint::by_place(s));
+    let mut inline = services.iter().filter(|s| endpoint::are_inline(s)).peekable();
+    let any_inline = inline.peek().is_some();
+    let inline_by_service = inline.any(|s| endpoint::by_place(s));
+    let by_rules_or_mesh = Order {
+        by_place: mesh_orders_by_place(mesh) || !rules.is_empty(),
+        by_labels: mesh_orders_by_labels(mesh) || rules.order_by_labels(),
+        by_node: mesh_orders_by_node(mesh) || rules.order_by_node(),
+    };
     Sensitivity {
         namespaces: rules.named(),
         rules_select_by_labels: rules.select_by_labels(),
-        endpoints_by_place: mesh_orders_by_place(mesh) || !rules.is_empty() || by_service,
-        endpoints_by_labels: mesh_orders_by_labels(mesh) || rules.order_by_labels() || by_service,
-        endpoints_by_node: services.iter().any(|s| endpoint::by_node(s)),
+        endpoints_by_place: by_rules_or_mesh.by_place || by_service,
+        endpoints_by_labels: by_rules_or_mesh.by_labels || by_service,
+        endpoints_by_node: by_rules_or_mesh.by_node || services.iter().any(|s| endpoint::by_node(s)),
+        inline: Order {
+            by_place: any_inline && (by_rules_or_mesh.by_place || inline_by_service),
+            by_labels: any_inline && (by_rules_or_mesh.by_labels || inline_by_service),
+            by_node: any_inline && (by_rules_or_mesh.by_node || inline_by_service),
+        },
     }
 }
 
@@ -53,6 +69,16 @@ pub(crate) fn mesh_orders_by_place(mesh: &MeshConfig) -> bool {
         .as_ref()
         .is_some_and(|p| p.outlier_detection.is_some());
     by_outliers || !mesh.locality_lb_setting.distribute.is_empty()
+}
+
+/// Whether the mesh configuration prefers endpoints on the client's node.
+pub(crate) fn mesh_orders_by_node(mesh: &MeshConfig) -> bool {
+    names_the_node(&mesh.locality_lb_setting.failover_priority)
+}
+
+/// Whether labels that client and endpoint should agree in tell on which node they are.
+pub(crate) fn names_the_node(failover_priority: &[String]) -> bool {
+    failover_priority.iter().any(|entry| entry == label::HOSTNAME)
 }
 
 /// Whether the mesh configuration names labels of client and endpoint that should agree.

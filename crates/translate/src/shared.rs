@@ -26,7 +26,7 @@ impl SharedGenerator {
     /// The class that a proxy falls into now. Paired with [`Self::close`].
     pub fn open(&self, proxy: &Proxy) -> ClassId {
         let mut generator = lock(&self.0);
-        let class = proxy.class(generator.snapshot());
+        let class = generator.class_of(proxy);
         generator.open(class)
     }
 

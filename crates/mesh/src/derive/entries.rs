@@ -220,7 +220,7 @@ pub(super) fn workload_of_entry(stored: &Stored, entry: &WorkloadEntry, namespac
         Locality::parse(&entry.locality)
     };
     let network = if entry.network.is_empty() {
-        super::network_of(stored, &entry.labels, namespace)
+        super::network_of(stored, &entry.labels)
     } else {
         entry.network.as_str().into()
     };

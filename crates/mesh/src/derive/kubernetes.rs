@@ -19,6 +19,8 @@ pub(super) fn object<'a>(stored: &'a Stored, key: &ServiceKey) -> Option<&'a Arc
 }
 
 pub(super) fn service(stored: &Stored, object: &object::Service, key: &ServiceKey) -> Service {
+    #[cfg(test)]
+    assert!(!object.meta.labels.contains_key("panics"), "as the test wants it");
     let annotation = |name: &str| object.meta.annotations.get(name);
     let export: Vec<&str> = annotation(annotation::EXPORT_TO)
         .map(|t| t.split(',').collect())
@@ -146,15 +148,17 @@ fn selected_entries(stored: &Stored, object: &object::Service, list: &mut Vec<En
             continue;
         };
         for port in &object.ports {
-            let number = match (&port.target, entry.spec.ports.get(&port.name)) {
-                (_, Some(number)) => number.0 as u16,
-                (TargetPort::Number(number), None) => *number,
-                (TargetPort::Name(name), None) => match entry.spec.ports.get(name) {
-                    Some(number) => number.0 as u16,
+            let named = |name: &String| entry.spec.ports.get(name).map(|number| u16::try_from(number.0));
+            let number = match (&port.target, named(&port.name)) {
+                (_, Some(number)) => number,
+                (TargetPort::Number(number), None) => Ok(*number),
+                (TargetPort::Name(name), None) => match named(name) {
+                    Some(number) => number,
                     None => continue,
                 },
-                (TargetPort::Same, None) => port.port,
+                (TargetPort::Same, None) => Ok(port.port),
             };
+            let Ok(number) = number else { continue };
             list.push(Endpoint {
                 service_port: port.name.as_str().into(),
                 address: address.clone(),

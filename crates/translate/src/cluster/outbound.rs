@@ -16,6 +16,7 @@ use super::draft::Draft;
 use super::{policy, upstream_tls};
 use crate::authentication::{self, Mode};
 use crate::client::Client;
+use crate::endpoint::{Order, are_inline};
 use crate::graph::Cx;
 use crate::query::Query;
 use crate::rules::{self, Applied, HostRules};
@@ -26,12 +27,15 @@ use crate::{dynamic_dns, naming, proto};
 pub(crate) fn view(cx: &mut Cx<'_>, client: &Client) -> Arc<Client> {
     let sensitivity = cx.sensitivity();
     Arc::new(Client {
-        locality: None,
-        node: None,
         attempt_count: true,
         sidecar: None,
         namespace: client.namespace.clone().filter(|n| sensitivity.names(n)),
-        labels: client.labels.clone().filter(|_| sensitivity.rules_select_by_labels),
+        labels: client
+            .labels
+            .clone()
+            .filter(|_| sensitivity.rules_select_by_labels || sensitivity.inline.by_labels),
+        locality: client.locality.clone().filter(|_| sensitivity.inline.by_place),
+        node: client.node.clone().filter(|_| sensitivity.inline.by_node),
         ..client.clone()
     })
 }
@@ -54,14 +58,12 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>, seen: &Seen) -> Ar
 fn client_for(cx: &mut Cx<'_>, client: &Arc<Client>, service: &Service) -> Arc<Client> {
     let rules = cx.host_rules(&service.key.host);
     let by_namespace = client.namespace.as_ref().is_some_and(|n| rules.names(n));
-    let by_labels = client.labels.is_some() && rules.select_by_labels();
-    if by_namespace == client.namespace.is_some() && by_labels == client.labels.is_some() {
-        return client.clone();
+    let mut order = Order::default();
+    if are_inline(service) {
+        order = Order::of_service(&cx.read(Input::Mesh).mesh, service, &rules);
     }
-    let mut narrow = Client::clone(client);
-    narrow.namespace.take_if(|_| !by_namespace);
-    narrow.labels.take_if(|_| !by_labels);
-    Arc::new(narrow)
+    order.by_labels |= rules.select_by_labels();
+    order.narrow(client, by_namespace)
 }
 
 /// Clusters of one service: of each port, and of each port and subset.
@@ -78,10 +80,9 @@ pub(crate) fn of_service(cx: &mut Cx<'_>, key: &ServiceKey, client: &Client) -> 
     let rules = cx.host_rules(&key.host);
     let rule = rules.resolve(client, &key.namespace);
     // Names are resolved from inline endpoints; where the proxy does not choose the endpoint, all must have mutual TLS.
-    let needs_endpoints = matches!(
-        service.resolution,
-        Resolution::Dns | Resolution::DnsRoundRobin | Resolution::Passthrough
-    ) || rule.as_ref().is_some_and(|r| r.mentions_passthrough());
+    let needs_endpoints = are_inline(&service)
+        || service.resolution == Resolution::Passthrough
+        || rule.as_ref().is_some_and(|r| r.mentions_passthrough());
     let endpoints = if needs_endpoints {
         cx.read(Input::Endpoints(key.clone())).endpoints(key)
     } else {

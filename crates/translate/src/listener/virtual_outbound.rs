@@ -19,7 +19,7 @@ pub(super) fn unknown_destination(common: &Common) -> Filter {
 fn cluster(common: &Common) -> String {
     match &common.unknown.egress_proxy {
         Some(proxy) => {
-            let port = proxy.port.as_ref().map_or(0, |p| p.number.0) as u16;
+            let port = proxy.port.as_ref().map_or(0, naming::port);
             naming::outbound(port, &proxy.subset, &proxy.host)
         }
         None if common.unknown.registry_only() => naming::BLACK_HOLE.to_owned(),

@@ -159,7 +159,7 @@ fn cluster(cx: &mut Cx<'_>, to: &Audience<'_>, destination: &Destination) -> (St
         return ("UnknownService".to_owned(), 0);
     }
     let port = match &destination.port {
-        Some(selector) => selector.number.0 as u16,
+        Some(selector) => naming::port(selector),
         // A sidecar's client addressed the port; a gateway's may have addressed any.
         None if to.client.is_sidecar() && to.place.port != 0 => to.place.port,
         None => match cx.known(to.scope, &destination.host) {

@@ -168,7 +168,7 @@ fn catch_all(client: &Client, policy: &OutboundTrafficPolicy) -> VirtualHost {
     } else {
         let cluster = match &policy.egress_proxy {
             Some(proxy) => {
-                let port = proxy.port.as_ref().map_or(0, |p| p.number.0) as u16;
+                let port = proxy.port.as_ref().map_or(0, naming::port);
                 naming::outbound(port, &proxy.subset, &proxy.host)
             }
             None => naming::PASSTHROUGH.to_owned(),

@@ -101,7 +101,7 @@ pub(super) fn of_side(mesh: &MeshConfig, seen: &Seen, class: &ProxyClass, settin
     let Some(mut tracing) = provider.and_then(|p| of_provider(p, seen, class)) else {
         return traces;
     };
-    tracing.no_context_propagation = class.release >= (1, 30) && merged.disable_context_propagation == Some(true);
+    tracing.no_context_propagation = class.envoy >= (1, 38) && merged.disable_context_propagation == Some(true);
     finish(&mut tracing, mesh, class, &merged);
     traces.by_request_id = merged.use_request_id_for_trace_sampling.unwrap_or(true);
     traces.tracing = Some(tracing);
@@ -203,7 +203,7 @@ fn custom_tag(class: &ProxyClass, tag: &str, value: &Json) -> Option<tracing::Cu
             name: text("/header/name"),
             default_value: text("/header/defaultValue"),
         })
-    } else if value.get("formatter").is_some() && class.release >= (1, 29) {
+    } else if value.get("formatter").is_some() && class.envoy >= (1, 37) {
         tracing::custom_tag::Type::Value(text("/formatter/value"))
     } else {
         return None;
@@ -280,7 +280,7 @@ fn zipkin(settings: &Json, seen: &Seen, class: &ProxyClass) -> Option<Any> {
         collector_endpoint_version: trace_v3::zipkin_config::CollectorEndpointVersion::HttpJson as i32,
         trace_id_128bit: settings.get("enable64bitTraceId").and_then(Json::as_bool) != Some(true),
         shared_span_context: Some(proto::bool_value(false)),
-        trace_context_option: if w3c && class.release >= (1, 28) {
+        trace_context_option: if w3c && class.envoy >= (1, 36) {
             trace_v3::zipkin_config::TraceContextOption::UseB3WithW3cPropagation
         } else {
             trace_v3::zipkin_config::TraceContextOption::UseB3
@@ -288,7 +288,7 @@ fn zipkin(settings: &Json, seen: &Seen, class: &ProxyClass) -> Option<Any> {
         ..Default::default()
     };
     // Older proxies do not know the newer field, and refuse what they do not know.
-    if class.release >= (1, 29) {
+    if class.envoy >= (1, 37) {
         let uri = format!("http://{}{path}", receiver.host);
         config.collector_service = Some(http(&receiver, uri, settings, Some(Duration::seconds(5))));
     } else {

@@ -282,7 +282,7 @@ pub(crate) fn route_filters(
     for route in routes {
         let destination = route.destination.as_ref().unwrap_or(&nothing);
         let number = match &destination.port {
-            Some(selector) => selector.number.0 as u16,
+            Some(selector) => naming::port(selector),
             None => match cx.known(&common.scope, &destination.host) {
                 Some(service) if service.ports.len() == 1 => service.ports[0].number,
                 _ => port.number,
