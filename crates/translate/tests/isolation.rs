@@ -41,7 +41,7 @@ struct Marked {
     may: May,
 }
 
-/// Objects of one namespace; `MARK` becomes each one's mark, `NS` the namespace, `OTHER` the other one.
+/// Objects of one namespace; `MARK` becomes each one's mark, `namespace: NS` names the namespace, `OTHER` the other one.
 const TEMPLATES: &[(May, &str)] = &[
     (
         May::Namespace,
@@ -124,6 +124,11 @@ const TEMPLATES: &[(May, &str)] = &[
          spec: { workloadSelector: { labels: { app: chosen } }, ingress: [{ port: { number: 3000, protocol: HTTP, name: http }, defaultEndpoint: 'unix:///MARK' }] }",
     ),
     (
+        May::Chosen,
+        "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: { name: extension, namespace: NS }\n\
+         spec: { workloadSelector: { labels: { app: chosen } }, configPatches: [{ applyTo: EXTENSION_CONFIG, match: { context: ANY }, patch: { operation: ADD, value: { name: MARK, typedConfig: { '@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router } } } }] }",
+    ),
+    (
         May::Proved,
         "apiVersion: v1\nkind: Secret\nmetadata: { name: cert, namespace: NS }\n\
          stringData: { tls.crt: MARK, tls.key: MARK, ca.crt: MARK }",
@@ -165,7 +170,7 @@ static MARKED: LazyLock<Vec<Marked>> = LazyLock::new(|| {
                 .replace("MARK", &mark)
                 .replace("OTHER", other)
                 .replace("NUM", &(10 * at + 1).to_string())
-                .replace("NS", namespace);
+                .replace("namespace: NS", &format!("namespace: {namespace}"));
             let object = testkit::objects(&text).unwrap().remove(0);
             marked.push(Marked {
                 object,
@@ -189,19 +194,28 @@ struct Who {
 fn everybody(snapshot: &Snapshot) -> Vec<Who> {
     let mut all = Vec::new();
     for (at, namespace) in NAMESPACES.into_iter().enumerate() {
-        for (number, (role, labels, proved)) in [
-            ("sidecar", [("app", "chosen")], true),
-            ("sidecar", [("app", "chosen")], false),
-            ("sidecar", [("app", "plain")], true),
-            ("router", [("istio", "gateway")], true),
-            ("router", [("istio", "gateway")], false),
+        for (number, (role, labels, proved, place)) in [
+            ("sidecar", [("app", "chosen")], true, "r1/z1"),
+            ("sidecar", [("app", "chosen")], false, "r1/z2"),
+            ("sidecar", [("app", "plain")], true, ""),
+            ("router", [("istio", "gateway")], true, "r1/z1"),
+            ("router", [("istio", "gateway")], false, ""),
         ]
         .into_iter()
         .enumerate()
         {
-            let address = format!("10.7.{at}.{number}");
+            // They differ in whatever a class has, so that an answer which is kept for too many is found out.
+            let address = match number {
+                4 => format!("fd00::{at}:{number}"),
+                _ => format!("10.7.{at}.{number}"),
+            };
             let spec = ProxySpec {
                 role: role.to_owned(),
+                locality: place.to_owned(),
+                network: (number == 2).then(|| "net-2".to_owned()),
+                cluster_id: (number == 1).then(|| "elsewhere".to_owned()),
+                istio_version: (number == 2).then(|| "1.24.0".to_owned()),
+                metadata: [("DNS_CAPTURE".to_owned(), "true".into())].into(),
                 ..ProxySpec::sidecar(namespace, &format!("pod-{number}"), &address, &labels)
             };
             let mut proxy = Proxy::of_node(&spec.node()).unwrap();
@@ -261,8 +275,13 @@ fn may_read(who: &Who, resource_type: ResourceType, input: &Input, snapshot: &Sn
             let seen = |service: &Arc<mesh::Service>| service.visibility.includes(&who.class.namespace);
             snapshot.service(key).is_none_or(seen) || key.namespace == who.class.namespace
         }
-        // Whole indexes are read to find what is visible; the marks tell whether more got through.
-        Input::Mesh | Input::Services | Input::Kind(_) => true,
+        // Whole indexes are read to find what is visible, of kinds that are visible elsewhere; the marks tell whether more
+        // got through.
+        Input::Kind(kind) => matches!(
+            kind,
+            Kind::VirtualService | Kind::DestinationRule | Kind::Gateway | Kind::Sidecar | Kind::Telemetry
+        ),
+        Input::Mesh | Input::Services => true,
     }
 }
 
@@ -345,6 +364,27 @@ fn everybody_is_sent_what_is_for_him() {
         }
     }
     assert!(unseen.is_empty(), "{unseen:#?}");
+}
+
+/// Every type has something in it that could leak.
+#[test]
+fn every_type_is_looked_at() {
+    let mut mesh = Mesh::default();
+    mesh.apply(testkit::events(COMMON).unwrap());
+    mesh.apply(MARKED.iter().map(|marked| Event::Apply(marked.object.clone())));
+    let snapshot = mesh.snapshot();
+    let mut generator = Generator::new(snapshot.clone());
+    let mut types = BTreeSet::new();
+    for who in everybody(&snapshot) {
+        let sent = sent(&mut generator, &who.class);
+        let marked = |name: &str, content: &str| name.contains("mark-") || content.contains("mark-");
+        types.extend(
+            sent.iter()
+                .filter(|(_, name, content)| marked(name, content))
+                .map(|(kind, ..)| *kind),
+        );
+    }
+    assert_eq!(types, BTreeSet::from(ResourceType::ALL));
 }
 
 /// A gateway that names secrets of other namespaces is not sent them, and a proxy that proved nothing none at all.
