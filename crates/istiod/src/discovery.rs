@@ -138,7 +138,7 @@ impl Parts {
         let registry = Arc::new(Registry::default());
         let counters = Arc::new(ads::counters::Counters::default());
         let debug = Debug {
-            authenticate: settings.authenticate_debug && cluster.is_some(),
+            authenticate: settings.authenticate_debug,
             namespace: options.namespace.clone(),
             allowed: settings.debug_namespaces.clone(),
             pod: settings.pod_name.clone(),
@@ -337,7 +337,8 @@ async fn bind(what: &str, address: Address) -> anyhow::Result<Option<TcpListener
 pub fn mesh_config_file(options: &Discovery) -> anyhow::Result<Value> {
     match std::fs::read_to_string(&options.mesh_config) {
         Ok(text) => mesh_config_text(&text).with_context(|| format!("--meshConfig {}", options.mesh_config.display())),
-        Err(_) => Ok(Value::Null),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
+        Err(error) => Err(error).with_context(|| format!("--meshConfig {}", options.mesh_config.display())),
     }
 }
 

@@ -19,6 +19,8 @@ use crate::engine::Message;
 const LARGEST: u64 = 256 << 20;
 /// An editor writes a file in several steps; this long without another one counts as done.
 const SETTLE: Duration = Duration::from_millis(5);
+/// What replaces files may remove them first; this long without another change, and they are gone.
+const GONE: Duration = Duration::from_millis(100);
 /// Text of this size takes longer to read than a thread takes to start, in bytes.
 const WORTH_A_THREAD: usize = 256 << 10;
 
@@ -57,7 +59,7 @@ pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Resu
             return;
         }
         while let Ok(mut news) = woken.recv() {
-            while let Ok(also) = woken.recv_timeout(if news.done { Duration::ZERO } else { SETTLE }) {
+            while let Ok(also) = woken.recv_timeout(news.wait()) {
                 news.add(also);
             }
             if !tell(tree.read(news.files)) {
@@ -74,13 +76,15 @@ struct News {
     files: Option<BTreeSet<PathBuf>>,
     /// Whether they are written, and not just being written.
     done: bool,
+    /// Whether some were removed, perhaps to be written anew.
+    gone: bool,
 }
 
 impl News {
     /// What an event says, if it concerns any.
     fn of(event: notify::Event) -> Option<Self> {
         use notify::EventKind;
-        use notify::event::{AccessKind, AccessMode, ModifyKind};
+        use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
         let done = match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write))
             | EventKind::Modify(ModifyKind::Name(_))
@@ -88,23 +92,42 @@ impl News {
             EventKind::Access(_) => return None,
             _ => event.need_rescan(),
         };
+        let gone = matches!(
+            event.kind,
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
+        );
         // A folder that was moved or removed has no ending; those of mounted ConfigMaps begin with two dots.
         let is_folder = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             path.extension().is_none() || name.starts_with("..")
         };
         if event.need_rescan() || event.paths.iter().any(is_folder) {
-            return Some(Self { files: None, done });
+            return Some(Self {
+                files: None,
+                done,
+                gone,
+            });
         }
         let files: BTreeSet<PathBuf> = event.paths.into_iter().filter(|path| is_read(path)).collect();
         (!files.is_empty()).then_some(Self {
             files: Some(files),
             done,
+            gone,
         })
+    }
+
+    /// How long to wait for more.
+    fn wait(&self) -> Duration {
+        match (self.gone, self.done) {
+            (true, _) => GONE,
+            (false, true) => Duration::ZERO,
+            (false, false) => SETTLE,
+        }
     }
 
     fn add(&mut self, also: Self) {
         self.done |= also.done;
+        self.gone |= also.gone;
         self.files = match (self.files.take(), also.files) {
             (Some(mut files), Some(more)) => {
                 files.extend(more);
@@ -382,6 +405,35 @@ mod tests {
             panic!("no change was told")
         };
         assert_eq!(name, "b");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    /// `git checkout`, and some editors, remove a file and write it anew.
+    #[tokio::test]
+    async fn a_file_that_is_replaced_takes_nothing_away() {
+        let directory = std::env::temp_dir().join(format!("istiod-replaced-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("x.yaml");
+        std::fs::write(&file, TWO).unwrap();
+        let (messages, mut told) = mpsc::channel(10);
+        follow(&directory, messages).unwrap();
+        for _ in 0..3 {
+            told.recv().await.unwrap();
+        }
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, TWO.replace("name: b, namespace", "name: c, namespace")).unwrap();
+        let mut names = Vec::new();
+        while names.last().is_none_or(|last| last != "apply c") {
+            let next = tokio::time::timeout(Duration::from_secs(60), told.recv()).await;
+            names.push(match next.unwrap().unwrap() {
+                Message::Change(Change::Delete { name, .. }) => format!("delete {name}"),
+                Message::Change(Change::Apply(object)) => {
+                    format!("apply {}", object["metadata"]["name"].as_str().unwrap())
+                }
+                other => format!("{other:?}"),
+            });
+        }
+        assert_eq!(names, ["delete b", "apply c"]);
         std::fs::remove_dir_all(&directory).unwrap();
     }
 
