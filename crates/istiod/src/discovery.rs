@@ -65,8 +65,10 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
         sources += started.kinds;
         Some(started)
     } else {
-        let raw = mesh_config_file(&options)?;
-        let config = api::mesh_config::MeshConfig::from_json(raw)?;
+        let from = options.clone();
+        let read = move || Ok(api::mesh_config::MeshConfig::from_json(mesh_config_file(&from)?)?);
+        let config: api::mesh_config::MeshConfig = read()?;
+        files::follow_mesh_config(&options.mesh_config, config.clone(), read, messages.clone())?;
         messages
             .send(Message::MeshConfig(Box::new(config)))
             .await

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::mesh_config::MeshConfig;
 use cluster::feed::Change;
 use notify::{RecursiveMode, Watcher};
 use serde_json::Value;
@@ -68,6 +69,57 @@ pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Resu
         }
     })?;
     Ok(())
+}
+
+/// Tells the mesh configuration of `file` whenever `read` has another one, on a thread of its own; one that cannot be read
+/// stays what it was. Without a folder there is nothing to follow.
+///
+/// # Errors
+/// The folder cannot be watched.
+pub fn follow_mesh_config(
+    file: &Path,
+    mut last: MeshConfig,
+    read: impl Fn() -> anyhow::Result<MeshConfig> + Send + 'static,
+    messages: mpsc::Sender<Message>,
+) -> anyhow::Result<()> {
+    let file = std::path::absolute(file)?;
+    let Some(folder) = file.parent().filter(|folder| folder.is_dir()) else {
+        return Ok(());
+    };
+    let (wake, woken) = std::sync::mpsc::channel();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // To read is no change.
+        if event.is_ok_and(|event| !event.kind.is_access() || is_written(&event)) {
+            let _ = wake.send(());
+        }
+    })?;
+    watcher
+        .watch(folder, RecursiveMode::NonRecursive)
+        .map_err(|error| anyhow::anyhow!("--meshConfig {}: {error}", file.display()))?;
+    std::thread::Builder::new()
+        .name("mesh-config".to_owned())
+        .spawn(move || {
+            let _watcher = watcher;
+            while woken.recv().is_ok() {
+                while woken.recv_timeout(GONE).is_ok() {}
+                match read() {
+                    Ok(config) if config != last => {
+                        last = config.clone();
+                        if messages.blocking_send(Message::MeshConfig(Box::new(config))).is_err() {
+                            return;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, "mesh configuration not read; what it said before stays"),
+                }
+            }
+        })?;
+    Ok(())
+}
+
+fn is_written(event: &notify::Event) -> bool {
+    use notify::event::{AccessKind, AccessMode};
+    event.kind == notify::EventKind::Access(AccessKind::Close(AccessMode::Write))
 }
 
 /// What is known of files that are read.
@@ -405,6 +457,36 @@ mod tests {
             panic!("no change was told")
         };
         assert_eq!(name, "b");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_mesh_configuration_is_followed() {
+        let directory = std::env::temp_dir().join(format!("istiod-mesh-config-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("mesh");
+        let (messages, mut told) = mpsc::channel(10);
+        let path = file.clone();
+        let read = move || {
+            let value = crate::discovery::mesh_config_text(&std::fs::read_to_string(&path)?)?;
+            Ok(MeshConfig::from_json(value)?)
+        };
+        follow_mesh_config(&file, MeshConfig::default(), read, messages).unwrap();
+        for (text, expected) in [
+            ("trustDomain: a.b", "a.b"),
+            ("trustDomain: [", ""),
+            ("trustDomain: c.d", "c.d"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            if expected.is_empty() {
+                continue;
+            }
+            let next = tokio::time::timeout(Duration::from_secs(60), told.recv()).await;
+            let Ok(Some(Message::MeshConfig(config))) = next else {
+                panic!("{text} is not told")
+            };
+            assert_eq!(config.trust_domain, expected);
+        }
         std::fs::remove_dir_all(&directory).unwrap();
     }
 
