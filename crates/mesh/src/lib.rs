@@ -18,8 +18,8 @@ mod visibility;
 
 pub use key::{Input, Key, Kind, ServiceKey};
 pub use object::{
-    Config, ConfigMap, ContainerPort, EndpointSlice, MAX_OBJECT_BYTES, Meta, Namespace, Node, Object, ObjectError, Pod,
-    Secret, SliceEndpoint, SlicePort, TargetPort,
+    Config, ConfigMap, ContainerPort, EndpointSlice, Meta, Namespace, Node, Object, ObjectError, Pod, Secret,
+    SliceEndpoint, SlicePort, TargetPort,
 };
 pub use protocol::Protocol;
 pub use service::{Address, Endpoint, Endpoints, Health, Locality, Port, Registry, Resolution, Service, Workload};

@@ -7,7 +7,7 @@ pub use self::core::{
     ConfigMap, ContainerPort, EndpointSlice, Namespace, Node, Pod, Secret, Service, SliceEndpoint, SlicePort,
     TargetPort,
 };
-pub use parse::{MAX_OBJECT_BYTES, ObjectError};
+pub use parse::ObjectError;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -10,9 +10,6 @@ use serde_json::Value;
 use super::{Config, Object};
 use crate::key::Kind;
 
-/// Largest text of one object that is read, in bytes: the API server stores no larger ones.
-pub const MAX_OBJECT_BYTES: usize = 3 * 1024 * 1024;
-
 /// Why JSON is no object.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
