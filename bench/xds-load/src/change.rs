@@ -1,12 +1,12 @@
 //! Changes of the mesh, and what they cost: who hears of one, when, and the control plane's work.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::fleet::Fleet;
+use crate::place::Place;
 use crate::process::busy;
 use crate::report::ChangeFigures;
 use crate::sidecar::now;
@@ -18,20 +18,19 @@ const ACKNOWLEDGED: Duration = Duration::from_millis(200);
 /// This long without a response counts as the end of what a change leads to.
 const QUIET: Duration = Duration::from_millis(400);
 
-/// One endpoint changes, and every sidecar has to hear of it: milliseconds until each did, sorted, and the control
+/// A service comes to have that many ready pods, and every sidecar has to hear of it: milliseconds until each did, sorted, and the control
 /// plane's processor time.
-pub async fn endpoint(folder: &Path, shape: Shape, fleet: &mut Fleet, pid: Option<u32>) -> Result<(Vec<f64>, f64)> {
+pub async fn endpoint(
+    place: &Place,
+    shape: Shape,
+    ready: usize,
+    fleet: &mut Fleet,
+    pid: Option<u32>,
+) -> Result<(Vec<f64>, f64)> {
     fleet.forget();
-    let (file, all) = (mesh::endpoints_of(folder, 0), mesh::slice(shape, 0, shape.pods));
-    let is_whole = std::fs::read_to_string(&file).is_ok_and(|text| text == all);
-    let next = if is_whole {
-        mesh::slice(shape, 0, shape.pods - 1)
-    } else {
-        all
-    };
     let before = work(pid)?;
     let made = now();
-    mesh::save(&file, &next)?;
+    place.endpoints(shape, 0, ready).await?;
     let wanted = (0..fleet.len()).collect();
     let arrivals = fleet.arrivals(made, &wanted, Duration::ZERO).await?;
     tokio::time::sleep(ACKNOWLEDGED).await;
@@ -117,7 +116,7 @@ fn changes() -> Vec<Change> {
 
 /// Makes each change and takes it back; by name.
 pub async fn kinds(
-    folder: &Path,
+    place: &Place,
     shape: Shape,
     fleet: &mut Fleet,
     pid: u32,
@@ -127,11 +126,10 @@ pub async fn kinds(
         let wanted: HashSet<usize> = (0..fleet.len())
             .filter(|number| (change.concerns)(shape, mesh::pod(shape, *number).service))
             .collect();
-        let file = folder.join("change.yaml");
         fleet.forget();
         let before = busy(pid)?;
         let made = now();
-        mesh::save(&file, &change.text)?;
+        place.put(&change.text).await?;
         let arrivals = fleet
             .arrivals(made, &wanted, QUIET)
             .await
@@ -152,7 +150,7 @@ pub async fn kinds(
         };
         rows.insert(change.name.to_owned(), figures);
         let taken_back = now();
-        std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+        place.take(&change.text).await?;
         fleet.arrivals(taken_back, &wanted, QUIET).await?;
     }
     Ok(rows)

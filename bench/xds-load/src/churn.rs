@@ -1,12 +1,12 @@
 //! Endpoints that change all the time: how long sidecars do not know, and what it costs.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::fleet::Fleet;
+use crate::place::Place;
 use crate::process::busy;
 use crate::report::ChurnFigures;
 use crate::{Shape, mesh};
@@ -15,7 +15,7 @@ use crate::{Shape, mesh};
 const PERIOD: Duration = Duration::from_millis(10);
 
 /// Changes endpoints of one service after another for a time.
-pub async fn run(folder: &Path, shape: Shape, fleet: &mut Fleet, pid: u32, time: Duration) -> Result<ChurnFigures> {
+pub async fn run(place: &Place, shape: Shape, fleet: &mut Fleet, pid: u32, time: Duration) -> Result<ChurnFigures> {
     let services = mesh::CHANGING.min(shape.services);
     let (begun, before) = (Instant::now(), busy(pid)?);
     let mut ticks = interval(PERIOD);
@@ -25,9 +25,8 @@ pub async fn run(folder: &Path, shape: Shape, fleet: &mut Fleet, pid: u32, time:
         ticks.tick().await;
         let service = changes % services;
         let ready = shape.pods - (changes / services + 1) % 2;
-        let text = mesh::slice(shape, service, ready);
         fleet.clock.changes(service);
-        mesh::save(&mesh::endpoints_of(folder, service), &text)?;
+        place.endpoints(shape, service, ready).await?;
         changes += 1;
         fleet.forget();
     }

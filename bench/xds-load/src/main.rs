@@ -18,6 +18,7 @@ mod fleet;
 mod limits;
 mod mesh;
 mod mutual;
+mod place;
 mod plot;
 mod process;
 mod record;
@@ -43,17 +44,27 @@ struct Arguments {
 }
 
 /// Size of the benchmark's mesh.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Services in the mesh
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = Self::default().services)]
     services: usize,
     /// Pods of each service
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = Self::default().pods)]
     pods: usize,
     /// Namespaces that the services are spread over
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = Self::default().namespaces)]
     namespaces: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            services: 1000,
+            pods: 2,
+            namespaces: 50,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -118,6 +129,9 @@ enum Command {
         /// Folder for the report
         #[arg(long, default_value = "target/bench")]
         out: PathBuf,
+        /// Feed the control plane from this cluster, which has the mesh's CRDs and is for nothing else, and not from files
+        #[arg(long)]
+        kubeconfig: Option<PathBuf>,
         /// Less of everything, in two minutes: 500 sidecars, no start of a large mesh
         #[arg(long)]
         quick: bool,
@@ -162,7 +176,8 @@ fn main() -> Result<()> {
                     authority: None,
                 };
                 let mut fleet = fleet::Fleet::start(&load);
-                let figures = suite::measure(&mut fleet, &load, pid, mesh.as_deref(), rounds).await?;
+                let figures =
+                    suite::measure(&mut fleet, &load, pid, mesh.map(place::Place::Folder).as_ref(), rounds).await?;
                 println!("{}", serde_json::to_string_pretty(&figures)?);
                 Ok(())
             }
@@ -173,6 +188,7 @@ fn main() -> Result<()> {
                 sidecars,
                 shape,
                 out,
+                kubeconfig,
                 quick,
             } => {
                 let plan = suite::Plan {
@@ -180,6 +196,7 @@ fn main() -> Result<()> {
                     sizes: if quick { vec![500] } else { sidecars },
                     shape,
                     out,
+                    kubeconfig,
                     quick,
                 };
                 suite::run(&plan).await

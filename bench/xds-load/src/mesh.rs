@@ -45,47 +45,74 @@ pub fn endpoints_of(folder: &Path, service: usize) -> PathBuf {
 pub fn write(folder: &Path, shape: Shape) -> Result<()> {
     std::fs::remove_dir_all(folder).ok();
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    save(&folder.join("namespaces.yaml"), &namespaces(shape))?;
+    save(&folder.join("services.yaml"), &services(shape))?;
+    save(&folder.join("pods.yaml"), &pods(shape))?;
+    for service in 0..CHANGING.min(shape.services) {
+        save(&endpoints_of(folder, service), &slice(shape, service, shape.pods))?;
+    }
+    let rest = (CHANGING..shape.services).map(|service| slice(shape, service, shape.pods));
+    save(&folder.join("endpoints.yaml"), &rest.collect::<String>())
+}
+
+/// The whole mesh as YAML, each part after what it refers to: namespaces, service accounts, services, pods, endpoints.
+pub fn parts(shape: Shape) -> [String; 5] {
+    let accounts = (0..shape.services).map(|service| {
+        let namespace = namespace(shape, service);
+        format!(
+            "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: svc-{service}, namespace: {namespace}}}\n---\n"
+        )
+    });
+    let slices = (0..shape.services).map(|service| slice(shape, service, shape.pods));
+    [
+        namespaces(shape),
+        accounts.collect(),
+        services(shape),
+        pods(shape),
+        slices.collect(),
+    ]
+}
+
+fn namespaces(shape: Shape) -> String {
+    let names = (0..shape.namespaces.min(shape.services)).map(|index| format!("ns-{index}"));
+    names
+        .map(|name| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n---\n"))
+        .collect()
+}
+
+/// Without selectors: endpoints are the benchmark's alone, also where a cluster would make them.
+fn services(shape: Shape) -> String {
     let mut text = String::new();
-    for index in 0..shape.namespaces.min(shape.services) {
+    for service in 0..shape.services {
+        let address = format!(
+            "10.{}.{}.{}",
+            100 + service / 62_500,
+            service / 250 % 250,
+            service % 250 + 1
+        );
         let _ = write!(
             text,
-            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: ns-{index}}}\n---\n"
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: svc-{service}, namespace: {}}}\nspec:\n  clusterIP: {address}\n  ports:\n  - {{name: http, port: 80, targetPort: 8080, protocol: TCP}}\n---\n",
+            namespace(shape, service)
         );
     }
-    save(&folder.join("namespaces.yaml"), &text)?;
-    let (mut services, mut pods, mut slices) = (String::new(), String::new(), String::new());
-    for service in 0..shape.services {
-        let (namespace, address) = (
-            namespace(shape, service),
-            format!(
-                "10.{}.{}.{}",
-                100 + service / 62_500,
-                service / 250 % 250,
-                service % 250 + 1
-            ),
-        );
+    text
+}
+
+fn pods(shape: Shape) -> String {
+    let mut text = String::new();
+    for number in 0..shape.services * shape.pods {
+        let pod = pod(shape, number);
         let _ = write!(
-            services,
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: svc-{service}, namespace: {namespace}}}\nspec:\n  clusterIP: {address}\n  selector: {{app: svc-{service}}}\n  ports:\n  - {{name: http, port: 80, targetPort: 8080, protocol: TCP}}\n---\n"
+            text,
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {}\n  namespace: {}\n  labels: {{app: svc-{service}, security.istio.io/tlsMode: istio}}\nspec:\n  serviceAccountName: svc-{service}\n  nodeName: node-0\n  terminationGracePeriodSeconds: 0\n  containers:\n  - name: app\n    image: app\n    ports:\n    - {{containerPort: 8080}}\nstatus:\n  phase: Running\n  podIP: {address}\n  podIPs:\n  - {{ip: {address}}}\n---\n",
+            pod.name,
+            pod.namespace,
+            service = pod.service,
+            address = pod.address,
         );
-        for replica in 0..shape.pods {
-            let pod = pod(shape, service * shape.pods + replica);
-            let _ = write!(
-                pods,
-                "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {}\n  namespace: {namespace}\n  labels: {{app: svc-{service}, security.istio.io/tlsMode: istio}}\nspec:\n  serviceAccountName: svc-{service}\n  nodeName: node-0\n  containers:\n  - name: app\n    image: app\n    ports:\n    - {{containerPort: 8080}}\nstatus:\n  phase: Running\n  podIP: {address}\n  podIPs:\n  - {{ip: {address}}}\n---\n",
-                pod.name,
-                address = pod.address,
-            );
-        }
-        if service < CHANGING {
-            save(&endpoints_of(folder, service), &slice(shape, service, shape.pods))?;
-        } else {
-            slices.push_str(&slice(shape, service, shape.pods));
-        }
     }
-    save(&folder.join("services.yaml"), &services)?;
-    save(&folder.join("pods.yaml"), &pods)?;
-    save(&folder.join("endpoints.yaml"), &slices)
+    text
 }
 
 /// The endpoints of a service, the first `ready` of its pods being ready.

@@ -123,6 +123,8 @@ pub struct Report {
     pub floor: BTreeMap<String, Figures>,
     /// By what was changed.
     pub changes: BTreeMap<String, ChangeFigures>,
+    /// The mesh is the one whose figures are known: of the usual shape, and fed from files at the rate that was meant.
+    pub usual: bool,
     /// Less of everything was measured.
     pub quick: bool,
     /// Seconds that the whole run took.

@@ -10,6 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::place::Place;
+
 /// Longest time that a server may take to answer at all.
 const STARTUP: Duration = Duration::from_secs(120);
 /// Between two looks.
@@ -37,13 +39,21 @@ fn spawn(command: &mut Command) -> Result<Child> {
 }
 
 impl Server {
-    /// The control plane, fed from files, on free ports. It may not have read them yet: see [`Server::ready`].
+    /// The control plane, fed from a place, on free ports. It may not have read it yet: see [`Server::ready`].
     /// With the folder of an authority it serves discovery over TLS as well.
-    pub fn control_plane(program: &Path, folder: &Path, authority: Option<&Path>) -> Result<Self> {
+    pub fn control_plane(program: &Path, place: &Place, authority: Option<&Path>) -> Result<Self> {
         let (discovery, http) = (free_port(), free_port());
         let address = |port: u16| format!("127.0.0.1:{port}");
         let mut command = Command::new(program);
-        command.args(["discovery", "--registries=", "--configDir"]).arg(folder);
+        command.arg("discovery");
+        match place {
+            Place::Folder(folder) => command.args(["--registries=", "--configDir"]).arg(folder),
+            // Nobody installed it, so that there is no configuration for an injector.
+            Place::Cluster { kubeconfig, .. } => command
+                .env("INJECT_ENABLED", "false")
+                .arg("--kubeconfig")
+                .arg(kubeconfig),
+        };
         command.args(["--grpcAddr", &address(discovery), "--httpAddr", &address(http)]);
         command.args(["--monitoringAddr", &address(free_port())]);
         command.args(["--httpsAddr", "", "--secureGRPCAddr"]);
@@ -90,11 +100,18 @@ impl Server {
     /// Waits until the control plane says that it has read everything.
     pub async fn ready(&self) -> Result<()> {
         let deadline = Instant::now() + STARTUP;
-        while !says_ready(self.http).await.unwrap_or(false) {
-            ensure!(Instant::now() < deadline, "the control plane does not become ready");
+        loop {
+            let answer = readiness(self.http).await.unwrap_or_default();
+            if answer.starts_with("HTTP/1.1 200") {
+                return Ok(());
+            }
+            let why = answer.lines().last().unwrap_or("it does not answer");
+            ensure!(
+                Instant::now() < deadline,
+                "the control plane does not become ready: {why}"
+            );
             tokio::time::sleep(LOOK).await;
         }
-        Ok(())
     }
 
     /// Its process.
@@ -108,12 +125,12 @@ impl Server {
     }
 }
 
-async fn says_ready(port: u16) -> Result<bool> {
+async fn readiness(port: u16) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream
         .write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .await?;
     let mut answer = Vec::new();
     stream.take(4096).read_to_end(&mut answer).await?;
-    Ok(answer.starts_with(b"HTTP/1.1 200"))
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -1,6 +1,6 @@
 //! Runs servers, loads them, collects figures.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::fleet::Fleet;
 use crate::mutual::Authority;
+use crate::place::Place;
 use crate::process::{busy, usage};
 use crate::report::{Figures, MutualFigures, ReconnectFigures, Report, StartFigures};
 use crate::server::Server;
@@ -40,16 +41,18 @@ pub struct Plan {
     pub shape: Shape,
     /// Folder for the report.
     pub out: PathBuf,
+    /// The cluster that feeds the control plane; files do without it.
+    pub kubeconfig: Option<PathBuf>,
     /// Less of everything.
     pub quick: bool,
 }
 
-/// Brings a fleet into sync and measures what that took; with a mesh folder, changes an endpoint in it as well.
+/// Brings a fleet into sync and measures what that took; where the mesh is known, changes an endpoint in it as well.
 pub async fn measure(
     fleet: &mut Fleet,
     load: &Load,
     pid: Option<u32>,
-    folder: Option<&Path>,
+    place: Option<&Place>,
     rounds: usize,
 ) -> Result<Figures> {
     let usage = || pid.map(usage).transpose().map(Option::unwrap_or_default);
@@ -79,10 +82,11 @@ pub async fn measure(
         syncs,
         ..Figures::default()
     };
-    let Some(folder) = folder else { return Ok(figures) };
+    let Some(place) = place else { return Ok(figures) };
     let mut rows = Vec::new();
-    for _ in 0..rounds {
-        let (delays, cpu) = change::endpoint(folder, load.shape, fleet, pid).await?;
+    for round in 0..rounds {
+        let ready = load.shape.pods - (round + 1) % 2;
+        let (delays, cpu) = change::endpoint(place, load.shape, ready, fleet, pid).await?;
         rows.push([
             quantile(&delays, 0.5),
             quantile(&delays, 0.99),
@@ -111,31 +115,42 @@ pub async fn measure(
 pub async fn run(plan: &Plan) -> Result<()> {
     let began = Instant::now();
     let mut report = Report {
-        about: about(plan.shape),
+        about: about(plan),
         commit: commit(),
+        usual: plan.kubeconfig.is_none() && plan.shape == Shape::default(),
         quick: plan.quick,
         sidecars_changed: CHANGED,
         limits: limits::measure()?,
         ..Report::default()
     };
+    let place = match &plan.kubeconfig {
+        Some(kubeconfig) => Place::cluster(kubeconfig).await?,
+        None => Place::Folder(plan.out.join("mesh")),
+    };
+    place.is_free(plan.shape).await?;
     let largest = plan.sizes.iter().copied().filter(|size| *size < MANY).max();
     for &sidecars in &plan.sizes {
         eprintln!("{sidecars} sidecars: control plane …");
-        let measured = control_plane(plan, sidecars, largest == Some(sidecars), &mut report).await;
-        report.failed(&format!("{sidecars} sidecars"), measured);
-        if sidecars < MANY {
+        let measured = control_plane(plan, &place, sidecars, largest == Some(sidecars), &mut report).await;
+        let measured = report.failed(&format!("{sidecars} sidecars"), measured);
+        if measured.is_some() && sidecars < MANY {
             eprintln!("{sidecars} sidecars: floor …");
             let measured = floor(plan, sidecars, &mut report).await;
             report.failed(&format!("floor of {sidecars} sidecars"), measured);
         }
         write(plan, &mut report, began)?;
     }
-    if let Some(plain) = report.sidecars.get(&CHANGED.to_string()).cloned() {
+    // What is measured from here on is fed from files.
+    let plain = report
+        .sidecars
+        .get(&CHANGED.to_string())
+        .filter(|_| plan.kubeconfig.is_none());
+    if let Some(plain) = plain.cloned() {
         eprintln!("{CHANGED} sidecars: mutual TLS …");
         let measured = mutual(plan, &plain).await;
         report.mutual = report.failed("mutual TLS", measured);
     }
-    if !plan.quick {
+    if !plan.quick && plan.kubeconfig.is_none() {
         eprintln!("start …");
         let measured = start(plan).await;
         report.start = report.failed("start", measured);
@@ -173,27 +188,27 @@ fn load(plan: &Plan, address: &str, sidecars: usize) -> Load {
     }
 }
 
-async fn control_plane(plan: &Plan, sidecars: usize, again: bool, report: &mut Report) -> Result<()> {
-    let (folder, recording) = (plan.out.join("mesh"), plan.out.join("recording"));
+async fn control_plane(plan: &Plan, place: &Place, sidecars: usize, again: bool, report: &mut Report) -> Result<()> {
+    let recording = plan.out.join("recording");
     std::fs::remove_dir_all(&recording).ok();
-    mesh::write(&folder, plan.shape)?;
-    let server = Server::control_plane(&plan.program, &folder, None)?;
+    place.write(plan.shape).await?;
+    let server = Server::control_plane(&plan.program, place, None)?;
     let pid = server.pid()?;
     server.ready().await?;
     // The first answer makes everything once; what is measured is serving it to all.
     record::record(&server.address, &recording, plan.shape).await?;
     let load = load(plan, &server.address, sidecars);
     let mut fleet = Fleet::start(&load);
-    let figures = measure(&mut fleet, &load, Some(pid), Some(&folder), ROUNDS).await?;
+    let figures = measure(&mut fleet, &load, Some(pid), Some(place), ROUNDS).await?;
     report.sidecars.insert(sidecars.to_string(), figures);
     if sidecars == CHANGED {
-        report.changes = change::kinds(&folder, plan.shape, &mut fleet, pid).await?;
+        report.changes = change::kinds(place, plan.shape, &mut fleet, pid).await?;
         let rest = Duration::from_secs(if plan.quick { 5 } else { 20 });
         let before = busy(pid)?;
         tokio::time::sleep(rest).await;
         report.idle_cpu_share = Some((busy(pid)? - before) / rest.as_secs_f64());
         let time = Duration::from_secs(if plan.quick { 10 } else { 60 });
-        report.churn = Some(churn::run(&folder, plan.shape, &mut fleet, pid, time).await?);
+        report.churn = Some(churn::run(place, plan.shape, &mut fleet, pid, time).await?);
     }
     if again {
         let before = usage(pid)?;
@@ -212,12 +227,12 @@ async fn control_plane(plan: &Plan, sidecars: usize, again: bool, report: &mut R
 
 /// The same sidecars with certificates, and once more with sessions that they remember.
 async fn mutual(plan: &Plan, plain: &Figures) -> Result<MutualFigures> {
-    let (folder, recording) = (plan.out.join("mesh"), plan.out.join("recording-mutual"));
-    mesh::write(&folder, plan.shape)?;
+    let (place, recording) = (Place::Folder(plan.out.join("mesh")), plan.out.join("recording-mutual"));
+    place.write(plan.shape).await?;
     let keys = plan.out.join("authority");
     let authority = Authority::write(&keys)?;
     // The control plane has a folder of its own to be in, and takes the other as it is told.
-    let server = Server::control_plane(&plan.program, &folder, Some(&std::fs::canonicalize(&keys)?))?;
+    let server = Server::control_plane(&plan.program, &place, Some(&std::fs::canonicalize(&keys)?))?;
     let pid = server.pid()?;
     server.ready().await?;
     record::record(&server.address, &recording, plan.shape).await?;
@@ -258,7 +273,7 @@ async fn start(plan: &Plan) -> Result<StartFigures> {
     let folder = plan.out.join("mesh-start");
     mesh::write(&folder, START)?;
     let began = Instant::now();
-    let server = Server::control_plane(&plan.program, &folder, None)?;
+    let server = Server::control_plane(&plan.program, &Place::Folder(folder.clone()), None)?;
     server.ready().await?;
     let ready_s = began.elapsed().as_secs_f64();
     let used = usage(server.pid()?)?;
@@ -297,7 +312,15 @@ fn plots(plan: &Plan, report: &Report) -> Result<()> {
     Ok(())
 }
 
-fn about(shape: Shape) -> String {
+fn about(plan: &Plan) -> String {
+    let (shape, fed) = (
+        plan.shape,
+        if plan.kubeconfig.is_some() {
+            "a Kubernetes API"
+        } else {
+            "files"
+        },
+    );
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = model
@@ -305,7 +328,7 @@ fn about(shape: Shape) -> String {
         .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
         .map_or("unknown processor", |(_, name)| name.trim());
     format!(
-        "{} services × {} pods in {} namespaces, plaintext, control plane and sidecars on one machine with {cores} cores ({model}).",
+        "{} services × {} pods in {} namespaces, fed from {fed}, plaintext, control plane and sidecars on one machine with {cores} cores ({model}).",
         shape.services, shape.pods, shape.namespaces
     )
 }

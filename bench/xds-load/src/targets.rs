@@ -123,18 +123,22 @@ pub fn of(report: &Report) -> Vec<Target> {
                 Bound::AtMost(bound),
             );
         }
-        sizes(sidecars, f, &mut put);
+        if report.usual {
+            sizes(sidecars, f, &mut put);
+        }
     }
     for (name, change) in &report.changes {
         let concerned = Bound::Exactly(change.concerned as f64);
         put(format!("{name}: receivers"), change.received as f64, concerned);
     }
     if let Some(churn) = &report.churn {
-        put(
-            "churn: changes per second".to_owned(),
-            churn.changes_per_s,
-            Bound::About(100.0),
-        );
+        if report.usual {
+            put(
+                "churn: changes per second".to_owned(),
+                churn.changes_per_s,
+                Bound::About(100.0),
+            );
+        }
         put(
             "churn: staleness p99, ms".to_owned(),
             churn.staleness_p99_ms,
