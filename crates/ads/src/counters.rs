@@ -60,6 +60,8 @@ pub struct Counters {
     pub rejects: PerKind,
     /// Answers to responses that were no longer the last.
     pub expired_nonces: PerKind,
+    /// Resources that proxies lost although they had rejected what may refer to them.
+    pub abandoned: PerKind,
     /// Streams refused.
     pub refused: AtomicU64,
     /// From a change to its being sent, in seconds.
@@ -74,6 +76,7 @@ impl Default for Counters {
             pushes: Default::default(),
             rejects: Default::default(),
             expired_nonces: Default::default(),
+            abandoned: Default::default(),
             refused: AtomicU64::new(0),
             convergence: Histogram::new(&SECONDS),
             sizes: Histogram::new(&BYTES),
@@ -89,6 +92,9 @@ impl Counters {
     pub(crate) fn sent(&self, response: &crate::stream::Response, age: Option<Duration>) {
         Self::count(&self.pushes, &response.type_url);
         self.sizes.observe(response.bytes as f64);
+        if response.abandons > 0 {
+            self.abandoned[kinds::rank(&response.type_url)].fetch_add(response.abandons as u64, Relaxed);
+        }
         if let Some(age) = age {
             self.convergence.observe(age.as_secs_f64());
         }

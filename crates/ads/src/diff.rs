@@ -1,7 +1,7 @@
 //! Steps between two sets, computed once per pair of sets and shared by every stream that makes the step.
 
 use std::cmp::Ordering;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use xds::resource::{Body, ContentHash, Resource, ResourceSet};
@@ -12,13 +12,15 @@ use crate::recent::Recent;
 use crate::stream::Protocol;
 use crate::wire;
 
-/// What changes from one set to the next.
+/// What changes from one set to the next: names, so that a step that is kept keeps no resources.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// New or different resources, in name order.
-    pub changed: Vec<Arc<Resource>>,
+    /// Names of new or different resources, in order.
+    pub changed: Vec<Arc<str>>,
     /// Names that are gone, in order.
     pub removed: Vec<Arc<str>>,
+    /// Bytes of what changed.
+    size: usize,
     /// What changed, encoded for each protocol by the first stream that sends all of it.
     encoded: [OnceLock<Arc<[Body]>>; 2],
 }
@@ -41,20 +43,24 @@ impl Step {
             match (before, after) {
                 (Some(before), None) => step.removed.push(before.name.clone()),
                 (Some(before), Some(after)) if before.hash == after.hash => {}
-                (_, Some(after)) => step.changed.push(after.clone()),
+                (_, Some(after)) => {
+                    step.size += after.body.len();
+                    step.changed.push(after.name.clone());
+                }
                 (None, None) => {}
             }
         }
     }
 
-    /// The step for a client that may hold either of two sets (it rejected the second).
-    pub fn from_doubt(good: &ResourceSet, rejected: &ResourceSet, to: &ResourceSet) -> Self {
+    /// The step for a client that may hold either of two sets (it rejected the second); of the first it surely has the
+    /// contents if it `is_sure`, and only perhaps the names otherwise.
+    pub fn from_doubt(good: &ResourceSet, is_sure: bool, rejected: &ResourceSet, to: &ResourceSet) -> Self {
         let holds =
             |set: &ResourceSet, resource: &Resource| set.get(&resource.name).is_some_and(|r| r.hash == resource.hash);
         let changed = to
             .iter()
-            .filter(|r| !(holds(good, r) && holds(rejected, r)))
-            .cloned()
+            .filter(|r| !(is_sure && holds(good, r) && holds(rejected, r)))
+            .map(|r| r.name.clone())
             .collect();
         let mut removed: Vec<Arc<str>> = good
             .iter()
@@ -72,19 +78,20 @@ impl Step {
         }
     }
 
-    /// Everything that changed, encoded.
-    pub(crate) fn encoded(&self, protocol: Protocol, shared: &Shared) -> Arc<[Body]> {
-        let encode = || wire::pieces(protocol, &self.changed, shared).into();
-        if self.kept_bytes() == 0 {
+    /// Everything that changed, encoded; `resources` are those of the names.
+    pub(crate) fn encoded(&self, protocol: Protocol, resources: &[Arc<Resource>], shared: &Shared) -> Arc<[Body]> {
+        let encode = || wire::pieces(protocol, resources, shared).into();
+        if self.size > SMALL {
             return encode();
         }
         self.encoded[protocol as usize].get_or_init(encode).clone()
     }
 
-    /// Bytes that are kept encoded: those of small steps, which many streams make at once.
-    fn kept_bytes(&self) -> usize {
-        let bytes = self.changed.iter().map(|resource| resource.body.len()).sum();
-        if bytes <= SMALL { bytes } else { 0 }
+    /// Memory that it takes, or will: those of small steps, which many streams make at once, are kept encoded.
+    fn bytes(&self) -> usize {
+        let names = names_bytes(self.changed.iter().chain(&self.removed));
+        let encoded = if self.size > SMALL { 0 } else { self.size };
+        names + self.encoded.len() * (encoded + names_bytes(&self.changed))
     }
 }
 
@@ -99,34 +106,48 @@ pub struct Whole {
     pub pieces: Arc<[Body]>,
 }
 
+impl Whole {
+    fn bytes(&self) -> usize {
+        let pieces: usize = self.pieces.iter().map(|piece| ENTRY_BYTES + piece.len()).sum();
+        pieces + names_bytes(&self.missing)
+    }
+}
+
 /// Set and subscription (`None` for the wildcard) that a [`Whole`] is of.
 type WholeKey = (Protocol, ContentHash, Option<ContentHash>);
 
-/// Work that all streams share: steps, unions, encoded pieces, subscriptions.
+/// Work that all streams share: steps, unions, encoded pieces, subscriptions. What is remembered is counted by the bytes
+/// that it keeps in memory.
 #[derive(Debug)]
 pub struct Shared {
     /// Interned subscriptions.
     pub names: Interner,
     steps: Mutex<Recent<(ContentHash, ContentHash), Arc<Step>>>,
-    unions: Mutex<Recent<(ContentHash, ContentHash), Arc<ResourceSet>>>,
+    /// Those that a stream holds.
+    unions: Mutex<Recent<(ContentHash, ContentHash), Weak<ResourceSet>>>,
     wholes: Mutex<Recent<WholeKey, Arc<Whole>>>,
     pub(crate) pieces: Mutex<Recent<ContentHash, Bytes>>,
 }
 
 /// A step of this size is kept encoded, in bytes.
 const SMALL: usize = 16 << 10;
-/// Rough memory of one entry of a set or step, in bytes.
+/// Rough memory of one entry of a set or step besides its texts, in bytes.
 const ENTRY_BYTES: usize = 64;
+
+fn names_bytes<'a>(names: impl IntoIterator<Item = &'a Arc<str>>) -> usize {
+    names.into_iter().map(|name| ENTRY_BYTES + name.len()).sum()
+}
 
 impl Shared {
     /// Empty caches bounded by `limits.shared_bytes`.
     pub fn new(limits: &Limits) -> Self {
+        let share = limits.shared_bytes / 16;
         Self {
             names: Interner::default(),
-            steps: Mutex::new(Recent::new(limits.shared_bytes / 8)),
-            unions: Mutex::new(Recent::new(limits.shared_bytes / 8)),
-            wholes: Mutex::new(Recent::new(limits.shared_bytes / 8)),
-            pieces: Mutex::new(Recent::new(limits.shared_bytes / 8 * 5)),
+            steps: Mutex::new(Recent::new(share)),
+            unions: Mutex::new(Recent::new(share)),
+            wholes: Mutex::new(Recent::new(6 * share)),
+            pieces: Mutex::new(Recent::new(8 * share)),
         }
     }
 
@@ -137,8 +158,7 @@ impl Shared {
             return step;
         }
         let step = Arc::new(Step::between(from, to));
-        let weight = ENTRY_BYTES * (1 + step.changed.len() + step.removed.len()) + step.kept_bytes();
-        lock(&self.steps).insert(key, step.clone(), weight);
+        lock(&self.steps).insert(key, step.clone(), ENTRY_BYTES + step.bytes());
         step
     }
 
@@ -155,23 +175,27 @@ impl Shared {
             return whole;
         }
         let whole = Arc::new(make());
-        // The pieces themselves are counted where they are kept.
-        let weight = ENTRY_BYTES * (1 + whole.missing.len() + whole.pieces.len());
-        lock(&self.wholes).insert(key, whole.clone(), weight);
+        lock(&self.wholes).insert(key, whole.clone(), ENTRY_BYTES + whole.bytes());
         whole
     }
 
     /// `to`, and what only `from` has: the state in between when removals must wait.
     pub fn union(&self, from: &Arc<ResourceSet>, to: &Arc<ResourceSet>) -> Arc<ResourceSet> {
-        if self.step(from, to).removed.is_empty() {
+        let step = self.step(from, to);
+        if step.removed.is_empty() {
             return to.clone();
         }
+        // What a proxy brought along is known by name and hash only; it may have to be sent again, with its content.
+        let is_whole = |resource: &Arc<Resource>| !resource.body.is_empty() || to.get(&resource.name).is_none();
+        if step.changed.is_empty() && from.iter().all(is_whole) {
+            return from.clone();
+        }
         let key = (version(from), version(to));
-        if let Some(union) = lock(&self.unions).get(&key) {
+        if let Some(union) = lock(&self.unions).get(&key).and_then(|union| union.upgrade()) {
             return union;
         }
         let union = Arc::new(ResourceSet::new(from.iter().chain(to.iter()).cloned()));
-        lock(&self.unions).insert(key, union.clone(), ENTRY_BYTES * (1 + union.len()));
+        lock(&self.unions).insert(key, Arc::downgrade(&union), ENTRY_BYTES);
         union
     }
 }
@@ -190,3 +214,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // A panic while the lock was held cannot leave these caches inconsistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+#[path = "diff_tests.rs"]
+mod tests;

@@ -15,6 +15,7 @@
 //! | [`registry`] | who is connected and how far each got |
 //! | [`counters`] | numbers for the metrics page |
 //! | `requests` | request messages out of a body, nothing kept between them |
+//! | `fields` | what a request must not be, seen before it is decoded |
 //! | [`server`] | the machine behind gRPC |
 
 pub mod counters;
@@ -28,6 +29,7 @@ pub mod source;
 pub mod stream;
 pub mod wire;
 
+mod fields;
 mod recent;
 mod requests;
 

@@ -1,26 +1,45 @@
 //! Sets of names that proxies subscribed to, interned: a thousand sidecars that ask for the same thousand endpoints
-//! share one set.
+//! share one set. A set is kept in parts by the names' hashes, so that one name more costs a part and not the set.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use xds::resource::ContentHash;
+
+/// Rough memory of a name besides its text, in bytes.
+pub(crate) const NAME_BYTES: usize = 64;
 
 /// An immutable set of resource names.
 #[derive(Debug)]
 pub struct NameSet {
     id: ContentHash,
-    sorted: Box<[Box<str>]>,
+    /// In order of their numbers, none empty.
+    parts: Box<[Arc<Part>]>,
+    len: usize,
+    bytes: usize,
 }
 
-static EMPTY: LazyLock<Arc<NameSet>> = LazyLock::new(|| {
-    Arc::new(NameSet {
-        id: ContentHash::of(&[]),
-        sorted: Box::default(),
-    })
-});
+/// The names of a set whose hash is the part's number, in order.
+#[derive(Debug)]
+struct Part {
+    number: u8,
+    hash: ContentHash,
+    names: Box<[Arc<str>]>,
+}
+
+static EMPTY: LazyLock<Arc<NameSet>> = LazyLock::new(|| Arc::new(NameSet::of(ContentHash::of(&[]), Box::default())));
 
 impl NameSet {
+    fn of(id: ContentHash, parts: Box<[Arc<Part>]>) -> Self {
+        let names = || parts.iter().flat_map(|part| part.names.iter());
+        Self {
+            id,
+            len: names().count(),
+            bytes: names().map(|name| name.len() + NAME_BYTES).sum(),
+            parts,
+        }
+    }
+
     /// The empty set.
     pub fn empty() -> Arc<Self> {
         EMPTY.clone()
@@ -33,23 +52,42 @@ impl NameSet {
 
     /// Whether the name is in the set.
     pub fn contains(&self, name: &str) -> bool {
-        self.sorted.binary_search_by(|own| (**own).cmp(name)).is_ok()
+        let part = self.part(part_of(name));
+        part.is_some_and(|part| part.names.binary_search_by(|own| (**own).cmp(name)).is_ok())
     }
 
-    /// Names in order.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.sorted.iter().map(|name| &**name)
+    /// Names, in an order that is the same for equal sets.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.parts.iter().flat_map(|part| part.names.iter())
     }
 
     /// Number of names.
     pub fn len(&self) -> usize {
-        self.sorted.len()
+        self.len
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.sorted.is_empty()
+        self.len == 0
     }
+
+    /// Rough memory of the names.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn part(&self, number: u8) -> Option<&Arc<Part>> {
+        let at = self.parts.binary_search_by_key(&number, |part| part.number).ok()?;
+        self.parts.get(at)
+    }
+}
+
+/// FNV-1a of the name decides.
+fn part_of(name: &str) -> u8 {
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    (hash ^ (hash >> 16)).to_be_bytes()[3]
 }
 
 /// Makes equal sets one set.
@@ -64,6 +102,21 @@ struct Table {
     sweep_at: usize,
 }
 
+/// A part of a set that is made: one of the set before, or another.
+enum Edited<'a> {
+    Kept(&'a Arc<Part>),
+    New(ContentHash, Vec<&'a str>),
+}
+
+impl Edited<'_> {
+    fn hash(&self) -> ContentHash {
+        match self {
+            Self::Kept(part) => part.hash,
+            Self::New(hash, _) => *hash,
+        }
+    }
+}
+
 impl Interner {
     /// `base` plus `added` minus `removed`.
     pub fn edit<'a>(
@@ -72,36 +125,59 @@ impl Interner {
         added: impl IntoIterator<Item = &'a str>,
         removed: impl IntoIterator<Item = &'a str>,
     ) -> Arc<NameSet> {
-        let mut names: Vec<&str> = base.iter().chain(added).collect();
-        names.sort_unstable();
-        names.dedup();
-        let removed: BTreeSet<&str> = removed.into_iter().collect();
-        names.retain(|name| !removed.contains(name));
-        if names.len() == base.len() && names.iter().copied().eq(base.iter()) {
+        let mut changes: BTreeMap<u8, (Vec<&str>, BTreeSet<&str>)> = BTreeMap::new();
+        for name in added {
+            changes.entry(part_of(name)).or_default().0.push(name);
+        }
+        for name in removed {
+            changes.entry(part_of(name)).or_default().1.insert(name);
+        }
+        let mut parts: BTreeMap<u8, Edited<'_>> = BTreeMap::new();
+        let mut differs = false;
+        for (number, (added, removed)) in changes {
+            let before = base.part(number).map(|part| &*part.names).unwrap_or_default();
+            let mut names: Vec<&str> = before.iter().map(|name| &**name).chain(added).collect();
+            names.sort_unstable();
+            names.dedup();
+            names.retain(|name| !removed.contains(name));
+            if names.len() != before.len() || !names.iter().copied().eq(before.iter().map(|name| &**name)) {
+                differs = true;
+                parts.insert(number, Edited::New(hash(&names), names));
+            }
+        }
+        if !differs {
             return base.clone();
         }
-        self.intern(&names)
+        for part in &base.parts {
+            parts.entry(part.number).or_insert(Edited::Kept(part));
+        }
+        parts.retain(|_, part| !matches!(part, Edited::New(_, names) if names.is_empty()));
+        self.intern(&parts)
     }
 
-    /// `names` are in order, without repetition.
-    fn intern(&self, names: &[&str]) -> Arc<NameSet> {
-        if names.is_empty() {
+    fn intern(&self, parts: &BTreeMap<u8, Edited<'_>>) -> Arc<NameSet> {
+        if parts.is_empty() {
             return NameSet::empty();
         }
-        let mut key = Vec::with_capacity(names.iter().map(|name| name.len() + 8).sum());
-        for name in names {
-            key.extend_from_slice(&(name.len() as u64).to_be_bytes());
-            key.extend_from_slice(name.as_bytes());
+        let mut key = Vec::with_capacity(parts.len() * 17);
+        for (number, part) in parts {
+            key.push(*number);
+            key.extend_from_slice(part.hash().as_bytes());
         }
         let key = ContentHash::of(&key);
         let mut table = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = table.sets.get(&key).and_then(Weak::upgrade) {
             return known;
         }
-        let set = Arc::new(NameSet {
-            id: key,
-            sorted: names.iter().map(|name| Box::from(*name)).collect(),
+        let made = parts.iter().map(|(number, part)| match part {
+            Edited::Kept(part) => (*part).clone(),
+            Edited::New(hash, names) => Arc::new(Part {
+                number: *number,
+                hash: *hash,
+                names: names.iter().map(|name| Arc::from(*name)).collect(),
+            }),
         });
+        let set = Arc::new(NameSet::of(key, made.collect()));
         table.sets.insert(key, Arc::downgrade(&set));
         if table.sets.len() > table.sweep_at {
             table.sets.retain(|_, set| set.strong_count() > 0);
@@ -111,9 +187,45 @@ impl Interner {
     }
 }
 
+/// Hash of names in order.
+fn hash(names: &[&str]) -> ContentHash {
+    let mut text = Vec::with_capacity(names.iter().map(|name| name.len() + 8).sum());
+    for name in names {
+        text.extend_from_slice(&(name.len() as u64).to_be_bytes());
+        text.extend_from_slice(name.as_bytes());
+    }
+    ContentHash::of(&text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_set_is_the_same_whatever_way_led_to_it() {
+        let interner = Interner::default();
+        let names: Vec<String> = (0..3000).map(|number| format!("n{number}")).collect();
+        let at_once = interner.edit(&NameSet::empty(), names.iter().map(String::as_str), []);
+        let mut one_by_one = NameSet::empty();
+        for name in names.iter().rev() {
+            one_by_one = interner.edit(&one_by_one, [&**name], []);
+        }
+        assert!(Arc::ptr_eq(&at_once, &one_by_one));
+        assert_eq!((at_once.len(), at_once.iter().count()), (3000, 3000));
+        let none = interner.edit(&at_once, [], names.iter().map(String::as_str));
+        assert!(Arc::ptr_eq(&none, &NameSet::empty()));
+    }
+
+    #[test]
+    fn one_name_more_costs_little() {
+        let interner = Interner::default();
+        let names: Vec<String> = (0..20_000).map(|number| format!("n{number}")).collect();
+        let many = interner.edit(&NameSet::empty(), names.iter().map(String::as_str), []);
+        let more = interner.edit(&many, ["another"], []);
+        let shared = |part: &&Arc<Part>| many.parts.iter().any(|old| Arc::ptr_eq(old, part));
+        assert_eq!(more.parts.iter().filter(shared).count(), more.parts.len() - 1);
+        assert_eq!(more.bytes(), many.bytes() + "another".len() + NAME_BYTES);
+    }
 
     #[test]
     fn equal_sets_are_one() {

@@ -1,50 +1,106 @@
 //! Requests as gRPC frames them. What arrives is kept only until a message is whole: between requests a stream holds
-//! no buffer, however large its largest request was.
+//! no buffer, however large its largest request was. All requests that are on their way at one time share a number of
+//! bytes; a large one is not read on before it has its own.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body as _;
 use prost::Message;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::fields::{self, Shape};
+use crate::limits::Limits;
 use crate::wire::GRPC_HEAD;
+
+/// A request of this size fits the frame in which it begins, and needs no room of its own.
+const SMALL: usize = 16 << 10;
+
+/// Bytes that requests may take together while they are received.
+#[derive(Debug)]
+pub(crate) struct Room {
+    bytes: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Room {
+    /// So many bytes.
+    pub(crate) fn new(bytes: usize) -> Self {
+        let all = bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        Self {
+            bytes: Arc::new(Semaphore::new(all)),
+            all,
+        }
+    }
+
+    /// Waits for room. One that is larger than all of it waits until it is alone.
+    fn take(&self, bytes: usize) -> Taking {
+        let bytes = u32::try_from(bytes.min(self.all)).unwrap_or(u32::MAX);
+        Box::pin(self.bytes.clone().acquire_many_owned(bytes))
+    }
+}
+
+type Taking = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
+/// A request, and its room if it was large.
+#[derive(Debug)]
+pub(crate) struct Received<R> {
+    pub message: R,
+    pub room: Option<OwnedSemaphorePermit>,
+}
 
 /// The messages of a request body.
 pub(crate) struct Requests<R> {
     body: Body,
     framing: Framing,
+    limits: Arc<Limits>,
+    room: Arc<Room>,
+    /// Of the request that is being received.
+    own: Option<OwnedSemaphorePermit>,
+    taking: Option<Taking>,
     message: PhantomData<fn() -> R>,
 }
 
 impl<R: Message + Default> Requests<R> {
-    /// Messages of at most `bound` bytes.
-    pub(crate) fn new(body: Body, bound: usize) -> Self {
+    /// Messages within these limits.
+    pub(crate) fn new(body: Body, limits: Arc<Limits>, room: Arc<Room>) -> Self {
         Self {
             body,
             framing: Framing {
                 buffer: BytesMut::new(),
-                bound,
+                bound: limits.request_bytes,
             },
+            limits,
+            room,
+            own: None,
+            taking: None,
             message: PhantomData,
         }
     }
 
+    /// Whether no request has begun that is not whole.
+    pub(crate) fn is_between(&self) -> bool {
+        self.framing.buffer.is_empty()
+    }
+
     /// The next message; `None` when the peer has said its last.
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<R, Status>>> {
+    pub(crate) fn poll_next(
+        &mut self,
+        shape: &Shape,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Received<R>, Status>>> {
         loop {
             match self.framing.next() {
                 Ok(None) => {}
-                Ok(Some(message)) => {
-                    let decoded = R::decode(message)
-                        .map_err(|error| Status::invalid_argument(format!("the request cannot be decoded: {error}")));
-                    return Poll::Ready(Some(decoded));
-                }
+                Ok(Some(message)) => return Poll::Ready(Some(self.decode(shape, message))),
                 Err(status) => return Poll::Ready(Some(Err(status))),
             }
+            ready!(self.poll_room(cx));
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None if self.framing.buffer.is_empty() => return Poll::Ready(None),
                 None => {
@@ -61,6 +117,27 @@ impl<R: Message + Default> Requests<R> {
             }
         }
     }
+
+    /// Ready when the request that has begun may be read on.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let large = self.framing.expects().filter(|bytes| *bytes > SMALL);
+        let Some(bytes) = large.filter(|_| self.own.is_none()) else {
+            return Poll::Ready(());
+        };
+        let taking = self.taking.get_or_insert_with(|| self.room.take(bytes));
+        // Nobody closes the semaphore.
+        self.own = ready!(taking.as_mut().poll(cx)).ok();
+        self.taking = None;
+        Poll::Ready(())
+    }
+
+    fn decode(&mut self, shape: &Shape, message: Bytes) -> Result<Received<R>, Status> {
+        let room = self.own.take();
+        fields::check(&message, shape, &self.limits)?;
+        let message = R::decode(message)
+            .map_err(|error| Status::invalid_argument(format!("the request cannot be decoded: {error}")))?;
+        Ok(Received { message, room })
+    }
 }
 
 /// Bytes in, messages out.
@@ -70,16 +147,20 @@ struct Framing {
 }
 
 impl Framing {
+    /// Size of the request that has begun, if that is known.
+    fn expects(&self) -> Option<usize> {
+        let length = self.buffer.get(1..GRPC_HEAD)?;
+        Some(length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+    }
+
     /// The next whole message, not decoded.
     fn next(&mut self) -> Result<Option<Bytes>, Status> {
-        if self.buffer.len() < GRPC_HEAD {
+        let Some(length) = self.expects() else {
             return Ok(None);
-        }
-        let mut head = &self.buffer[..GRPC_HEAD];
-        if head.get_u8() != 0 {
+        };
+        if self.buffer[0] != 0 {
             return Err(Status::unimplemented("requests are compressed; send them as they are"));
         }
-        let length = head.get_u32() as usize;
         if length > self.bound {
             return Err(Status::out_of_range(format!(
                 "a request of {length} bytes is larger than the limit of {}",
@@ -101,9 +182,13 @@ impl Framing {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use http_body::Frame;
     use proptest::prelude::*;
+    use tokio::sync::mpsc;
+    use xds::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
     use super::*;
+    use crate::server::Request;
 
     fn framing() -> Framing {
         Framing {
@@ -153,5 +238,87 @@ mod tests {
         let mut framing = framing();
         framing.buffer.extend_from_slice(&[0, 0, 0, 0, 65]);
         assert_eq!(framing.next().unwrap_err().code(), tonic::Code::OutOfRange);
+    }
+
+    struct Chunks(mpsc::UnboundedReceiver<Vec<u8>>);
+
+    impl http_body::Body for Chunks {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            let chunk = ready!(self.0.poll_recv(cx));
+            Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk.into()))))
+        }
+    }
+
+    /// A peer whose request of so many bytes has begun to arrive, and the rest of it.
+    struct Arriving {
+        requests: Requests<DeltaDiscoveryRequest>,
+        more: mpsc::UnboundedSender<Vec<u8>>,
+        rest: Vec<u8>,
+    }
+
+    impl Arriving {
+        fn new(bytes: usize, room: &Arc<Room>) -> Self {
+            let (more, chunks) = mpsc::unbounded_channel();
+            let request = DeltaDiscoveryRequest {
+                type_url: "x".repeat(bytes),
+                ..DeltaDiscoveryRequest::default()
+            };
+            let mut begin = framed(&request.encode_to_vec());
+            let rest = begin.split_off(20);
+            more.send(begin).unwrap();
+            let body = Body::new(Chunks(chunks));
+            Self {
+                requests: Requests::new(body, Arc::default(), room.clone()),
+                more,
+                rest,
+            }
+        }
+
+        fn poll(&mut self) -> Option<Received<DeltaDiscoveryRequest>> {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            match self.requests.poll_next(&DeltaDiscoveryRequest::SHAPE, &mut cx) {
+                Poll::Pending => None,
+                Poll::Ready(received) => Some(received.unwrap().unwrap()),
+            }
+        }
+
+        fn arrive(&mut self) {
+            self.more.send(std::mem::take(&mut self.rest)).unwrap();
+        }
+    }
+
+    #[test]
+    fn large_requests_wait_for_room_and_small_ones_do_not() {
+        let room = Arc::new(Room::new(100_000));
+        let mut one = Arriving::new(80_000, &room);
+        assert!(one.poll().is_none() && !one.requests.is_between());
+        let mut other = Arriving::new(70_000, &room);
+        assert!(other.poll().is_none());
+        other.arrive();
+        assert!(other.poll().is_none(), "there is no room for both");
+        let mut small = Arriving::new(1000, &room);
+        small.arrive();
+        assert!(small.poll().is_some_and(|received| received.room.is_none()));
+        one.arrive();
+        let received = one.poll().unwrap();
+        assert!(one.requests.is_between());
+        assert!(other.poll().is_none(), "what is not worked on yet still takes room");
+        drop(received);
+        assert_eq!(other.poll().unwrap().message.type_url.len(), 70_000);
+    }
+
+    #[test]
+    fn one_that_is_larger_than_all_room_waits_until_it_is_alone_and_one_that_leaves_makes_room() {
+        let room = Arc::new(Room::new(100_000));
+        let mut gone = Arriving::new(80_000, &room);
+        assert!(gone.poll().is_none());
+        let mut huge = Arriving::new(300_000, &room);
+        huge.arrive();
+        assert!(huge.poll().is_none());
+        drop(gone);
+        assert!(huge.poll().is_some());
     }
 }

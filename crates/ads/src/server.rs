@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
@@ -22,10 +22,11 @@ use xds::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest
 
 use crate::counters::Counters;
 use crate::diff::Shared;
+use crate::fields::Shape;
 use crate::kinds;
 use crate::limits::Limits;
 use crate::registry::{Connection, Registry};
-use crate::requests::Requests;
+use crate::requests::{Received, Requests, Room};
 use crate::source::{Peer, ProxyInfo, Question, Refusal, Source, View};
 use crate::stream::{Outcome, Protocol, Stream};
 use crate::wire::Frames;
@@ -47,7 +48,19 @@ struct Inner<S> {
     shared: Arc<Shared>,
     registry: Arc<Registry>,
     counters: Arc<Counters>,
+    /// Streams open now, those that said nothing yet included.
+    streams: Arc<AtomicUsize>,
+    room: Arc<Room>,
     clock: Clock,
+}
+
+/// The place of one of the streams that may be open.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Time since the start, as a time of day: patience with a proxy must not end, or last, because somebody set the
@@ -90,6 +103,7 @@ impl<S: Source> DiscoveryServer<S> {
     /// A server over a source.
     pub fn new(source: Arc<S>, limits: Limits, registry: Arc<Registry>, counters: Arc<Counters>) -> Self {
         let shared = Arc::new(Shared::new(&limits));
+        let room = Arc::new(Room::new(limits.receiving_bytes));
         Self {
             inner: Arc::new(Inner {
                 source,
@@ -97,6 +111,8 @@ impl<S: Source> DiscoveryServer<S> {
                 shared,
                 registry,
                 counters,
+                streams: Arc::default(),
+                room,
                 clock: Clock::start(),
             }),
         }
@@ -107,25 +123,49 @@ impl<S: Source> DiscoveryServer<S> {
             return Err(Status::unauthenticated("the connection was not authenticated"));
         };
         match request.uri().path().rsplit('/').next() {
-            Some("StreamAggregatedResources") => Ok(self.body::<DiscoveryRequest>(request.into_body(), peer)),
-            Some("DeltaAggregatedResources") => Ok(self.body::<DeltaDiscoveryRequest>(request.into_body(), peer)),
+            Some("StreamAggregatedResources") => self.body::<DiscoveryRequest>(request.into_body(), peer),
+            Some("DeltaAggregatedResources") => self.body::<DeltaDiscoveryRequest>(request.into_body(), peer),
             _ => Err(Status::unimplemented(
                 "no such method of the aggregated discovery service",
             )),
         }
     }
 
-    fn body<R: Request>(&self, requests: Body, peer: Peer) -> Body {
-        Body::new(DiscoveryBody::<S, R> {
-            inner: self.inner.clone(),
-            requests: Requests::new(requests, self.inner.limits.request_bytes),
+    fn body<R: Request>(&self, requests: Body, peer: Peer) -> Result<Body, Status> {
+        let inner = &self.inner;
+        let place = inner.place()?;
+        Ok(Body::new(DiscoveryBody::<S, R> {
+            inner: inner.clone(),
+            requests: Requests::new(requests, inner.limits.clone(), inner.room.clone()),
             peer,
+            place: Some(place),
             opening: None,
             open: None,
             frames: Frames::default(),
             timer: None,
+            silence: None,
             ended: false,
-        })
+        }))
+    }
+}
+
+impl<S> Inner<S> {
+    fn place(&self) -> Result<Place, Status> {
+        let before = self.streams.fetch_add(1, Relaxed);
+        let place = Place(self.streams.clone());
+        let streams = self.limits.streams;
+        if before < streams {
+            return Ok(place);
+        }
+        Err(self.refuse(Status::unavailable(format!(
+            "{streams} streams are open, which is the limit"
+        ))))
+    }
+
+    /// Counts a refusal.
+    fn refuse(&self, status: Status) -> Status {
+        self.counters.refused.fetch_add(1, Relaxed);
+        status
     }
 }
 
@@ -156,8 +196,9 @@ impl<S: Source> tower::Service<http::Request<Body>> for DiscoveryServer<S> {
 }
 
 /// The two request types, as far as the server needs to know them apart.
-trait Request: prost::Message + Default + Unpin + 'static {
+pub(crate) trait Request: prost::Message + Default + Unpin + 'static {
     const PROTOCOL: Protocol;
+    const SHAPE: Shape;
     fn take_node(&mut self) -> Option<Node>;
     fn type_url(&self) -> &str;
     /// Names asked for, unless the request only answers a response.
@@ -167,6 +208,11 @@ trait Request: prost::Message + Default + Unpin + 'static {
 
 impl Request for DiscoveryRequest {
     const PROTOCOL: Protocol = Protocol::Sotw;
+    const SHAPE: Shape = Shape {
+        node: 2,
+        error: 6,
+        locators: &[7],
+    };
 
     fn take_node(&mut self) -> Option<Node> {
         self.node.take()
@@ -187,6 +233,11 @@ impl Request for DiscoveryRequest {
 
 impl Request for DeltaDiscoveryRequest {
     const PROTOCOL: Protocol = Protocol::Delta;
+    const SHAPE: Shape = Shape {
+        node: 1,
+        error: 7,
+        locators: &[8, 9],
+    };
 
     fn take_node(&mut self) -> Option<Node> {
         self.node.take()
@@ -212,7 +263,7 @@ type Views = WatchStream<Option<Arc<View>>>;
 struct Opening<R> {
     info: ProxyInfo,
     views: Views,
-    first: R,
+    first: Received<R>,
 }
 
 /// An open stream; leaving it removes it from the registry.
@@ -233,10 +284,13 @@ struct DiscoveryBody<S, R> {
     inner: Arc<Inner<S>>,
     requests: Requests<R>,
     peer: Peer,
+    place: Option<Place>,
     opening: Option<Box<Opening<R>>>,
     open: Option<Open>,
     frames: Frames,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Runs while the peer owes words: its first request, or the rest of one.
+    silence: Option<Pin<Box<tokio::time::Sleep>>>,
     ended: bool,
 }
 
@@ -247,38 +301,64 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
             if self.poll_opening(cx)?.is_pending() {
                 return Ok(());
             }
-            match self.requests.poll_next(cx) {
+            match self.requests.poll_next(&R::SHAPE, cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(None) => return Err(Status::ok("")),
                 Poll::Ready(Some(Err(status))) => return Err(status),
                 Poll::Ready(Some(Ok(request))) => self.on_request(request)?,
+            }
+            if self.has_begun() {
+                self.silence = None;
             }
         }
         cx.waker().wake_by_ref();
         Ok(())
     }
 
-    fn on_request(&mut self, mut request: R) -> Result<(), Status> {
+    /// Whether the peer said who it is and what it wants.
+    fn has_begun(&self) -> bool {
+        self.open.is_some() || self.opening.is_some()
+    }
+
+    /// Ends a stream on which nothing is asked for in time, or a request not finished.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Result<(), Status> {
+        if self.has_begun() && self.requests.is_between() {
+            self.silence = None;
+            return Ok(());
+        }
+        let limit = self.inner.limits.request_time;
+        let timer = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if timer.as_mut().poll(cx).is_pending() {
+            return Ok(());
+        }
+        Err(Status::deadline_exceeded(format!("no whole request within {limit:?}")))
+    }
+
+    fn on_request(&mut self, received: Received<R>) -> Result<(), Status> {
+        let Received {
+            message: mut request,
+            room,
+        } = received;
         if request.type_url() == kinds::HEALTH {
             return Ok(());
         }
         let node = request.take_node();
         let Some(open) = &self.open else {
             let (info, views) = self.accept(&node.unwrap_or_default())?;
-            let first = request;
+            let first = Received { message: request, room };
             self.opening = Some(Box::new(Opening { info, views, first }));
             return Ok(());
         };
-        let question = request.question().unwrap_or_default();
+        if request.question().is_none() && request.type_url().starts_with(kinds::DEBUG_PREFIX) {
+            // Who has an answer and says so asks nothing.
+            return Ok(());
+        }
         let question = Question {
             type_url: request.type_url(),
-            names: question,
+            names: request.question().unwrap_or_default(),
             peer: &self.peer,
         };
         if let Some(answer) = self.inner.source.answer(&question) {
-            if request.question().is_none() {
-                return Ok(());
-            }
             let answer = answer?;
             return if open
                 .connection
@@ -318,7 +398,7 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
             return Ok(Poll::Pending);
         };
         if let Some(opening) = self.opening.take() {
-            self.open = Some(self.enter(opening.info, opening.views, view)?);
+            self.open = Some(self.enter(opening.info, opening.views, view));
             self.on_request(opening.first)?;
         }
         Ok(Poll::Ready(()))
@@ -326,44 +406,26 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
 
     fn accept(&self, node: &Node) -> Result<(ProxyInfo, Views), Status> {
         if node.id.is_empty() {
-            return Err(self.refuse(Status::invalid_argument("the first request must carry node.id")));
+            let status = Status::invalid_argument("the first request must carry node.id");
+            return Err(self.inner.refuse(status));
         }
-        self.check_room()?;
         let opened = self.inner.source.open(node, &self.peer).map_err(|refusal| {
             tracing::warn!(node = node.id, peer = ?self.peer.address, %refusal, "stream refused");
-            self.refuse(refusal.into())
+            self.inner.refuse(refusal.into())
         })?;
         Ok((opened.info, WatchStream::new(opened.view)))
     }
 
-    fn enter(&self, info: ProxyInfo, views: Views, view: Arc<View>) -> Result<Open, Status> {
-        // Others that waited, too, may have come in meanwhile.
-        self.check_room()?;
+    fn enter(&self, info: ProxyInfo, views: Views, view: Arc<View>) -> Open {
         let inner = &self.inner;
         let stream = Stream::new(R::PROTOCOL, view, inner.limits.clone(), inner.shared.clone());
         let connection = inner.registry.add(info, self.peer.clone(), stream);
         tracing::info!(connection = connection.id, protocol = ?R::PROTOCOL, version = connection.info.istio_version, "stream opened");
-        Ok(Open {
+        Open {
             connection,
             registry: inner.registry.clone(),
             views,
-        })
-    }
-
-    fn check_room(&self) -> Result<(), Status> {
-        let streams = self.inner.limits.streams;
-        if self.inner.registry.len() < streams {
-            return Ok(());
         }
-        Err(self.refuse(Status::unavailable(format!(
-            "{streams} streams are open, which is the limit"
-        ))))
-    }
-
-    /// Counts a refusal.
-    fn refuse(&self, status: Status) -> Status {
-        self.inner.counters.refused.fetch_add(1, Relaxed);
-        status
     }
 
     /// Takes the newest view and makes the next response; `Ok(false)` if there is none to make.
@@ -376,7 +438,7 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
                 stream.set_view(view);
             }
             let response = stream.poll(now);
-            let wake_at = if response.is_none() { stream.wake_at() } else { None };
+            let wake_at = if response.is_none() { stream.wake_at(now) } else { None };
             (response, wake_at)
         });
         match response {
@@ -407,6 +469,7 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
         self.ended = true;
         self.opening = None;
         self.open = None;
+        self.place = None;
         let mut trailers = http::HeaderMap::new();
         if let Err(invalid) = status.add_header(&mut trailers) {
             return Poll::Ready(Some(Err(invalid)));
@@ -454,10 +517,13 @@ impl<S: Source, R: Request> http_body::Body for DiscoveryBody<S, R> {
                         .timer
                         .as_mut()
                         .is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
-                    if !due {
+                    if due {
+                        this.timer = None;
+                    } else if let Err(status) = this.poll_silence(cx) {
+                        return this.end(&status);
+                    } else {
                         return Poll::Pending;
                     }
-                    this.timer = None;
                 }
             }
         }

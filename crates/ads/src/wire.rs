@@ -325,6 +325,28 @@ mod tests {
     }
 
     #[test]
+    fn frames_are_as_large_as_what_they_hold() {
+        let shared = Shared::new(&Limits::default());
+        let head = Head {
+            version: b"7",
+            ..Head::default()
+        };
+        for count in [1, 3, 2000] {
+            let pieces = pieces(Protocol::Delta, &resources(count), &shared);
+            let whole = message(Protocol::Delta, &head, &pieces).len() + GRPC_HEAD;
+            let head = head.encode(Protocol::Delta, pieces.iter().map(Body::len).sum());
+            let mut frames = Frames::new(head, pieces.into());
+            let mut left = whole;
+            while let Some(frame) = frames.next_frame(16 << 10) {
+                left -= frame.len();
+                let frame = frame.try_into_mut().map_or(0, |own| own.capacity());
+                assert!(frame <= (16 << 10).min(whole), "{frame} bytes for {whole}");
+            }
+            assert_eq!(left, 0);
+        }
+    }
+
+    #[test]
     fn decodes_as_an_incremental_response() {
         let shared = Shared::new(&Limits::default());
         let resources = resources(100);

@@ -1,10 +1,14 @@
-//! Random lives of a proxy against a naive model: whatever happens in whatever order, at rest the proxy has exactly
-//! what it subscribed to, on the way it never refers to something it does not have, and is not sent what it has.
+//! Random lives of proxies against a naive model: whatever happens in whatever order, at rest each has exactly what it
+//! subscribed to, on the way it never refers to something it does not have, and is not sent what it has, what it
+//! rejected, or what is another class's. Time moves, so that nobody is waited for for ever.
 #![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "model/world.rs"]
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ads::diff::Shared;
 use ads::stream::Response;
@@ -16,121 +20,57 @@ use xds::envoy::service::discovery::v3::{
 };
 use xds::google::protobuf::{Any, StringValue};
 use xds::google::rpc::Status;
-use xds::resource::{Resource, ResourceSet};
 
-/// The world: clusters by number, with a version; endpoints of each; one listener that refers to some clusters.
-#[derive(Clone, Debug, Default)]
-struct World {
-    clusters: BTreeMap<u8, u8>,
-    endpoints: BTreeMap<u8, u8>,
-    listener: (BTreeSet<u8>, u8),
+use world::{Deed, PROXIES, Step, World, steps};
+
+/// What all proxies have in common.
+struct Server {
+    limits: Arc<Limits>,
+    shared: Arc<Shared>,
+    views: [Arc<View>; 2],
+    now: SystemTime,
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    /// The world changes: a cluster, its endpoints, or what the listener refers to.
-    Cluster(u8, u8),
-    RemoveCluster(u8),
-    Endpoints(u8, u8),
-    Listener(u8),
-    /// The server sends what it has to.
-    Send,
-    /// The proxy answers the oldest unanswered response.
-    Accept,
-    Reject,
-    /// The stream breaks and the proxy comes back with what it has.
-    Reconnect,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        2 => (0..6u8, 0..4u8).prop_map(|(c, v)| Step::Cluster(c, v)),
-        2 => (0..6u8).prop_map(Step::RemoveCluster),
-        2 => (0..6u8, 0..4u8).prop_map(|(c, v)| Step::Endpoints(c, v)),
-        2 => (0..4u8).prop_map(Step::Listener),
-        4 => Just(Step::Send),
-        6 => Just(Step::Accept),
-        1 => Just(Step::Reject),
-        1 => Just(Step::Reconnect),
-    ];
-    proptest::collection::vec(step, 1..60)
-}
-
-impl World {
-    fn apply(&mut self, step: &Step) {
-        match step {
-            Step::Cluster(c, v) => {
-                self.clusters.insert(*c, *v);
-                self.endpoints.entry(*c).or_default();
-            }
-            Step::RemoveCluster(c) => {
-                self.clusters.remove(c);
-                self.endpoints.remove(c);
-            }
-            Step::Endpoints(c, v) if self.clusters.contains_key(c) => drop(self.endpoints.insert(*c, *v)),
-            Step::Listener(v) => self.listener.1 = *v,
-            _ => {}
-        }
-        // The listener refers to every cluster there is, except those its version leaves out.
-        let refers = self.clusters.keys().filter(|c| **c % 4 != self.listener.1);
-        self.listener.0 = refers.copied().collect();
-    }
-
-    /// Names and contents of a type.
-    fn expected(&self, url: &str) -> BTreeMap<String, String> {
-        let numbered = |map: &BTreeMap<u8, u8>| {
-            map.iter()
-                .map(|(c, v)| (format!("c{c}"), format!("c{c} {v}")))
-                .collect()
-        };
-        match url {
-            kinds::CLUSTER => numbered(&self.clusters),
-            kinds::ENDPOINT => numbered(&self.endpoints),
-            _ => {
-                let refers: Vec<String> = self.listener.0.iter().map(|c| format!("c{c}")).collect();
-                BTreeMap::from([("l".to_owned(), format!("l {} {}", self.listener.1, refers.join(" ")))])
-            }
-        }
-    }
-
-    fn view(&self) -> Arc<View> {
-        let set = |url: &str| {
-            let resource = |(name, value): (String, String)| Arc::new(Resource::encode(name, &StringValue { value }));
-            (
-                kinds::intern(url),
-                Arc::new(ResourceSet::new(self.expected(url).into_iter().map(resource))),
-            )
-        };
-        Arc::new(View::new(
-            [kinds::CLUSTER, kinds::ENDPOINT, kinds::LISTENER].map(set).into(),
-            SystemTime::UNIX_EPOCH,
-        ))
+impl Server {
+    fn stream(&self, protocol: Protocol, class: u8) -> Stream {
+        let view = self.views[usize::from(class)].clone();
+        Stream::new(protocol, view, self.limits.clone(), self.shared.clone())
     }
 }
 
 /// A proxy as Envoy is: endpoints are asked for per cluster; a rejected response is applied not at all.
 struct Proxy {
+    class: u8,
     protocol: Protocol,
     stream: Stream,
     /// Type, name → version and content.
-    held: BTreeMap<&'static str, BTreeMap<String, (String, String)>>,
+    held: BTreeMap<&'static str, Held>,
     /// Type → version last accepted.
     versions: BTreeMap<&'static str, String>,
+    /// Endpoints it asks for, and those of them that it has no cluster for.
     asked: BTreeSet<String>,
-    /// How often endpoints may be repeated, because they were asked for or their cluster was sent.
-    owed: BTreeMap<String, usize>,
+    extra: BTreeSet<String>,
+    /// How often something may be repeated, because it was asked for or its cluster was sent.
+    owed: BTreeMap<(&'static str, String), usize>,
     /// Clusters that wait for endpoints: they changed, and nothing of them came since. No stream's end ends that.
     warming: BTreeSet<String>,
     unanswered: std::collections::VecDeque<Received>,
-    /// Types of which something was ever rejected: what is known then is uncertain, repetitions are right.
+    /// Types of which something was rejected on this stream: what is known then is uncertain, repetitions are right.
     doubtful: BTreeSet<&'static str>,
-    /// Whether it ever rejected clusters.
-    rejected_clusters: bool,
-    /// Whether the server had to forget what it holds: full-state requests cannot say it.
-    forgotten: bool,
+    /// What was rejected on this stream: version of the set, and content.
+    rejected: BTreeMap<(&'static str, String), (String, String)>,
+    /// Whether anything was ever rejected, so that only a change repairs it.
+    ever_rejected: bool,
+    /// Whether it may lack what it refers to: it rejected clusters, or let the server wait too long and then rejected,
+    /// or could not say what it holds, as full-state requests cannot.
+    own_fault: bool,
 }
 
+/// Name → version and content.
+type Held = BTreeMap<String, (String, String)>;
+
 struct Received {
+    at: SystemTime,
     url: &'static str,
     nonce: String,
     version: String,
@@ -151,19 +91,24 @@ fn text_of(any: &Any) -> String {
 }
 
 impl Proxy {
-    fn new(protocol: Protocol, view: Arc<View>) -> Self {
+    fn new(class: u8, protocol: Protocol, server: &Server) -> Self {
         let mut proxy = Self {
+            class,
             protocol,
-            stream: stream(protocol, view),
-            held: BTreeMap::new(),
+            stream: server.stream(protocol, class),
+            held: [kinds::CLUSTER, kinds::ENDPOINT, kinds::LISTENER]
+                .map(|url| (url, Held::new()))
+                .into(),
             versions: BTreeMap::new(),
             asked: BTreeSet::new(),
+            extra: BTreeSet::new(),
             owed: BTreeMap::new(),
             warming: BTreeSet::new(),
             unanswered: Default::default(),
             doubtful: BTreeSet::new(),
-            rejected_clusters: false,
-            forgotten: false,
+            rejected: BTreeMap::new(),
+            ever_rejected: false,
+            own_fault: false,
         };
         proxy.connect();
         proxy
@@ -173,28 +118,58 @@ impl Proxy {
         for url in [kinds::CLUSTER, kinds::LISTENER] {
             self.request(url, &[], &[], "", false, true);
         }
-        let names: Vec<String> = self
-            .held
-            .get(kinds::CLUSTER)
-            .into_iter()
-            .flatten()
-            .map(|(name, _)| name.clone())
-            .collect();
-        self.asked = names.iter().cloned().collect();
+        let clusters: BTreeSet<String> = self.held[kinds::CLUSTER].keys().cloned().collect();
+        self.asked = clusters.union(&self.extra).cloned().collect();
+        let names: Vec<String> = self.asked.iter().cloned().collect();
         // Any of them may be warming; the control plane cannot tell which.
-        self.owed.extend(names.iter().map(|name| (name.clone(), 1)));
+        names.iter().for_each(|name| self.owe(kinds::ENDPOINT, name));
         if !names.is_empty() {
             self.request(kinds::ENDPOINT, &names, &[], "", false, true);
         }
     }
 
-    fn reconnect(&mut self, view: Arc<View>) {
-        self.stream = stream(self.protocol, view);
+    fn reconnect(&mut self, server: &Server) {
+        self.stream = server.stream(self.protocol, self.class);
         self.unanswered.clear();
         self.doubtful.clear();
+        self.rejected.clear();
         self.owed.clear();
-        self.forgotten |= self.protocol == Protocol::Sotw;
+        self.own_fault |= self.protocol == Protocol::Sotw;
         self.connect();
+    }
+
+    fn owe(&mut self, url: &'static str, name: &str) {
+        *self.owed.entry((url, name.to_owned())).or_default() += 1;
+    }
+
+    fn act(&mut self, deed: &Deed, server: &Server) {
+        let name = |c: &u8| format!("c{c}");
+        match deed {
+            Deed::Send => self.receive(server.now),
+            Deed::Accept => self.answer(None),
+            Deed::Reject => self.answer(Some(server)),
+            Deed::Reconnect => self.reconnect(server),
+            Deed::Ask(c) => {
+                self.extra.insert(name(c));
+                self.ask_endpoints(vec![name(c)], Vec::new());
+            }
+            Deed::Unask(c) => {
+                self.extra.remove(&name(c));
+                if self.asked.contains(&name(c)) && !self.held[kinds::CLUSTER].contains_key(&name(c)) {
+                    self.ask_endpoints(Vec::new(), vec![name(c)]);
+                }
+            }
+            Deed::Name(c) if self.protocol == Protocol::Delta => {
+                self.owe(kinds::CLUSTER, &name(c));
+                self.request(kinds::CLUSTER, &[name(c)], &[], "", false, false);
+            }
+            Deed::Unname(c) if self.protocol == Protocol::Delta => {
+                // It still sees all, so it is told what it no longer names.
+                self.owe(kinds::CLUSTER, &name(c));
+                self.request(kinds::CLUSTER, &[], &[name(c)], "", false, false);
+            }
+            Deed::Name(_) | Deed::Unname(_) => {}
+        }
     }
 
     fn request(
@@ -210,7 +185,7 @@ impl Proxy {
             message: "no".into(),
             ..Default::default()
         });
-        let held = self.held.get(url).cloned().unwrap_or_default();
+        let held = self.held[url].clone();
         match self.protocol {
             Protocol::Delta => drop(self.stream.on_delta(DeltaDiscoveryRequest {
                 type_url: url.into(),
@@ -241,57 +216,82 @@ impl Proxy {
     }
 
     /// Takes everything that the server has to say.
-    fn receive(&mut self) {
-        while let Some(response) = self.stream.poll(SystemTime::UNIX_EPOCH) {
-            let received = decode(self.protocol, response);
-            self.check_not_held(&received);
+    fn receive(&mut self, now: SystemTime) {
+        while let Some(response) = self.stream.poll(now) {
+            let received = decode(self.protocol, response, now);
+            self.check_told(&received);
             self.unanswered.push_back(received);
         }
     }
 
-    /// Nothing is repeated that the proxy has, unless it asked, its cluster was sent, or it rejected something.
-    fn check_not_held(&mut self, received: &Received) {
-        if received.url == kinds::CLUSTER {
-            received
-                .resources
-                .iter()
-                .for_each(|(name, ..)| *self.owed.entry(name.clone()).or_default() += 1);
-        }
-        if self.protocol == Protocol::Sotw || self.doubtful.contains(received.url) {
-            return;
-        }
-        let mut held = self.held.get(received.url).cloned().unwrap_or_default();
-        for earlier in self.unanswered.iter().filter(|r| r.url == received.url) {
+    /// What it has when all that was received is accepted.
+    fn will_hold(&self, url: &'static str) -> Held {
+        let mut held = self.held[url].clone();
+        for earlier in self.unanswered.iter().filter(|r| r.url == url) {
             apply(self.protocol, &mut held, earlier);
         }
+        held
+    }
+
+    /// Nothing is repeated that the proxy has or rejected, unless it asked, its cluster was sent, or it rejected
+    /// something; and nothing is sent that another class sees.
+    fn check_told(&mut self, received: &Received) {
+        let url = received.url;
+        let hidden = |name: &String| self.class != 0 && ["c6", "c7"].contains(&&**name);
+        let named = received.resources.iter().map(|(name, ..)| name);
+        // That something does not exist may be said of whatever was asked for.
+        assert!(!named.clone().any(hidden), "{url} of another class was sent");
+        if url == kinds::CLUSTER {
+            let names: Vec<String> = named.cloned().collect();
+            names.iter().for_each(|name| self.owe(kinds::ENDPOINT, name));
+        }
+        let held = self.will_hold(url);
+        if self.protocol == Protocol::Sotw && kinds::is_wildcard(url) {
+            let mut told = Held::new();
+            apply(self.protocol, &mut told, received);
+            let first = !self.versions.contains_key(url) && self.unanswered.iter().all(|r| r.url != url);
+            let known = !first && told == held && !self.doubtful.contains(url);
+            assert!(!known, "{url} was sent again unchanged");
+        }
+        // What changed may be tried again, even if it changed back.
+        self.rejected
+            .retain(|(of, _), (set, _)| *of != url || *set == received.version);
         for (name, version, content) in &received.resources {
-            let rewarmed = received.url == kinds::ENDPOINT && self.take_owed(name);
-            let known = held.get(name).is_some_and(|(v, c)| (v, c) == (version, content));
-            assert!(!known || rewarmed, "{name} of {} was sent again", received.url);
+            let rejected = self.rejected.get(&(url, name.clone()));
+            let retried = rejected.is_some_and(|(set, old)| *set == received.version && old == content);
+            let whole = self.protocol == Protocol::Sotw && kinds::is_wildcard(url);
+            let known = !whole && held.get(name).is_some_and(|(v, c)| (v, c) == (version, content));
+            // What was asked for may have been on its way already: the permission is for the next time.
+            if !retried && (!known || self.doubtful.contains(url)) {
+                continue;
+            }
+            let left = self.owed.entry((url, name.clone())).or_default();
+            assert!(*left > 0, "{name} of {url} was sent again, retried: {retried}");
+            *left -= 1;
         }
     }
 
-    fn take_owed(&mut self, name: &str) -> bool {
-        let Some(left) = self.owed.get_mut(name).filter(|left| **left > 0) else {
-            return false;
-        };
-        *left -= 1;
-        true
-    }
-
-    fn answer(&mut self, reject: bool) {
+    /// Accepts the oldest response, or rejects it.
+    fn answer(&mut self, rejects: Option<&Server>) {
         let Some(received) = self.unanswered.pop_front() else {
             return;
         };
         let url = received.url;
-        if reject {
+        if let Some(server) = rejects {
+            let late = server.now >= received.at + server.limits.patience;
+            self.own_fault |= url == kinds::CLUSTER || late;
+            self.ever_rejected = true;
             self.doubtful.insert(url);
-            self.rejected_clusters |= url == kinds::CLUSTER;
+            // If something else was sent since, going back is a change.
+            let is_last = self.unanswered.iter().all(|later| later.url != url);
+            for (name, _, content) in received.resources.into_iter().filter(|_| is_last) {
+                self.rejected.insert((url, name), (received.version.clone(), content));
+            }
             self.request(url, &[], &[], &received.nonce, true, false);
             return;
         }
         self.warm(&received);
-        apply(self.protocol, self.held.entry(url).or_default(), &received);
+        apply(self.protocol, self.held.get_mut(url).unwrap(), &received);
         self.versions.insert(url, received.version.clone());
         self.check_references();
         self.request(url, &[], &[], &received.nonce, false, false);
@@ -299,16 +299,17 @@ impl Proxy {
             self.follow_clusters();
         }
         // Endpoints that nobody wants any more fall on the floor.
+        let asked = &self.asked;
         self.held
-            .entry(kinds::ENDPOINT)
-            .or_default()
-            .retain(|name, _| self.asked.contains(name));
+            .get_mut(kinds::ENDPOINT)
+            .unwrap()
+            .retain(|name, _| asked.contains(name));
     }
 
     /// A cluster that is another one is used when its endpoints came after it.
     fn warm(&mut self, received: &Received) {
-        let held = self.held.get(received.url);
-        let content = |name: &String| held.and_then(|held| held.get(name)).map(|(_, content)| content);
+        let held = &self.held[received.url];
+        let content = |name: &String| held.get(name).map(|(_, content)| content);
         for (name, _, now) in &received.resources {
             match received.url {
                 kinds::CLUSTER if content(name) != Some(now) => drop(self.warming.insert(name.clone())),
@@ -321,39 +322,48 @@ impl Proxy {
     /// Asks for endpoints of new clusters, and drops those of clusters that are gone.
     fn follow_clusters(&mut self) {
         let clusters: BTreeSet<String> = self.held[kinds::CLUSTER].keys().cloned().collect();
-        let add: Vec<String> = clusters.difference(&self.asked).cloned().collect();
-        let remove: Vec<String> = self.asked.difference(&clusters).cloned().collect();
-        self.asked = clusters;
+        let wanted: BTreeSet<String> = clusters.union(&self.extra).cloned().collect();
+        let add: Vec<String> = wanted.difference(&self.asked).cloned().collect();
+        let remove: Vec<String> = self.asked.difference(&wanted).cloned().collect();
         if !add.is_empty() || !remove.is_empty() {
-            add.iter()
-                .for_each(|name| *self.owed.entry(name.clone()).or_default() += 1);
-            let nonce = self
-                .stream
-                .status()
-                .iter()
-                .find(|s| &*s.type_url == kinds::ENDPOINT)
-                .map(|s| s.nonce_sent.clone());
-            let nonce = if self.protocol == Protocol::Sotw {
-                nonce.unwrap_or_default()
-            } else {
-                String::new()
-            };
-            self.request(kinds::ENDPOINT, &add, &remove, &nonce, false, false);
+            self.ask_endpoints(add, remove);
         }
+    }
+
+    fn ask_endpoints(&mut self, add: Vec<String>, remove: Vec<String>) {
+        self.asked.extend(add.iter().cloned());
+        self.asked.retain(|name| !remove.contains(name));
+        let status = self.stream.status();
+        let nonce = status
+            .iter()
+            .find(|s| &*s.type_url == kinds::ENDPOINT)
+            .map(|s| s.nonce_sent.clone());
+        let nonce = nonce.filter(|_| self.protocol == Protocol::Sotw).unwrap_or_default();
+        // A full-state request without a nonce starts the subscription again, so that all of it is answered.
+        let anew = self.protocol == Protocol::Sotw && nonce.is_empty();
+        let answered: Vec<String> = if anew {
+            self.asked.iter().cloned().collect()
+        } else {
+            add.clone()
+        };
+        answered.iter().for_each(|name| self.owe(kinds::ENDPOINT, name));
+        let asked = &self.asked;
+        self.held
+            .get_mut(kinds::ENDPOINT)
+            .unwrap()
+            .retain(|name, _| asked.contains(name));
+        self.request(kinds::ENDPOINT, &add, &remove, &nonce, false, false);
     }
 
     /// Every cluster that the listener refers to is there.
     fn check_references(&self) {
-        // A proxy that rejected clusters has itself to blame.
-        if self.rejected_clusters || self.forgotten {
+        if self.own_fault {
             return;
         }
-        let Some((_, listener)) = self.held.get(kinds::LISTENER).and_then(|held| held.get("l")) else {
+        let Some((_, listener)) = self.held[kinds::LISTENER].get("l") else {
             return;
         };
-        let Some(clusters) = self.held.get(kinds::CLUSTER) else {
-            return;
-        };
+        let clusters = &self.held[kinds::CLUSTER];
         for cluster in listener.split(' ').skip(2).filter(|name| !name.is_empty()) {
             assert!(
                 clusters.contains_key(cluster),
@@ -363,13 +373,7 @@ impl Proxy {
     }
 }
 
-fn stream(protocol: Protocol, view: Arc<View>) -> Stream {
-    let limits = Arc::new(Limits::default());
-    let shared = Arc::new(Shared::new(&limits));
-    Stream::new(protocol, view, limits, shared)
-}
-
-fn decode(protocol: Protocol, response: Response) -> Received {
+fn decode(protocol: Protocol, response: Response, at: SystemTime) -> Received {
     let url = url_of(&response.type_url);
     let bytes: Vec<u8> = response.frames.flatten().skip(5).collect();
     match protocol {
@@ -379,6 +383,7 @@ fn decode(protocol: Protocol, response: Response) -> Received {
                 |r: xds::envoy::service::discovery::v3::Resource| (r.name, r.version, text_of(&r.resource.unwrap()));
             let resources = message.resources.into_iter().map(resource).collect();
             Received {
+                at,
                 url,
                 nonce: message.nonce,
                 version: message.system_version_info,
@@ -395,6 +400,7 @@ fn decode(protocol: Protocol, response: Response) -> Received {
             };
             let resources = message.resources.iter().map(named).collect();
             Received {
+                at,
                 url,
                 nonce: message.nonce,
                 version: message.version_info,
@@ -420,41 +426,63 @@ fn apply(protocol: Protocol, held: &mut BTreeMap<String, (String, String)>, rece
 
 fn live(protocol: Protocol, steps: &[Step]) {
     let mut world = World::default();
-    world.apply(&Step::Listener(0));
-    let mut proxy = Proxy::new(protocol, world.view());
+    let limits = Arc::new(Limits::default());
+    let mut server = Server {
+        shared: Arc::new(Shared::new(&limits)),
+        limits,
+        views: world.views(),
+        now: SystemTime::UNIX_EPOCH,
+    };
+    let mut proxies = PROXIES.map(|class| Proxy::new(class, protocol, &server));
+    let learn = |server: &mut Server, proxies: &mut [Proxy], world: &World| {
+        server.views = world.views();
+        for proxy in proxies {
+            proxy.stream.set_view(server.views[usize::from(proxy.class)].clone());
+        }
+    };
     for step in steps {
         match step {
-            Step::Send => proxy.receive(),
-            Step::Accept => proxy.answer(false),
-            Step::Reject => proxy.answer(true),
-            Step::Reconnect => proxy.reconnect(world.view()),
+            Step::Wait(seconds) => server.now += Duration::from_secs(u64::from(*seconds)),
+            Step::Of(proxy, deed) => proxies[*proxy].act(deed, &server),
             change => {
                 world.apply(change);
-                proxy.stream.set_view(world.view());
+                learn(&mut server, &mut proxies, &world);
             }
         }
     }
     // What was rejected is only tried again when it changes, so everything changes once more; then rest.
-    if !proxy.doubtful.is_empty() {
+    if proxies.iter().any(|proxy| proxy.ever_rejected) {
+        world.apply(&Step::Cluster(5, 0));
         world.apply(&Step::Cluster(7, 0));
         let last: Vec<u8> = world.clusters.keys().copied().collect();
         last.iter().for_each(|c| world.apply(&Step::Cluster(*c, 9)));
         last.iter().for_each(|c| world.apply(&Step::Endpoints(*c, 9)));
         world.apply(&Step::Listener(9));
-        proxy.stream.set_view(world.view());
+        learn(&mut server, &mut proxies, &world);
     }
-    for _ in 0..50 {
-        proxy.receive();
-        proxy.answer(false);
+    for mut proxy in proxies {
+        for _ in 0..50 {
+            proxy.receive(server.now);
+            proxy.answer(None);
+        }
+        assert!(proxy.unanswered.is_empty());
+        for (url, held) in &proxy.held {
+            // A full-state answer cannot say that endpoints are gone; their cluster is.
+            let is_left = |name: &String| {
+                protocol == Protocol::Sotw && *url == kinds::ENDPOINT && !proxy.held[kinds::CLUSTER].contains_key(name)
+            };
+            let held = held.iter().filter(|(name, _)| !is_left(name));
+            let held = held.map(|(name, (_, content))| (name.clone(), content.clone()));
+            assert_eq!(
+                held.collect::<BTreeMap<String, String>>(),
+                world.expected(proxy.class, url),
+                "{url}"
+            );
+        }
+        let clusters = &proxy.held[kinds::CLUSTER];
+        proxy.warming.retain(|name| clusters.contains_key(name));
+        assert_eq!(proxy.warming, BTreeSet::new(), "clusters wait for endpoints for ever");
     }
-    assert!(proxy.unanswered.is_empty());
-    for url in [kinds::CLUSTER, kinds::LISTENER, kinds::ENDPOINT] {
-        let held = proxy.held.get(url).cloned().unwrap_or_default();
-        let held: BTreeMap<String, String> = held.into_iter().map(|(name, (_, content))| (name, content)).collect();
-        assert_eq!(held, world.expected(url), "{url}");
-    }
-    proxy.warming.retain(|name| proxy.asked.contains(name));
-    assert_eq!(proxy.warming, BTreeSet::new(), "clusters wait for endpoints for ever");
 }
 
 proptest! {

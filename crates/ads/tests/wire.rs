@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use ads::counters::Counters;
@@ -37,7 +37,8 @@ fn view(clusters: &[(&str, &str)]) -> Arc<View> {
     ))
 }
 
-struct World(watch::Sender<Option<Arc<View>>>);
+/// The view of all, and how many answers were made.
+struct World(watch::Sender<Option<Arc<View>>>, AtomicUsize);
 
 impl Source for World {
     fn open(&self, node: &Node, _: &Peer) -> Result<Opened, Refusal> {
@@ -68,7 +69,9 @@ impl Source for World {
             resources: vec![any],
             control_plane: "me".to_owned(),
         };
-        question.type_url.starts_with(kinds::DEBUG_PREFIX).then_some(Ok(answer))
+        let asks = question.type_url.starts_with(kinds::DEBUG_PREFIX);
+        self.1.fetch_add(usize::from(asks), Relaxed);
+        asks.then_some(Ok(answer))
     }
 }
 
@@ -105,7 +108,10 @@ async fn connect(address: SocketAddr) -> Channel {
 }
 
 async fn serve(peer: Option<Peer>, limits: Limits) -> Setup {
-    let source = Arc::new(World(watch::Sender::new(Some(view(&[("a", "1")])))));
+    let source = Arc::new(World(
+        watch::Sender::new(Some(view(&[("a", "1")]))),
+        AtomicUsize::new(0),
+    ));
     let (registry, counters) = (Arc::new(Registry::default()), Arc::new(Counters::default()));
     let service = DiscoveryServer::new(source.clone(), limits, registry.clone(), counters.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -274,9 +280,8 @@ async fn bounds_end_only_the_stream_that_breaks_them() {
     let mut second = Client::connect(&setup).await.unwrap();
     second.ask("second", kinds::CLUSTER, &[]).await;
     second.next().await.unwrap();
-    let mut third = Client::connect(&setup).await.unwrap();
-    third.ask("third", kinds::CLUSTER, &[]).await;
-    assert_eq!(third.next().await.unwrap_err().code(), tonic::Code::Unavailable);
+    let third = Client::connect(&setup).await.err().unwrap();
+    assert_eq!(third.code(), tonic::Code::Unavailable);
 
     setup.source.0.send_replace(Some(view(&[("a", "2")])));
     assert_eq!(names(&good.next().await.unwrap()), ["a"]);
@@ -297,6 +302,49 @@ async fn questions_are_answered_on_the_same_stream() {
     client.answer(&answer, None).await;
     client.ask("tool", kinds::CLUSTER, &[]).await;
     assert_eq!(client.next().await.unwrap().type_url, kinds::CLUSTER);
+    assert_eq!(setup.source.1.load(Relaxed), 1, "an answer nobody asked for was made");
+}
+
+#[tokio::test]
+async fn streams_that_say_nothing_are_counted_and_end() {
+    let limits = Limits {
+        streams: 2,
+        request_time: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let setup = serve(Some(Peer::default()), limits).await;
+    let mut silent = Client::connect(&setup).await.unwrap();
+    let mut reports = Client::connect(&setup).await.unwrap();
+    reports.ask("p", kinds::HEALTH, &[]).await;
+    let third = Client::connect(&setup).await.err().unwrap();
+    assert_eq!(third.code(), tonic::Code::Unavailable);
+    assert_eq!(setup.counters.refused.load(Relaxed), 1);
+    for ending in [&mut silent, &mut reports] {
+        let told = ending.next().await.unwrap_err();
+        assert_eq!(
+            (told.code(), told.message()),
+            (tonic::Code::DeadlineExceeded, "no whole request within 300ms")
+        );
+    }
+    // Who asked for something may be silent as long as it likes.
+    let mut good = Client::connect(&setup).await.unwrap();
+    good.ask("good", kinds::CLUSTER, &[]).await;
+    good.next().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    setup.source.0.send_replace(Some(view(&[("a", "2")])));
+    assert_eq!(names(&good.next().await.unwrap()), ["a"]);
+}
+
+#[tokio::test]
+async fn a_node_message_has_a_bound_of_its_own() {
+    let setup = serve(Some(Peer::default()), Limits::default()).await;
+    let mut client = Client::connect(&setup).await.unwrap();
+    client
+        .ask(&"x".repeat(Limits::default().node_bytes), kinds::CLUSTER, &[])
+        .await;
+    let told = client.next().await.unwrap_err();
+    assert_eq!(told.code(), tonic::Code::ResourceExhausted, "{told:?}");
+    assert!(told.message().contains("XDS_MAX_NODE_BYTES"), "{told:?}");
 }
 
 #[tokio::test]

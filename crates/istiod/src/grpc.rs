@@ -37,7 +37,10 @@ const PONG: Duration = Duration::from_secs(30);
 /// Path of the discovery service.
 const DISCOVERY: &str = "/envoy.service.discovery.v3.";
 /// Requests open on one connection at one time: a proxy has one stream, and asks for certificates.
-const REQUESTS: u32 = 64;
+const REQUESTS: u32 = 8;
+/// Bytes that arrive on one stream, and on all of a connection, before anybody reads them. Requests are small, and what
+/// is sent ahead is memory that a peer takes without being asked who it is.
+const RECEIVING: (u32, u32) = (64 << 10, 128 << 10);
 
 /// Serves the routes.
 #[derive(Clone)]
@@ -157,8 +160,8 @@ impl Server {
             .keep_alive_timeout(PONG);
         builder
             .max_concurrent_streams(REQUESTS)
-            .initial_stream_window_size(1 << 18)
-            .initial_connection_window_size(1 << 20)
+            .initial_stream_window_size(RECEIVING.0)
+            .initial_connection_window_size(RECEIVING.1)
             .max_send_buf_size(SENDING);
         let connection = builder.serve_connection(TokioIo::new(io), service);
         let mut connection = Together::new(connection, streams);

@@ -147,6 +147,11 @@ impl Metrics {
             "Answers to responses that were not the last",
             &self.ads.expired_nonces,
         );
+        page.per_kind(
+            "pilot_xds_abandoned_resources",
+            "Resources taken from proxies that had rejected what may refer to them",
+            &self.ads.abandoned,
+        );
         page.single(
             "pilot_xds_refused",
             "counter",

@@ -45,8 +45,8 @@ pub struct Settings {
     pub audiences: Vec<String>,
     /// Which rules proxies must comply with (`COMPLIANCE_POLICY`).
     pub compliance_policy: String,
-    /// Bounds of the discovery service; `XDS_MAX_STREAMS`, `XDS_MAX_REQUEST_BYTES`, `XDS_MAX_NAMES`,
-    /// `XDS_MAX_UNACKNOWLEDGED` and `XDS_SHARED_BYTES` replace the defaults of [`Limits`].
+    /// Bounds of the discovery service; `XDS_MAX_…`, `XDS_ACK_PATIENCE`, `XDS_SHARED_BYTES` and
+    /// `REQUEST_HEADER_TIMEOUT` replace the defaults of [`Limits`].
     pub limits: Limits,
     /// Bounds of ports 15010 and 15012 (`XDS_MAX_CONNECTIONS`, `TLS_HANDSHAKE_TIMEOUT`, `REQUEST_HEADER_TIMEOUT`).
     pub stream_ports: listen::Limits,
@@ -125,10 +125,19 @@ impl Settings {
             limits: Limits {
                 streams: number("XDS_MAX_STREAMS", defaults.streams),
                 request_bytes: number("XDS_MAX_REQUEST_BYTES", defaults.request_bytes),
+                node_bytes: number("XDS_MAX_NODE_BYTES", defaults.node_bytes),
+                receiving_bytes: number("XDS_MAX_RECEIVING_BYTES", defaults.receiving_bytes),
+                request_time: page_ports.header_timeout,
                 names: number("XDS_MAX_NAMES", defaults.names),
+                name_bytes: number("XDS_MAX_NAME_BYTES", defaults.name_bytes),
+                types: number("XDS_MAX_TYPES", defaults.types),
+                subscription_bytes: number("XDS_MAX_SUBSCRIPTION_BYTES", defaults.subscription_bytes),
                 unacknowledged: number("XDS_MAX_UNACKNOWLEDGED", defaults.unacknowledged).max(1),
+                patience: span("XDS_ACK_PATIENCE", defaults.patience),
+                kept: number("XDS_MAX_KEPT_RESOURCES", defaults.kept),
+                error_bytes: number("XDS_MAX_ERROR_BYTES", defaults.error_bytes),
+                burst: number("XDS_MAX_BURST", defaults.burst).max(1),
                 shared_bytes: number("XDS_SHARED_BYTES", defaults.shared_bytes),
-                ..defaults
             },
             stream_ports: listen::Limits {
                 connections: number("XDS_MAX_CONNECTIONS", defaults.streams).max(1),
@@ -204,7 +213,10 @@ mod tests {
 
     #[test]
     fn ports_are_bounded_as_told() {
-        let settings = check("XDS_MAX_CONNECTIONS=7 HTTP_MAX_CONNECTIONS=no REQUEST_HEADER_TIMEOUT=1s");
+        let settings =
+            check("XDS_MAX_CONNECTIONS=7 HTTP_MAX_CONNECTIONS=no REQUEST_HEADER_TIMEOUT=1s XDS_ACK_PATIENCE=9s");
+        assert_eq!(settings.limits.request_time, Duration::from_secs(1));
+        assert_eq!(settings.limits.patience, Duration::from_secs(9));
         assert_eq!(
             (settings.stream_ports.connections, settings.page_ports.connections),
             (7, 1024)

@@ -72,14 +72,55 @@ pub const ALL: &[Variable] = &[
         "0s",
         "how long changes are gathered before they are worked on; what follows a batch within 80 ms is gathered in any case",
     ),
-    Variable("XDS_MAX_STREAMS", "100000", "streams open at one time"),
+    Variable(
+        "XDS_MAX_STREAMS",
+        "100000",
+        "streams open at one time, also those that asked for nothing yet",
+    ),
     Variable("XDS_MAX_REQUEST_BYTES", "4194304", "size of one request"),
-    Variable("XDS_MAX_NAMES", "100000", "names that one stream may subscribe to"),
-    Variable("XDS_MAX_UNACKNOWLEDGED", "8", "responses on their way to one proxy"),
+    Variable(
+        "XDS_MAX_NODE_BYTES",
+        "524288",
+        "size of what a proxy says about itself: its metadata and Envoy's list of extensions",
+    ),
+    Variable(
+        "XDS_MAX_RECEIVING_BYTES",
+        "67108864",
+        "memory for requests over 16 KiB while they arrive, of all streams; more wait their turn",
+    ),
+    Variable("XDS_MAX_NAMES", "100000", "names that one subscription may have"),
+    Variable("XDS_MAX_NAME_BYTES", "1024", "length of one name"),
+    Variable("XDS_MAX_TYPES", "32", "types of resources on one stream"),
+    Variable(
+        "XDS_MAX_SUBSCRIPTION_BYTES",
+        "33554432",
+        "memory for the names of one stream, of all types; each counts 64 bytes besides its text",
+    ),
+    Variable(
+        "XDS_MAX_UNACKNOWLEDGED",
+        "8",
+        "responses of a type without an answer, of one proxy; more wait for XDS_ACK_PATIENCE, then the oldest is forgotten",
+    ),
+    Variable(
+        "XDS_ACK_PATIENCE",
+        "5s",
+        "how long a missing answer holds back what depends on it",
+    ),
+    Variable(
+        "XDS_MAX_KEPT_RESOURCES",
+        "1000",
+        "resources of a type that stay at a proxy although they are gone, because it rejected what replaces their users",
+    ),
+    Variable("XDS_MAX_ERROR_BYTES", "4096", "text kept of a proxy's rejection"),
+    Variable(
+        "XDS_MAX_BURST",
+        "16",
+        "requests of one stream that are handled before others get their turn",
+    ),
     Variable(
         "XDS_SHARED_BYTES",
         "67108864",
-        "memory for encoded responses that streams share",
+        "memory for encoded responses that streams share, with all that they keep alive",
     ),
     Variable(
         "XDS_MAX_CONNECTIONS",
@@ -99,7 +140,7 @@ pub const ALL: &[Variable] = &[
     Variable(
         "REQUEST_HEADER_TIMEOUT",
         "30s",
-        "a connection without a whole request (15010, 15012: an admitted one) is closed",
+        "a connection without a whole request (15010, 15012: an admitted one) is closed; so is a stream that asks for nothing, or does not finish a request",
     ),
 ];
 

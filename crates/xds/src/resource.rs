@@ -5,6 +5,7 @@
 //! streams that are owed the same configuration.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -195,12 +196,74 @@ pub struct ResourceSet {
     /// Number of resources of both.
     len: usize,
     hash: Option<ContentHash>,
+    /// What sets over this one need to know for their own hash; empty if there is one below.
+    parts: Parts,
+}
+
+/// A set is hashed in parts by its resources' names, and the hash of the set is one of the parts' hashes. So it says
+/// only what is in the set, not how it is layered, and a set over another hashes no more than the parts that its own
+/// resources are in.
+#[derive(Clone, Debug, Default)]
+struct Parts {
+    /// Part of each resource.
+    of: Box<[u8]>,
+    /// Hashes of the parts that are not empty, in order.
+    hashes: Box<[(u8, ContentHash)]>,
+}
+
+impl Parts {
+    /// Number of parts.
+    const COUNT: u8 = 64;
+
+    /// FNV-1a of the name decides.
+    fn of_name(name: &str) -> u8 {
+        let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
+        (hash ^ (hash >> 16)).to_be_bytes()[3] % Self::COUNT
+    }
+
+    /// Hashes of the parts that these resources are in. They are in name order.
+    fn hash<'a>(resources: impl Iterator<Item = (u8, &'a Arc<Resource>)>) -> Vec<(u8, ContentHash)> {
+        let mut hashers: [Option<Sha256>; Self::COUNT as usize] = [const { None }; Self::COUNT as usize];
+        for (part, resource) in resources {
+            let hasher = hashers[usize::from(part)].get_or_insert_default();
+            hasher.update((resource.name.len() as u64).to_be_bytes());
+            hasher.update(resource.name.as_bytes());
+            hasher.update(resource.hash.0);
+            // A set that only knows the hash of a resource must not be taken for one that has it.
+            hasher.update([u8::from(resource.body.is_empty())]);
+        }
+        let hashed = |(part, hasher): (u8, Option<Sha256>)| Some((part, ContentHash::of_all(hasher?)));
+        (0..).zip(hashers).filter_map(hashed).collect()
+    }
+
+    fn total<'a>(hashes: impl IntoIterator<Item = &'a (u8, ContentHash)>) -> ContentHash {
+        let mut hasher = Sha256::new();
+        for (part, hash) in hashes {
+            hasher.update([*part]);
+            hasher.update(hash.0);
+        }
+        ContentHash::of_all(hasher)
+    }
 }
 
 impl ResourceSet {
     /// Builds a set; of two resources with one name the later wins.
     pub fn new(resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
-        Self::build(None, in_order(resources))
+        let own = in_order(resources);
+        let of: Box<[u8]> = own.iter().map(|resource| Parts::of_name(&resource.name)).collect();
+        let hashes = Parts::hash(of.iter().copied().zip(&own));
+        Self {
+            base: None,
+            len: own.len(),
+            own,
+            hash: Some(Parts::total(&hashes)),
+            parts: Parts {
+                of,
+                hashes: hashes.into(),
+            },
+        }
     }
 
     /// Builds a set from one that others share, and resources that lie over it.
@@ -208,7 +271,28 @@ impl ResourceSet {
         if base.base.is_some() {
             return Self::new(base.iter().cloned().chain(own));
         }
-        Self::build(Some(base), in_order(own))
+        let own = in_order(own);
+        let touched: BTreeSet<u8> = own.iter().map(|resource| Parts::of_name(&resource.name)).collect();
+        let below = base.parts.of.iter().zip(&base.own);
+        let below: Vec<Arc<Resource>> = below
+            .filter(|(part, _)| touched.contains(part))
+            .map(|(_, resource)| resource.clone())
+            .collect();
+        let both = Layers {
+            base: &below,
+            own: &own,
+        };
+        let mut hashes = Parts::hash(both.map(|resource| (Parts::of_name(&resource.name), resource)));
+        hashes.extend(base.parts.hashes.iter().filter(|(part, _)| !touched.contains(part)));
+        hashes.sort_unstable();
+        let hidden = own.iter().filter(|r| base.get(&r.name).is_some()).count();
+        Self {
+            len: own.len() + base.len - hidden,
+            base: Some(base),
+            own,
+            hash: Some(Parts::total(&hashes)),
+            parts: Parts::default(),
+        }
     }
 
     /// This set without some of its resources and with others; `None` if the ones are not its own, or the others take
@@ -221,30 +305,8 @@ impl ResourceSet {
         known.then(|| Self::new(self.iter().filter(|resource| !goes(resource)).cloned().chain(new)))
     }
 
-    fn build(base: Option<Arc<ResourceSet>>, own: Box<[Arc<Resource>]>) -> Self {
-        let mut hasher = Sha256::new();
-        if let Some(below) = base.as_ref().and_then(|base| base.hash) {
-            hasher.update(u64::MAX.to_be_bytes());
-            hasher.update(below.0);
-        }
-        for resource in &own {
-            hasher.update((resource.name.len() as u64).to_be_bytes());
-            hasher.update(resource.name.as_bytes());
-            hasher.update(resource.hash.0);
-            // A set that only knows the hash of a resource must not be taken for one that has it.
-            hasher.update([u8::from(resource.body.is_empty())]);
-        }
-        let below = |base: &Arc<ResourceSet>| base.len - own.iter().filter(|r| base.get(&r.name).is_some()).count();
-        Self {
-            len: own.len() + base.as_ref().map_or(0, below),
-            base,
-            own,
-            hash: Some(ContentHash::of_all(hasher)),
-        }
-    }
-
-    /// Version of the whole set: a hash over names and content hashes, and over how they are layered; `None` only for
-    /// the default (empty) set.
+    /// Version of the whole set: a hash over names and content hashes, however they are layered; `None` only for the
+    /// default (empty) set.
     pub fn hash(&self) -> Option<ContentHash> {
         self.hash
     }
@@ -372,6 +434,7 @@ mod tests {
         let hashes = |set: &ResourceSet| set.iter().map(|r| (r.name.clone(), r.hash)).collect::<Vec<_>>();
         assert_eq!(hashes(&set), hashes(&flat));
         assert_eq!((set.len(), set.is_empty()), (flat.len(), flat.is_empty()));
+        assert_eq!(set.hash(), flat.hash(), "the version says how it is layered");
         assert!(
             flat.iter()
                 .all(|r| set.get(&r.name).is_some_and(|found| found.hash == r.hash))
@@ -404,6 +467,17 @@ mod tests {
             None,
             "not its own"
         );
+    }
+
+    #[test]
+    fn layers_of_any_size_have_the_version_of_what_is_in_them() {
+        let many = |range: std::ops::Range<u32>| -> String { range.map(|i| format!("r{i}={} ", i / 7)).collect() };
+        check(&many(0..300), &many(250..310), &many(0..310));
+        let (one, other) = (
+            ResourceSet::new(resources(&many(0..300))),
+            ResourceSet::new(resources(&many(1..300))),
+        );
+        assert_ne!(one.hash(), other.hash());
     }
 
     #[test]

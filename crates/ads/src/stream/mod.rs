@@ -2,7 +2,8 @@
 //!
 //! Requests go in ([`Stream::on_delta`], [`Stream::on_sotw`]), a new view goes in ([`Stream::set_view`]), and whenever
 //! the wire has room it is asked for the next response ([`Stream::poll`]). Nothing is queued: a stream that is slow is
-//! not asked, and when it is, goes straight to the newest view. Per type it holds a few pointers.
+//! not asked, and when it is, goes straight to the newest view. Per type it holds a few pointers: to what was sent, what
+//! was accepted, and at most [`Limits::unacknowledged`] sets whose answers are missing.
 //!
 //! Rules (control-plane.md §1.11–1.14, architecture.md §3):
 //! - types are sent in the order of [`kinds`](crate::kinds); listeners and routes wait until the clusters they may
@@ -11,12 +12,14 @@
 //! - endpoints of a cluster that was sent, or that the proxy brought along from an earlier stream, are sent again,
 //!   because Envoy warms it without asking;
 //! - a rejected response is not repeated until the set changes, and the next one covers whatever may not have been
-//!   applied.
+//!   applied. What only the rejected may still use stays, up to [`Limits::kept`] resources.
 
 mod nonce;
 mod request;
 mod watch;
 
+#[cfg(test)]
+mod bounds_tests;
 #[cfg(test)]
 mod tests;
 
@@ -34,8 +37,8 @@ use crate::wire::{self, Frames, Head};
 
 use nonce::Nonce;
 pub use request::Outcome;
-use watch::Watch;
 pub use watch::{Sync, TypeStatus};
+use watch::{Watch, When};
 
 /// The two variants of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +60,8 @@ pub struct Response {
     pub bytes: usize,
     /// Time of the change that caused it, if it was not asked for.
     pub pushed_for: Option<SystemTime>,
+    /// Resources that go although what may refer to them was rejected: there were more than [`Limits::kept`].
+    pub abandons: usize,
     /// Head, then shared pieces.
     pub frames: Frames,
 }
@@ -94,6 +99,9 @@ impl Stream {
     /// The newest configuration for this proxy.
     pub fn set_view(&mut self, view: Arc<View>) {
         self.view = view;
+        for watch in &mut self.watches {
+            watch.assume_if_held(self.view.get(watch.type_url()));
+        }
     }
 
     /// The view this stream follows.
@@ -125,23 +133,16 @@ impl Stream {
         }
     }
 
-    /// When [`Stream::poll`] should be asked again although nothing happened: the time at which a missing
+    /// When [`Stream::poll`] should be asked again although nothing happened: the next time at which a missing
     /// acknowledgement stops holding back what waits for it.
-    pub fn wake_at(&self) -> Option<SystemTime> {
+    pub fn wake_at(&self, now: SystemTime) -> Option<SystemTime> {
         let waiting = self
             .watches
             .iter()
             .any(|w| w.sent().is_some_and(|sent| !same(sent, self.view.get(w.type_url()))));
-        let patience = self.limits.patience;
-        waiting
-            .then(|| {
-                self.watches
-                    .iter()
-                    .filter_map(|w| w.unacknowledged_since())
-                    .map(|t| t + patience)
-                    .min()
-            })
-            .flatten()
+        let ends = self.watches.iter().filter_map(|w| w.unacknowledged_since());
+        let ends = ends.map(|since| since + self.limits.patience);
+        waiting.then(|| ends.filter(|end| *end > now).min()).flatten()
     }
 
     /// How far each type got, in sending order.
@@ -172,7 +173,7 @@ impl Stream {
         if watch.in_flight() >= self.limits.unacknowledged && watch.is_waiting(now, self.limits.patience) {
             return None;
         }
-        let stage = self.stage(watch, asked, now)?;
+        let Stage { set: stage, abandons } = self.stage(watch, asked, now)?;
         let content = self.watches[at].take_content(self.protocol, &stage, &self.shared);
         if content.is_empty() && !content.must_answer {
             self.watches[at].advance_silently(stage, content.settles);
@@ -186,7 +187,7 @@ impl Stream {
         self.last_nonce = nonce;
         let pieces = match (&content.whole, &content.step) {
             (Some(whole), _) => whole.pieces.clone(),
-            (None, Some(step)) => step.encoded(self.protocol, &self.shared),
+            (None, Some(step)) => step.encoded(self.protocol, &content.resources, &self.shared),
             (None, None) => wire::pieces(self.protocol, &content.resources, &self.shared).into(),
         };
         let watch = &mut self.watches[at];
@@ -198,49 +199,64 @@ impl Stream {
             control_plane: "",
         };
         let response = response(self.protocol, watch.type_url().clone(), content.count(), &head, pieces);
-        watch.sent_now(nonce, stage, content.settles, asked, now);
+        let at = When {
+            now,
+            unacknowledged: self.limits.unacknowledged,
+        };
+        watch.sent_now(nonce, stage, content.settles, asked, at);
         Some(Response {
             pushed_for: (!asked).then(|| self.view.born()),
+            abandons,
             ..response
         })
     }
 
     /// The set to move to now: the view's, or the one in between while removals must wait. `None`: stay.
-    fn stage(&self, watch: &Watch, asked: bool, now: SystemTime) -> Option<Arc<ResourceSet>> {
-        let target = self.view.get(watch.type_url());
+    fn stage(&self, watch: &Watch, asked: bool, now: SystemTime) -> Option<Stage> {
+        let (target, patience) = (self.view.get(watch.type_url()), self.limits.patience);
         // Even an answer waits if it may name what cannot be sent yet.
         let behind = |url: &&str| {
-            let owes = |w: &Watch| {
-                w.sent()
-                    .is_some_and(|sent| !same(sent, &self.shared.union(sent, self.view.get(url))))
-            };
+            let lacks = |sent: &Arc<ResourceSet>| !self.shared.step(sent, self.view.get(url)).changed.is_empty();
             self.watch(url)
-                .is_some_and(|w| w.is_waiting(now, self.limits.patience) && owes(w))
+                .is_some_and(|w| w.is_waiting(now, patience) && w.sent().is_some_and(lacks))
         };
         if kinds::prerequisites(watch.type_url()).iter().any(behind) {
             return None;
         }
         let Some(sent) = watch.sent() else {
-            return Some(target.clone());
+            return Some(Stage::of(target.clone()));
         };
         if same(sent, target) {
-            return (asked || watch.is_unsettled()).then(|| target.clone());
+            return (asked || watch.is_unsettled()).then(|| Stage::of(target.clone()));
         }
-        let patience = self.limits.patience;
         let blocked = |url: &&str| self.watch(url).is_some_and(|w| w.is_waiting(now, patience));
         if !asked && (watch.is_waiting(now, patience) || kinds::prerequisites(watch.type_url()).iter().any(blocked)) {
             return None;
         }
-        let unsettled = |url: &&str| {
-            self.watch(url)
-                .is_some_and(|w| !w.is_settled(self.view.get(url), now, patience))
+        let referrers = || {
+            kinds::referrers(watch.type_url())
+                .iter()
+                .filter_map(|url| self.watch(url))
         };
-        let stage = if kinds::referrers(watch.type_url()).iter().any(unsettled) {
+        let moving = referrers().any(|w| !w.has_moved(self.view.get(w.type_url()), now, patience));
+        let in_doubt = !moving && referrers().any(Watch::is_in_doubt);
+        let gone = if in_doubt {
+            self.shared.step(sent, target).removed.len()
+        } else {
+            0
+        };
+        let doubted = gone > 0;
+        let keeps = moving || (doubted && gone <= self.limits.kept);
+        let stage = if keeps {
             self.shared.union(sent, target)
         } else {
             target.clone()
         };
-        (asked || watch.is_unsettled() || !same(sent, &stage)).then_some(stage)
+        let moves = asked || watch.is_unsettled() || !same(sent, &stage);
+        moves.then_some(Stage {
+            set: stage,
+            abandons: if doubted && !keeps { gone } else { 0 },
+        })
     }
 
     /// Envoy warms a changed cluster and waits for its endpoints without asking again (control-plane.md §1.13).
@@ -275,6 +291,19 @@ impl Stream {
     }
 }
 
+/// Where a type goes next.
+struct Stage {
+    set: Arc<ResourceSet>,
+    /// See [`Response::abandons`].
+    abandons: usize,
+}
+
+impl Stage {
+    fn of(set: Arc<ResourceSet>) -> Self {
+        Self { set, abandons: 0 }
+    }
+}
+
 fn response(
     protocol: Protocol,
     type_url: Arc<str>,
@@ -290,6 +319,7 @@ fn response(
         resources,
         bytes,
         pushed_for: None,
+        abandons: 0,
         frames: Frames::new(head, pieces),
     }
 }

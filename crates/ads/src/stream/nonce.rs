@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Number of a response on its stream; zero is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Nonce(u64);
 
 impl Nonce {

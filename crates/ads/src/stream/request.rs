@@ -8,7 +8,6 @@ use xds::google::rpc::Status;
 
 use super::Stream;
 use super::watch::Watch;
-use crate::diff::version;
 use crate::kinds;
 use crate::names::NameSet;
 use crate::source::Refusal;
@@ -92,6 +91,7 @@ impl Stream {
                 .iter()
                 .filter(|name| *name != EVERYTHING)
                 .for_each(|name| watch.send_again(name));
+            watch.forget(unsubscribe.iter().map(String::as_str));
             // Still wanted by the wildcard, although no longer by name: the proxy must be told again.
             let kept = |name: &&String| watch.is_wildcard() && self.view.get(type_url).get(name).is_some();
             let kept: Vec<&String> = unsubscribe.iter().filter(kept).collect();
@@ -147,6 +147,14 @@ impl Stream {
         let widened = wildcard && !watch.is_wildcard();
         watch.set_wildcard(wildcard);
         watch.set_names(names.clone());
+        if !wildcard {
+            let dropped: Vec<&str> = before
+                .iter()
+                .map(|name| &**name)
+                .filter(|name| !names.contains(name))
+                .collect();
+            watch.forget(dropped);
+        }
         if widened || (kinds::is_wildcard(type_url) && !Arc::ptr_eq(&before, &names)) {
             watch.owe();
         }
@@ -171,8 +179,9 @@ impl Stream {
         watch.set_wildcard(wildcard);
         watch.set_names(names);
         // A proxy that comes back with the version of this very set holds it already.
-        if wildcard && kinds::is_wildcard(type_url) && held == version(&target).to_string() {
-            watch.assume(target);
+        if wildcard && kinds::is_wildcard(type_url) {
+            watch.set_held_version(held);
+            watch.assume_if_held(&target);
         }
         self.check_subscription(at)?;
         Ok(Outcome::Subscribed)
@@ -237,7 +246,17 @@ impl Stream {
     }
 
     fn check_subscription(&self, at: usize) -> Result<(), Refusal> {
-        self.check_count(self.watches[at].names().len())
+        self.check_count(self.watches[at].names().len())?;
+        let (bytes, bound) = (
+            self.watches.iter().map(Watch::bytes).sum::<usize>(),
+            self.limits.subscription_bytes,
+        );
+        if bytes <= bound {
+            return Ok(());
+        }
+        Err(Refusal::ResourceExhausted(format!(
+            "subscriptions of {bytes} bytes; at most {bound} are accepted (XDS_MAX_SUBSCRIPTION_BYTES)"
+        )))
     }
 
     fn check_count(&self, count: usize) -> Result<(), Refusal> {

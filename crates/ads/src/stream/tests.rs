@@ -25,7 +25,7 @@ const RDS: &str = kinds::ROUTE;
 pub(super) fn view(text: &str) -> Arc<View> {
     let mut sets = BTreeMap::new();
     for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-        let mut words = part.split(' ');
+        let mut words = part.trim().split(' ');
         let url = url(words.next().unwrap());
         let resource = |word: &str| {
             let (name, value) = word.split_once('=').unwrap();
@@ -52,14 +52,18 @@ fn url(short: &str) -> &'static str {
     }
 }
 
-struct Story {
-    stream: Stream,
-    now: SystemTime,
+pub(super) struct Story {
+    pub(super) stream: Stream,
+    pub(super) now: SystemTime,
 }
 
 impl Story {
-    fn new(protocol: Protocol, text: &str) -> Self {
-        let limits = Arc::new(Limits::default());
+    pub(super) fn new(protocol: Protocol, text: &str) -> Self {
+        Self::within(Limits::default(), protocol, text)
+    }
+
+    pub(super) fn within(limits: Limits, protocol: Protocol, text: &str) -> Self {
+        let limits = Arc::new(limits);
         let shared = Arc::new(Shared::new(&limits));
         Self {
             stream: Stream::new(protocol, view(text), limits, shared),
@@ -67,13 +71,13 @@ impl Story {
         }
     }
 
-    fn view(&mut self, text: &str) -> &mut Self {
+    pub(super) fn view(&mut self, text: &str) -> &mut Self {
         self.stream.set_view(view(text));
         self
     }
 
     /// Subscribes: `"cds"`, `"eds a b"`, `"eds -a"`, with versions held as `a@1`.
-    fn ask(&mut self, text: &str) -> &mut Self {
+    pub(super) fn ask(&mut self, text: &str) -> &mut Self {
         let mut words = text.split(' ');
         let mut request = DeltaDiscoveryRequest {
             type_url: url(words.next().unwrap()).into(),
@@ -100,7 +104,7 @@ impl Story {
         self
     }
 
-    fn answer(&mut self, short: &str, nonce: &str, error: Option<&str>) -> Outcome {
+    pub(super) fn answer(&mut self, short: &str, nonce: &str, error: Option<&str>) -> Outcome {
         let error_detail = error.map(|message| Status {
             message: message.into(),
             ..Default::default()
@@ -122,20 +126,20 @@ impl Story {
         .unwrap()
     }
 
-    fn ack(&mut self, short: &str) -> &mut Self {
+    pub(super) fn ack(&mut self, short: &str) -> &mut Self {
         let nonce = self.stream.watch(url(short)).unwrap().status().nonce_sent;
         assert_eq!(self.answer(short, &nonce, None), Outcome::Accepted);
         self
     }
 
-    fn nack(&mut self, short: &str, text: &str) -> &mut Self {
+    pub(super) fn nack(&mut self, short: &str, text: &str) -> &mut Self {
         let nonce = self.stream.watch(url(short)).unwrap().status().nonce_sent;
         assert_eq!(self.answer(short, &nonce, Some(text)), Outcome::Rejected(text.into()));
         self
     }
 
     /// Everything that comes out now, as `"cds a=1 -b"`, one string per response.
-    fn sends(&mut self, expected: &[&str]) -> &mut Self {
+    pub(super) fn sends(&mut self, expected: &[&str]) -> &mut Self {
         let mut sent = Vec::new();
         while let Some(response) = self.stream.poll(self.now) {
             sent.push(render(self.stream.protocol, response));
@@ -144,7 +148,7 @@ impl Story {
         self
     }
 
-    fn acks_all(&mut self) -> &mut Self {
+    pub(super) fn acks_all(&mut self) -> &mut Self {
         for status in self.stream.status() {
             let _ = self.answer(kinds::short_name(&status.type_url), &status.nonce_sent, None);
         }
@@ -152,7 +156,7 @@ impl Story {
     }
 }
 
-fn render(protocol: Protocol, response: Response) -> String {
+pub(super) fn render(protocol: Protocol, response: Response) -> String {
     let bytes: Vec<u8> = response.frames.flatten().skip(5).collect();
     let mut out = kinds::short_name(&response.type_url).to_owned();
     let mut add = |name: &str, any: &xds::google::protobuf::Any| {
@@ -179,7 +183,7 @@ fn render(protocol: Protocol, response: Response) -> String {
     out
 }
 
-fn delta(text: &str) -> Story {
+pub(super) fn delta(text: &str) -> Story {
     Story::new(Protocol::Delta, text)
 }
 
@@ -277,6 +281,13 @@ fn a_stream_that_broke_between_a_cluster_and_its_endpoints_leaves_none_warming()
         .sends(&[])
         .ask("cds a@2")
         .sends(&["eds a=1"]);
+    // A cluster that was away has the endpoints it had, of which only the hash is known, while others wait to go.
+    delta("cds a=2; eds; lds l=1")
+        .ask("cds a@1 x@1")
+        .ask("lds l@0")
+        .ask("eds a x a@1 x@1")
+        .view("cds a=2; eds a=1; lds l=1")
+        .sends(&["cds a=2", "eds a=1"]);
     // Endpoints of what is gone in the meantime go after it.
     delta("cds a=1; eds a=1")
         .ask("cds a@1 x@1")
@@ -329,6 +340,17 @@ fn a_cluster_goes_after_what_refers_to_it() {
         .ack("lds")
         .sends(&[])
         .ack("rds")
+        .sends(&["cds -b"]);
+}
+
+#[test]
+fn a_cluster_that_was_brought_along_goes_after_what_refers_to_it_although_it_is_asked_for() {
+    delta("cds a=1; lds l=2")
+        .ask("cds a@1 b@1")
+        .ask("lds l@0")
+        .ask("cds b")
+        .sends(&["lds l=2"])
+        .ack("lds")
         .sends(&["cds -b"]);
 }
 
@@ -409,6 +431,14 @@ fn a_rejected_name_that_goes_away_is_removed() {
 }
 
 #[test]
+fn what_a_rejected_answer_took_away_is_taken_away_again() {
+    let mut story = delta("cds a=1");
+    story.ask("cds").sends(&["cds a=1"]).ack("cds").view("").ask("cds z");
+    story.sends(&["cds -a -z"]).nack("cds", "no").sends(&[]);
+    story.view("cds b=1").sends(&["cds b=1 -a"]);
+}
+
+#[test]
 fn a_slow_proxy_goes_straight_to_the_newest() {
     let mut story = delta("cds a=1");
     story.ask("cds").sends(&["cds a=1"]);
@@ -425,7 +455,10 @@ fn a_slow_proxy_goes_straight_to_the_newest() {
 fn a_proxy_that_never_answers_is_waited_for_only_so_long() {
     let mut story = delta("cds a=1");
     story.ask("cds").sends(&["cds a=1"]).view("cds a=2").sends(&[]);
-    assert_eq!(story.stream.wake_at(), Some(story.now + Limits::default().patience));
+    assert_eq!(
+        story.stream.wake_at(story.now),
+        Some(story.now + Limits::default().patience)
+    );
     story.now += Duration::from_secs(6);
     story.sends(&["cds a=2"]);
 }
@@ -486,7 +519,7 @@ fn bounds_are_kept() {
     }
 }
 
-fn sotw_ask(story: &mut Story, short: &str, names: &[&str], nonce: &str, version: &str) -> Outcome {
+pub(super) fn sotw_ask(story: &mut Story, short: &str, names: &[&str], nonce: &str, version: &str) -> Outcome {
     let request = DiscoveryRequest {
         type_url: url(short).into(),
         resource_names: names.iter().map(|n| (*n).to_owned()).collect(),
@@ -541,6 +574,10 @@ fn state_of_the_world_reconnect_with_the_same_version_is_quiet() {
     let held = version(view("cds a=1").get(CDS)).to_string();
     sotw_ask(&mut story, "cds", &[], "", &held);
     story.sends(&[]).view("cds a=2").sends(&["cds 2"]);
+    // It changes, and back, before anything was sent.
+    let mut story = Story::new(Protocol::Sotw, "cds a=2");
+    sotw_ask(&mut story, "cds", &[], "", &held);
+    story.view("cds a=1").sends(&[]).view("cds a=3").sends(&["cds 3"]);
 }
 
 #[test]

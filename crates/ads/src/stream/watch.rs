@@ -11,7 +11,7 @@ use super::Protocol;
 use super::nonce::Nonce;
 use crate::diff::{Shared, Step, Whole, same, version};
 use crate::kinds;
-use crate::names::NameSet;
+use crate::names::{NAME_BYTES, NameSet};
 use crate::wire;
 
 /// How far a type got on a stream (revisions.md §6.4).
@@ -86,25 +86,46 @@ struct InFlight {
     asked: bool,
 }
 
+/// What is known of a proxy that rejected something.
+#[derive(Debug)]
+struct Doubt {
+    good: Arc<ResourceSet>,
+    /// Whether it has the contents of `good`; otherwise what it was sent since, nobody knows.
+    is_sure: bool,
+}
+
+/// Time, and how much may wait for an answer then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct When {
+    pub now: SystemTime,
+    pub unacknowledged: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct Watch {
     type_url: Arc<str>,
     wildcard: bool,
     names: Arc<NameSet>,
+    /// Version of all resources that the proxy says to hold (full state only).
+    held_version: Option<ContentHash>,
+    /// Memory of names that only stand for what the proxy brought along.
+    held_bytes: usize,
     /// What the proxy has if it accepted everything.
     sent: Option<Arc<ResourceSet>>,
     /// What it surely had at the last acknowledgement.
     acked: Option<Arc<ResourceSet>>,
-    /// Set after a rejection: the last set it surely had. It may hold that, or parts of `sent`.
-    doubt: Option<Arc<ResourceSet>>,
+    /// Set after a rejection: what it had before. It may hold that, or parts of `sent`.
+    doubt: Option<Doubt>,
     /// The rejected response was not the last one: what came after it was made without knowing, so that what it did
     /// not repeat must be sent although nothing changes any more.
     unsettled: bool,
     /// Owes a response even if nothing changed.
     owed: bool,
     /// Names to send whether or not they changed.
-    again: BTreeSet<Box<str>>,
+    again: BTreeSet<Arc<str>>,
     in_flight: VecDeque<InFlight>,
+    /// The last response whose answer is not waited for any more.
+    given_up: Nonce,
     nonce_sent: Nonce,
     nonce_acked: Nonce,
     error: Option<String>,
@@ -117,6 +138,8 @@ impl Watch {
             type_url,
             wildcard: false,
             names: NameSet::empty(),
+            held_version: None,
+            held_bytes: 0,
             sent: None,
             acked: None,
             doubt: None,
@@ -124,6 +147,7 @@ impl Watch {
             owed: true,
             again: BTreeSet::new(),
             in_flight: VecDeque::new(),
+            given_up: Nonce::default(),
             nonce_sent: Nonce::default(),
             nonce_acked: Nonce::default(),
             error: None,
@@ -143,6 +167,18 @@ impl Watch {
         self.names = names;
     }
 
+    /// What is no longer asked for is not owed either.
+    pub fn forget<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        for name in names {
+            self.again.remove(name);
+        }
+    }
+
+    /// Rough memory of what the proxy says: names, and what it holds that is not any more.
+    pub fn bytes(&self) -> usize {
+        self.names.bytes() + self.held_bytes
+    }
+
     pub fn set_wildcard(&mut self, wildcard: bool) {
         self.wildcard = wildcard;
     }
@@ -157,23 +193,29 @@ impl Watch {
         if versions.is_empty() {
             return;
         }
+        let mut stands_for = 0;
         let held = versions.iter().map(|(name, version)| {
             let hash = ContentHash::parse(version).unwrap_or_else(|| ContentHash::of(version.as_bytes()));
             match target.get(name) {
                 Some(resource) if resource.hash == hash => resource.clone(),
-                _ => Arc::new(Resource {
-                    name: Arc::from(name.as_str()),
-                    hash,
-                    body: Bytes::new().into(),
-                }),
+                _ => {
+                    stands_for += name.len() + NAME_BYTES;
+                    Arc::new(Resource {
+                        name: Arc::from(name.as_str()),
+                        hash,
+                        body: Bytes::new().into(),
+                    })
+                }
             }
         });
-        self.assume(Arc::new(ResourceSet::new(held)));
-        let fresh: Vec<Box<str>> = self
+        let held = Arc::new(ResourceSet::new(held));
+        self.assume(held);
+        self.held_bytes = stands_for;
+        let fresh: Vec<Arc<str>> = self
             .names
             .iter()
-            .filter(|name| !versions.contains_key(*name))
-            .map(Box::from)
+            .filter(|name| !versions.contains_key(&***name))
+            .cloned()
             .collect();
         self.again.extend(fresh);
     }
@@ -182,6 +224,18 @@ impl Watch {
     pub fn assume(&mut self, set: Arc<ResourceSet>) {
         self.owed = false;
         self.advance_silently(set, false);
+    }
+
+    /// The proxy says to hold everything in this version.
+    pub fn set_held_version(&mut self, version: &str) {
+        self.held_version = ContentHash::parse(version);
+    }
+
+    /// If nothing was sent yet and the proxy holds just this set, it need not be.
+    pub fn assume_if_held(&mut self, target: &Arc<ResourceSet>) {
+        if self.sent.is_none() && self.held_version == Some(version(target)) {
+            self.assume(target.clone());
+        }
     }
 
     pub fn owe(&mut self) {
@@ -228,10 +282,14 @@ impl Watch {
         self.unacknowledged_since().is_some_and(|since| now < since + patience)
     }
 
-    /// Whether the proxy uses exactly `target`, as far as it can be expected to say.
-    pub fn is_settled(&self, target: &Arc<ResourceSet>, now: SystemTime, patience: Duration) -> bool {
-        let moved = self.sent.as_ref().is_some_and(|sent| same(sent, target));
-        moved && self.doubt.is_none() && !self.is_waiting(now, patience)
+    /// Whether the proxy was given exactly `target` and answered, as far as it can be expected to.
+    pub fn has_moved(&self, target: &Arc<ResourceSet>, now: SystemTime, patience: Duration) -> bool {
+        self.sent.as_ref().is_some_and(|sent| same(sent, target)) && !self.is_waiting(now, patience)
+    }
+
+    /// Whether something was rejected, and nothing that makes up for it accepted since.
+    pub fn is_in_doubt(&self) -> bool {
+        self.doubt.is_some()
     }
 
     /// What to send to move the proxy to `stage`; forgets what was owed.
@@ -243,7 +301,7 @@ impl Watch {
             let changed = self.is_unsettled() || self.sent.as_ref().is_none_or(|sent| !same(sent, stage));
             self.unsettled &= !changed;
             return Content {
-                resources: self.restrict(differs.changed.iter()),
+                resources: self.restrict(named(&differs.changed, stage)),
                 whole: Some(self.whole(protocol, stage, shared)),
                 must_answer: owed || changed,
                 settles: changed,
@@ -253,8 +311,14 @@ impl Watch {
         let Some(sent) = &self.sent else {
             let whole = self.whole(protocol, stage, shared);
             let tells = protocol == Protocol::Delta && kinds::is_removable(&self.type_url);
+            let removed = match (tells, self.wildcard) {
+                (false, _) => Vec::new(),
+                // What is named besides the wildcard is one stream's own.
+                (true, true) => missing(&self.names, stage),
+                (true, false) => whole.missing.clone(),
+            };
             return Content {
-                removed: if tells { whole.missing.clone() } else { Vec::new() },
+                removed,
                 whole: Some(whole),
                 must_answer: true,
                 ..Content::default()
@@ -262,13 +326,15 @@ impl Watch {
         };
         let settles = self.doubt.is_some() && (self.is_unsettled() || !same(sent, stage));
         let step = self.step(stage, shared);
-        let mut resources = self.restrict(step.changed.iter());
+        let mut resources = self.restrict(named(&step.changed, stage));
         let is_step = again.is_empty() && resources.len() == step.changed.len();
         let mut removed: Vec<Arc<str>> = step.removed.iter().filter(|n| self.covers(n)).cloned().collect();
         for name in &again {
-            match stage.get(name).filter(|resource| !resource.body.is_empty()) {
+            match stage.get(name) {
+                // It is gone, and stays at the proxy until nothing uses it any more.
+                Some(stands_for) if stands_for.body.is_empty() => {}
                 Some(resource) => resources.push(resource.clone()),
-                None => removed.push(Arc::from(&**name)),
+                None => removed.push(name.clone()),
             }
         }
         resources.sort_by(|a, b| a.name.cmp(&b.name));
@@ -294,7 +360,7 @@ impl Watch {
     fn step(&self, stage: &Arc<ResourceSet>, shared: &Shared) -> Arc<Step> {
         match (&self.sent, &self.doubt) {
             (Some(sent), _) if !self.is_unsettled() && same(sent, stage) => Arc::default(),
-            (Some(sent), Some(good)) => Arc::new(Step::from_doubt(good, sent, stage)),
+            (Some(sent), Some(doubt)) => Arc::new(Step::from_doubt(&doubt.good, doubt.is_sure, sent, stage)),
             (Some(sent), None) => shared.step(sent, stage),
             (None, _) => Arc::default(),
         }
@@ -303,23 +369,25 @@ impl Watch {
     /// Everything of `stage` that is subscribed to, encoded; made once for all streams with this subscription. What a
     /// set has in common with others is encoded once for all of them.
     fn whole(&self, protocol: Protocol, stage: &ResourceSet, shared: &Shared) -> Arc<Whole> {
+        if let (Some((base, own)), true) = (stage.layers(), self.wildcard) {
+            // Little is a set's own, and what is below is remembered.
+            let below = self.whole(protocol, base, shared);
+            let own = self.restrict(own.iter());
+            let mut pieces = wire::pieces(protocol, &own, shared);
+            pieces.extend(below.pieces.iter().cloned());
+            return Arc::new(Whole {
+                resources: own.len() + below.resources,
+                missing: Vec::new(),
+                pieces: pieces.into(),
+            });
+        }
         let names = if self.wildcard { None } else { Some(&*self.names) };
         shared.whole(protocol, stage, names, || {
-            let (own, below) = match stage.layers() {
-                Some((base, own)) => (self.restrict(own.iter()), Some(self.whole(protocol, base, shared))),
-                None => (self.restrict(stage.iter()), None),
-            };
-            let mut pieces = wire::pieces(protocol, &own, shared);
-            pieces.extend(below.iter().flat_map(|below| below.pieces.iter().cloned()));
+            let covered = self.restrict(stage.iter());
             Whole {
-                resources: own.len() + below.map_or(0, |below| below.resources),
-                missing: self
-                    .names
-                    .iter()
-                    .filter(|name| stage.get(name).is_none())
-                    .map(Arc::from)
-                    .collect(),
-                pieces: pieces.into(),
+                resources: covered.len(),
+                missing: names.map(|names| missing(names, stage)).unwrap_or_default(),
+                pieces: wire::pieces(protocol, &covered, shared).into(),
             }
         })
     }
@@ -345,10 +413,23 @@ impl Watch {
         self.sent = Some(stage);
     }
 
-    pub fn sent_now(&mut self, nonce: Nonce, set: Arc<ResourceSet>, settles: bool, asked: bool, now: SystemTime) {
+    /// A response leaves. Of those without an answer at most `at.unacknowledged` are remembered: a proxy that never
+    /// answers must not keep every set that there ever was.
+    pub fn sent_now(&mut self, nonce: Nonce, set: Arc<ResourceSet>, settles: bool, asked: bool, at: When) {
         self.nonce_sent = nonce;
         self.sent = Some(set.clone());
-        self.last_sent = Some(now);
+        self.last_sent = Some(at.now);
+        let mut asked = asked;
+        while self.in_flight.len() >= at.unacknowledged.max(1)
+            && let Some(oldest) = self.in_flight.pop_front()
+        {
+            self.given_up = oldest.nonce;
+            // A rejection of any that comes after it concerns this one, too.
+            match self.in_flight.front_mut() {
+                Some(next) => next.asked |= oldest.asked,
+                None => asked |= oldest.asked,
+            }
+        }
         self.in_flight.push_back(InFlight {
             nonce,
             set,
@@ -371,21 +452,28 @@ impl Watch {
         true
     }
 
-    /// `false`: the nonce is not one that waits for an answer.
+    /// `false`: the nonce is not one that waits for an answer, or was given up.
     pub fn reject(&mut self, nonce: &str, error: String) -> bool {
         let dropped = self.take_in_flight(nonce);
-        if dropped.is_empty() {
+        let given_up = dropped.is_empty() && Nonce::parse(nonce).is_some_and(|nonce| nonce <= self.given_up);
+        if dropped.is_empty() && !given_up {
             return false;
         }
         let newest = |response: &InFlight| self.sent.as_ref().is_some_and(|sent| same(&response.set, sent));
         self.unsettled = !dropped.last().is_some_and(newest);
-        let unknown = dropped.iter().any(|response| response.asked);
-        let good = if unknown {
-            None
-        } else {
-            self.doubt.take().or_else(|| self.acked.clone())
+        // What was in a response that is forgotten, nobody knows.
+        let unknown = given_up || dropped.iter().any(|response| response.asked);
+        let good = match self.doubt.take() {
+            Some(doubt) => Doubt {
+                is_sure: doubt.is_sure && !unknown,
+                ..doubt
+            },
+            None => Doubt {
+                is_sure: self.acked.is_some() && !unknown,
+                good: self.acked.clone().unwrap_or_default(),
+            },
         };
-        self.doubt = Some(good.unwrap_or_default());
+        self.doubt = Some(good);
         self.error = Some(error);
         true
     }
@@ -426,4 +514,16 @@ impl Watch {
             last_sent: self.last_sent,
         }
     }
+}
+
+/// The resources of these names.
+fn named<'a>(names: &'a [Arc<str>], set: &'a ResourceSet) -> impl Iterator<Item = &'a Arc<Resource>> {
+    names.iter().filter_map(|name| set.get(name))
+}
+
+/// Names that are not in the set, in order.
+fn missing(names: &NameSet, set: &ResourceSet) -> Vec<Arc<str>> {
+    let mut missing: Vec<Arc<str>> = names.iter().filter(|n| set.get(n).is_none()).cloned().collect();
+    missing.sort_unstable();
+    missing
 }

@@ -43,21 +43,17 @@ async fn attack(number: usize, net: &Net, random: &mut Random, protocol: Protoco
             .await
             .ok()
     };
+    let (too_many, too_large, _) = too_much(limits);
     match random.below(6) {
         0 => {
-            // Too many names.
-            let names = (0..=limits.names).map(|number| format!("n{number}")).collect();
-            let mut wire = open(vec![ask(kinds::ENDPOINT, names)]).await?;
-            if let Err(status) = wire.next().await {
-                assert!(is_told(status.code(), Code::ResourceExhausted), "{status:?}");
-            }
+            let mut wire = open(vec![too_many]).await?;
+            let told = wire.next().await.map_err(|status| status.code());
+            assert!(is_told(&told, Code::ResourceExhausted), "{told:?}");
         }
         1 => {
-            // A request that is too large.
-            let mut wire = open(vec![ask(kinds::ENDPOINT, vec!["x".repeat(limits.request_bytes)])]).await?;
-            if let Err(status) = wire.next().await {
-                assert!(is_told(status.code(), Code::OutOfRange), "{status:?}");
-            }
+            let mut wire = open(vec![too_large]).await?;
+            let told = wire.next().await.map_err(|status| status.code());
+            assert!(is_told(&told, Code::OutOfRange), "{told:?}");
         }
         2 => {
             // Acknowledges and rejects what was never sent, again and again, and reads nothing.
@@ -100,11 +96,47 @@ async fn attack(number: usize, net: &Net, random: &mut Random, protocol: Protoco
     Some(())
 }
 
-/// The stream was ended for that reason, or by the network.
-fn is_told(code: Code, expected: Code) -> bool {
-    code == expected
-        || matches!(
-            code,
-            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
-        )
+/// Too many names, too large a request, too long a name.
+fn too_much(limits: &Limits) -> (Ask, Ask, Ask) {
+    let ask = |names| Ask {
+        url: kinds::ENDPOINT,
+        names,
+        ..Ask::default()
+    };
+    (
+        ask((0..=limits.names).map(|number| format!("n{number}")).collect()),
+        ask(vec!["x".repeat(limits.request_bytes)]),
+        ask(vec!["x".repeat(limits.name_bytes + 1)]),
+    )
+}
+
+/// What is refused although the network is good is refused for its reason and no other.
+pub async fn is_refused(number: usize, net: &Net, protocol: Protocol, limits: &Limits) {
+    let (too_many, too_large, too_long) = too_much(limits);
+    for (ask, expected) in [
+        (too_many, Code::ResourceExhausted),
+        (too_large, Code::OutOfRange),
+        (too_long, Code::ResourceExhausted),
+    ] {
+        let node = format!("hostile-{number}~0");
+        let channel = channel(net, number, 0).await.unwrap();
+        let mut wire = Wire::open(protocol, channel, &node, vec![ask]).await.unwrap();
+        let told = wire.next().await.map_err(|status| status.code());
+        assert_eq!(told.err(), Some(expected), "{protocol:?}");
+    }
+}
+
+/// Reads all it is sent and never says a word about it.
+pub async fn reads_and_never_answers(number: usize, net: Net, protocol: Protocol, names: Vec<Ask>) {
+    let node = format!("mute-{number}~0");
+    let channel = channel(&net, number, 0).await.unwrap();
+    let mut wire = Wire::open(protocol, channel, &node, names).await.unwrap();
+    while wire.next().await.is_ok_and(|told| told.is_some()) {}
+}
+
+/// The stream was ended for that reason, or by the network; that it was not ended is neither.
+fn is_told<T>(told: &Result<T, Code>, expected: Code) -> bool {
+    let by_network = [Code::Unavailable, Code::Unknown, Code::Cancelled, Code::Internal];
+    told.as_ref()
+        .is_err_and(|code| *code == expected || by_network.contains(code))
 }

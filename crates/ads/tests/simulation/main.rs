@@ -233,6 +233,7 @@ async fn slow_beside_quick(slow: Protocol, quick: Protocol) {
             });
             assert!(is_slow || unanswered == 0, "{} is held up", connection.info.proxy_id);
         }
+        check_memory(&world);
     }
     let sent = |counters: &ads::counters::Counters| counters.pushes.iter().map(|n| n.load(Relaxed)).sum::<u64>();
     let made = sent(&replica.counters);
@@ -265,4 +266,70 @@ fn a_slow_stream_holds_nobody_up_and_queues_nothing() {
             simulate(slow_beside_quick(slow, quick));
         }
     }
+}
+
+/// Whoever is slow or silent, only so many views are alive: the newest of each class, and what one stream may keep.
+fn check_memory(world: &World) {
+    let views = 4 + Limits::default().unacknowledged;
+    let (alive, bound) = (world.alive_bytes(), views * world.view_bytes());
+    assert!(
+        alive <= bound,
+        "{alive} bytes of resources are alive, more than {bound}"
+    );
+}
+
+/// Proxies that read all they are sent and never answer, beside one that does.
+async fn mute_beside_quick(mute: Protocol) {
+    let mut random = Random::new(3);
+    let net = Net::new(random.fork(), 1);
+    let mut world = World::new(&mut random, 1 << 10);
+    let replica = Replica::start(0, &net, &world, limits(Duration::from_secs(5)));
+    let asks = TYPES.map(|url| wire::Ask {
+        url,
+        names: if ads::kinds::is_wildcard(url) {
+            Vec::new()
+        } else {
+            world.expected(0, url).into_keys().collect()
+        },
+        ..wire::Ask::default()
+    });
+    let never = tokio::spawn(hostile::reads_and_never_answers(1, net.clone(), mute, asks.into()));
+    let mood = watch::Sender::new(Mood::Calm);
+    let quick = Client::new(2, Protocol::Delta, Habit::default(), 1, net.clone(), random.fork());
+    let quick = tokio::spawn(quick.live(mood.subscribe()));
+    sleep(Duration::from_secs(5)).await;
+    for _ in 0..80 {
+        world.change(&mut random);
+        world.cure();
+        replica.learn(&world);
+        // Longer than anybody waits for an answer.
+        sleep(Duration::from_secs(6)).await;
+        check_memory(&world);
+    }
+    assert_eq!(replica.registry.len(), 2);
+    assert!(!never.is_finished(), "it was not served");
+    sleep(Duration::from_secs(60)).await;
+    mood.send_replace(Mood::Done);
+    check_at_rest(&join(quick).await, &world);
+}
+
+#[test]
+fn who_reads_and_never_answers_takes_a_bounded_memory() {
+    for mute in [Protocol::Delta, Protocol::Sotw] {
+        simulate(mute_beside_quick(mute));
+    }
+}
+
+#[test]
+fn what_is_too_much_is_refused_for_its_reason() {
+    simulate(async {
+        let mut random = Random::new(4);
+        let net = Net::new(random.fork(), 1);
+        let world = World::new(&mut random, 100);
+        let limits = limits(Duration::from_secs(5));
+        let _replica = Replica::start(0, &net, &world, limits.clone());
+        for (number, protocol) in [Protocol::Delta, Protocol::Sotw].into_iter().enumerate() {
+            hostile::is_refused(number, &net, protocol, &limits).await;
+        }
+    });
 }

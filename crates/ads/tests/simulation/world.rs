@@ -1,7 +1,7 @@
 //! What is configured: a small mesh of made-up resources that refer to each other as Envoy's do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::SystemTime;
 
 use ads::{View, kinds};
@@ -39,6 +39,8 @@ pub struct World {
     version: u32,
     /// Bytes that are added to each resource.
     pub padding: usize,
+    /// Every resource that was ever made for a view.
+    made: Arc<Mutex<Vec<Weak<Resource>>>>,
 }
 
 impl World {
@@ -164,12 +166,40 @@ impl World {
     /// The same as the server wants it.
     pub fn view(&self, class: u32) -> Arc<View> {
         let set = |url: &str| {
-            let resource = |(name, value): (String, String)| Arc::new(Resource::encode(name, &StringValue { value }));
-            let resources = self.expected(class, url).into_iter().map(resource);
-            (kinds::intern(url), Arc::new(ResourceSet::new(resources)))
+            let resource = |(name, value): (String, String)| {
+                let resource = Arc::new(Resource::encode(name, &StringValue { value }));
+                self.made.lock().unwrap().push(Arc::downgrade(&resource));
+                resource
+            };
+            let mut resources: Vec<Arc<Resource>> = self.expected(class, url).into_iter().map(resource).collect();
+            // Some lie over others, as translation has them.
+            let own = resources.split_off(resources.len() / 3 * 2);
+            let below = Arc::new(ResourceSet::new(resources));
+            (kinds::intern(url), Arc::new(ResourceSet::over(below, own)))
         };
         // Time of the world is of no interest to the machine; only metrics show it.
         Arc::new(View::new(TYPES.map(set).into(), SystemTime::UNIX_EPOCH))
+    }
+}
+
+impl World {
+    /// Bytes of all resources that somebody still holds.
+    pub fn alive_bytes(&self) -> usize {
+        let mut made = self.made.lock().unwrap();
+        made.retain(|resource| resource.strong_count() > 0);
+        let alive = made.iter().filter_map(Weak::upgrade);
+        alive.map(|resource| resource.body.len()).sum()
+    }
+
+    /// Bytes of a view of everything.
+    pub fn view_bytes(&self) -> usize {
+        let contents = TYPES.map(|url| {
+            self.expected(0, url)
+                .into_values()
+                .map(|text| text.len())
+                .sum::<usize>()
+        });
+        contents.iter().sum()
     }
 }
 
