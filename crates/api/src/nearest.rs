@@ -1,22 +1,31 @@
 //! What was probably meant by a name that does not exist.
 
+/// Names of more letters are no names that somebody mistyped.
+const LONGEST: usize = 64;
+
 /// The known name closest to a mistyped one, if any is close.
 #[must_use]
 pub fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (typed.chars().count() / 3).max(1);
+    if typed.chars().nth(LONGEST).is_some() {
+        return None;
+    }
+    let typed = letters(typed);
+    let most = (typed.len() / 3).max(1);
     known
-        .map(|name| (distance(typed, name), name))
+        // No comparison makes up for too many letters.
+        .filter(|name| name.chars().take(LONGEST + 1).count().abs_diff(typed.len()) <= most)
+        .map(|name| (distance(&typed, &letters(name)), name))
         .filter(|(distance, _)| *distance <= most)
         .min()
         .map(|(_, name)| name)
 }
 
-/// Edits between two names, ignoring case.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<_>, Vec<_>) = (a.to_lowercase().chars().collect(), b.to_lowercase().chars().collect());
-    if a.len() > 64 || b.len() > 64 {
-        return usize::MAX;
-    }
+fn letters(name: &str) -> Vec<char> {
+    name.chars().flat_map(char::to_lowercase).collect()
+}
+
+/// Edits between two names.
+fn distance(a: &[char], b: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
         let mut corner = row[0];
@@ -40,5 +49,6 @@ mod tests {
         assert_eq!(nearest("concurency"), Some("concurrency"));
         assert_eq!(nearest("StatusPort"), Some("statusPort"));
         assert_eq!(nearest("something"), None);
+        assert_eq!(nearest(&"concurrency".repeat(6)), None);
     }
 }

@@ -25,6 +25,13 @@ enum Holds {
     Fields(&'static [&'static str]),
 }
 
+/// Bytes of all annotations of an object that the API server takes, which it counts only after injection.
+const LARGEST: usize = 256 << 10;
+/// Fields that are told of: an answer has an end, however many of them there are.
+const MOST: usize = 10;
+/// Letters of a name or value that are repeated to whoever wrote it.
+const SHOWN: usize = 64;
+
 use Holds::{Address, Anything, Duration, Fields, Flag, OneOf, Port, Text, Texts, Whole};
 
 const FIELDS: [(&str, Holds); 43] = [
@@ -84,6 +91,12 @@ const FIELDS: [(&str, Holds); 43] = [
 /// # Errors
 /// The first of them, with its field.
 pub fn validate(text: &str) -> Result<(), String> {
+    if text.len() > LARGEST {
+        return Err(format!(
+            "it has {} bytes, and all annotations of an object may have {LARGEST}",
+            text.len()
+        ));
+    }
     let config: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
     if config.is_null() {
         return Ok(());
@@ -95,30 +108,46 @@ pub fn validate(text: &str) -> Result<(), String> {
         };
         holds
             .check(value)
-            .map_err(|wants| format!("{name}: wants {wants}, has {value}"))?;
+            .map_err(|wants| format!("{name}: wants {wants}, has {}", shown(&value.to_string())))?;
     }
     Ok(())
 }
 
-/// Fields that do not exist, each in a sentence with the one that was probably meant.
+/// Fields that do not exist, each in a sentence with the one that was probably meant, and in a last one how many more
+/// there are. The text is one that [`validate`] takes.
 pub fn unknown(text: &str) -> Vec<String> {
     let config: Value = serde_saphyr::from_str(text).unwrap_or_default();
     let mut found = Vec::new();
+    let mut more = 0_usize;
+    let mut tell = |sentence: &dyn Fn() -> String| {
+        if found.len() < MOST {
+            found.push(sentence());
+        } else {
+            more += 1;
+        }
+    };
     for (name, value) in config.as_object().into_iter().flatten() {
         match FIELDS.iter().find(|(field, _)| field == name) {
-            None => found.push(sentence("", name, FIELDS.iter().map(|(field, _)| *field))),
+            None => tell(&|| sentence("", name, FIELDS.iter().map(|(field, _)| *field))),
             Some((_, Fields(known))) => {
                 let inner = value.as_object().into_iter().flat_map(|fields| fields.keys());
-                let odd = inner.filter(|field| !known.contains(&field.as_str()));
-                found.extend(odd.map(|field| sentence(&format!("{name}."), field, known.iter().copied())));
+                for field in inner.filter(|field| !known.contains(&field.as_str())) {
+                    tell(&|| sentence(&format!("{name}."), field, known.iter().copied()));
+                }
             }
             Some(_) => {}
         }
+    }
+    if more > 0 {
+        found.push(format!("… and {more} more"));
     }
     found
 }
 
 fn sentence<'a>(path: &str, field: &str, known: impl Iterator<Item = &'a str>) -> String {
+    if field.chars().nth(SHOWN).is_some() {
+        return format!("unknown field {path}{} is ignored", shown(field));
+    }
     // Both spellings of protobuf are common; this one is read.
     let camel: String = field.split('_').enumerate().fold(String::new(), |text, (index, part)| {
         let mut letters = part.chars();
@@ -129,6 +158,14 @@ fn sentence<'a>(path: &str, field: &str, known: impl Iterator<Item = &'a str>) -
     });
     let hint = nearest(&camel, known).map(|name| format!(" (did you mean {path}{name}?)"));
     format!("unknown field {path}{field} is ignored{}", hint.unwrap_or_default())
+}
+
+/// The beginning of a text.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 impl Holds {
@@ -248,5 +285,27 @@ mod tests {
                 "unknown field foo is ignored",
             ],
         );
+    }
+
+    #[test]
+    fn what_is_told_has_an_end() {
+        let odd: String = (0..12).map(|number| format!("f{number:02}: 1\n")).collect();
+        let told = unknown(&odd);
+        assert_eq!(told.len(), 11);
+        assert_eq!(told[9..], ["unknown field f09 is ignored", "… and 2 more"]);
+        let (long, start) = ("é".repeat(99), "é".repeat(64));
+        check(
+            &format!("{long}: 1\nimage: {{{long}: 1}}"),
+            None,
+            &[
+                &format!("unknown field {start}… is ignored"),
+                &format!("unknown field image.{start}… is ignored"),
+            ],
+        );
+        let wants = format!("concurrency: wants a whole number, has \"{}…", &start[2..]);
+        check(&format!("concurrency: {long}"), Some(wants.as_str()), &[]);
+        let refused = "it has 262145 bytes, and all annotations of an object may have 262144";
+        assert_eq!(validate(&"#".repeat((256 << 10) + 1)), Err(refused.to_owned()));
+        assert_eq!(validate(&"#".repeat(256 << 10)), Ok(()));
     }
 }

@@ -14,6 +14,9 @@ use crate::injector::{Injector, Outcome, Request};
 /// Largest review that is read, in bytes: three times what the API server stores of one object.
 pub const LARGEST: usize = 6 << 20;
 
+/// Longest reason for a refusal, in bytes: it repeats what was refused, and the API server shows it to people.
+const LONGEST: usize = 8 << 10;
+
 /// What became of a review, for metrics and log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -100,7 +103,14 @@ fn response(version: &str, response: Value) -> Value {
     json!({"apiVersion": version, "kind": "AdmissionReview", "response": response})
 }
 
-fn refuse(version: &str, uid: &str, message: String) -> (Value, Verdict) {
+fn refuse(version: &str, uid: &str, mut message: String) -> (Value, Verdict) {
+    if message.len() > LONGEST {
+        // The reason itself stands at the end.
+        let half = LONGEST / 2;
+        let start = message.floor_char_boundary(half);
+        let end = message.ceil_char_boundary(message.len() - half);
+        message.replace_range(start..end, "…");
+    }
     let answer = json!({"uid": uid, "allowed": false, "status": {"message": message}});
     (response(version, answer), Verdict::Refused(message))
 }
@@ -129,6 +139,16 @@ pub fn path_environment(path: &str) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_has_an_end() {
+        let reason = format!("invalid value '{}': too long", "é".repeat(LARGEST / 2));
+        let (answer, verdict) = refuse("admission.k8s.io/v1", "1", reason);
+        let message = answer["response"]["status"]["message"].as_str().unwrap_or_default();
+        assert_eq!(verdict, Verdict::Refused(message.to_owned()));
+        assert!(message.len() <= LONGEST + "…".len(), "{}", message.len());
+        assert!(message.starts_with("invalid value 'é") && message.ends_with("é': too long"));
+    }
 
     #[test]
     fn the_path_carries_cluster_and_network() {
