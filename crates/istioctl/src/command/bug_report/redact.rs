@@ -27,6 +27,25 @@ const HOLDERS: [&str; 10] = [
     "suffix",
     "value",
 ];
+/// Fields that hold what the name beside them names.
+const BESIDE: [&str; 5] = ["notValues", "rawValue", "raw_value", "value", "values"];
+/// Fields of an object that says where a secret is, not what it is.
+const WHEREABOUTS: [&str; 12] = [
+    "@type",
+    "audience",
+    "environmentVariable",
+    "environment_variable",
+    "filename",
+    "key",
+    "kind",
+    "name",
+    "path",
+    "secretName",
+    "typeUrl",
+    "type_url",
+];
+/// The secret fields of a JSON Web Key, symmetric or private.
+const KEY_PARTS: [&str; 7] = ["d", "dp", "dq", "k", "p", "q", "qi"];
 /// Lists whose items are words of a command line.
 const COMMAND_LINES: [&str; 2] = ["args", "command"];
 
@@ -48,10 +67,10 @@ pub fn tree(mut value: Value) -> Redacted<Value> {
 
 /// A text without private keys, tokens, passwords of addresses and credentials of requests; JSON as a tree.
 pub fn text(text: &str) -> Redacted<String> {
-    if let Some(found) = json(text) {
+    if let Some((found, changed)) = json(text) {
         let pretty = || serde_json::to_string_pretty(&found.rest).unwrap_or_default() + "\n";
         return Redacted {
-            rest: if found.replaced == 0 { text.to_owned() } else { pretty() },
+            rest: if changed { pretty() } else { text.to_owned() },
             replaced: found.replaced,
         };
     }
@@ -62,9 +81,15 @@ pub fn text(text: &str) -> Redacted<String> {
     }
 }
 
-fn json(text: &str) -> Option<Redacted<Value>> {
-    let is_json = text.trim_start().starts_with(['{', '[']);
-    is_json.then(|| serde_json::from_str(text).ok().map(tree)).flatten()
+/// The tree of a JSON text, and whether anything in it was replaced or left out.
+fn json(text: &str) -> Option<(Redacted<Value>, bool)> {
+    if !text.trim_start().starts_with(['{', '[']) {
+        return None;
+    }
+    let given: Value = serde_json::from_str(text).ok()?;
+    let found = tree(given.clone());
+    let changed = found.rest != given;
+    Some((found, changed))
 }
 
 /// `telling`: the field above is named after a secret.
@@ -79,14 +104,19 @@ fn walk(value: &mut Value, telling: bool, replaced: &mut usize) {
                 .iter()
                 .filter_map(|field| fields.get(*field)?.as_str())
                 .any(|name| Name(name).mentions_secret());
+            let is_key = fields.contains_key("kty");
             for (field, inner) in fields.iter_mut() {
-                let holds = named && matches!(field.as_str(), "value" | "values" | "notValues");
+                let holds = named && (BESIDE.contains(&field.as_str()) || is_match(field));
                 let is_holder = telling && HOLDERS.contains(&field.as_str());
-                if holds || is_holder || (is_secret && matches!(field.as_str(), "data" | "stringData")) {
+                let is_data = is_secret && matches!(field.as_str(), "data" | "stringData");
+                let is_part = is_key && KEY_PARTS.contains(&field.as_str());
+                if holds || is_holder || is_data || is_part {
                     remove(inner, replaced);
                 } else if is_public(field) {
                     walk(inner, false, replaced);
-                } else if Name(field).is_secret() && !inner.is_object() && !inner.is_array() {
+                } else if (Name(field).is_secret() && !is_structure(inner))
+                    || (Name(field).has_secrets() && is_of_secrets(inner))
+                {
                     remove(inner, replaced);
                 } else {
                     if COMMAND_LINES.contains(&field.as_str()) {
@@ -105,9 +135,9 @@ fn walk(value: &mut Value, telling: bool, replaced: &mut usize) {
             }
         }
         Value::String(text) => {
-            if let Some(inner) = json(text) {
+            if let Some((inner, changed)) = json(text) {
                 *replaced += inner.replaced;
-                if inner.replaced > 0 {
+                if changed {
                     *text = inner.rest.to_string();
                 }
             } else {
@@ -116,6 +146,26 @@ fn walk(value: &mut Value, telling: bool, replaced: &mut usize) {
         }
         _ => {}
     }
+}
+
+/// What Envoy compares the header or parameter beside it with: `string_match: {exact: …}`, `exact_match: …`. What a chain of
+/// filters is chosen by is no secret.
+fn is_match(field: &str) -> bool {
+    (field.ends_with("_match") || field.ends_with("Match"))
+        && !matches!(field, "filterChainMatch" | "filter_chain_match")
+}
+
+fn is_structure(value: &Value) -> bool {
+    value.is_object() || value.is_array()
+}
+
+/// Whether the map itself holds secrets (`credentials: {user: …, pass: …}`), and does not just say where they are.
+fn is_of_secrets(value: &Value) -> bool {
+    value.as_object().is_some_and(|fields| {
+        fields
+            .iter()
+            .all(|(field, inner)| !is_structure(inner) && !WHEREABOUTS.contains(&field.as_str()))
+    })
 }
 
 /// Removes every value below. Switches say nothing, and an empty text is no secret.
@@ -188,6 +238,34 @@ mod tests {
                 "match": [{"headers": {"authorization": {"exact": "#"}, "x-user": {"exact": "y"}}}],
                 "when": [{"key": "request.headers[x-token]", "values": ["#", "#"]}, {"key": "source.ip", "values": ["10.0.0.1"]}]}),
         );
+        // What Envoy makes of them, and how it chooses a chain of filters.
+        check(
+            json!({"headers": [{"name": "x-api-key", "string_match": {"exact": "x", "ignore_case": true}},
+                    {"name": "x-token", "exact_match": "x"}, {"name": "cookie", "safe_regex_match": {"regex": "x"}},
+                    {"name": "authorization", "present_match": true}, {"name": ":path", "stringMatch": {"prefix": "/a"}}],
+                "query_parameters": [{"name": "token", "stringMatch": {"safeRegex": {"regex": "x"}}}],
+                "append": [{"header": {"key": "x-token", "raw_value": "eA=="}}],
+                "chain": {"name": "token", "filter_chain_match": {"transport_protocol": "tls"}, "match": {"prefix": "/"}}}),
+            &json!({"headers": [{"name": "x-api-key", "string_match": {"exact": "#", "ignore_case": true}},
+                    {"name": "x-token", "exact_match": "#"}, {"name": "cookie", "safe_regex_match": {"regex": "#"}},
+                    {"name": "authorization", "present_match": true}, {"name": ":path", "stringMatch": {"prefix": "/a"}}],
+                "query_parameters": [{"name": "token", "stringMatch": {"safeRegex": {"regex": "#"}}}],
+                "append": [{"header": {"key": "x-token", "raw_value": "#"}}],
+                "chain": {"name": "token", "filter_chain_match": {"transport_protocol": "tls"}, "match": {"prefix": "/"}}}),
+        );
+        // Maps of secrets, and what says where one is.
+        check(
+            json!({"credentials": {"user": "a", "pass": "b"}, "secrets": {"db": "x"}, "dbPass": "x", "smtpPwd": "x",
+                "volumes": [{"secret": {"secretName": "a", "defaultMode": 420}}, {"serviceAccountToken": {"path": "t", "audience": "b"}}],
+                "private_key": {"filename": "/etc/key.pem"}, "httpCookie": {"name": "user", "ttl": "0s"},
+                "sds_secret": {"sds_config": {"ads": {}, "resource_api_version": "V3"}},
+                "jwks": "{\"keys\":[{\"kty\":\"oct\",\"k\":\"eA\"},{\"kty\":\"RSA\",\"n\":\"eA\",\"e\":\"AQAB\"}]}"}),
+            &json!({"credentials": {"user": "#", "pass": "#"}, "secrets": {"db": "#"}, "dbPass": "#", "smtpPwd": "#",
+                "volumes": [{"secret": {"secretName": "a", "defaultMode": 420}}, {"serviceAccountToken": {"path": "t", "audience": "b"}}],
+                "private_key": {"filename": "/etc/key.pem"}, "httpCookie": {"name": "user", "ttl": "0s"},
+                "sds_secret": {"sds_config": {"ads": {}, "resource_api_version": "V3"}},
+                "jwks": "{\"keys\":[{\"kty\":\"oct\",\"k\":\"#\"},{\"kty\":\"RSA\",\"n\":\"eA\",\"e\":\"AQAB\"}]}"}),
+        );
         // Command lines.
         check(
             json!({"args": ["--password=x", "--db-password", "y", "--token-file", "/a", "proxy"],
@@ -226,6 +304,18 @@ mod tests {
         check(
             json!({"kind": "Secret", "data": {"a": "eA=="}, "stringData": {"b": "x"}, "type": "Opaque"}),
             &json!({"kind": "Secret", "data": {"a": "#"}, "stringData": {"b": "#"}, "type": "Opaque"}),
+        );
+        // What an object has no longer may stand in what was applied last.
+        let dropped =
+            json!({"metadata": {"annotations": {LAST_APPLIED: "{\"spec\":{\"password\":\"x\"}}"}}}).to_string();
+        let left = json!({"metadata": {"annotations": {}}});
+        assert_eq!(
+            json(&text(&dropped).rest).map(|(found, _)| found.rest),
+            Some(left.clone())
+        );
+        check(
+            json!({"data": {"a": dropped}}),
+            &json!({"data": {"a": left.to_string()}}),
         );
         let key = "-----BEGIN EC PRIVATE KEY-----\nMII\n-----END EC PRIVATE KEY-----\n";
         check(

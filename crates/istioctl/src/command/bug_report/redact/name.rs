@@ -65,7 +65,15 @@ impl Name<'_> {
     /// Whether it is the name of a secret: `client_secret`, but not `secretName`.
     pub fn is_secret(self) -> bool {
         let plain = self.plain();
-        ENDS.iter().any(|end| plain.ends_with(end)) && !HARMLESS.contains(&plain.as_str())
+        let is_one = ENDS.iter().any(|end| plain.ends_with(end)) || self.is_short_password();
+        is_one && !HARMLESS.contains(&plain.as_str())
+    }
+
+    /// `dbPass`, `smtp-pass`, `PGPASS`, `adminPwd`; but not `bypass`, and not the directory that a shell is in.
+    fn is_short_password(self) -> bool {
+        let lower = self.0.to_ascii_lowercase();
+        let is_pass = self.0.ends_with("Pass") || ["_pass", "-pass", "pgpass"].iter().any(|end| lower.ends_with(end));
+        is_pass || (lower.ends_with("pwd") && !matches!(self.0, "PWD" | "OLDPWD"))
     }
 
     /// Whether it is the name of one or of several, below which they stand.
@@ -84,7 +92,7 @@ impl Name<'_> {
         let is_short = ["_KEY", "_PWD", "_PASS", "_AUTH"]
             .iter()
             .any(|end| upper.ends_with(end));
-        is_short || WORDS.iter().any(|word| plain.contains(word))
+        is_short || self.is_short_password() || WORDS.iter().any(|word| plain.contains(word))
     }
 }
 
@@ -105,7 +113,11 @@ mod tests {
             ("imagePullSecret", false, true),
             ("secrets", false, true),
             ("STRIPE_KEY", false, true),
-            ("DB_PASS", false, true),
+            ("DB_PASS", true, true),
+            ("dbPass", true, true),
+            ("adminPwd", true, true),
+            ("bypass", false, false),
+            ("PWD", false, false),
             ("key", false, false),
             ("PATH", false, false),
             ("monkey", false, false),
