@@ -1,5 +1,9 @@
 //! Uninstalling: what goes, what stays and why, and who is still using it (revisions.md §8; operators.md §1, §2).
 
+mod validator;
+
+pub use validator::Stays;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -58,6 +62,8 @@ pub struct Plan {
     pub others: Vec<String>,
     /// Releases of Helm that the control plane belongs to. Only Helm removes them, so nothing is removed here.
     pub releases: Vec<String>,
+    /// What becomes of a validator of Helm's that leads to the revision.
+    pub validator: Option<Stays>,
     /// Field managers that applied the control plane, if no installer did (`helm template | kubectl apply`); else empty.
     pub applied_by: Vec<String>,
 }
@@ -147,6 +153,7 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
         plan.remove.extend(tag_objects(tag, revision, inventory));
     }
     in_order(&mut plan.remove);
+    plan.validator = validator::that_stays(revision, namespace, &plan, inventory);
     plan
 }
 
@@ -332,6 +339,8 @@ pub async fn gateways(server: &ApiServer) -> Result<Vec<Object>, RequestError> {
 pub enum Removed {
     /// The tag `default` was moved first.
     DefaultMoved(String),
+    /// A validator that stays does not lead to the revision any more.
+    ValidatorStays(Stays),
     /// An object is gone.
     Object(Id),
     /// An object was gone already.
@@ -350,6 +359,10 @@ pub async fn execute(
     if let Some(target) = &plan.default_moves_to {
         move_default(server, namespace, target).await?;
         report(Removed::DefaultMoved(target.clone()));
+    }
+    if let Some(stays) = &plan.validator {
+        validator::settle(server, stays, namespace).await?;
+        report(Removed::ValidatorStays(stays.clone()));
     }
     for id in &plan.remove {
         report(match server.delete(id).await {

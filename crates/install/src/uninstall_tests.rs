@@ -286,3 +286,33 @@ fn gateways_ask_for_a_revision_by_name_or_tag() {
     let gateways = [gateway("a", "old"), gateway("b", "stable"), gateway("c", "canary")];
     assert_eq!(names(&deployed("old", &["stable".to_owned()], &gateways)), ["a", "b"]);
 }
+
+#[test]
+fn a_validator_of_helm_never_leads_to_who_is_gone() {
+    let check = |revision: &str, leads_to: &str, ready: &[&str], expected: Option<Stays>| {
+        let (owned, mut inventory) = cluster();
+        inventory
+            .webhooks
+            .retain(|webhook| webhook.label("istio.io/tag") != DEFAULT_REVISION);
+        inventory.pods.retain(|pod| pod.label("app") != "istiod");
+        inventory.pods.extend(ready.iter().map(|revision| ready_pod(revision)));
+        let labels = json!({"istio.io/rev": leads_to, "app.kubernetes.io/managed-by": "Helm"});
+        let mut validator = object(
+            "ValidatingWebhookConfiguration",
+            api::names::object::DEFAULT_VALIDATOR,
+            labels,
+        );
+        let service = json!({"name": format!("istiod-{leads_to}"), "namespace": "istio-system"});
+        validator.0["webhooks"] = json!([{"name": "validation.istio.io", "clientConfig": {"service": service}}]);
+        inventory.validators.push(validator);
+        let scope = Scope::Revision(revision.to_owned());
+        let plan = plan(&scope, "istio-system", &owned, &inventory);
+        assert_eq!(
+            plan.validator, expected,
+            "{revision} goes, {leads_to} validates, {ready:?} are ready"
+        );
+    };
+    check("old", "old", &["canary"], Some(Stays::With("canary".to_owned())));
+    check("old", "old", &[], Some(Stays::Open));
+    check("old", "canary", &["canary"], None);
+}

@@ -284,6 +284,10 @@ fn conclude(report: &mut Report, messages: &[Message], flags: &Flags, given: &Gi
     if shown.is_empty() {
         report.notes.push(given.is_fine());
     }
+    if flags.output != Format::Log {
+        // Programs go by what they read: a report that could be made is a success (revisions.md §7.2).
+        return Ok(());
+    }
     if messages.iter().any(|message| message.level >= flags.failure_threshold) {
         report.failure = Some(Failure::with_code(
             format!(

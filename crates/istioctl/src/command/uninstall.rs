@@ -11,7 +11,7 @@ use install::inventory;
 use install::object::Object;
 use install::stays;
 use install::tag::Inventory;
-use install::uninstall::{self, Plan, Removed, Scope};
+use install::uninstall::{self, Plan, Removed, Scope, Stays};
 use status::forward::Forward;
 use status::gather;
 
@@ -111,6 +111,8 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         Removed::DefaultMoved(revision) => put(&format!(
             "  The default revision is now {revision:?}: it injects istio-injection=enabled and validates.\n"
         )),
+        Removed::ValidatorStays(Stays::With(other)) => put(&format!("  Helm's validator asks {other:?} now.\n")),
+        Removed::ValidatorStays(Stays::Open) => put("  Helm's validator lets pass everything now.\n"),
         Removed::Object(id) => put(&format!("  Removed {id}.\n")),
         Removed::Absent(id) => put(&format!(
             "object: {id} is not being deleted because it no longer exists\n"
@@ -236,10 +238,23 @@ async fn describe(
         ));
     }
     if plan.tags.iter().any(|tag| tag == DEFAULT_REVISION) && !plan.others.is_empty() {
+        let (goes, them) = match plan.validator {
+            Some(_) => ("", "it"),
+            None => (", and validation", "them"),
+        };
         say(&format!(
-            "With the tag \"default\" goes the injection of istio-injection=enabled, and validation. To keep them, move it \
-             first: istioctl tag set default --revision {other}"
+            "With the tag \"default\" goes the injection of istio-injection=enabled{goes}. To keep {them}, move it first: \
+             istioctl tag set default --revision {other}"
         ));
+    }
+    match &plan.validator {
+        Some(Stays::With(other)) => say(&format!(
+            "Helm's validator of configuration without a revision stays, and asks {other} from now on."
+        )),
+        Some(Stays::Open) => say(
+            "Helm's validator of configuration without a revision stays, and lets pass everything: nobody is left to ask.",
+        ),
+        None => {}
     }
     if let Some(target) = &plan.default_moves_to {
         used = true;
