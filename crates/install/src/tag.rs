@@ -253,11 +253,13 @@ impl Inventory {
 /// The objects that make a tag, if the cluster allows it. `generate` leaves the cluster's own objects alone.
 pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result<TagObjects, TagError> {
     let (tag, revision) = (request.tag.as_str(), request.revision.label());
-    if !generate && !request.overwrite && !request.tag.is_default() && inventory.is_revision(tag) {
+    let previous = inventory.target(tag).map(str::to_owned);
+    // Also with `--overwrite`: both would inject every pod that is labelled so (revisions.md §12, T13).
+    let is_new = previous.is_none() || !request.overwrite;
+    if !generate && is_new && !request.tag.is_default() && inventory.is_revision(tag) {
         return Err(TagError::IsRevision(tag.to_owned()));
     }
     let (canonical, local) = inventory.canonical(revision)?;
-    let previous = inventory.target(tag).map(str::to_owned);
     // The upgrade page moves `default` without a flag (operators.md §1).
     if !request.overwrite
         && !request.tag.is_default()

@@ -134,6 +134,11 @@ fn what_is_not_allowed() {
     check("prod", "absent", TagError::NoRevision("absent".into()));
     check("prod", "half", TagError::Unfinished("half".into()));
     check("prod", "prod-stable", TagError::NoRevision("prod-stable".into()));
+    assert_eq!(
+        build(&request("1-22-1", "1-23-1", true), &inventory(), false),
+        Err(TagError::IsRevision("1-22-1".into())),
+        "nothing is there that could be overwritten but the revision itself"
+    );
     let mut starting = inventory();
     starting.pods.retain(|pod| pod.label("istio.io/rev") != "1-23-1");
     let mut request = request("prod", "1-23-1", false);

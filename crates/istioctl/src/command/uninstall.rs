@@ -310,9 +310,10 @@ impl Users {
         self.connected.iter().chain(self.pods.iter().flatten()).collect()
     }
 
-    /// Does anybody use the revision, as far as is known? Where nobody tells, that is not known.
+    /// Does anybody use the revision, as far as is known? Where none of its istiods tells, that is not known: proxies may
+    /// be outside of this cluster (revisions.md §8.3).
     fn may_be(&self) -> bool {
-        !self.all().is_empty() || (!self.answered && self.pods.is_err())
+        !self.all().is_empty() || !self.answered
     }
 
     /// What is said of them.
@@ -460,7 +461,7 @@ mod tests {
             false,
             &[],
             Ok(&[]),
-            false,
+            true,
             &["Unable to find any proxies pointing to the old control plane."],
         );
         check(
