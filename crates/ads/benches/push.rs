@@ -166,8 +166,8 @@ fn acknowledge(stream: &mut Stream, requests: Vec<DeltaDiscoveryRequest>) {
     }
 }
 
-/// One endpoint changes, and every stream is sent it.
-#[divan::bench(args = [1, 500, 2000])]
+/// One endpoint changes, and every stream is sent it. One push is one sample: the next waits for its acknowledgements.
+#[divan::bench(args = [1, 500, 2000], sample_size = 1)]
 fn endpoint_change(bencher: Bencher<'_, '_>, sidecars: usize) {
     let fleet = RefCell::new(Fleet::in_sync(sidecars));
     bencher
@@ -177,7 +177,7 @@ fn endpoint_change(bencher: Bencher<'_, '_>, sidecars: usize) {
 }
 
 /// Every stream takes in the acknowledgement of that.
-#[divan::bench(args = [1, 500, 2000])]
+#[divan::bench(args = [1, 500, 2000], sample_size = 1)]
 fn acknowledgement(bencher: Bencher<'_, '_>, sidecars: usize) {
     let fleet = RefCell::new(Fleet::in_sync(sidecars));
     bencher

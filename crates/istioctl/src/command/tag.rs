@@ -238,15 +238,19 @@ impl Change<'_> {
             "Revision tag {tag:?} created, referencing control plane revision {revision:?}. To enable injection using this\n\
              revision tag, use 'kubectl label namespace <NAMESPACE> istio.io/rev={tag}'\n"
         );
-        if let Some(previous) = self.previous.filter(|previous| *previous != revision) {
-            text += &match &self.unknown {
-                None => followers::told(previous, revision, &self.found, self.restart()),
-                Some(error) => {
-                    let found = followers::without_pods(&self.found, error);
-                    format!("It pointed at {previous:?} before. {found}")
-                }
-            };
+        if self.previous == Some(revision) {
+            return text;
         }
+        text += &match (&self.unknown, self.previous) {
+            (None, previous) => followers::told(previous, revision, &self.found, self.restart()),
+            (Some(error), Some(previous)) => {
+                let found = followers::without_pods(&self.found, error);
+                format!("It pointed at {previous:?} before. {found}")
+            }
+            // A new tag that nobody is known to follow.
+            (Some(_), None) if self.found.is_empty() => String::new(),
+            (Some(error), None) => followers::without_pods(&self.found, error),
+        };
         text
     }
 

@@ -111,21 +111,22 @@ fn is_admitted(pod: &Object, labels: &Labels, target: &str, policies: &Policies)
     policies.skip(Some(target), view).is_none()
 }
 
-/// What is told after a move from `previous` to `target`; of pods that nobody would inject none is told to restart.
-pub fn told(previous: &str, target: &str, followers: &Followers, restart: Restart) -> String {
+/// What is told after a tag came to point at `target`, from `previous` if it was there; of pods that nobody would inject
+/// none is told to restart. Of a new tag that nobody follows there is nothing to tell.
+pub fn told(previous: Option<&str>, target: &str, followers: &Followers, restart: Restart) -> String {
+    let before = previous.map(|previous| format!("It pointed at {previous:?} before"));
     if followers.is_empty() {
-        return format!("It pointed at {previous:?} before; no namespace follows it.\n");
+        return before.map_or_else(String::new, |before| format!("{before}; no namespace follows it.\n"));
     }
+    let before = before.map_or_else(String::new, |before| format!("{before}. "));
     let listed = listed(followers, restart);
     match restart {
-        Restart::Moves => format!(
-            "It pointed at {previous:?} before. New pods of these namespaces go to {target:?}; running ones when they \
-             restart:\n{listed}"
-        ),
-        Restart::Harms => format!(
-            "It pointed at {previous:?} before. New pods of these namespaces go to {target:?}; running ones stay as they \
-             are:\n{listed}"
-        ),
+        Restart::Moves => {
+            format!("{before}New pods of these namespaces go to {target:?}; running ones when they restart:\n{listed}")
+        }
+        Restart::Harms => {
+            format!("{before}New pods of these namespaces go to {target:?}; running ones stay as they are:\n{listed}")
+        }
     }
 }
 
@@ -264,7 +265,7 @@ mod tests {
         let never = "policy: enabled\nneverInjectSelector: [{matchLabels: {batch: 'yes'}}]";
         let (policies, _) = policies(&[("istio-sidecar-injector-new", never)]);
         let followers = of(Leader::Tag("prod"), "new", &policies, &webhooks, &namespaces, &pods);
-        insta::assert_snapshot!(told("old", "new", &followers, Restart::Moves), @r#"
+        insta::assert_snapshot!(told(Some("old"), "new", &followers, Restart::Moves), @r#"
         It pointed at "old" before. New pods of these namespaces go to "new"; running ones when they restart:
           app: kubectl rollout restart deployment,statefulset -n app
             deployment/late (1 pod)
@@ -274,9 +275,13 @@ mod tests {
           plain: kubectl rollout restart deployment -n plain
             deployment/chooses (1 pod)
         "#);
-        assert!(told("old", "new", &Followers::new(), Restart::Moves).ends_with("no namespace follows it.\n"));
+        assert!(told(Some("old"), "new", &Followers::new(), Restart::Moves).ends_with("no namespace follows it.\n"));
+        assert!(
+            told(None, "new", &followers, Restart::Moves).starts_with("New pods of these namespaces go to \"new\"")
+        );
+        assert_eq!(told(None, "new", &Followers::new(), Restart::Moves), "");
         // A revision that is not ready: nobody is told to restart anything.
-        let told = told("old", "new", &followers, Restart::Harms);
+        let told = told(Some("old"), "new", &followers, Restart::Harms);
         assert!(
             !told.contains("kubectl") && told.contains("    deployment/web (2 pods)\n"),
             "{told}"
