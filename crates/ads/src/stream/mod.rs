@@ -21,6 +21,8 @@ mod watch;
 #[cfg(test)]
 mod bounds_tests;
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;

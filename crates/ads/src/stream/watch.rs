@@ -282,9 +282,11 @@ impl Watch {
         self.unacknowledged_since().is_some_and(|since| now < since + patience)
     }
 
-    /// Whether the proxy was given exactly `target` and answered, as far as it can be expected to.
+    /// Whether the proxy was given exactly `target` and answered, as far as it can be expected to. What is owed still it
+    /// may have as it was: a name that it asks for again, while a response with the name was on its way.
     pub fn has_moved(&self, target: &Arc<ResourceSet>, now: SystemTime, patience: Duration) -> bool {
-        self.sent.as_ref().is_some_and(|sent| same(sent, target)) && !self.is_waiting(now, patience)
+        let was_given = self.sent.as_ref().is_some_and(|sent| same(sent, target)) && !self.is_owed();
+        was_given && !self.is_waiting(now, patience)
     }
 
     /// Whether something was rejected, and nothing that makes up for it accepted since.

@@ -56,10 +56,12 @@ pub struct Client {
     owed: BTreeMap<(&'static str, String), usize>,
     /// Types of which something was rejected on this stream: what is known then is uncertain, repetitions are right.
     doubtful: BTreeSet<&'static str>,
-    /// What was rejected on this stream: version of the set and content.
+    /// What was rejected of the set that was last told on this stream: version of the set and content.
     rejected: BTreeMap<(&'static str, String), (String, String)>,
     /// What it did not take, or had before a stream on which it could not say so: only its own fault if it lacks.
     own_fault: BTreeSet<(&'static str, String)>,
+    /// What it stopped to ask for on this stream. When it asks again, what comes first may have left before.
+    dropped: BTreeSet<(&'static str, String)>,
     /// Clusters that wait for endpoints.
     warming: BTreeSet<String>,
     /// Responses read, over all streams.
@@ -91,6 +93,7 @@ impl Client {
             doubtful: BTreeSet::new(),
             rejected: BTreeMap::new(),
             own_fault: BTreeSet::new(),
+            dropped: BTreeSet::new(),
             warming: BTreeSet::new(),
             received: 0,
             last_received: None,
@@ -136,6 +139,8 @@ impl Client {
             let calm = *mood.borrow_and_update() != Mood::Wild;
             let far = Instant::now() + Duration::from_secs(86_400);
             tokio::select! {
+                // Of what happens at the same moment nothing is left to chance.
+                biased;
                 changed = mood.changed() => {
                     if changed.is_err() || *mood.borrow() == Mood::Done {
                         return Ok(());
@@ -168,6 +173,7 @@ impl Client {
         self.owed.clear();
         self.doubtful.clear();
         self.rejected.clear();
+        self.dropped.clear();
         if self.protocol == Protocol::Sotw {
             let names =
                 |(url, held): (&&'static str, &Held)| held.keys().map(|n| (*url, n.clone())).collect::<Vec<_>>();
@@ -222,6 +228,9 @@ impl Client {
         let url = told.url;
         self.nonces.insert(url, told.nonce.clone());
         self.check_told(&told);
+        // Another set is a change, even if the next one is as the rejected one was.
+        self.rejected
+            .retain(|(kind, _), (version, _)| *kind != url || *version == told.version);
         let bad: Vec<String> = told
             .resources
             .iter()
@@ -239,12 +248,6 @@ impl Client {
                 ((url, name.clone()), (told.version.clone(), content.clone()))
             };
             self.rejected.extend(told.resources.iter().map(refused));
-            if !self.habit.patient {
-                // Who lets the server wait and then rejects may find that what it kept refers to nothing.
-                let kept = self.held[url].values().flat_map(|(_, content)| refers(content));
-                let kept: Vec<_> = kept.map(|name| (kind_of(name), name.to_owned())).collect();
-                self.own_fault.extend(kept);
-            }
             if self.habit.takes_parts {
                 self.take(&told, &bad);
                 self.own_fault.extend(bad.into_iter().map(|name| (url, name)));
@@ -354,6 +357,9 @@ impl Client {
         };
         for (holder, held) in &self.held {
             for (name, (_, content)) in held {
+                if self.may_be_old(holder, name) {
+                    continue;
+                }
                 for other in refers(content) {
                     let kind = kind_of(other);
                     let at_once = kind == kinds::CLUSTER;
@@ -376,6 +382,13 @@ impl Client {
                 self.story()
             );
         }
+    }
+
+    /// Who lets the server wait for so long that it goes on may find that something refers to nothing: what it kept when
+    /// it rejected the next, or what it took in that had left before it asked for it again.
+    fn may_be_old(&self, url: &'static str, name: &str) -> bool {
+        let key = (url, name.to_owned());
+        !self.habit.patient && (self.own_fault.contains(&key) || self.dropped.contains(&key))
     }
 
     /// What is referred to, by type.
@@ -411,6 +424,7 @@ impl Client {
             } {
                 *self.owed.entry((url, name.clone())).or_default() += 1;
             }
+            self.dropped.extend(drop.iter().map(|name| (url, name.clone())));
             self.held.get_mut(url).unwrap().retain(|name, _| wanted.contains(name));
             self.warming
                 .retain(|name| wanted.contains(name) || url != kinds::ENDPOINT);
