@@ -1,6 +1,8 @@
 //! After any change, what the generator keeps is what a new one would make, and it says whose answers differ.
 #![allow(clippy::unwrap_used)]
 
+mod shop;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -48,18 +50,11 @@ fn classes_of(proxies: &[Proxy], mesh: &Mesh) -> Vec<ProxyClass> {
 }
 
 fn proxies() -> Vec<Proxy> {
-    let catalog = ProxySpec::sidecar(
-        "shop",
-        "catalog-0",
-        "10.244.1.10",
-        &[("app", "catalog"), ("version", "v1")],
-    );
     let client = ProxySpec::sidecar("other", "client-0", "10.244.2.1", &[("app", "client")]);
-    let gateway = ProxySpec {
-        role: "router".to_owned(),
-        ..ProxySpec::sidecar("edge", "gateway-0", "10.244.0.2", &[("istio", "ingressgateway")])
-    };
-    [catalog, client, gateway].iter().map(proxy).collect()
+    [shop::catalog(), client, shop::gateway()]
+        .iter()
+        .map(shop::proved)
+        .collect()
 }
 
 /// Proxies that read more of the mesh: agents that resolve names, places, a machine, Envoy with Istio's extensions.
@@ -88,13 +83,7 @@ fn curious() -> Vec<Proxy> {
         metadata: metadata(&[("COLOUR", "red")]),
         ..ProxySpec::sidecar("istio-system", "gateway-1", "fd00::1", &[("istio", "ingressgateway")])
     };
-    [resolver, machine, system].iter().map(proxy).collect()
-}
-
-fn proxy(spec: &ProxySpec) -> Proxy {
-    let mut proxy = Proxy::of_node(&spec.node()).unwrap();
-    proxy.secrets = Some(mesh::SecretReader::of_verified_namespace(&spec.namespace));
-    proxy
+    [resolver, machine, system].iter().map(shop::proved).collect()
 }
 
 fn hashes(generator: &mut Generator, ids: &[ClassId]) -> Hashes {
@@ -115,6 +104,16 @@ fn owed(generator: &mut Generator, id: ClassId) -> BTreeMap<ResourceType, BTreeM
     };
     let sets = generator.sets(id).into_iter();
     sets.map(|(resource_type, set)| (resource_type, names(set))).collect()
+}
+
+/// A class is owed the same by two generators.
+fn check_owed(
+    (generator, id): (&mut Generator, ClassId),
+    (other, alone): (&mut Generator, ClassId),
+    context: impl std::fmt::Display,
+) -> Result<(), TestCaseError> {
+    prop_assert_eq!(owed(generator, id), owed(other, alone), "{}", context);
+    Ok(())
 }
 
 /// Plays events one by one. After each, the generator says exactly whose answers differ, its answers are those of a new
@@ -141,15 +140,10 @@ fn check(events: Vec<Event>) -> Result<(), TestCaseError> {
         let concerned = Reclassified::by(&update);
         let mut fresh = Generator::new(update.snapshot.clone());
         for (proxy, id) in proxies.iter().zip(&mut ids) {
+            let context = format!("{} after {shown}", proxy.id);
             let old = generator.class(*id).cloned();
             let alone = fresh.open(old.as_ref().map(|class| ProxyClass::clone(class)).unwrap());
-            prop_assert_eq!(
-                owed(&mut generator, *id),
-                owed(&mut fresh, alone),
-                "{} after {}",
-                proxy.id,
-                shown
-            );
+            check_owed((&mut generator, *id), (&mut fresh, alone), &context)?;
             let now = proxy.class(&update.snapshot);
             prop_assert!(
                 concerned.concerns(proxy) || old.as_deref() == Some(&now),
@@ -161,13 +155,7 @@ fn check(events: Vec<Event>) -> Result<(), TestCaseError> {
             let now = generator.open(now);
             generator.close(std::mem::replace(id, now));
             let alone = fresh.open(proxy.class(&update.snapshot));
-            prop_assert_eq!(
-                owed(&mut generator, *id),
-                owed(&mut fresh, alone),
-                "{} after {}",
-                proxy.id,
-                shown
-            );
+            check_owed((&mut generator, *id), (&mut fresh, alone), &context)?;
         }
         before = hashes(&mut generator, &ids);
     }

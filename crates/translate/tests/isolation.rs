@@ -285,11 +285,17 @@ fn may_read(who: &Who, resource_type: ResourceType, input: &Input, snapshot: &Sn
     }
 }
 
-fn check(chosen: &BTreeSet<usize>, order: &[usize]) -> Result<(), TestCaseError> {
+/// What is common to all, and some of the marked objects.
+fn mesh_with<'a>(objects: impl IntoIterator<Item = &'a Marked>) -> Mesh {
     let mut mesh = Mesh::default();
     mesh.apply(testkit::events(COMMON).unwrap());
+    mesh.apply(objects.into_iter().map(|marked| Event::Apply(marked.object.clone())));
+    mesh
+}
+
+fn check(chosen: &BTreeSet<usize>, order: &[usize]) -> Result<(), TestCaseError> {
     let objects: Vec<&Marked> = chosen.iter().map(|at| &MARKED[*at]).collect();
-    mesh.apply(objects.iter().map(|marked| Event::Apply(marked.object.clone())));
+    let mesh = mesh_with(objects.iter().copied());
     let snapshot = mesh.snapshot();
     let everybody = everybody(&snapshot);
 
@@ -349,10 +355,7 @@ proptest! {
 fn everybody_is_sent_what_is_for_him() {
     let mut unseen = Vec::new();
     for marked in MARKED.iter() {
-        let mut mesh = Mesh::default();
-        mesh.apply(testkit::events(COMMON).unwrap());
-        mesh.apply([Event::Apply(marked.object.clone())]);
-        let snapshot = mesh.snapshot();
+        let snapshot = mesh_with([marked]).snapshot();
         let mut generator = Generator::new(snapshot.clone());
         let reached = everybody(&snapshot).iter().any(|who| {
             let sent = sent(&mut generator, &who.class);
@@ -369,10 +372,7 @@ fn everybody_is_sent_what_is_for_him() {
 /// Every type has something in it that could leak.
 #[test]
 fn every_type_is_looked_at() {
-    let mut mesh = Mesh::default();
-    mesh.apply(testkit::events(COMMON).unwrap());
-    mesh.apply(MARKED.iter().map(|marked| Event::Apply(marked.object.clone())));
-    let snapshot = mesh.snapshot();
+    let snapshot = mesh_with(MARKED.iter()).snapshot();
     let mut generator = Generator::new(snapshot.clone());
     let mut types = BTreeSet::new();
     for who in everybody(&snapshot) {
@@ -390,10 +390,7 @@ fn every_type_is_looked_at() {
 /// A gateway that names secrets of other namespaces is not sent them, and a proxy that proved nothing none at all.
 #[test]
 fn a_secret_goes_to_its_own_namespace_only() {
-    let mut mesh = Mesh::default();
-    mesh.apply(testkit::events(COMMON).unwrap());
-    mesh.apply(MARKED.iter().map(|marked| Event::Apply(marked.object.clone())));
-    let snapshot = mesh.snapshot();
+    let snapshot = mesh_with(MARKED.iter()).snapshot();
     let mut generator = Generator::new(snapshot.clone());
     let mut answered = BTreeSet::new();
     for who in everybody(&snapshot) {
@@ -422,8 +419,7 @@ fn a_secret_goes_to_its_own_namespace_only() {
 fn a_sidecar_hides_what_it_does_not_import() {
     let sidecar = "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: { name: own, namespace: red }\n\
                    spec: { workloadSelector: { labels: { app: chosen } }, egress: [{ hosts: ['./*'] }] }";
-    let mut mesh = Mesh::default();
-    mesh.apply(testkit::events(COMMON).unwrap());
+    let mut mesh = mesh_with([]);
     mesh.apply(testkit::events(sidecar).unwrap());
     let snapshot = mesh.snapshot();
     let mut generator = Generator::new(snapshot.clone());

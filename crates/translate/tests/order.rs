@@ -1,12 +1,14 @@
 //! What proxies are sent is a function of the objects, not of the order in which they came.
 #![allow(clippy::unwrap_used)]
 
+mod shop;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh::{Event, Mesh, Object};
 use proptest::prelude::*;
 use testkit::ProxySpec;
-use translate::{Generator, Proxy, ResourceType};
+use translate::{Generator, ResourceType};
 
 /// One form of every object.
 fn pool() -> Vec<Object> {
@@ -21,23 +23,12 @@ fn sent(mesh: &Mesh) -> BTreeMap<(String, ResourceType), Vec<String>> {
     let catalog = ProxySpec {
         locality: "r1/z1".to_owned(),
         metadata: BTreeMap::from([("DNS_CAPTURE".to_owned(), "true".into())]),
-        ..ProxySpec::sidecar(
-            "shop",
-            "catalog-0",
-            "10.244.1.10",
-            &[("app", "catalog"), ("version", "v1")],
-        )
-    };
-    let gateway = ProxySpec {
-        role: "router".to_owned(),
-        ..ProxySpec::sidecar("edge", "gateway-0", "10.244.0.2", &[("istio", "ingressgateway")])
+        ..shop::catalog()
     };
     let mut generator = Generator::new(mesh.snapshot());
     let mut all = BTreeMap::new();
-    for spec in [catalog, gateway] {
-        let mut proxy = Proxy::of_node(&spec.node()).unwrap();
-        proxy.secrets = Some(mesh::SecretReader::of_verified_namespace(&spec.namespace));
-        let id = generator.open(generator.class_of(&proxy));
+    for spec in [catalog, shop::gateway()] {
+        let id = generator.open(generator.class_of(&shop::proved(&spec)));
         for (resource_type, set) in generator.sets(id) {
             let resources = set.iter().map(|r| format!("{} {}", r.name, r.hash)).collect();
             all.insert((spec.id.clone(), resource_type), resources);

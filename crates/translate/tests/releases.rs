@@ -2,11 +2,12 @@
 //! know (Envoy rejects those), and policies mean the same for all.
 #![allow(clippy::unwrap_used)]
 
+mod shop;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use testkit::ProxySpec;
-use translate::{Generator, Proxy, ResourceType};
+use translate::{Generator, ResourceType};
 
 const SHOP: &str = include_str!("fixtures/shop.yaml");
 
@@ -65,24 +66,12 @@ fn sent(release: &str) -> Sets {
     let text = format!("{SHOP}\n---\n{}", TRACED.replace("\\x22", "\""));
     let mesh = testkit::mesh(&text, MESH).unwrap();
     let mut generator = Generator::new(mesh.snapshot());
-    let sidecar = ProxySpec::sidecar(
-        "shop",
-        "catalog-0",
-        "10.244.1.10",
-        &[("app", "catalog"), ("version", "v1")],
-    );
-    let gateway = ProxySpec {
-        role: "router".to_owned(),
-        ..ProxySpec::sidecar("edge", "gateway-0", "10.244.0.2", &[("istio", "ingressgateway")])
-    };
     let mut all = Sets::new();
-    for mut spec in [sidecar, gateway] {
+    for mut spec in [shop::catalog(), shop::gateway()] {
         let (agent, envoy) = release.split_once(" with Envoy ").unzip();
         spec.istio_version = Some(agent.unwrap_or(release).to_owned());
         spec.envoy_version = envoy.map(str::to_owned);
-        let mut proxy = Proxy::of_node(&spec.node()).unwrap();
-        proxy.secrets = Some(mesh::SecretReader::of_verified_namespace(&spec.namespace));
-        let class = generator.open(proxy.class(generator.snapshot()));
+        let class = generator.open(shop::proved(&spec).class(generator.snapshot()));
         for (resource_type, set) in generator.sets(class) {
             let named = testkit::resources_json(&set)
                 .into_iter()
