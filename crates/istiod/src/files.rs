@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use api::mesh_config::MeshConfig;
 use cluster::feed::Change;
@@ -22,6 +23,8 @@ const LARGEST: u64 = 256 << 20;
 const SETTLE: Duration = Duration::from_millis(5);
 /// What replaces files may remove them first; this long without another change, and they are gone.
 const GONE: Duration = Duration::from_millis(100);
+/// Changes without end are told in pieces of this time.
+const MOST: Duration = Duration::from_secs(1);
 /// Text of this size takes longer to read than a thread takes to start, in bytes.
 const WORTH_A_THREAD: usize = 256 << 10;
 
@@ -60,9 +63,7 @@ pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Resu
             return;
         }
         while let Ok(mut news) = woken.recv() {
-            while let Ok(also) = woken.recv_timeout(news.wait()) {
-                news.add(also);
-            }
+            gather(&woken, &mut news, News::wait, News::add);
             if !tell(tree.read(news.files)) {
                 return;
             }
@@ -101,7 +102,7 @@ pub fn follow_mesh_config(
         .spawn(move || {
             let _watcher = watcher;
             while woken.recv().is_ok() {
-                while woken.recv_timeout(GONE).is_ok() {}
+                gather(&woken, &mut (), |()| GONE, |(), ()| ());
                 match read() {
                     Ok(config) if config != last => {
                         last = config.clone();
@@ -115,6 +116,21 @@ pub fn follow_mesh_config(
             }
         })?;
     Ok(())
+}
+
+/// Adds what comes while the first news waits for more; what never ends holds it up for no longer than [`MOST`].
+fn gather<N>(woken: &Receiver<N>, news: &mut N, wait: impl Fn(&N) -> Duration, add: impl Fn(&mut N, N)) {
+    let until = Instant::now() + MOST;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let Ok(also) = woken.recv_timeout(wait(news).min(left)) else {
+            return;
+        };
+        add(news, also);
+        if left.is_zero() {
+            return;
+        }
+    }
 }
 
 fn is_written(event: &notify::Event) -> bool {
@@ -136,11 +152,10 @@ impl News {
     /// What an event says, if it concerns any.
     fn of(event: notify::Event) -> Option<Self> {
         use notify::EventKind;
-        use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
+        use notify::event::{ModifyKind, RenameMode};
         let done = match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(_))
-            | EventKind::Remove(_) => true,
+            _ if is_written(&event) => true,
+            EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => true,
             EventKind::Access(_) => return None,
             _ => event.need_rescan(),
         };
@@ -215,42 +230,46 @@ impl Tree {
             let known = self.files.keys().cloned();
             known.chain(yaml_files(&self.directory)).collect()
         });
-        let held = |path: &PathBuf| self.files.get(path).map(|(_, objects)| objects.clone());
-        let before: Before = files.iter().map(|path| (path.clone(), held(path))).collect();
-        let touched: BTreeSet<PathBuf> = files.into_iter().filter(|path| self.refresh(path)).collect();
-        changes(before, &self.files, &touched)
+        let before: Before = files
+            .into_iter()
+            .filter_map(|path| {
+                let held = self.refresh(&path)?;
+                Some((path, held))
+            })
+            .collect();
+        changes(&before, &self.files)
     }
 
-    /// Reads a file again if it is another one; whether it says something else now.
-    fn refresh(&mut self, path: &Path) -> bool {
+    /// Reads a file again if it is another one. If it says something else now: what it held, if it was there.
+    fn refresh(&mut self, path: &Path) -> Option<Option<Arc<Objects>>> {
         let Ok(meta) = std::fs::metadata(path) else {
-            return self.files.remove(path).is_some();
+            return self.files.remove(path).map(|(_, held)| Some(held));
         };
         let stamp = (meta.len(), meta.modified().ok());
         let held = self.files.get(path);
         if held.is_some_and(|(held, _)| *held == stamp) {
-            return false;
+            return None;
         }
-        let (objects, is_read) = match read_file(path) {
-            Ok(objects) => (Arc::new(objects), true),
+        let held = held.map(|(_, objects)| objects.clone());
+        let (objects, said) = match read_file(path) {
+            Ok(objects) => (Arc::new(objects), Some(held)),
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "file not read; what it said before stays");
-                (held.map(|(_, objects)| objects.clone()).unwrap_or_default(), false)
+                (held.unwrap_or_default(), None)
             }
         };
         self.files.insert(path.to_owned(), (stamp, objects));
-        is_read
+        said
     }
 }
 
-/// What files held before they were read again.
+/// What files that say something else now held before.
 type Before = BTreeMap<PathBuf, Option<Arc<Objects>>>;
 
 /// What to tell of files that differ; of two files with one object the last has it.
-fn changes(mut before: Before, now: &Files, files: &BTreeSet<PathBuf>) -> Vec<Change> {
-    before.retain(|path, _| files.contains(path));
-    let new = files
-        .iter()
+fn changes(before: &Before, now: &Files) -> Vec<Change> {
+    let new = before
+        .keys()
         .filter_map(|path| now.get(path))
         .map(|(_, objects)| objects);
     let touched: BTreeSet<&Id> = before
@@ -259,7 +278,7 @@ fn changes(mut before: Before, now: &Files, files: &BTreeSet<PathBuf>) -> Vec<Ch
         .chain(new)
         .flat_map(|objects| objects.keys())
         .collect();
-    let others = || now.iter().filter(|(path, _)| !files.contains(*path));
+    let others = || now.iter().filter(|(path, _)| !before.contains_key(*path));
     let (mut gone, mut changed) = (Vec::new(), Vec::new());
     for id in touched {
         let other = others()
@@ -269,8 +288,8 @@ fn changes(mut before: Before, now: &Files, files: &BTreeSet<PathBuf>) -> Vec<Ch
             .iter()
             .rev()
             .find_map(|(path, objects)| Some((path, objects.as_ref()?.get(id)?)));
-        let is = files
-            .iter()
+        let is = before
+            .keys()
             .rev()
             .find_map(|path| Some((path, now.get(path)?.1.get(id)?)));
         match (last(was, other), last(is, other)) {
@@ -417,7 +436,7 @@ mod tests {
             let before = Before::from([(path("m.yaml"), Some(held(TWO)))]);
             let mut now = Files::from([(path("m.yaml"), ((0, None), held(&other)))]);
             now.extend(elsewhere.map(|(name, text)| (path(name), ((0, None), held(text)))));
-            let said = changes(before, &now, &BTreeSet::from([path("m.yaml")]));
+            let said = changes(&before, &now);
             let word = |change: &Change| match change {
                 Change::Delete { name, .. } => format!("-{name}"),
                 Change::Apply(value) => value["metadata"]["name"].as_str().unwrap().to_owned(),
@@ -458,6 +477,17 @@ mod tests {
         };
         assert_eq!(name, "b");
         std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn what_never_ends_is_told_all_the_same() {
+        let (sender, woken) = std::sync::mpsc::channel();
+        let without_end = std::thread::spawn(move || while sender.send(1).is_ok() {});
+        let mut news = 0_u64;
+        gather(&woken, &mut news, |_| GONE, |news, more| *news += more);
+        drop(woken);
+        without_end.join().unwrap();
+        assert!(news > 1);
     }
 
     #[tokio::test]
