@@ -44,6 +44,13 @@ pub struct Figures {
     pub delays: Vec<f64>,
 }
 
+impl Figures {
+    /// Connections that had to be made again.
+    pub fn lost(&self) -> u64 {
+        self.reconnects.values().sum()
+    }
+}
+
 /// What one change of the mesh led to.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ChangeFigures {
@@ -255,7 +262,7 @@ impl Report {
                     f.endpoint_sets,
                     f.listeners,
                     f.routes,
-                    f.reconnects.values().sum::<u64>()
+                    f.lost()
                 );
             }
         }

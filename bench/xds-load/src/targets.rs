@@ -96,7 +96,7 @@ pub fn of(report: &Report) -> Vec<Target> {
         );
         put(
             format!("{sidecars}: connections lost"),
-            f.reconnects.values().sum::<u64>() as f64,
+            f.lost() as f64,
             Bound::AtMost(0.0),
         );
         if let Some(floor) = report.floor.get(&sidecars.to_string()) {

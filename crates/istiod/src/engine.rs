@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use ads::View;
@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use xds::resource::ResourceSet;
 
-use crate::followers::Followers;
+use crate::followers::{Followers, lock};
 use crate::handover::{Kept, Verdict};
 
 /// Largest batch of changes worked on at once.
@@ -285,11 +285,6 @@ impl<T: Translate> Engine<T> {
             .fetch_add(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX), Relaxed);
         tracing::debug!(changed = update.changed.len(), ?spent, "mesh changed");
     }
-}
-
-/// A panic in a translation leaves what is locked as it was; going on beats ending the process.
-fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::followers::tests::{Counting, told};
+use crate::followers::tests::{Counting, told, until};
 
 fn service(name: &str) -> Value {
     serde_json::json!({
@@ -17,27 +17,19 @@ fn the_end_is_for_good() {
     let (messages, inbox) = mpsc::channel(4);
     engine.run(inbox, "default".to_owned(), 1, Duration::ZERO).unwrap();
     messages.blocking_send(Message::Change(Change::Synced)).unwrap();
-    until(&|| engine.is_ready());
+    until(|| engine.is_ready());
     let view = engine.follow(1);
-    until(&|| view.borrow().is_some());
+    until(|| view.borrow().is_some());
     engine.close();
     assert!(view.has_changed().is_err());
     // What comes later changes the mesh and nothing else.
     messages
         .blocking_send(Message::Change(Change::Apply(service("x"))))
         .unwrap();
-    until(&|| engine.counters.batches.load(Relaxed) == 2);
+    until(|| engine.counters.batches.load(Relaxed) == 2);
     assert_eq!(engine.snapshot().services().len(), 1);
     assert!(!engine.is_ready());
     assert!(engine.follow(1).has_changed().is_err());
-}
-
-fn until(done: &dyn Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "it never happened");
-        std::thread::yield_now();
-    }
 }
 
 #[test]
@@ -48,14 +40,14 @@ fn a_change_that_panics_reaches_everybody_all_the_same() {
     let (messages, inbox) = mpsc::channel(4);
     let view = engine.follow(1);
     engine.run(inbox, "default".to_owned(), 1, Duration::ZERO).unwrap();
-    until(&|| view.borrow().is_some());
+    until(|| view.borrow().is_some());
     messages
         .blocking_send(Message::Change(Change::Apply(service("x"))))
         .unwrap();
-    until(&|| engine.snapshot().services().len() == 1);
-    until(&|| told(&view) == "1");
+    until(|| engine.snapshot().services().len() == 1);
+    until(|| told(&view) == "1");
     messages.blocking_send(Message::Change(Change::Synced)).unwrap();
-    until(&|| engine.is_ready());
+    until(|| engine.is_ready());
     engine.close();
 }
 
@@ -70,7 +62,7 @@ fn nobody_is_served_a_mesh_of_which_a_part_is_missing() {
         messages.blocking_send(Message::Change(change)).unwrap();
     }
     drop(messages);
-    until(&|| Arc::strong_count(&engine) == 2);
+    until(|| Arc::strong_count(&engine) == 2);
     assert!(!engine.is_ready());
     engine.close();
 }

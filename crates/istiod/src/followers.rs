@@ -130,16 +130,24 @@ impl<T: Translate> Followers<T> {
 
     /// Forgets streams that ended, and classes and views that nobody has any more.
     fn sweep(&self, state: &mut State<T>) {
+        self.forget_ended(state);
+        state.forget_views();
+    }
+
+    /// Forgets streams that ended.
+    fn forget_ended(&self, state: &mut State<T>) {
+        self.forget(state, |follower| follower.view.is_closed());
+        state.sweep_at = FEW.max(2 * state.followers.len());
+    }
+
+    fn forget(&self, state: &mut State<T>, ends: impl Fn(&Follower<T>) -> bool) {
         state.followers.retain(|follower| {
-            let gone = follower.view.is_closed();
-            if gone {
+            let ends = ends(follower);
+            if ends {
                 self.translate.close(follower.class);
             }
-            !gone
+            !ends
         });
-        let classes = state.classes();
-        state.views.retain(|class, _| classes.contains(class));
-        state.sweep_at = FEW.max(2 * state.followers.len());
     }
 
     /// One piece of work, if there is any: newcomers first, because most find a view that is made.
@@ -164,13 +172,7 @@ impl<T: Translate> Followers<T> {
     fn end_streams_of(&self, class: T::Class) {
         let mut state = lock(&self.state);
         state.views.remove(&class);
-        state.followers.retain(|follower| {
-            let ends = follower.class == class;
-            if ends {
-                self.translate.close(class);
-            }
-            !ends
-        });
+        self.forget(&mut state, |follower| follower.class == class);
     }
 
     fn admit(&self, proxy: T::Proxy, view: ViewSender) {
@@ -233,7 +235,7 @@ impl<T: Translate> Followers<T> {
         let reclassifies = self.translate.reclassifies(update);
         let mut state = lock(&self.state);
         state.changes += 1;
-        self.sweep(&mut state);
+        self.forget_ended(&mut state);
         self.classify_again(&mut state, reclassifies);
         let missing = state.replace(changed, born);
         state.tell(|_| true);
@@ -262,7 +264,7 @@ impl<T: Translate> Followers<T> {
         self.translate.start_again(snapshot);
         // Views that are being made are of the past, too.
         state.changes += 1;
-        self.sweep(&mut state);
+        self.forget_ended(&mut state);
         self.classify_again(&mut state, |_| true);
         let missing = state.replace(BTreeMap::new(), born);
         state.tell(|_| true);
@@ -287,15 +289,16 @@ impl<T: Translate> State<T> {
         self.followers.iter().any(|follower| follower.class == class)
     }
 
-    /// Classes that proxies are in.
-    fn classes(&self) -> BTreeSet<T::Class> {
-        self.followers.iter().map(|follower| follower.class).collect()
+    /// Forgets views that nobody has any more; answers which classes proxies are in.
+    fn forget_views(&mut self) -> BTreeSet<T::Class> {
+        let classes = self.followers.iter().map(|follower| follower.class).collect();
+        self.views.retain(|class, _| BTreeSet::contains(&classes, class));
+        classes
     }
 
     /// Replaces views of which a set differs; answers which classes have no view.
     fn replace(&mut self, changed: BTreeMap<T::Class, Sets>, born: SystemTime) -> Vec<T::Class> {
-        let classes = self.classes();
-        self.views.retain(|class, _| classes.contains(class));
+        let classes = self.forget_views();
         for (class, mut sets) in changed {
             let Some(view) = self.views.get_mut(&class) else {
                 continue;
@@ -350,7 +353,7 @@ fn guarded(work: impl FnOnce()) -> bool {
 }
 
 /// A panic in a translation leaves what is locked as it was; going on beats ending the process.
-fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
+pub(crate) fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -141,7 +141,7 @@ impl Services {
 }
 
 /// Waits for something that another thread is about to do.
-fn until(done: impl Fn() -> bool) {
+pub(crate) fn until(done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < deadline, "it never happened");

@@ -5,7 +5,6 @@ mod program;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use xds::envoy::config::core::v3::Node;
 use xds::envoy::service::discovery::v3::DeltaDiscoveryResponse;
 
-use program::{CLUSTER, LISTENER, Program, Proxy};
+use program::{CLUSTER, Folder, LISTENER, Program, Proxy};
 
 fn service(name: &str) -> String {
     format!(
@@ -23,25 +22,18 @@ fn service(name: &str) -> String {
     )
 }
 
-/// A running istiod and its folder; gone with the test.
+/// A running istiod and its folder.
 struct Istiod {
     program: Program,
-    directory: PathBuf,
-}
-
-impl Drop for Istiod {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
+    folder: Folder,
 }
 
 impl Istiod {
     fn start(name: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("istiod-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        std::fs::write(directory.join("a.yaml"), service("a")).unwrap();
-        let program = Program::start("", &directory, &["--no-such-flag"]);
-        Self { program, directory }
+        let folder = Folder::new(name);
+        std::fs::write(folder.0.join("a.yaml"), service("a")).unwrap();
+        let program = Program::start("", &folder.0, &["--no-such-flag"]);
+        Self { program, folder }
     }
 
     fn page(&self, path: &str) -> String {
@@ -51,7 +43,7 @@ impl Istiod {
     }
 
     fn write(&self, file: &str, text: &str) {
-        std::fs::write(self.directory.join(file), text).unwrap();
+        std::fs::write(self.folder.0.join(file), text).unwrap();
     }
 
     async fn proxy(&self) -> Proxy {
@@ -86,7 +78,7 @@ async fn files_reach_proxies_and_changes_follow() {
     let change = proxy.next().await;
     assert_eq!(names(&change), ["outbound|80||b.default.svc.cluster.local"]);
     assert_eq!(change.removed_resources, Vec::<String>::new());
-    std::fs::remove_file(istiod.directory.join("a.yaml")).unwrap();
+    std::fs::remove_file(istiod.folder.0.join("a.yaml")).unwrap();
     let change = proxy.next().await;
     assert_eq!(
         (names(&change), change.removed_resources.as_slice()),
@@ -137,7 +129,7 @@ async fn a_gateway_whose_owner_changes_is_not_emptied() {
     assert_eq!(listeners(&change), ["0.0.0.0_82"]);
     assert_eq!(change.removed_resources, Vec::<String>::new());
     // Deleted is deleted, whoever owned it.
-    std::fs::remove_file(istiod.directory.join("g.yaml")).unwrap();
+    std::fs::remove_file(istiod.folder.0.join("g.yaml")).unwrap();
     assert_eq!(proxy.next().await.removed_resources, ["0.0.0.0_80"]);
 }
 
@@ -194,23 +186,6 @@ async fn pages_tell_what_is_going_on() {
         404
     );
     assert_eq!(istiod.program.get("/debug/nothing").unwrap().0, 404);
-}
-
-/// A folder of its own, gone with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("istiod-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        Self(directory)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[tokio::test]

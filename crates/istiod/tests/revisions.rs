@@ -5,12 +5,11 @@
 mod program;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use xds::envoy::config::core::v3::Node;
 use xds::google::protobuf::{Struct, Value, value::Kind};
 
-use program::{CLUSTER, LISTENER, Program};
+use program::{CLUSTER, Folder, LISTENER, Program};
 
 const OBJECTS: &str = r"
 apiVersion: v1
@@ -34,15 +33,6 @@ metadata: { name: of-canary, namespace: default, labels: { istio.io/rev: canary 
 spec: { host: shop, subsets: [{ name: canary, labels: { version: v2 } }] }
 ";
 
-/// The objects as files; gone with the test.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Name → version (the hash of the content) of everything of a type that a sidecar of that release is sent.
 async fn sent(istiod: &Program, release: &str, type_url: &str) -> BTreeMap<String, String> {
     let release = Value {
@@ -62,8 +52,7 @@ async fn sent(istiod: &Program, release: &str, type_url: &str) -> BTreeMap<Strin
 
 #[tokio::test]
 async fn two_revisions_read_the_same_objects_and_leave_out_what_is_not_theirs() {
-    let folder = Folder(std::env::temp_dir().join(format!("istiod-revisions-{}", std::process::id())));
-    std::fs::create_dir_all(&folder.0).unwrap();
+    let folder = Folder::new("revisions");
     std::fs::write(folder.0.join("objects.yaml"), OBJECTS).unwrap();
     let [stable, canary] = ["stable", "canary"].map(|revision| Program::start(revision, &folder.0, &[]));
     for release in ["1.24.6", "1.32.0"] {
