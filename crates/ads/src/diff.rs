@@ -7,7 +7,7 @@ use bytes::Bytes;
 use xds::resource::{Body, ContentHash, Resource, ResourceSet};
 
 use crate::limits::Limits;
-use crate::names::{Interner, NameSet};
+use crate::names::{Interner, NameSet, name_bytes};
 use crate::recent::Recent;
 use crate::stream::Protocol;
 use crate::wire;
@@ -131,11 +131,11 @@ pub struct Shared {
 
 /// A step of this size is kept encoded, in bytes.
 const SMALL: usize = 16 << 10;
-/// Rough memory of one entry of a set or step besides its texts, in bytes.
+/// Rough memory of one entry of a set or step besides what is in it, in bytes.
 const ENTRY_BYTES: usize = 64;
 
 fn names_bytes<'a>(names: impl IntoIterator<Item = &'a Arc<str>>) -> usize {
-    names.into_iter().map(|name| ENTRY_BYTES + name.len()).sum()
+    names.into_iter().map(|name| name_bytes(name)).sum()
 }
 
 impl Shared {

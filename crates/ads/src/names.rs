@@ -2,12 +2,16 @@
 //! share one set. A set is kept in parts by the names' hashes, so that one name more costs a part and not the set.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 
-use xds::resource::ContentHash;
+use xds::resource::{ContentHash, name_byte};
 
-/// Rough memory of a name besides its text, in bytes.
-pub(crate) const NAME_BYTES: usize = 64;
+use crate::diff::lock;
+
+/// Rough memory of a name in bytes: its text, and what is around it.
+pub(crate) fn name_bytes(name: &str) -> usize {
+    name.len() + 64
+}
 
 /// An immutable set of resource names.
 #[derive(Debug)]
@@ -25,17 +29,18 @@ struct Part {
     number: u8,
     hash: ContentHash,
     names: Box<[Arc<str>]>,
+    /// Rough memory of them.
+    bytes: usize,
 }
 
 static EMPTY: LazyLock<Arc<NameSet>> = LazyLock::new(|| Arc::new(NameSet::of(ContentHash::of(&[]), Box::default())));
 
 impl NameSet {
     fn of(id: ContentHash, parts: Box<[Arc<Part>]>) -> Self {
-        let names = || parts.iter().flat_map(|part| part.names.iter());
         Self {
             id,
-            len: names().count(),
-            bytes: names().map(|name| name.len() + NAME_BYTES).sum(),
+            len: parts.iter().map(|part| part.names.len()).sum(),
+            bytes: parts.iter().map(|part| part.bytes).sum(),
             parts,
         }
     }
@@ -52,7 +57,7 @@ impl NameSet {
 
     /// Whether the name is in the set.
     pub fn contains(&self, name: &str) -> bool {
-        let part = self.part(part_of(name));
+        let part = self.part(name_byte(name));
         part.is_some_and(|part| part.names.binary_search_by(|own| (**own).cmp(name)).is_ok())
     }
 
@@ -80,14 +85,6 @@ impl NameSet {
         let at = self.parts.binary_search_by_key(&number, |part| part.number).ok()?;
         self.parts.get(at)
     }
-}
-
-/// FNV-1a of the name decides.
-fn part_of(name: &str) -> u8 {
-    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    (hash ^ (hash >> 16)).to_be_bytes()[3]
 }
 
 /// Makes equal sets one set.
@@ -127,10 +124,10 @@ impl Interner {
     ) -> Arc<NameSet> {
         let mut changes: BTreeMap<u8, (Vec<&str>, BTreeSet<&str>)> = BTreeMap::new();
         for name in added {
-            changes.entry(part_of(name)).or_default().0.push(name);
+            changes.entry(name_byte(name)).or_default().0.push(name);
         }
         for name in removed {
-            changes.entry(part_of(name)).or_default().1.insert(name);
+            changes.entry(name_byte(name)).or_default().1.insert(name);
         }
         let mut parts: BTreeMap<u8, Edited<'_>> = BTreeMap::new();
         let mut differs = false;
@@ -165,7 +162,7 @@ impl Interner {
             key.extend_from_slice(part.hash().as_bytes());
         }
         let key = ContentHash::of(&key);
-        let mut table = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = lock(&self.sets);
         if let Some(known) = table.sets.get(&key).and_then(Weak::upgrade) {
             return known;
         }
@@ -174,6 +171,7 @@ impl Interner {
             Edited::New(hash, names) => Arc::new(Part {
                 number: *number,
                 hash: *hash,
+                bytes: names.iter().map(|name| name_bytes(name)).sum(),
                 names: names.iter().map(|name| Arc::from(*name)).collect(),
             }),
         });
@@ -224,7 +222,7 @@ mod tests {
         let more = interner.edit(&many, ["another"], []);
         let shared = |part: &&Arc<Part>| many.parts.iter().any(|old| Arc::ptr_eq(old, part));
         assert_eq!(more.parts.iter().filter(shared).count(), more.parts.len() - 1);
-        assert_eq!(more.bytes(), many.bytes() + "another".len() + NAME_BYTES);
+        assert_eq!(more.bytes(), many.bytes() + name_bytes("another"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
-use xds::resource::{Body, ContentHash, Resource};
+use xds::resource::{Body, ContentHash, Resource, name_hash};
 
 use crate::diff::{Shared, lock};
 use crate::stream::Protocol;
@@ -282,12 +282,9 @@ fn put_key(tag: u32, len: usize, out: &mut BytesMut) {
     }
 }
 
-/// FNV-1a of the name decides, so that the same resource ends a piece in every set.
+/// The hash of the name decides, so that the same resource ends a piece in every set.
 fn is_cut(name: &str) -> bool {
-    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    hash.is_multiple_of(CUT_EVERY)
+    name_hash(name).is_multiple_of(CUT_EVERY)
 }
 
 #[cfg(test)]

@@ -39,8 +39,8 @@ use crate::wire::{self, Frames, Head};
 
 use nonce::Nonce;
 pub use request::Outcome;
+use watch::Watch;
 pub use watch::{Sync, TypeStatus};
-use watch::{Watch, When};
 
 /// The two variants of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -201,11 +201,8 @@ impl Stream {
             control_plane: "",
         };
         let response = response(self.protocol, watch.type_url().clone(), content.count(), &head, pieces);
-        let at = When {
-            now,
-            unacknowledged: self.limits.unacknowledged,
-        };
-        watch.sent_now(nonce, stage, content.settles, asked, at);
+        watch.sent_now(nonce, stage, content.settles, asked, now);
+        watch.forget_beyond(self.limits.unacknowledged);
         Some(Response {
             pushed_for: (!asked).then(|| self.view.born()),
             abandons,

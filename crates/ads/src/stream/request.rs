@@ -147,7 +147,9 @@ impl Stream {
         let widened = wildcard && !watch.is_wildcard();
         watch.set_wildcard(wildcard);
         watch.set_names(names.clone());
-        if !wildcard {
+        // Most acknowledgements name what was named before.
+        let is_another = !Arc::ptr_eq(&before, &names);
+        if !wildcard && is_another {
             let dropped: Vec<&str> = before
                 .iter()
                 .map(|name| &**name)
@@ -155,13 +157,13 @@ impl Stream {
                 .collect();
             watch.forget(dropped);
         }
-        if widened || (kinds::is_wildcard(type_url) && !Arc::ptr_eq(&before, &names)) {
+        if widened || (kinds::is_wildcard(type_url) && is_another) {
             watch.owe();
         }
-        names
-            .iter()
-            .filter(|name| !before.contains(name))
-            .for_each(|name| watch.send_again(name));
+        if is_another {
+            let added = names.iter().filter(|name| !before.contains(name));
+            added.for_each(|name| watch.send_again(name));
+        }
         self.check_subscription(at)?;
         Ok(Outcome::Accepted)
     }

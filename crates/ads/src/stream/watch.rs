@@ -11,7 +11,7 @@ use super::Protocol;
 use super::nonce::Nonce;
 use crate::diff::{Shared, Step, Whole, same, version};
 use crate::kinds;
-use crate::names::{NAME_BYTES, NameSet};
+use crate::names::{NameSet, name_bytes};
 use crate::wire;
 
 /// How far a type got on a stream (revisions.md §6.4).
@@ -92,13 +92,6 @@ struct Doubt {
     good: Arc<ResourceSet>,
     /// Whether it has the contents of `good`; otherwise what it was sent since, nobody knows.
     is_sure: bool,
-}
-
-/// Time, and how much may wait for an answer then.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct When {
-    pub now: SystemTime,
-    pub unacknowledged: usize,
 }
 
 #[derive(Debug)]
@@ -199,7 +192,7 @@ impl Watch {
             match target.get(name) {
                 Some(resource) if resource.hash == hash => resource.clone(),
                 _ => {
-                    stands_for += name.len() + NAME_BYTES;
+                    stands_for += name_bytes(name);
                     Arc::new(Resource {
                         name: Arc::from(name.as_str()),
                         hash,
@@ -415,29 +408,31 @@ impl Watch {
         self.sent = Some(stage);
     }
 
-    /// A response leaves. Of those without an answer at most `at.unacknowledged` are remembered: a proxy that never
-    /// answers must not keep every set that there ever was.
-    pub fn sent_now(&mut self, nonce: Nonce, set: Arc<ResourceSet>, settles: bool, asked: bool, at: When) {
+    /// A response leaves.
+    pub fn sent_now(&mut self, nonce: Nonce, set: Arc<ResourceSet>, settles: bool, asked: bool, now: SystemTime) {
         self.nonce_sent = nonce;
         self.sent = Some(set.clone());
-        self.last_sent = Some(at.now);
-        let mut asked = asked;
-        while self.in_flight.len() >= at.unacknowledged.max(1)
-            && let Some(oldest) = self.in_flight.pop_front()
-        {
-            self.given_up = oldest.nonce;
-            // A rejection of any that comes after it concerns this one, too.
-            match self.in_flight.front_mut() {
-                Some(next) => next.asked |= oldest.asked,
-                None => asked |= oldest.asked,
-            }
-        }
+        self.last_sent = Some(now);
         self.in_flight.push_back(InFlight {
             nonce,
             set,
             settles,
             asked,
         });
+    }
+
+    /// Of responses without an answer only the last `most` are remembered: a proxy that never answers must not keep every
+    /// set that there ever was.
+    pub fn forget_beyond(&mut self, most: usize) {
+        while self.in_flight.len() > most.max(1)
+            && let Some(oldest) = self.in_flight.pop_front()
+        {
+            self.given_up = oldest.nonce;
+            // A rejection of any that comes after it concerns this one, too.
+            if let Some(next) = self.in_flight.front_mut() {
+                next.asked |= oldest.asked;
+            }
+        }
     }
 
     /// `false`: the nonce is not one that waits for an answer.
