@@ -28,9 +28,13 @@ pub fn gone<'a>(tag: &str, namespace: &str, inventory: &'a Inventory) -> Option<
         .find(|webhook| webhook.label(label::TAG) == tag)?;
     let (of, service) = calls(webhook)?;
     let revision = webhook.label(label::REVISION);
-    let is_there = inventory.services.iter().any(|live| live.name() == service)
-        || inventory.pods.iter().any(|pod| pod.label(label::REVISION) == revision);
-    (of == namespace && !is_there).then_some(revision)
+    (of == namespace && is_gone(service, revision, inventory)).then_some(revision)
+}
+
+/// Neither the Service nor a pod of a revision's control plane is there.
+pub fn is_gone(service: &str, revision: &str, inventory: &Inventory) -> bool {
+    !inventory.services.iter().any(|live| live.name() == service)
+        && !inventory.pods.iter().any(|pod| pod.label(label::REVISION) == revision)
 }
 
 /// What it means that nobody is behind the injectors of a revision.
@@ -70,7 +74,7 @@ impl Absence {
 }
 
 /// Does one of a configuration's injectors refuse pods when nobody answers? The API server's own default does.
-pub fn refuses(configuration: &Object) -> bool {
+fn refuses(configuration: &Object) -> bool {
     let webhooks = configuration.0.get("webhooks").and_then(Value::as_array);
     let mut webhooks = webhooks.into_iter().flatten();
     webhooks.any(|webhook| webhook["failurePolicy"] != "Ignore")
@@ -86,8 +90,7 @@ pub fn unserved(namespace: &str, inventory: &Inventory) -> BTreeMap<String, Abse
             continue;
         }
         let absence = found.entry(revision.to_owned()).or_default();
-        absence.gone = !inventory.services.iter().any(|live| live.name() == service)
-            && !inventory.pods.iter().any(|pod| pod.label(label::REVISION) == revision);
+        absence.gone = is_gone(service, revision, inventory);
         absence.refuses |= refuses(webhook);
     }
     found

@@ -438,21 +438,30 @@ fn mutating(request: &Request, name: &str, canonical: &Object, injector: &Value,
     }))
 }
 
-/// The validator of objects without a revision (revisions.md §3.6). Once istiod has closed it, `failurePolicy` is
-/// istiod's and left out here.
-fn validating(request: &Request, injector: &Value, inventory: &Inventory) -> Object {
+/// Of a validator that is not the tag's, what says where it leads, for a revision.
+///
+/// # Errors
+/// The revision has no injector.
+pub(crate) fn validator_of(revision: &Revision, namespace: &str, inventory: &Inventory) -> Result<Object, TagError> {
+    let (canonical, _) = inventory.canonical(revision.label())?;
+    let injector = injector(canonical).ok_or_else(|| TagError::NoInjector(canonical.name().to_owned()))?;
+    Ok(helm::repointed(revision, validation(revision, namespace, injector)))
+}
+
+/// The webhook that validates objects without a revision (revisions.md §3.6).
+fn validation(revision: &Revision, namespace: &str, injector: &Value) -> Value {
     let mut client = Map::new();
     if let Some(url) = injector.pointer("/clientConfig/url").and_then(Value::as_str) {
         let host = url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
         client.insert("url".to_owned(), format!("{host}/validate").into());
     } else {
-        let service = json!({"name": request.revision.istiod(), "namespace": request.namespace, "path": "/validate"});
+        let service = json!({"name": revision.istiod(), "namespace": namespace, "path": "/validate"});
         client.insert("service".to_owned(), service);
     }
     if let Some(bundle) = injector.pointer("/clientConfig/caBundle") {
         client.insert("caBundle".to_owned(), bundle.clone());
     }
-    let mut webhook = json!({
+    json!({
         "name": object::DEFAULT_VALIDATION_WEBHOOK,
         "clientConfig": client,
         "rules": [{
@@ -464,13 +473,18 @@ fn validating(request: &Request, injector: &Value, inventory: &Inventory) -> Obj
         "sideEffects": "None",
         "admissionReviewVersions": ["v1"],
         "objectSelector": {"matchExpressions": [{"key": label::REVISION, "operator": "DoesNotExist"}]},
-    });
+    })
+}
+
+/// The validator of the tag `default`. Once istiod has closed it, `failurePolicy` is istiod's and left out here.
+fn validating(request: &Request, injector: &Value, inventory: &Inventory) -> Object {
+    let mut webhook = validation(&request.revision, &request.namespace, injector);
     let live = inventory
         .validators
         .iter()
         .find(|object| object.name() == object::DEFAULT_VALIDATOR);
     if live.and_then(owner::release).is_some() {
-        return helm::repointed(request, webhook);
+        return helm::repointed(&request.revision, webhook);
     }
     let policy = live
         .and_then(|object| {

@@ -391,8 +391,8 @@ async fn move_default(server: &ApiServer, namespace: &str, target: &str) -> Resu
         labels: Default::default(),
     };
     match retag::set(server, &request, &inventory).await {
-        // Nobody would know more about the other revision by staying with one that goes.
-        Err(ChangeError::Proof(ProofError::Refused { .. })) => {
+        // Nobody would know more about the other revision by staying with one that goes, whoever made the tag.
+        Err(ChangeError::Proof(ProofError::Refused { .. }) | ChangeError::Tag(TagError::Helm { .. })) => {
             request.force = true;
             retag::set(server, &request, &inventory).await?
         }

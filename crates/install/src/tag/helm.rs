@@ -1,10 +1,10 @@
 //! Tags and Helm: a field has one writer, so that what a release made is moved by Helm.
 
 use api::names::{label, object};
-use revision::name::DEFAULT;
+use revision::name::{DEFAULT, Revision};
 use serde_json::{Value, json};
 
-use super::{Inventory, Request, TagError};
+use super::{Inventory, TagError};
 use crate::object::Object;
 use crate::owner;
 
@@ -41,14 +41,14 @@ pub(super) fn way(release: &str, chart: &str, tag: &str, revision: &str) -> Stri
 
 /// Of a validator that Helm made (chart `base`) only what says where it leads is the tag's; all else stays Helm's, which
 /// also leaves it where the tag leads.
-pub(super) fn repointed(request: &Request, mut webhook: Value) -> Object {
+pub(super) fn repointed(revision: &Revision, mut webhook: Value) -> Object {
     if let Some(fields) = webhook.as_object_mut() {
         fields.retain(|field, _| matches!(field.as_str(), "name" | "clientConfig" | "objectSelector"));
     }
     Object(json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": object::DEFAULT_VALIDATOR, "labels": {label::REVISION: request.revision.label()}},
+        "metadata": {"name": object::DEFAULT_VALIDATOR, "labels": {label::REVISION: revision.label()}},
         "webhooks": [webhook],
     }))
 }

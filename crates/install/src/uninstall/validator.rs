@@ -1,14 +1,14 @@
-//! A validator that stays, although the revision that it leads to goes: the one that Helm's chart `base` made. It must
-//! not refuse every change of the configuration because nobody answers any more.
+//! A validator that stays, although the revision that it leads to goes: the one of the chart `base`. It must not refuse
+//! every change of the configuration because nobody answers any more.
 
-use api::names::{DEFAULT_REVISION, object};
-use revision::name::{Revision, Tag};
+use api::names::object;
+use revision::name::Revision;
 
 use super::{Plan, UninstallError};
 use crate::api_server::ApiServer;
 use crate::object::Object;
 use crate::retag::ChangeError;
-use crate::tag::{self, Inventory, Request, TagError, leads_to};
+use crate::tag::{self, Inventory, TagError, leads_to};
 
 /// What becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,8 @@ pub(super) async fn settle(server: &ApiServer, stays: &Stays, namespace: &str) -
         .map_err(ChangeError::from)?;
     match stays {
         Stays::With(other) => {
-            let validator = repointed(other, namespace, &inventory).map_err(ChangeError::from)?;
+            let revision = Revision::parse(other).map_err(|error| ChangeError::from(TagError::from(error)))?;
+            let validator = tag::validator_of(&revision, namespace, &inventory).map_err(ChangeError::from)?;
             server.apply(&validator, tag::FIELD_MANAGER, false).await?;
         }
         Stays::Open => {
@@ -53,25 +54,6 @@ pub(super) async fn settle(server: &ApiServer, stays: &Stays, namespace: &str) -
         }
     }
     Ok(())
-}
-
-/// Of the validator, what says where it leads, for another revision.
-fn repointed(other: &str, namespace: &str, inventory: &Inventory) -> Result<Object, TagError> {
-    let request = Request {
-        tag: Tag::parse(DEFAULT_REVISION)?,
-        revision: Revision::parse(other)?,
-        namespace: namespace.to_owned(),
-        overwrite: true,
-        force: true,
-        automatic: false,
-        webhook_name: None,
-        labels: Default::default(),
-    };
-    let objects = tag::build(&request, inventory, false)?.apply;
-    let validator = objects
-        .into_iter()
-        .find(|object| object.name() == object::DEFAULT_VALIDATOR);
-    validator.ok_or_else(|| TagError::NoTag(DEFAULT_REVISION.to_owned()))
 }
 
 /// The validator, letting pass everything if nobody answers.

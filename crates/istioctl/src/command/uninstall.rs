@@ -18,7 +18,7 @@ use status::gather;
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::command::install::Wanted;
-use crate::command::proxy_status::unconnected::{has_proxy, revision as injected_by};
+use crate::command::proxy_status::unconnected::{revision as injected_by, should_be_connected};
 use crate::confirm::{self, Silence};
 use crate::failure::Failure;
 use crate::out::put;
@@ -111,8 +111,8 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         Removed::DefaultMoved(revision) => put(&format!(
             "  The default revision is now {revision:?}: it injects istio-injection=enabled and validates.\n"
         )),
-        Removed::ValidatorStays(Stays::With(other)) => put(&format!("  Helm's validator asks {other:?} now.\n")),
-        Removed::ValidatorStays(Stays::Open) => put("  Helm's validator lets pass everything now.\n"),
+        Removed::ValidatorStays(Stays::With(other)) => put(&format!("  The validator asks {other:?} now.\n")),
+        Removed::ValidatorStays(Stays::Open) => put("  The validator lets pass everything now.\n"),
         Removed::Object(id) => put(&format!("  Removed {id}.\n")),
         Removed::Absent(id) => put(&format!(
             "object: {id} is not being deleted because it no longer exists\n"
@@ -249,10 +249,10 @@ async fn describe(
     }
     match &plan.validator {
         Some(Stays::With(other)) => say(&format!(
-            "Helm's validator of configuration without a revision stays, and asks {other} from now on."
+            "The validator of configuration without a revision stays, and asks {other} from now on."
         )),
         Some(Stays::Open) => say(
-            "Helm's validator of configuration without a revision stays, and lets pass everything: nobody is left to ask.",
+            "The validator of configuration without a revision stays, and lets pass everything: nobody is left to ask.",
         ),
         None => {}
     }
@@ -409,12 +409,7 @@ async fn users(cluster: &Cluster, namespace: &str, revision: &str) -> Users {
 /// Pods with a proxy of the revision that have not ended.
 async fn injected(cluster: &Cluster, revision: &str) -> Result<Vec<String>, Failure> {
     let pods = cluster.server.list(&kind("", "v1", "Pod"), "").await?;
-    let runs = |pod: &&Object| {
-        has_proxy(pod)
-            && injected_by(pod) == revision
-            && !matches!(pod.text("/status/phase"), "Succeeded" | "Failed")
-            && pod.0.pointer("/metadata/deletionTimestamp").is_none()
-    };
+    let runs = |pod: &&Object| should_be_connected(pod) && injected_by(pod) == revision;
     let ids = pods.iter().filter(runs);
     Ok(ids.map(|pod| format!("{}.{}", pod.name(), pod.namespace())).collect())
 }
