@@ -1,11 +1,9 @@
 //! Validation of injection annotations (revisions.md §5.8): a mistake refuses the pod instead of surprising later.
 
+use api::names::annotation::PROXY_CONFIG;
 use serde_json::Value;
 
 use crate::proxy_config;
-
-/// A pod's own proxy configuration.
-const PROXY_CONFIG: &str = "proxy.istio.io/config";
 
 /// An annotation with a value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

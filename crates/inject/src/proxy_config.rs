@@ -182,7 +182,9 @@ impl Holds {
             ),
             Flag => wants(value.is_boolean(), "true or false"),
             Duration => wants(
-                value.as_str().is_some_and(is_duration),
+                value
+                    .as_str()
+                    .is_some_and(|text| text.parse::<api::lenient::Duration>().is_ok()),
                 "a duration with its unit, for example 5s",
             ),
             Address => {
@@ -211,17 +213,6 @@ fn whole(value: &Value) -> Option<i64> {
         .as_i64()
         .or_else(|| value.as_str()?.parse().ok())
         .filter(|number| i32::try_from(*number).is_ok())
-}
-
-fn is_duration(text: &str) -> bool {
-    // What protobuf does not have, hours and minutes, other parts of the mesh configuration do.
-    let number = ["ms", "us", "ns", "s", "m", "h"]
-        .iter()
-        .find_map(|unit| text.strip_suffix(unit));
-    number.is_some_and(|number| {
-        let last = number.rsplit(['h', 'm', 's']).next().unwrap_or_default();
-        last.parse::<f64>().is_ok_and(f64::is_finite)
-    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 use std::io::Write as _;
 
 use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::failure::Failure;
 
 /// Output format of commands that print columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -13,6 +16,16 @@ pub enum Format {
     Json,
     /// YAML.
     Yaml,
+}
+
+/// Writes a value for programs; columns are their caller's, and JSON stands for them here.
+pub fn data(value: &impl Serialize, format: Format) -> Result<(), Failure> {
+    let text = match format {
+        Format::Yaml => install::yaml::to_sorted(&serde_json::to_value(value)?),
+        Format::Json | Format::Table => serde_json::to_string_pretty(value)?,
+    };
+    put(&(text + "\n"));
+    Ok(())
 }
 
 /// Writes a text; if nobody reads any more, the program has done what it was asked for and ends.

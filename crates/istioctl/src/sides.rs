@@ -16,7 +16,7 @@ use crate::carried::{self, Carried};
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::command::injection::{self, strings};
-use crate::command::proxy_status::unconnected::{has_proxy, revision};
+use crate::command::proxy_status::unconnected::{has_proxy, is_over, revision};
 use crate::failure::Failure;
 use crate::policies::Policies;
 
@@ -110,8 +110,7 @@ pub fn build(pods: &[Object], namespaces: &[Object], injectors: Vec<Injector>, p
         .collect();
     let mut found: Vec<Pod> = pods
         .iter()
-        .filter(|pod| !matches!(pod.text("/status/phase"), "Succeeded" | "Failed"))
-        .filter(|pod| pod.0.pointer("/metadata/deletionTimestamp").is_none())
+        .filter(|pod| !is_over(pod))
         .filter_map(|pod| {
             let namespace = namespaces.get(pod.namespace())?;
             Some(side(pod, namespace, &injectors, policies))

@@ -144,7 +144,7 @@ impl Asked<'_> {
 }
 
 async fn every(asked: &Asked<'_>, global: &Global, flags: &Flags) -> Result<Report, Failure> {
-    let pods = unconnected::read(asked.cluster, global);
+    let pods = unconnected::read(asked.cluster, global, asked.all);
     let (mut answers, pods) = futures::join!(gather::proxies(asked.ask, asked.instances, flags.timeout), pods);
     let mut report = Report::default();
     let silent = silent(&answers, &mut report);

@@ -181,11 +181,12 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
 
 fn print(flags: &Flags, value: &impl Serialize, table: impl FnOnce() -> String) -> Result<(), Failure> {
     match flags.output {
-        Format::Table => out::put(&table()),
-        Format::Json => out::put(&(serde_json::to_string_pretty(value)? + "\n")),
-        Format::Yaml => out::put(&(install::yaml::to_sorted(&serde_json::to_value(value)?) + "\n")),
+        Format::Table => {
+            out::put(&table());
+            Ok(())
+        }
+        format => out::data(value, format),
     }
-    Ok(())
 }
 
 /// Every revision that is installed, or that something still points at.

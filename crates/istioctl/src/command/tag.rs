@@ -23,7 +23,7 @@ use crate::command::tag::followers::{Followers, Leader, Restart};
 use crate::command::tag::report::Report;
 use crate::command::tag::risk::Risk;
 use crate::failure::Failure;
-use crate::out::{Format, put};
+use crate::out::{self, Format, put};
 use crate::policies::Policies;
 use crate::table::{columns, row};
 
@@ -200,7 +200,7 @@ async fn change(
         retag::set(&cluster.server, request, before).await.map_err(explained)?;
     }
     if output != Format::Table {
-        return report::print(&change.report(dry_run), output);
+        return out::data(&change.report(dry_run), output);
     }
     put(&if dry_run { change.foretold() } else { change.told() });
     for warning in change.warnings() {
@@ -302,11 +302,12 @@ async fn following(
     webhooks: &[Object],
     namespaces: &[Object],
 ) -> (Followers, Option<String>) {
-    let (pods, error) = match cluster.server.list(&kind("", "v1", "Pod"), "").await {
+    let everywhere = kind("", "v1", "Pod");
+    let (pods, policies) = futures::join!(cluster.server.list(&everywhere, ""), Policies::read(cluster, system));
+    let (pods, error) = match pods {
         Ok(pods) => (pods, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    let policies = Policies::read(cluster, system).await;
     let found = followers::of(leader, target, &policies, webhooks, namespaces, &pods);
     (found, error)
 }
@@ -341,14 +342,12 @@ async fn list(global: &Global, flags: ListFlags) -> Result<(), Failure> {
     let cluster = Cluster::connect(global).await?;
     let system = &global.istio_namespace;
     let before = inventory::read(&cluster.server, system).await?;
-    let pods = match cluster.server.list(&kind("", "v1", "Pod"), "").await {
-        Ok(pods) => pods,
-        Err(error) => {
-            anstream::eprintln!("❗ namespaces of which only pods follow a tag are left out: {error}");
-            Vec::new()
-        }
-    };
-    let policies = Policies::read(&cluster, system).await;
+    let everywhere = kind("", "v1", "Pod");
+    let (pods, policies) = futures::join!(cluster.server.list(&everywhere, ""), Policies::read(&cluster, system));
+    let pods = pods.unwrap_or_else(|error| {
+        anstream::eprintln!("❗ namespaces of which only pods follow a tag are left out: {error}");
+        Vec::new()
+    });
     let rows = listed(&before, &policies, &pods);
     if rows.is_empty() {
         put("No Istio revision tags found.\n");
@@ -366,7 +365,7 @@ async fn list(global: &Global, flags: ListFlags) -> Result<(), Failure> {
             serde::Serialize::serialize(&rows, &mut serde_json::Serializer::with_formatter(&mut text, formatter))?;
             put(&format!("{}\n", String::from_utf8_lossy(&text)));
         }
-        Format::Yaml => put(&format!("{}\n", yaml::to_sorted(&serde_json::to_value(&rows)?))),
+        Format::Yaml => out::data(&rows, flags.output)?,
     }
     Ok(())
 }

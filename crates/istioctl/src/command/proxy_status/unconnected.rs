@@ -60,8 +60,9 @@ impl Pods {
     }
 }
 
-/// Reads them; whoever may not see namespaces and injectors is told less.
-pub async fn read(cluster: &Cluster, global: &Global) -> Result<Pods, Failure> {
+/// Reads them; whoever may not see namespaces and injectors is told less. Whose proxy a workload carries matters only to
+/// pods whose revision none of the control planes is of.
+pub async fn read(cluster: &Cluster, global: &Global, instances: &[Instance]) -> Result<Pods, Failure> {
     let mut pods = kind("", "v1", "Pod");
     pods.namespace = global.namespace.clone().unwrap_or_default();
     let namespaces = kind("", "v1", "Namespace");
@@ -78,9 +79,14 @@ pub async fn read(cluster: &Cluster, global: &Global) -> Result<Pods, Failure> {
         policies,
         carried: Carried::default(),
     };
+    let is_orphan = |pod: &&Object| {
+        let revision = revision(pod);
+        !instances.iter().any(|instance| instance.revision == revision)
+    };
     let leaving: Vec<&Object> = read
         .pods
         .iter()
+        .filter(is_orphan)
         .filter(|pod| should_be_connected(pod) && read.next(pod).is_none())
         .collect();
     read.carried = carried::read(cluster, &leaving).await;
@@ -159,9 +165,13 @@ pub fn has_proxy(pod: &Object) -> bool {
 
 /// Jobs that have ended and pods that go are connected no more, and rightly so.
 pub fn should_be_connected(pod: &Object) -> bool {
-    has_proxy(pod)
-        && !matches!(pod.text("/status/phase"), "Succeeded" | "Failed")
-        && pod.0.pointer("/metadata/deletionTimestamp").is_none()
+    has_proxy(pod) && !is_over(pod)
+}
+
+/// Whether a pod has ended or goes.
+pub fn is_over(pod: &Object) -> bool {
+    matches!(pod.text("/status/phase"), "Succeeded" | "Failed")
+        || pod.0.pointer("/metadata/deletionTimestamp").is_some()
 }
 
 fn proxy_status(pod: &Object) -> Option<&Value> {

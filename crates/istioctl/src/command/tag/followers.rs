@@ -73,7 +73,7 @@ pub fn of(
         let Some(namespace) = known.get(pod.namespace()) else {
             continue;
         };
-        if is_over(pod) || !follows(namespace, &labels) || !is_admitted(pod, &labels, target, policies) {
+        if unconnected::is_over(pod) || !follows(namespace, &labels) || !is_admitted(pod, &labels, target, policies) {
             continue;
         }
         let now = unconnected::has_proxy(pod).then(|| unconnected::revision(pod));
@@ -92,11 +92,6 @@ pub fn of(
 pub fn injector(object: &Object) -> Option<Injector> {
     let configuration: MutatingWebhookConfiguration = serde_json::from_value(object.0.clone()).ok()?;
     Injector::from_configuration(&configuration)
-}
-
-fn is_over(pod: &Object) -> bool {
-    matches!(pod.text("/status/phase"), "Succeeded" | "Failed")
-        || pod.0.pointer("/metadata/deletionTimestamp").is_some()
 }
 
 /// Whether the revision that the tag goes to would inject the pod.

@@ -18,7 +18,7 @@ use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::confirm::{self, Silence};
 use crate::failure::{Failure, USAGE};
-use crate::out::{Format, put};
+use crate::out::{self, Format, put};
 
 /// Flags of `remove`.
 #[derive(Debug, Args)]
@@ -94,7 +94,7 @@ pub(super) async fn run(global: &Global, flags: RemoveFlags) -> Result<(), Failu
         warnings,
         namespaces: report::namespaces(&found, Restart::Harms),
     };
-    report::print(&report, flags.output)
+    out::data(&report, flags.output)
 }
 
 /// What is said before a tag is removed: who follows it, by its label or otherwise, and what nobody does without it.

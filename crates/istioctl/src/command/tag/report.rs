@@ -6,8 +6,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::followers::{Followers, Restart, remedy};
-use crate::failure::Failure;
-use crate::out::{Format, put};
 
 /// One command's outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,18 +45,6 @@ pub fn namespaces(followers: &Followers, restart: Restart) -> Vec<Follower> {
         workloads: workloads.clone(),
     })
     .collect()
-}
-
-/// Prints a value for programs.
-pub fn print(value: &impl Serialize, output: Format) -> Result<(), Failure> {
-    match output {
-        Format::Yaml => put(&format!(
-            "{}\n",
-            install::yaml::to_sorted(&serde_json::to_value(value)?)
-        )),
-        Format::Json | Format::Table => put(&format!("{}\n", serde_json::to_string_pretty(value)?)),
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What a tag risks that is set with `--force`, without a proof that anybody answers.
 
-use api::names::DEFAULT_REVISION;
-use install::served::{self, Absence};
+use api::names::object;
+use install::object::Object;
+use install::served;
 use install::tag::{Inventory, Request, TagObjects};
 
 /// What may become of new pods.
@@ -9,8 +10,8 @@ use install::tag::{Inventory, Request, TagObjects};
 pub enum Risk {
     /// No istiod of the revision is ready: nobody answers for them.
     Absent {
-        /// What that means.
-        absence: Absence,
+        /// Neither a Service nor a pod of it is left; else its pods are not ready.
+        gone: bool,
         /// Changes of configuration are refused as well.
         validates: bool,
     },
@@ -27,17 +28,12 @@ impl Risk {
         if service.is_empty() || before.is_ready(request.revision.label()) {
             return Some(Self::Unproved);
         }
-        let closed = |policy: &str| policy == "Fail";
-        let validators = before.validators.iter();
+        let refuses = |live: &Object| {
+            live.name() == object::DEFAULT_VALIDATOR && live.text("/webhooks/0/failurePolicy") == "Fail"
+        };
         Some(Self::Absent {
-            absence: Absence {
-                gone: !before.services.iter().any(|live| live.name() == service),
-                refuses: served::refuses(tagged),
-            },
-            validates: request.tag.as_str() == DEFAULT_REVISION
-                && validators
-                    .filter(|live| live.name() == api::names::object::DEFAULT_VALIDATOR)
-                    .any(|live| closed(live.text("/webhooks/0/failurePolicy"))),
+            gone: served::is_gone(service, request.revision.label(), before),
+            validates: request.tag.is_default() && before.validators.iter().any(refuses),
         })
     }
 
@@ -45,21 +41,16 @@ impl Risk {
     pub fn told(&self, request: &Request) -> String {
         let (tag, revision) = (request.tag.as_str(), request.revision.label());
         match self {
-            Self::Absent { absence, validates } => {
-                let what = if absence.gone {
+            Self::Absent { gone, validates } => {
+                let what = if *gone {
                     "is gone: neither its Service nor a pod of it is there"
                 } else {
                     "has no ready istiod"
                 };
                 let mut text = format!(
-                    "revision {revision:?} {what}. Until it has a ready one, new pods that the tag {tag:?} selects {}{}. Restart \
-                     none of them. Look at it: kubectl get pods -n {} -l app=istiod,istio.io/rev={revision}",
-                    absence.effect(),
-                    if absence.refuses {
-                        " (failurePolicy Fail)"
-                    } else {
-                        " (failurePolicy Ignore)"
-                    },
+                    "revision {revision:?} {what}. Until it has a ready one, new pods that the tag {tag:?} selects are refused \
+                     (failurePolicy Fail). Restart none of them. Look at it: kubectl get pods -n {} -l \
+                     app=istiod,istio.io/rev={revision}",
                     request.namespace,
                 );
                 if *validates {
@@ -82,7 +73,6 @@ impl Risk {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use install::object::Object;
     use revision::name::{Revision, Tag};
     use serde_json::{Value, json};
 
