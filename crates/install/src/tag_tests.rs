@@ -300,6 +300,9 @@ fn of_a_validator_that_is_not_the_tags_only_the_way_is_written() {
     let validator = validator_of(&Revision::parse("1-23-1").unwrap(), "istio-system", &inventory()).unwrap();
     assert_eq!(validator.0["metadata"]["labels"], json!({"istio.io/rev": "1-23-1"}));
     let webhook = validator.0["webhooks"][0].as_object().unwrap();
-    assert_eq!(webhook.keys().collect::<Vec<_>>(), ["name", "clientConfig", "objectSelector"]);
+    assert_eq!(
+        webhook.keys().collect::<Vec<_>>(),
+        ["name", "clientConfig", "objectSelector"]
+    );
     assert_eq!(webhook["clientConfig"]["service"]["name"], "istiod-1-23-1");
 }

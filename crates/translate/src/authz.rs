@@ -82,13 +82,7 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Filters {
         };
     }
     let seen = cx.visible(&class.namespace);
-    let known = |namespace: Option<&str>, host: &str| match namespace {
-        None => seen.service(host).is_some(),
-        Some(namespace) => seen
-            .services
-            .iter()
-            .any(|s| *s.key.host == *host && *s.key.namespace == *namespace),
-    };
+    let known = |namespace: Option<&str>, host: &str| seen.named(namespace, host).is_some();
     let providers = Providers::new(&mesh, known);
     let trust_domains = std::iter::once(&mesh.trust_domain)
         .chain(&mesh.trust_domain_aliases)

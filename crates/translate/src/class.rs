@@ -6,7 +6,7 @@ use xds::resource::{Resource, ResourceSet};
 
 use crate::client::Client;
 use crate::graph::{ClassId, Cx};
-use crate::proxy::ProxyClass;
+use crate::proxy::{ProxyClass, Role};
 use crate::query::Query;
 use crate::resource_type::ResourceType;
 use crate::{cluster, endpoint, envoy_filter, listener, name_table, route, secret};
@@ -30,6 +30,10 @@ pub(crate) fn resources(
         ResourceType::Listener => {
             let listeners = listener::of_class(cx, id);
             patched(cx, class, id, resource_type, listeners)
+        }
+        ResourceType::Route if class.role == Role::Sidecar && !envoy_filter::concerns(cx, class) => {
+            let routes = route::of_sidecar(cx, class);
+            cx.same_set(&routes)
         }
         ResourceType::Route => {
             let routes = route::of_class(cx, class, id);
@@ -73,5 +77,5 @@ fn endpoints(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> Arc<ResourceSe
     };
     let view = endpoint::view(cx, &client);
     let through = cx.set(&Query::OutboundEndpoints(view, seen));
-    Arc::new(ResourceSet::new(plain.iter().chain(through.iter()).cloned()))
+    Arc::new(ResourceSet::over(plain, through.iter().cloned()))
 }

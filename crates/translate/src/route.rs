@@ -37,22 +37,25 @@ const MAX_DIRECT_RESPONSE: u32 = 1 << 20;
 pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> Vec<Arc<Resource>> {
     match class.role {
         Role::Sidecar => {
-            let mut client = Client {
-                locality: None,
-                node: None,
-                preserve_case: false,
-                ..Client::scoped(cx, class)
-            };
-            if !selects_by_labels(cx, &client.scope()) {
-                client.labels = None;
-            }
-            cx.set(&Query::OutboundRoutes(Arc::new(client)))
-                .iter()
-                .cloned()
-                .collect()
+            let routes = of_sidecar(cx, class);
+            cx.set(&routes).iter().cloned().collect()
         }
         Role::Router => gateway::configurations(cx, class, id),
     }
+}
+
+/// The question for the routes of a sidecar, which all whose routes are the same ask.
+pub(crate) fn of_sidecar(cx: &mut Cx<'_>, class: &ProxyClass) -> Query {
+    let mut client = Client {
+        locality: None,
+        node: None,
+        preserve_case: false,
+        ..Client::scoped(cx, class)
+    };
+    if !selects_by_labels(cx, &client.scope()) {
+        client.labels = None;
+    }
+    Query::OutboundRoutes(Arc::new(client))
 }
 
 /// Whether some route or rule depends on the labels of clients that see this.

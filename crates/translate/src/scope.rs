@@ -12,6 +12,7 @@ use mesh::{Config, Input, Kind, Port, Protocol, Registry, Resolution, Service, T
 
 use crate::graph::Cx;
 use crate::host;
+use crate::naming;
 use crate::route::virtual_services::Ready;
 use crate::seen::Seen;
 use crate::sidecar::{Imports, SidecarName};
@@ -38,8 +39,6 @@ pub(crate) struct Scope {
     pub(crate) virtual_services: VirtualServices,
     /// What outbound listeners are made of; one without a port, if no Sidecar says otherwise.
     pub(crate) egress: Vec<Egress>,
-    /// The Sidecar.
-    pub(crate) sidecar: Option<Arc<Config<Sidecar>>>,
     /// What happens to traffic whose destination is unknown.
     pub(crate) unknown: OutboundTrafficPolicy,
 }
@@ -96,13 +95,12 @@ pub(crate) fn visible(cx: &mut Cx<'_>, namespace: &str) -> Seen {
 /// The answer to [`crate::query::Query::Outward`].
 pub(crate) fn outward(cx: &mut Cx<'_>, key: &ScopeKey) -> Outward {
     let scope = cx.scope_of(key.clone());
-    let routes_connections = |vs: &&Ready| !vs.spec.tcp.is_empty() || !vs.spec.tls.is_empty();
     let of_connections = |egress: &Egress| Egress {
         virtual_services: Arc::new(
             egress
                 .virtual_services
                 .iter()
-                .filter(routes_connections)
+                .filter(|routes| routes.routes_connections())
                 .cloned()
                 .collect(),
         ),
@@ -134,11 +132,8 @@ pub(crate) fn unknown(cx: &mut Cx<'_>, sidecar: Option<&Config<Sidecar>>) -> Out
 pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
     let namespace = &key.namespace;
     let snapshot = cx.read(Input::Services);
-    let (aliases, visible): (Vec<_>, Vec<_>) = snapshot
-        .services()
-        .iter()
-        .filter(|s| s.visibility.includes(namespace))
-        .partition(|s| s.resolution == Resolution::Alias);
+    let included = snapshot.services().iter().filter(|s| s.visibility.includes(namespace));
+    let is_alias = |s: &&Arc<Service>| s.resolution == Resolution::Alias;
     let all = cx.virtual_services();
     let routes = all.iter().filter(|(_, visibility)| visibility.includes(namespace));
     let routes: Vec<_> = routes.map(|(routes, _)| routes.clone()).collect();
@@ -157,7 +152,7 @@ pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
             .iter()
             .any(|e| Imports::parse(&e.hosts, namespace).service(&alias.key.namespace, &alias.key.host)),
     };
-    for alias in aliases {
+    for alias in included.clone().filter(is_alias) {
         if let Some(target) = alias.alias_of.as_ref().filter(|_| imported(alias)) {
             scope.aliases.entry(target.clone()).or_default().push(alias.clone());
         }
@@ -171,13 +166,13 @@ pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
             ..Egress::default()
         }];
     } else {
+        let visible: Vec<_> = included.filter(|s| !is_alias(s)).collect();
         scope.egress = listeners
             .iter()
             .map(|l| egress(l, namespace, &visible, &scope.virtual_services))
             .collect();
         scope.seen = cx.seen(union(&scope.egress, namespace, &visible), true);
     }
-    scope.sidecar = sidecar;
     scope
 }
 
@@ -325,11 +320,8 @@ fn destinations<'a>(spec: &'a VirtualService, namespace: &str) -> BTreeMap<&'a s
     let mut hosts: BTreeMap<&str, BTreeSet<u16>> = BTreeMap::new();
     let mut push = |destination: &'a Option<Destination>| {
         if let Some(destination) = destination {
-            let port = destination.port.as_ref().map_or(0, |p| p.number.0);
-            hosts
-                .entry(&destination.host)
-                .or_default()
-                .insert(u16::try_from(port).unwrap_or_default());
+            let port = destination.port.as_ref().map_or(0, naming::port);
+            hosts.entry(&destination.host).or_default().insert(port);
         }
     };
     let from = |wanted: &str| wanted.is_empty() || wanted == namespace;

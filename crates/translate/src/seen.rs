@@ -31,6 +31,12 @@ impl Seen {
     pub(crate) fn service(&self, host: &str) -> Option<&Arc<Service>> {
         self.services.get(self.place(host)?)
     }
+
+    /// The same, if it has to be of a namespace and is.
+    pub(crate) fn named(&self, namespace: Option<&str>, host: &str) -> Option<&Arc<Service>> {
+        let is_of = |service: &&Arc<Service>| namespace.is_none_or(|namespace| *namespace == *service.key.namespace);
+        self.service(host).filter(is_of)
+    }
 }
 
 impl PartialEq for Seen {

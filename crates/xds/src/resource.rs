@@ -5,7 +5,7 @@
 //! streams that are owed the same configuration.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -308,7 +308,9 @@ impl ResourceSet {
     /// This set without some of its resources and with others; `None` if the ones are not its own, or the others take
     /// the place of what was not to go.
     pub fn replace(&self, gone: &[&Arc<Resource>], new: Vec<Arc<Resource>>) -> Option<Self> {
-        let goes = |resource: &Arc<Resource>| gone.iter().any(|gone| Arc::ptr_eq(gone, resource));
+        // What goes is held, and a name is held once.
+        let names: HashSet<&str> = gone.iter().map(|gone| &*gone.name).collect();
+        let goes = |resource: &Arc<Resource>| names.contains(&*resource.name);
         let held = |resource: &&Arc<Resource>| self.get(&resource.name).is_some_and(|held| Arc::ptr_eq(held, resource));
         let free = |resource: &Arc<Resource>| self.get(&resource.name).is_none_or(goes);
         let known = gone.iter().all(held) && new.iter().all(free);

@@ -196,14 +196,15 @@ impl Builder<'_, '_> {
         chains
     }
 
-    /// VirtualServices of the server's gateway that name one of its hosts.
+    /// VirtualServices of the server's gateway that name one of its hosts, and route connections.
     fn bound(&mut self, served: &Served) -> Vec<Ready> {
-        let mut bound = self.cx.bound(&self.common.scope, &served.gateway).to_vec();
-        bound.retain(|routes| {
+        let bound = self.cx.bound(&self.common.scope, &served.gateway);
+        let is_named = |routes: &&Ready| {
             let mut hosts = served.hosts_for(&routes.meta.namespace);
             hosts.any(|server| routes.spec.hosts.iter().any(|h| host::overlap(server, h)))
-        });
-        bound
+        };
+        let of_connections = bound.iter().filter(|routes| routes.routes_connections());
+        of_connections.filter(is_named).cloned().collect()
     }
 
     fn authorised(&self, rest: Vec<Filter>) -> Vec<Filter> {

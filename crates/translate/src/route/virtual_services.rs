@@ -22,6 +22,11 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    /// Whether it routes connections, and not only requests.
+    pub(crate) fn routes_connections(&self) -> bool {
+        !self.config.spec.tcp.is_empty() || !self.config.spec.tls.is_empty()
+    }
+
     fn new(config: Arc<Config<VirtualService>>, source: Option<Arc<Config<VirtualService>>>) -> Self {
         let mut matches = config.spec.http.iter().flat_map(|route| &route.matches);
         Self {

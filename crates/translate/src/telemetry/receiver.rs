@@ -24,10 +24,7 @@ impl Receiver {
             .get("port")
             .and_then(|p| p.as_u64().or_else(|| p.as_str()?.parse().ok()));
         let port = u16::try_from(port?).ok()?;
-        let service = seen.service(host)?;
-        if namespace.is_some_and(|n| *n != *service.key.namespace) {
-            return None;
-        }
+        seen.named(namespace, host)?;
         Some(Self {
             host: host.to_owned(),
             cluster: naming::outbound(port, "", host),
