@@ -14,6 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use kube::Client;
 use kube::client::Body;
+use kube::core::ApiResource;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -35,6 +36,10 @@ struct State {
     log: Vec<(u64, &'static str, String, Value)>,
     /// Paths of collections that are not served.
     absent: BTreeSet<String>,
+    /// Paths of collections that are served, and answered by 404.
+    lost: BTreeSet<String>,
+    /// Whether all of discovery is answered by 404.
+    undiscovered: bool,
     writes: Vec<Write>,
 }
 
@@ -121,6 +126,12 @@ fn status(code: Code, reason: &str) -> Value {
     })
 }
 
+impl State {
+    fn is_not_found(&self, collection: &str) -> bool {
+        self.absent.contains(collection) || self.lost.contains(collection)
+    }
+}
+
 type Answer = http::Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 fn respond(code: Code, value: &Value) -> Answer {
@@ -193,6 +204,21 @@ impl Api {
         }
     }
 
+    /// A kind is answered by 404 although it is served, as by a proxy that knows it not, or no longer.
+    pub(crate) fn loses(&self, collection: &str, lost: bool) {
+        let mut state = self.state();
+        if lost {
+            state.lost.insert(collection.to_owned());
+        } else {
+            state.lost.remove(collection);
+        }
+    }
+
+    /// What is served is told to nobody, or again.
+    pub(crate) fn hides_discovery(&self, hidden: bool) {
+        self.state().undiscovered = hidden;
+    }
+
     /// Ends all watches; with `forget`, they cannot go on where they ended.
     pub(crate) fn cut_watches(&self, forget: bool) {
         if forget {
@@ -245,7 +271,10 @@ impl Api {
         let fail = |code: Code, reason: &str| respond(code, &status(code, reason));
         let held = self.get(path);
         match (parts.method.as_str(), kind_of(path)) {
-            ("GET", Path::Collection) if self.state().absent.contains(path) => fail(Code::NOT_FOUND, "NotFound"),
+            ("GET", _) if path == "/apis" || path.starts_with("/apis/") && path.matches('/').count() == 3 => self
+                .discover(path)
+                .map_or_else(|| fail(Code::NOT_FOUND, "NotFound"), |told| respond(Code::OK, &told)),
+            ("GET", Path::Collection) if self.state().is_not_found(path) => fail(Code::NOT_FOUND, "NotFound"),
             // Not every API server knows lists that are streams.
             ("GET", Path::Collection) if query.contains_key("sendInitialEvents") => {
                 fail(Code::BAD_REQUEST, "BadRequest")
@@ -272,6 +301,35 @@ impl Api {
             }
             _ => fail(Code::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
         }
+    }
+
+    /// Groups, or the kinds of one: those that are watched and not absent.
+    fn discover(&self, path: &str) -> Option<Value> {
+        let state = self.state();
+        if state.undiscovered {
+            return None;
+        }
+        let collection = |kind: &ApiResource| format!("/apis/{}/{}", kind.api_version, kind.plural);
+        let kinds = crate::kinds::watched().into_iter().map(|watched| watched.resource);
+        let served: Vec<_> = kinds.filter(|kind| !state.absent.contains(&collection(kind))).collect();
+        if path == "/apis" {
+            let groups: BTreeSet<_> = served
+                .iter()
+                .map(|kind| (&*kind.group, &*kind.api_version, &*kind.version))
+                .collect();
+            let groups = groups.iter().map(|(name, group_version, version)| {
+                let version = json!({ "groupVersion": group_version, "version": version });
+                json!({ "name": name, "versions": [version], "preferredVersion": version })
+            });
+            return Some(json!({ "kind": "APIGroupList", "groups": groups.collect::<Vec<_>>() }));
+        }
+        let group_version = path.strip_prefix("/apis/")?;
+        let resources = served.iter().filter(|kind| kind.api_version == group_version).map(|kind| {
+            json!({ "name": kind.plural, "singularName": "", "kind": kind.kind, "namespaced": true, "verbs": ["watch"] })
+        });
+        let resources: Vec<_> = resources.collect();
+        (!resources.is_empty())
+            .then(|| json!({ "kind": "APIResourceList", "groupVersion": group_version, "resources": resources }))
     }
 
     fn write(&self, path: &str, body: Value, before: Option<Value>) -> Value {

@@ -2,7 +2,9 @@
 //!
 //! Each kind is watched by its own task, which survives every error: it lists again with a growing pause. A relist
 //! tells what disappeared meanwhile, so the receiver always converges on what the API has. Kinds the API does not
-//! know (no custom resource definition yet) count as read and empty, and are tried again.
+//! know (no custom resource definition yet) count as read and empty, and are tried again. That it does not know one is
+//! believed when its discovery says so as well: an answer 404 alone may be somebody's on the way, and would take every
+//! policy of the kind away.
 
 mod told;
 
@@ -80,11 +82,23 @@ impl Feed {
         loop {
             match self.watch(streaming, &mut backoff).await {
                 Ok(()) | Err(Stop::Closed) => return,
-                Err(Stop::NotServed) => {
-                    if self.finish(BTreeSet::new()).await.is_err() {
-                        return;
+                // With nothing to take away there is nothing to ask.
+                Err(Stop::NotFound) if self.synced && self.known.is_empty() => {}
+                Err(Stop::NotFound) => match self.is_served().await {
+                    Ok(false) => {
+                        if self.finish(BTreeSet::new()).await.is_err() {
+                            return;
+                        }
                     }
-                }
+                    Ok(true) => {
+                        let kind = &self.kind.resource.kind;
+                        tracing::warn!(kind, "not found, but served; what is known stays, trying again");
+                    }
+                    Err(error) => {
+                        let kind = &self.kind.resource.kind;
+                        tracing::warn!(kind, %error, "not found, and discovery does not answer; what is known stays, trying again");
+                    }
+                },
                 Err(Stop::Refused(_)) if streaming => {
                     streaming = false;
                     continue;
@@ -158,6 +172,21 @@ impl Feed {
         }
     }
 
+    /// Whether the API's discovery names the kind.
+    async fn is_served(&self) -> kube::Result<bool> {
+        let kind = &self.kind.resource;
+        let groups = self.client.list_api_groups().await?.groups;
+        let mut versions = groups
+            .iter()
+            .filter(|group| group.name == kind.group)
+            .flat_map(|group| &group.versions);
+        if !versions.any(|version| version.version == kind.version) {
+            return Ok(false);
+        }
+        let served = self.client.list_api_group_resources(&kind.api_version).await?;
+        Ok(served.resources.iter().any(|resource| resource.name == kind.plural))
+    }
+
     fn classify(&self, error: &watcher::Error) -> Stop {
         let code = match error {
             watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -167,7 +196,7 @@ impl Feed {
             _ => 0,
         };
         match code {
-            404 if self.kind.optional => Stop::NotServed,
+            404 if self.kind.optional => Stop::NotFound,
             // An API server without streaming lists, or without this field selector, refuses the parameter.
             400 | 422 => Stop::Refused(error.to_string()),
             _ => Stop::Failed(error.to_string()),
@@ -218,7 +247,8 @@ impl Feed {
 
 enum Stop {
     Closed,
-    NotServed,
+    /// The API, or somebody on the way to it, knows no such kind.
+    NotFound,
     Refused(String),
     Failed(String),
 }

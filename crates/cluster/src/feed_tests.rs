@@ -127,6 +127,45 @@ async fn a_kind_may_come_late_and_go() {
     feed.is_quiet().await;
 }
 
+/// A proxy on the way, or an API server that is about to know its kinds.
+#[tokio::test(start_paused = true)]
+async fn an_answer_not_found_takes_nothing_away_while_the_kind_is_served() {
+    let api = fake::Api::default();
+    put(&api, "x");
+    // Not at the start either: without the kind's policies nothing may be called read.
+    api.loses(GATEWAYS, true);
+    let mut feed = Gateways::start(api);
+    feed.is_quiet().await;
+    feed.api.loses(GATEWAYS, false);
+    assert_eq!(feed.next(2).await, ["+x", "synced"]);
+    // Nor where discovery is not found itself.
+    for hidden in [false, true] {
+        feed.api.loses(GATEWAYS, true);
+        feed.api.hides_discovery(hidden);
+        feed.api.cut_watches(true);
+        feed.is_quiet().await;
+        feed.api.loses(GATEWAYS, false);
+        assert_eq!(feed.next(1).await, ["+x"], "it is listed again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_kind_of_a_group_takes_the_group_away() {
+    let api = fake::Api::default();
+    put(&api, "x");
+    let mut feed = Gateways::start(api);
+    feed.next(2).await;
+    for kind in crate::kinds::watched().into_iter().map(|watched| watched.resource) {
+        if kind.group == "networking.istio.io" {
+            feed.api
+                .serves(&format!("/apis/{}/{}", kind.api_version, kind.plural), false);
+        }
+    }
+    feed.api.cut_watches(true);
+    assert_eq!(feed.next(1).await, ["-x"]);
+    feed.is_quiet().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_object_that_is_nonsense_stops_nobody() {
     let api = fake::Api::default();
