@@ -20,7 +20,7 @@ deployment "sleep" successfully rolled out
 # A revision that is not there
 @ fails
 $ istioctl uninstall --revision c -y
-Error: could not find target revision "c"; known revisions: a, b
+Error: could not find target revision "c"; revisions here: a, b
 
 # The file that a revision was installed with
 $ istioctl uninstall -f $SCRATCH/b.yaml --if-unused -y

@@ -1,8 +1,5 @@
 //! May a mesh be installed or upgraded here (revisions.md §7.1)? Facts in, messages out.
 
-use std::collections::BTreeSet;
-
-use api::names::label;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -12,7 +9,7 @@ use crate::message::{
     NAMESPACE_NOT_INJECTED, POD_MISSING_PROXY, UNSUPPORTED_GATEWAY_API_VERSION, UNSUPPORTED_KUBERNETES_VERSION,
     UPDATE_INCOMPATIBILITY,
 };
-use crate::objects::{Objects, labels};
+use crate::objects::Objects;
 
 /// A kind of object that an installation creates.
 #[derive(Debug)]
@@ -207,34 +204,6 @@ fn in_place(objects: &Objects, upgrade: &Upgrade, messages: &mut Vec<Message>) {
             messages.push(skew::skewed(about, &pods, version, complaint, &than, to));
         }
     }
-}
-
-/// What a name on the command line means in a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Named {
-    /// The revision of that name, or the one that the tag of that name points at.
-    Revision(String),
-    /// Neither is there; these are.
-    Absent(Vec<String>),
-}
-
-/// Finds a revision or tag; where webhooks cannot be read, a name is taken for what it says.
-pub fn named(objects: &Objects, name: &str) -> Named {
-    let webhooks = || objects.of_kind("MutatingWebhookConfiguration").map(labels);
-    let mut tags = webhooks().filter(|labels| labels.get(label::TAG).is_some_and(|tag| tag == name));
-    if let Some(revision) = tags.find_map(|labels| labels.get(label::REVISION).cloned()) {
-        return Named::Revision(revision);
-    }
-    let istiods = objects.of_kind("Deployment").map(labels);
-    let istiods = istiods.filter(|labels| labels.get(label::APP).is_some_and(|app| app == "istiod"));
-    let known: BTreeSet<String> = webhooks()
-        .chain(istiods)
-        .filter_map(|labels| labels.get(label::REVISION).cloned())
-        .collect();
-    if known.contains(name) || objects.lacks("MutatingWebhookConfiguration") {
-        return Named::Revision(name.to_owned());
-    }
-    Named::Absent(known.into_iter().collect())
 }
 
 /// Defaults that are not what they were in the version that is upgraded from.
@@ -477,38 +446,6 @@ mod tests {
             found,
             ["Info [TRY0003] (CustomResourceDefinition wasmplugins.extensions.istio.io"]
         );
-    }
-
-    #[test]
-    fn a_revision_is_there_by_its_name_or_its_tag() {
-        let mut objects = Objects::default();
-        let labelled = |kind: &str, name: &str, labels: serde_json::Value| json!({"kind": kind, "metadata": {"name": name, "labels": labels}});
-        for object in [
-            labelled("MutatingWebhookConfiguration", "a", json!({"istio.io/rev": "canary"})),
-            labelled(
-                "MutatingWebhookConfiguration",
-                "b",
-                json!({"istio.io/rev": "canary", "istio.io/tag": "prod"}),
-            ),
-            labelled("Deployment", "c", json!({"istio.io/rev": "half", "app": "istiod"})),
-            labelled(
-                "Deployment",
-                "d",
-                json!({"istio.io/rev": "old", "app": "istio-ingressgateway"}),
-            ),
-        ] {
-            objects.add(object);
-        }
-        for (name, revision) in [("canary", "canary"), ("prod", "canary"), ("half", "half")] {
-            assert_eq!(named(&objects, name), Named::Revision(revision.into()));
-        }
-        let known = Named::Absent(vec!["canary".into(), "half".into()]);
-        assert_eq!(
-            (named(&objects, "old"), named(&objects, "typo")),
-            (known.clone(), known)
-        );
-        objects.set_unreadable("MutatingWebhookConfiguration");
-        assert_eq!(named(&objects, "typo"), Named::Revision("typo".into()));
     }
 
     #[test]

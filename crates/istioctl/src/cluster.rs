@@ -4,17 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::names::label;
-use install::api_server::{ApiServer, RequestError, kind, root};
+use install::api_server::{ApiServer, kind, root};
 use install::object::{Id, Object};
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use revision::name::{DEFAULT, Revision};
+use revision::name::Revision;
 use status::forward::{PortForward, Reach};
 use status::gather::Instance;
 
 use crate::cli::Global;
 use crate::failure::Failure;
+use crate::names::Named;
 
 /// An API server that answers.
 #[derive(Clone, Debug)]
@@ -97,19 +98,9 @@ impl Cluster {
     }
 
     /// The revision that a name on the command line means: the one that a tag of that name points at, else the one of that
-    /// name; without a name the default revision. Whoever may not read webhooks names revisions only.
+    /// name, if it is there; without a name the default revision.
     pub async fn revision(&self, system: &str, name: Option<&str>) -> Result<Revision, Failure> {
-        let name = name.filter(|name| !name.is_empty()).unwrap_or(DEFAULT);
-        let webhooks = kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration");
-        let webhooks = match self.server.list(&webhooks, "").await {
-            Ok(webhooks) => webhooks,
-            Err(RequestError::Refused { code: 403, message, .. }) => {
-                anstream::eprintln!("❗ whether {name:?} is a tag is not known, it is taken for a revision: {message}");
-                Vec::new()
-            }
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Revision::parse(target(&webhooks, system, name).unwrap_or(name))?)
+        Named::read(self, system, name).await?.present()
     }
 
     /// Running istiod pods of the system namespace, of one revision or all.
@@ -123,19 +114,6 @@ impl Cluster {
         let found = self.server.list(&pods, &selector).await?;
         Ok(found.iter().filter(|pod| is_running(pod)).map(instance).collect())
     }
-}
-
-/// The revision that a tag of the mesh in this namespace points at.
-fn target<'a>(webhooks: &'a [Object], system: &str, tag: &str) -> Option<&'a str> {
-    let leads_here = |configuration: &Object| {
-        let webhooks = configuration.0["webhooks"].as_array().into_iter().flatten();
-        let mut namespaces = webhooks.filter_map(|webhook| webhook.pointer("/clientConfig/service/namespace"));
-        namespaces.all(|namespace| namespace == system)
-    };
-    let mut tags = webhooks
-        .iter()
-        .filter(|configuration| configuration.label(label::TAG) == tag && leads_here(configuration));
-    tags.next().map(|configuration| configuration.label(label::REVISION))
 }
 
 /// The mesh's own kinds, in the versions that the control plane reads.
@@ -183,37 +161,4 @@ async fn config(global: &Global) -> Result<Config, Failure> {
     Config::incluster().map_err(|_| {
         Failure::new("no cluster: set KUBECONFIG or pass --kubeconfig (for the local cluster: export KUBECONFIG=$(bin/drydock kubeconfig))")
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_tag_means_the_revision_that_it_points_at_in_its_mesh() {
-        let tag = |tag: &str, revision: &str, namespace: &str| {
-            Object(
-                json!({"metadata": {"labels": {"istio.io/tag": tag, "istio.io/rev": revision}},
-                "webhooks": [{"clientConfig": {"service": {"namespace": namespace, "name": "istiod"}}}]}),
-            )
-        };
-        let webhooks = [
-            tag("", "canary", "istio-system"),
-            tag("prod", "other", "other-system"),
-            tag("prod", "canary", "istio-system"),
-            tag("default", "1-22-1", "istio-system"),
-        ];
-        for (name, expected) in [
-            ("prod", Some("canary")),
-            ("default", Some("1-22-1")),
-            ("canary", None),
-            ("gone", None),
-        ] {
-            assert_eq!(target(&webhooks, "istio-system", name), expected, "{name}");
-        }
-        assert_eq!(target(&webhooks, "other-system", "prod"), Some("other"));
-        assert_eq!(target(&webhooks, "other-system", "default"), None);
-    }
 }

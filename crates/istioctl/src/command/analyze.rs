@@ -164,7 +164,8 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
             .clone();
         let reading = async {
             let revision = flags.revision.as_deref();
-            let notes = read::cluster(&cluster, &global.istio_namespace, revision, &mut objects).await?;
+            let (named, notes) = read::cluster(&cluster, &global.istio_namespace, revision, &mut objects).await?;
+            named.present()?;
             read::remote(global, &flags.remote_contexts, &mut objects).await?;
             Ok::<_, Failure>(notes)
         };

@@ -18,6 +18,7 @@ use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::command::program_version;
 use crate::confirm::{self, Silence};
+use crate::control_planes::ControlPlanes;
 use crate::failure::Failure;
 use crate::out::put;
 use crate::show::Show;
@@ -32,7 +33,7 @@ pub enum Command {
 /// Flags.
 #[derive(Debug, Args)]
 pub struct Flags {
-    /// The revision that shall run the gateways.
+    /// The revision that shall run the gateways, or a tag.
     #[arg(short, long)]
     revision: String,
     /// Do not ask.
@@ -49,15 +50,16 @@ pub struct Flags {
 /// Reverts.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let Command::Revert(flags) = command;
-    let revision = Revision::parse(&flags.revision)?;
     let cluster = Cluster::connect(global).await?;
     let namespace = &global.istio_namespace;
-    if cluster.istiods(namespace, Some(revision.label())).await?.is_empty() {
-        let label = revision.label();
+    let planes = ControlPlanes::find(&cluster, namespace, Some(&flags.revision)).await?;
+    if planes.asked.is_empty() {
         return Err(Failure::new(format!(
-            "revision {label:?} has no running istiod: install it first, then revert"
+            "{}; install it first, then revert",
+            planes.nobody().message()
         )));
     }
+    let revision = Revision::parse(planes.revision().unwrap_or_default())?;
     let record = recorded(&cluster, namespace, revision.value()).await?;
     let values = merged(&record, &revision)?;
     let gateways = gateways(&cluster, namespace, revision.label()).await?;

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use analyze::message::{Level, Message};
 use analyze::objects::Objects;
-use analyze::precheck::{self, Facts, Named, Permission, Upgrade};
+use analyze::precheck::{self, Facts, Permission, Upgrade};
 use clap::Args;
 use futures::stream::{self, StreamExt as _};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
@@ -17,6 +17,7 @@ use crate::command::analyze::{Format, Report, pages, read, text};
 use crate::command::install::OLDEST_KUBERNETES;
 use crate::command::program_version;
 use crate::failure::Failure;
+use crate::names::Named;
 use crate::out;
 
 /// Flags.
@@ -55,18 +56,18 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
     let from = from.map_err(Failure::new)?;
     let cluster = Cluster::connect(global).await?;
     let mut report = Report::default();
-    let mut facts = facts(&cluster, global, flags, &mut report.notes).await?;
+    let (named, mut facts) = facts(&cluster, global, flags, &mut report.notes).await?;
     facts.from = from;
-    if let Some(name) = &flags.revision {
-        match precheck::named(&facts.objects, name) {
-            Named::Revision(revision) => {
+    if flags.revision.is_some() {
+        match named.absent {
+            None => {
                 facts.upgrade = Some(Upgrade {
-                    revision,
+                    revision: named.revision.label().to_owned(),
                     version: program_version(),
                 });
             }
-            Named::Absent(known) => {
-                let absent = absent(name, &known);
+            Some(absent) => {
+                let absent = format!("{absent}; without -r, precheck says whether a new one may be installed");
                 // With --from-version it may be one that is still to come, as in Istio.
                 if from.is_none() {
                     return Err(Failure::new(absent));
@@ -99,37 +100,23 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// There is nothing to upgrade in place.
-fn absent(name: &str, known: &[String]) -> String {
-    let known = if known.is_empty() {
-        "there is none".to_owned()
-    } else {
-        format!("revisions here: {}", known.join(", "))
-    };
-    format!(
-        "there is no revision or tag {name:?} that could be upgraded in place ({known}); without -r, precheck says whether a \
-         new one may be installed"
-    )
-}
-
-async fn facts(cluster: &Cluster, global: &Global, flags: &Flags, notes: &mut Vec<String>) -> Result<Facts, Failure> {
+async fn facts(
+    cluster: &Cluster,
+    global: &Global,
+    flags: &Flags,
+    notes: &mut Vec<String>,
+) -> Result<(Named, Facts), Failure> {
     let mut objects = Objects::default();
     objects.set_now(SystemTime::now());
-    notes.extend(
-        read::cluster(
-            cluster,
-            &global.istio_namespace,
-            flags.revision.as_deref(),
-            &mut objects,
-        )
-        .await?,
-    );
+    let (system, revision) = (&global.istio_namespace, flags.revision.as_deref());
+    let (named, missing) = read::cluster(cluster, system, revision, &mut objects).await?;
+    notes.extend(missing);
     let denied = if flags.skip_controlplane {
         Vec::new()
     } else {
         denied(cluster, &global.istio_namespace).await
     };
-    Ok(Facts {
+    let facts = Facts {
         kubernetes: cluster.version.git_version.clone(),
         minor: cluster.version.minor.trim_end_matches('+').parse().ok(),
         oldest_minor: OLDEST_KUBERNETES,
@@ -139,7 +126,8 @@ async fn facts(cluster: &Cluster, global: &Global, flags: &Flags, notes: &mut Ve
         from: None,
         upgrade: None,
         namespace: global.namespace.clone(),
-    })
+    };
+    Ok((named, facts))
 }
 
 /// What the user may not create.

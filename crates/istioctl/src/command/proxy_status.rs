@@ -23,6 +23,7 @@ use super::proxy_config::target::{self, Pod};
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::command::install::read;
+use crate::control_planes::ControlPlanes;
 use crate::failure::Failure;
 use crate::out;
 
@@ -100,66 +101,38 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
             .next(),
         None => None,
     };
-    let revision = match &flags.revision {
-        Some(name) => Some(cluster.revision(system, Some(name)).await?.label().to_owned()),
-        None => None,
-    };
-    let all = cluster.istiods(system, None).await?;
-    let is_asked = |instance: &&Instance| revision.as_ref().is_none_or(|revision| instance.revision == *revision);
-    let instances: Vec<Instance> = all.iter().filter(is_asked).cloned().collect();
+    let planes = ControlPlanes::find(&cluster, system, flags.revision.as_deref()).await?;
     let ask = Forward::new(cluster.reach.clone(), system);
-    let asked = Asked {
-        cluster: &cluster,
-        ask: &ask,
-        instances: &instances,
-        all: &all,
-        revision: revision.as_deref(),
-    };
     match proxy {
-        Some(_) if instances.is_empty() => Err(asked.nobody(system)),
-        Some(pod) => one(&cluster, &ask, &instances, flags, &pod).await,
-        None => every(&asked, global, flags).await,
+        Some(_) if planes.asked.is_empty() => Err(planes.nobody()),
+        Some(pod) => one(&cluster, &ask, &planes.asked, flags, &pod).await,
+        None => every(&cluster, &ask, &planes, global, flags).await,
     }
 }
 
-/// Who is asked.
-struct Asked<'a> {
-    cluster: &'a Cluster,
-    ask: &'a Forward,
-    /// Control planes of the revision, or all.
-    instances: &'a [Instance],
-    /// Control planes of all revisions.
-    all: &'a [Instance],
-    revision: Option<&'a str>,
-}
-
-impl Asked<'_> {
-    /// There is none.
-    fn nobody(&self, system: &str) -> Failure {
-        Failure::new(match self.revision {
-            Some(revision) => format!("no running Istio pods of revision {revision:?} in {system:?}"),
-            None => format!("no running Istio pods in {system:?}"),
-        })
-    }
-}
-
-async fn every(asked: &Asked<'_>, global: &Global, flags: &Flags) -> Result<Report, Failure> {
-    let pods = unconnected::read(asked.cluster, global, asked.all);
-    let (mut answers, pods) = futures::join!(gather::proxies(asked.ask, asked.instances, flags.timeout), pods);
+async fn every(
+    cluster: &Cluster,
+    ask: &Forward,
+    planes: &ControlPlanes,
+    global: &Global,
+    flags: &Flags,
+) -> Result<Report, Failure> {
+    let pods = unconnected::read(cluster, global, &planes.all);
+    let (mut answers, pods) = futures::join!(gather::proxies(ask, &planes.asked, flags.timeout), pods);
     let mut report = Report::default();
     let silent = silent(&answers, &mut report);
     if answers.is_empty() {
-        report.failure = Some(asked.nobody(&global.istio_namespace));
+        report.failure = Some(planes.nobody());
     } else if silent == answers.len() {
         report.failure = Some(Failure::new("no control plane answered"));
     }
     let lost = match pods {
         Ok(mut pods) => {
             // Where the proxies of other revisions are connected was not asked.
-            if let Some(revision) = asked.revision {
+            if let Some(revision) = planes.revision() {
                 pods.pods.retain(|pod| unconnected::revision(pod) == revision);
             }
-            unconnected::find(&pods, &answers, asked.all)
+            unconnected::find(&pods, &answers, &planes.all)
         }
         Err(failure) => {
             report.notes.push(format!(
@@ -188,7 +161,7 @@ async fn every(asked: &Asked<'_>, global: &Global, flags: &Flags) -> Result<Repo
             }
         }
         format => {
-            let versions = gather::versions(asked.ask, asked.instances, flags.timeout).await;
+            let versions = gather::versions(ask, &planes.asked, flags.timeout).await;
             let mut documents = show::documents(&answers, &versions);
             documents.extend(missing(&answers, &lost));
             write(format, &documents)?

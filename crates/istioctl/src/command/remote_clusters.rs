@@ -9,6 +9,7 @@ use status::gather::{self, Answer};
 
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
+use crate::control_planes::ControlPlanes;
 use crate::failure::Failure;
 use crate::out;
 use crate::table::{columns, row};
@@ -31,12 +32,12 @@ pub struct Flags {
 pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let cluster = Cluster::connect(global).await?;
     let system = &global.istio_namespace;
-    let instances = cluster.istiods(system, flags.revision.as_deref()).await?;
-    if instances.is_empty() {
-        return Err(Failure::new(format!("no running Istio pods in {system:?}")));
+    let planes = ControlPlanes::find(&cluster, system, flags.revision.as_deref()).await?;
+    if planes.asked.is_empty() {
+        return Err(planes.nobody());
     }
     let ask = Forward::new(cluster.reach.clone(), system);
-    let answers = gather::clusters(&ask, &instances, flags.timeout).await;
+    let answers = gather::clusters(&ask, &planes.asked, flags.timeout).await;
     out::put(&table(&answers));
     let mut silent = 0;
     for answer in &answers {

@@ -15,6 +15,7 @@ use status::gather;
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::names::present;
 use crate::out::{self, Format};
 use crate::restart::restart;
 use crate::sides::{self, Pod, Sides};
@@ -166,15 +167,8 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     };
     let target = inventory.target(&name).unwrap_or(&name);
     let Some(found) = revisions.iter().find(|revision| revision.revision == target) else {
-        let known: Vec<&str> = revisions.iter().map(|revision| revision.revision.as_str()).collect();
-        return Err(Failure::new(format!(
-            "there is no revision or tag {name:?}; revisions here: {}",
-            if known.is_empty() {
-                "none".to_owned()
-            } else {
-                known.join(", ")
-            }
-        )));
+        let known = present(revisions.iter().map(|revision| revision.revision.as_str()));
+        return Err(Failure::new(format!("there is no revision or tag {name:?}; {known}")));
     };
     print(&flags, found, || describe(found, &asleep))
 }

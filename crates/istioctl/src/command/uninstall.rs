@@ -21,6 +21,7 @@ use crate::command::install::Wanted;
 use crate::command::proxy_status::unconnected::{revision as injected_by, should_be_connected};
 use crate::confirm::{self, Silence};
 use crate::failure::Failure;
+use crate::names::present;
 use crate::out::put;
 
 /// Most proxies named one by one.
@@ -356,11 +357,8 @@ impl Users {
 fn not_found(revision: &str, namespace: &str, before: &Inventory) -> String {
     let known = before.revisions();
     if !known.contains(&revision) {
-        let known = known.join(", ");
-        return format!(
-            "could not find target revision {revision:?}; known revisions: {}",
-            if known.is_empty() { "none" } else { &known }
-        );
+        let known = present(known.into_iter());
+        return format!("could not find target revision {revision:?}; {known}");
     }
     let of_revision =
         |object: &&Object| object.label(label::REVISION) == revision && object.label(label::TAG).is_empty();
@@ -499,7 +497,7 @@ mod tests {
         check(
             "new",
             "mesh",
-            "could not find target revision \"new\"; known revisions: old",
+            "could not find target revision \"new\"; revisions here: old",
         );
         check(
             "old",

@@ -16,6 +16,7 @@ use super::proxy_status::unconnected;
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::command::program_version;
+use crate::control_planes::ControlPlanes;
 use crate::failure::Failure;
 use crate::out;
 use crate::sides::image;
@@ -64,33 +65,28 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         }
     };
     let namespace = &global.istio_namespace;
-    let revision = match &flags.revision {
-        Some(name) => Some(cluster.revision(namespace, Some(name)).await?.label().to_owned()),
-        None => None,
-    };
-    let instances = cluster.istiods(namespace, revision.as_deref()).await?;
+    let planes = ControlPlanes::find(&cluster, namespace, flags.revision.as_deref()).await?;
+    let instances = &planes.asked;
     if instances.is_empty() {
-        let waiting = waiting(namespace, &orphans(&cluster, revision.as_deref()).await);
+        let orphans = orphans(&cluster, planes.revision()).await;
+        let silence = match planes.revision() {
+            Some(revision) => Silence::of_revision(revision, &orphans, planes.nobody()),
+            None => Silence::of_all(namespace, &orphans),
+        };
         let for_people = |text: &str| {
             if flags.output.is_none() {
                 out::put(text);
             }
         };
-        if waiting.is_none() {
-            for_people(&format!(
-                "Istio is not present in the cluster: no running Istio pods in namespace {namespace:?}\n"
-            ));
-        }
+        for_people(&silence.before);
         print(&flags, &client, &[], &[])?;
-        return waiting.map_or(Ok(()), |(line, failure)| {
-            for_people(&line);
-            Err(failure)
-        });
+        for_people(&silence.after);
+        return silence.failure.map_or(Ok(()), Err);
     }
     let ask = Forward::new(cluster.reach.clone(), namespace);
     let (versions, proxies) = futures::join!(
-        gather::versions(&ask, &instances, DEADLINE),
-        gather::proxies(&ask, &instances, DEADLINE)
+        gather::versions(&ask, instances, DEADLINE),
+        gather::proxies(&ask, instances, DEADLINE)
     );
     for (instance, error) in versions
         .iter()
@@ -147,18 +143,48 @@ fn versions_of(pods: &[Object], revision: Option<&str>) -> BTreeMap<String, usiz
     counts
 }
 
-/// A cluster without a control plane is no failure, but for the proxies that wait for one: their line, and the failure.
-fn waiting(namespace: &str, orphans: &BTreeMap<String, usize>) -> Option<(String, Failure)> {
-    if orphans.is_empty() {
-        return None;
+/// What is said where no control plane can be asked.
+struct Silence {
+    /// Before the client's line.
+    before: String,
+    /// After it.
+    after: String,
+    failure: Option<Failure>,
+}
+
+impl Silence {
+    /// A cluster without a control plane is no failure, but for the proxies that wait for one.
+    fn of_all(namespace: &str, orphans: &BTreeMap<String, usize>) -> Self {
+        let failure = format!(
+            "no running Istio pods in namespace {namespace:?}, but proxies that wait for one; istioctl proxy-status names them"
+        );
+        let counts = counts_of(orphans);
+        Self {
+            before: format!("Istio is not present in the cluster: no running Istio pods in namespace {namespace:?}\n"),
+            after: counts
+                .as_ref()
+                .map(|counts| format!("data plane version: {counts}, connected to no control plane\n"))
+                .unwrap_or_default(),
+            failure: counts.map(|_| Failure::new(failure)),
+        }
     }
+
+    /// Somebody asked for this one; where its proxies are connected, if others run, was not asked.
+    fn of_revision(revision: &str, orphans: &BTreeMap<String, usize>, failure: Failure) -> Self {
+        let counts = counts_of(orphans);
+        Self {
+            before: String::new(),
+            after: counts
+                .map(|counts| format!("data plane version: {counts}, injected by revision {revision}\n"))
+                .unwrap_or_default(),
+            failure: Some(failure),
+        }
+    }
+}
+
+fn counts_of(orphans: &BTreeMap<String, usize>) -> Option<String> {
     let counts = orphans.iter().map(|(version, count)| (version.as_str(), *count));
-    let counts = counted(&counts.collect());
-    let line = format!("data plane version: {counts}, connected to no control plane\n");
-    let failure = format!(
-        "no running Istio pods in namespace {namespace:?}, but proxies that wait for one; istioctl proxy-status names them"
-    );
-    Some((line, Failure::new(failure)))
+    (!orphans.is_empty()).then(|| counted(&counts.collect()))
 }
 
 /// `0.1.0 (2 proxies), 0.2.0 (1 proxies)`.
@@ -331,22 +357,31 @@ mod tests {
             pod("d", "old", "docker.io/trysail/proxyv2"),
             Object(json!({"metadata": {"name": "plain"}})),
         ];
-        let told = |pods: &[Object], revision| {
-            let waiting = waiting("istio-system", &versions_of(pods, revision));
-            waiting.map(|(line, failure)| format!("{line}{}", failure.message()))
+        let told = |pods: &[Object], revision: Option<&str>| {
+            let orphans = versions_of(pods, revision);
+            let silence = match revision {
+                Some(revision) => Silence::of_revision(revision, &orphans, Failure::new("none")),
+                None => Silence::of_all("istio-system", &orphans),
+            };
+            let failure = silence.failure.map(|failure| failure.message().to_owned());
+            format!("{}{}{}", silence.before, silence.after, failure.unwrap_or_default())
         };
         assert_eq!(
-            told(&pods, None).unwrap_or_default(),
-            "data plane version: 0.1.0 (1 proxies), 0.2.0 (2 proxies), unknown (1 proxies), connected to no control plane\n\
+            told(&pods, None),
+            "Istio is not present in the cluster: no running Istio pods in namespace \"istio-system\"\n\
+             data plane version: 0.1.0 (1 proxies), 0.2.0 (2 proxies), unknown (1 proxies), connected to no control plane\n\
              no running Istio pods in namespace \"istio-system\", but proxies that wait for one; istioctl proxy-status names them"
         );
-        assert!(
-            told(&pods, Some("canary"))
-                .unwrap_or_default()
-                .starts_with("data plane version: 0.2.0 (2 proxies), c")
+        assert_eq!(
+            told(&pods, Some("canary")),
+            "data plane version: 0.2.0 (2 proxies), injected by revision canary\nnone"
         );
         pods.drain(..4);
-        assert_eq!(told(&pods, None), None);
+        assert_eq!(told(&pods, Some("canary")), "none");
+        assert_eq!(
+            told(&pods, None),
+            "Istio is not present in the cluster: no running Istio pods in namespace \"istio-system\"\n"
+        );
     }
 
     #[test]

@@ -6,12 +6,14 @@ use std::path::Path;
 use analyze::objects::Objects;
 use api::names::{DEFAULT_REVISION, label, object};
 use install::api_server::{RequestError, kind};
+use install::object::{Id, Object};
 use serde_json::Value;
 
 use crate::cli::Global;
 use crate::cluster::{Cluster, own_kinds};
 use crate::command::install::read;
 use crate::failure::Failure;
+use crate::names::{Named, Names};
 
 /// Names of files that are read from folders end so.
 const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];
@@ -143,13 +145,14 @@ pub fn document(file: &str) -> Result<Value, Failure> {
     install::yaml::document(&read(file)?).map_err(|error| Failure::new(format!("{file}: {error}")))
 }
 
-/// Adds what a cluster has, with the mesh configuration of a revision or tag. Returns what could not be read.
+/// Adds what a cluster has, with the mesh configuration of a revision or tag. Returns what that name means, and what could
+/// not be read.
 pub async fn cluster(
     cluster: &Cluster,
     system: &str,
     revision: Option<&str>,
     objects: &mut Objects,
-) -> Result<Vec<String>, Failure> {
+) -> Result<(Named, Vec<String>), Failure> {
     let server = &cluster.server;
     let ids: Vec<_> = KINDS
         .iter()
@@ -180,12 +183,8 @@ pub async fn cluster(
         )));
     }
     let wanted = revision.unwrap_or(DEFAULT_REVISION);
-    let tag = found
-        .iter()
-        .filter(|(id, _)| id.kind == "MutatingWebhookConfiguration")
-        .flat_map(|(_, list)| list)
-        .find(|webhook| webhook.label(label::TAG) == wanted);
-    let actual = tag.map_or(wanted, |tag| tag.label(label::REVISION)).to_owned();
+    let named = Named::of(&names(&found, system), revision)?;
+    let actual = named.revision.label().to_owned();
     let is_own = |group: &str| api::kind::KINDS.iter().any(|own| own.group == group);
     for (id, list) in found {
         for object in list {
@@ -196,8 +195,28 @@ pub async fn cluster(
             }
         }
     }
+    let named = if objects
+        .get("ConfigMap", system, &object::mesh_config_map(&actual))
+        .is_some()
+    {
+        named.configured()
+    } else {
+        named
+    };
     notes.extend(mesh(objects, system, &actual, revision.is_some()));
-    Ok(notes)
+    Ok((named, notes))
+}
+
+/// Names of revisions and tags among the objects that could be read.
+fn names(found: &[(&Id, Vec<Object>)], system: &str) -> Names {
+    let of_kind = |kind: &str| found.iter().find(|(id, _)| id.kind == kind).map(|(_, list)| list);
+    let planes = ["Deployment", "Pod"].iter().filter_map(|kind| of_kind(kind)).flatten();
+    let planes: Vec<Object> = planes
+        .filter(|object| object.namespace() == system && object.label(label::APP) == "istiod")
+        .cloned()
+        .collect();
+    let webhooks = of_kind("MutatingWebhookConfiguration").map(Vec::as_slice);
+    Names::of(webhooks, &planes, system)
 }
 
 /// Adds the Services of other clusters, by their contexts in the Kubernetes configuration.
