@@ -329,23 +329,70 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
-    #[test]
-    fn what_expires_is_told_in_time() {
-        let now = Timestamp::UNIX_EPOCH + jiff::Span::new().hours(24 * 20_000);
+    fn cluster(now: Timestamp) -> Cluster {
         let Ok(authority) = ca::Authority::self_signed("cluster.local", now) else {
             panic!("a root")
         };
-        let cluster = Cluster {
+        Cluster {
             webhooks: Arc::default(),
             ledger: Arc::default(),
             authority: Current::new(authority),
             serving_end: Arc::new(AtomicI64::new(now.as_second() + 60)),
             signed: Arc::default(),
-        };
+        }
+    }
+
+    /// Rows of the table below a heading, as they are written.
+    fn rows<'a>(page: &'a str, heading: &str) -> BTreeSet<&'a str> {
+        let section = page.split_once(heading).map_or("", |(_, rest)| rest);
+        let lines = section.lines().skip_while(|line| !line.starts_with("| `"));
+        lines.take_while(|line| line.starts_with("| `")).collect()
+    }
+
+    #[test]
+    fn every_metric_is_documented_and_no_other() {
+        let (metrics, _) = Metrics::new(Arc::default(), Some(cluster(Timestamp::now())));
+        let translation = crate::source::Translation::new(mesh::Mesh::default().snapshot());
+        let engine = Engine::new(mesh::Mesh::default(), translation);
+        let page = metrics.render(&engine, &Registry::default());
+        let kinds: BTreeMap<&str, &str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+            .collect();
+        let told: Vec<String> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '))
+            .map(|(name, help)| {
+                let ending = if page.contains(&format!("\n{name}_total ")) {
+                    "_total"
+                } else {
+                    ""
+                };
+                format!(
+                    "| `{name}{ending}` | {} | {} |",
+                    kinds[name],
+                    help.trim_end_matches('.')
+                )
+            })
+            .collect();
+        let told: BTreeSet<&str> = told.iter().map(String::as_str).collect();
+        let documented = rows(include_str!("../../../docs/istiod.md"), "\n## Metrics\n");
+        let (lacks, has) = (&told - &documented, &documented - &told);
+        assert!(
+            lacks.is_empty() && has.is_empty(),
+            "docs/istiod.md lacks {lacks:#?}\nand has, besides {has:#?}"
+        );
+    }
+
+    #[test]
+    fn what_expires_is_told_in_time() {
+        let now = Timestamp::UNIX_EPOCH + jiff::Span::new().hours(24 * 20_000);
         let mut page = Page::default();
-        cluster.render(&mut page, now);
+        cluster(now).render(&mut page, now);
         for line in [
             "citadel_server_root_cert_expiry_seconds 315360000",
             "citadel_server_cert_chain_expiry_seconds 315360000",

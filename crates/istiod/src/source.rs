@@ -1,7 +1,7 @@
 //! Who may open which stream, and what it is owed.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use ads::source::Answer;
@@ -15,18 +15,45 @@ use xds::google::protobuf::value;
 
 use crate::debug::{Asker, Debug};
 use crate::engine::{Engine, Sets, Translate};
+use crate::followers::lock;
 
 /// Metadata value of clients that only ask questions.
 const QUESTIONS: &str = "event";
 
 /// Translation, as the engine wants it.
 #[derive(Debug)]
-pub struct Translation(SharedGenerator);
+pub struct Translation {
+    generator: SharedGenerator,
+    stuck: Mutex<Stuck>,
+}
 
 impl Translation {
     /// Over a mesh that knows nothing yet.
     pub fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self(SharedGenerator::new(snapshot))
+        Self {
+            generator: SharedGenerator::new(snapshot),
+            stuck: Mutex::default(),
+        }
+    }
+}
+
+/// What the log says could not be translated.
+#[derive(Debug, Default)]
+struct Stuck(BTreeSet<String>);
+
+impl Stuck {
+    /// Tells what came and what went since the last time: each once, however many changes there are between.
+    fn tell(&mut self, now: BTreeSet<String>) {
+        for what in &now - &self.0 {
+            tracing::error!(
+                what,
+                "could not be translated and is as it was, or absent; this is a bug of the control plane"
+            );
+        }
+        for what in &self.0 - &now {
+            tracing::info!(what, "is translated again, or nobody asks for it any more");
+        }
+        self.0 = now;
     }
 }
 
@@ -35,15 +62,15 @@ impl Translate for Translation {
     type Class = ClassId;
 
     fn open(&self, proxy: &Proxy) -> ClassId {
-        self.0.open(proxy)
+        self.generator.open(proxy)
     }
 
     fn hold(&self, class: ClassId) {
-        self.0.hold(class);
+        self.generator.hold(class);
     }
 
     fn close(&self, class: ClassId) {
-        self.0.close(class);
+        self.generator.close(class);
     }
 
     fn reclassifies(&self, update: &Update) -> impl Fn(&Proxy) -> bool {
@@ -53,25 +80,20 @@ impl Translate for Translation {
 
     fn update(&self, update: &Update) -> BTreeMap<ClassId, Sets> {
         let mut changed: BTreeMap<ClassId, Sets> = BTreeMap::new();
-        for (class, kind, set) in self.0.update(update) {
+        for (class, kind, set) in self.generator.update(update) {
             let url = kinds::intern(kind.type_url());
             changed.entry(class).or_default().insert(url, set);
         }
-        for what in self.0.stuck() {
-            tracing::error!(
-                what,
-                "could not be translated and is as it was, or absent; this is a bug of the control plane"
-            );
-        }
+        lock(&self.stuck).tell(self.generator.stuck().into_iter().collect());
         changed
     }
 
     fn start_again(&self, snapshot: &Arc<Snapshot>) {
-        self.0.start_again(snapshot.clone());
+        self.generator.start_again(snapshot.clone());
     }
 
     fn sets(&self, class: ClassId) -> Sets {
-        let sets = self.0.sets(class).into_iter();
+        let sets = self.generator.sets(class).into_iter();
         sets.map(|(kind, set)| (kinds::intern(kind.type_url()), set)).collect()
     }
 }
@@ -216,6 +238,51 @@ fn metadata(node: &Node, key: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// A log that is kept.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            lock(&self.0).extend_from_slice(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_stuck_is_told_once_and_when_it_is_over() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let mut stuck = Stuck::default();
+        let mut check = |now: &[&str], expected: &[(&str, &str)]| {
+            stuck.tell(now.iter().map(|what| (*what).to_owned()).collect());
+            let told = String::from_utf8(std::mem::take(&mut *lock(&log.0))).unwrap();
+            let lines: Vec<&str> = told.lines().collect();
+            assert_eq!(lines.len(), expected.len(), "{told}");
+            for (line, (level, what)) in lines.iter().zip(expected) {
+                assert!(
+                    line.contains(level) && line.contains(&format!("what=\"{what}\"")),
+                    "{line}"
+                );
+            }
+        };
+        tracing::subscriber::with_default(subscriber.finish(), || {
+            check(&["a"], &[("ERROR", "a")]);
+            check(&["a"], &[]);
+            check(&["a", "b"], &[("ERROR", "b")]);
+            check(&["b"], &[("INFO", "a")]);
+            check(&[], &[("INFO", "b")]);
+            check(&["a"], &[("ERROR", "a")]);
+        });
+    }
 
     fn check(claimed: (&str, &str), proved: &str, allowed: bool) {
         let text = |text: &str| xds::google::protobuf::Value {
