@@ -3,12 +3,12 @@
 //! Every step may be the last before a crash. So the order is: nothing refers to what is not there yet, webhooks come
 //! after the control plane that answers them, and a second run does what is missing.
 
-use std::collections::BTreeMap;
+mod default;
+
 use std::time::Duration;
 
 use api::names::{DEFAULT_REVISION, label};
 use futures::future::try_join_all;
-use revision::name::{Revision, Tag};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -16,13 +16,14 @@ use crate::api_server::{ApiServer, RequestError, kind};
 use crate::component::{Component, Kind};
 use crate::input::Operator;
 use crate::manifest::apply_rank;
+use crate::namesake::{self, Namesake};
 use crate::object::Object;
-use crate::owner::{self, FIELD_MANAGER, NOT_PRUNED};
+use crate::owner::{self, FIELD_MANAGER};
 use crate::precedence::{self, Disagreement};
-use crate::progress::{Event, Progress};
-use crate::proof::{self, ProofError};
-use crate::tag::{self, Inventory, Request};
-use crate::{inventory, prune, ready, record, retag, served};
+use crate::progress::{Event, Progress, Silent};
+use crate::proof::ProofError;
+use crate::tag::{self, Inventory};
+use crate::{inventory, prune, ready, record};
 
 /// How often readiness is looked at.
 const POLL: Duration = Duration::from_millis(200);
@@ -51,6 +52,9 @@ pub enum InstallError {
     /// The revisions would not agree on precedence.
     #[error(transparent)]
     Precedence(#[from] Disagreement),
+    /// A tag has the revision's name.
+    #[error(transparent)]
+    Namesake(#[from] Namesake),
     /// What is there could not be read.
     #[error(transparent)]
     Unread(RequestError),
@@ -59,7 +63,7 @@ pub enum InstallError {
 impl InstallError {
     /// Was it refused before anything was written?
     pub fn wrote_nothing(&self) -> bool {
-        matches!(self, Self::Precedence(_) | Self::Unread(_))
+        matches!(self, Self::Precedence(_) | Self::Namesake(_) | Self::Unread(_))
     }
 }
 
@@ -83,14 +87,26 @@ pub struct Installation<'a> {
 }
 
 impl Installation<'_> {
+    /// What somebody should know before it begins, or why it would be refused.
+    ///
+    /// # Errors
+    /// It would be refused, or nobody knows.
+    pub async fn foretell(&self, server: &ApiServer) -> Result<Option<String>, InstallError> {
+        let before = inventory::read(server, self.operator.namespace())
+            .await
+            .map_err(InstallError::Unread)?;
+        self.check(&before, &Silent)?;
+        Ok(self.new_default(&before))
+    }
+
     /// Carries it out.
     pub async fn run(mut self, server: &ApiServer, progress: &dyn Progress) -> Result<(), InstallError> {
         let namespace = self.operator.namespace().to_owned();
         let before = inventory::read(server, &namespace)
             .await
             .map_err(InstallError::Unread)?;
+        self.check(&before, progress)?;
         let default_tag = self.wants_default_tag(&before);
-        self.agree(&before, default_tag.is_some(), progress)?;
         let created = self.namespace(server, &namespace).await?;
         if self.dry_run && created {
             // Nothing can be tried in a namespace that is not there.
@@ -152,24 +168,17 @@ impl Installation<'_> {
         Ok(absent)
     }
 
-    /// Labels of the tag `default`, if this installation has to make or move it (revisions.md §3.6).
-    fn wants_default_tag(&self, before: &Inventory) -> Option<BTreeMap<String, String>> {
-        let managed = self.operator.values().pointer("/global/operatorManageWebhooks") == Some(&Value::Bool(true));
-        let pilot = self.components.iter().any(|component| component.kind == Kind::Pilot);
-        // One that leads nowhere would go on refusing pods and configuration.
-        let exists = before.webhooks.iter().any(|w| w.label(label::TAG) == DEFAULT_REVISION)
-            && served::gone(DEFAULT_REVISION, self.operator.namespace(), before).is_none();
-        if managed || !pilot || (exists && !self.operator.revision().is_empty()) {
-            return None;
+    /// Refuses what would inject a pod twice, before anything is written.
+    fn check(&self, before: &Inventory, progress: &dyn Progress) -> Result<(), InstallError> {
+        if self.components.iter().any(|component| component.kind == Kind::Pilot) {
+            namesake::check(self.operator.revision_label(), self.operator.namespace(), before)?;
         }
-        let mut labels = owner::labels(self.operator, self.version);
-        labels.insert(NOT_PRUNED.to_owned(), "true".to_owned());
-        labels.insert(label::OPERATOR_COMPONENT.to_owned(), Kind::Pilot.label().to_owned());
-        Some(labels)
+        self.agree(before, progress)
     }
 
     /// Refuses webhooks that would not exclude those that are there.
-    fn agree(&self, before: &Inventory, default_tag: bool, progress: &dyn Progress) -> Result<(), InstallError> {
+    fn agree(&self, before: &Inventory, progress: &dyn Progress) -> Result<(), InstallError> {
+        let default_tag = self.wants_default_tag(before).is_some();
         let objects = self.components.iter().flat_map(|component| &component.objects);
         let webhooks: Vec<&Object> = objects.filter(|o| o.kind() == "MutatingWebhookConfiguration").collect();
         let renewed = |live: &Object| default_tag && live.label(label::TAG) == DEFAULT_REVISION;
@@ -302,63 +311,6 @@ impl Installation<'_> {
             tokio::time::sleep(POLL).await;
         }
     }
-
-    async fn default_tag(
-        &self,
-        server: &ApiServer,
-        namespace: &str,
-        labels: BTreeMap<String, String>,
-        progress: &dyn Progress,
-    ) -> Result<(), InstallError> {
-        let now = inventory::read(server, namespace).await?;
-        let (Ok(tag), Ok(revision)) = (Tag::parse(DEFAULT_REVISION), Revision::parse(self.operator.revision())) else {
-            return Ok(());
-        };
-        let webhook = self
-            .operator
-            .values()
-            .pointer("/sidecarInjectorWebhook/enableNamespacesByDefault");
-        let request = Request {
-            tag,
-            revision,
-            namespace: namespace.to_owned(),
-            overwrite: true,
-            force: true,
-            automatic: webhook == Some(&Value::Bool(true)),
-            webhook_name: None,
-            labels,
-        };
-        let built = match tag::build(&request, &now, false) {
-            Ok(built) => built,
-            Err(error) => {
-                progress.event(Event::Note(format!("the default tag was not made: {error}")));
-                return Ok(());
-            }
-        };
-        if let Some(note) = moved(built.previous.as_deref(), &request, &now) {
-            if let Some(tagged) = built.apply.first() {
-                proof::prove(server, tagged, request.revision.label(), namespace, &now.pods).await?;
-            }
-            progress.event(Event::Note(note));
-        }
-        retag::install(server, &built, &now).await?;
-        Ok(())
-    }
-}
-
-/// What is said if the tag `default` goes from one revision to another.
-fn moved(previous: Option<&str>, request: &Request, now: &Inventory) -> Option<String> {
-    let to = request.revision.label();
-    previous.filter(|previous| *previous != to)?;
-    Some(match served::gone(DEFAULT_REVISION, &request.namespace, now) {
-        Some(gone) => format!(
-            "The tag \"default\" pointed at revision {gone:?}, which is gone; it points at {to:?} from now on. What is left \
-             of {gone:?} goes with: istioctl uninstall --revision {gone} -y"
-        ),
-        None => "This installation will make default injection and validation pointing to the default revision, and \
-                 originally it was pointing to the revisioned one."
-            .to_owned(),
-    })
 }
 
 /// What is applied and waited for together.
@@ -461,129 +413,4 @@ async fn has_ending_pods(server: &ApiServer, workload: &Object) -> bool {
         .await
         .iter()
         .any(|pod| pod.0.pointer("/metadata/deletionTimestamp").is_some())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The table of revisions.md §3.6: `revision` is installed where the tag `default` is there or not; it points at
-    /// revision `old`, which has these Services.
-    fn check(revision: &str, values: Value, exists: bool, services: &[&str], expected: bool) {
-        let operator = Operator {
-            document: json!({"spec": {"values": {"revision": revision, "global": values}}}),
-            profile: "default".to_owned(),
-            warnings: Vec::new(),
-        };
-        let installation = |kind| Installation {
-            operator: &operator,
-            components: vec![Component {
-                kind,
-                objects: Vec::new(),
-            }],
-            version: "1.0.0",
-            timeout: Duration::ZERO,
-            dry_run: false,
-            force: false,
-            whole: true,
-        };
-        let mut before = Inventory::default();
-        if exists {
-            before.webhooks = vec![Object(
-                json!({"metadata": {"labels": {"istio.io/tag": "default", "istio.io/rev": "old"}}, "webhooks": [
-                    {"name": "rev.namespace.sidecar-injector.istio.io",
-                        "clientConfig": {"service": {"namespace": "istio-system", "name": "istiod-old"}}}]}),
-            )];
-            let service = |name: &&str| Object(json!({"kind": "Service", "metadata": {"name": name}}));
-            before.services = services.iter().map(service).collect();
-        }
-        let wants = installation(Kind::Pilot).wants_default_tag(&before);
-        assert_eq!(
-            wants.is_some(),
-            expected,
-            "{revision:?}, {values}, default tag there: {exists}"
-        );
-        assert!(
-            installation(Kind::Base).wants_default_tag(&before).is_none(),
-            "no control plane, no default"
-        );
-        if let Some(labels) = wants {
-            assert_eq!(labels.get(NOT_PRUNED).map(String::as_str), Some("true"));
-        }
-    }
-
-    /// The tag `default` goes from `previous` to `to`; Services that are there.
-    fn told(previous: &str, to: &str, services: &[&str], expected: Option<&str>) {
-        let (Ok(tag), Ok(revision)) = (Tag::parse(DEFAULT_REVISION), Revision::parse(to)) else {
-            panic!("{to} is no revision");
-        };
-        let request = Request {
-            tag,
-            revision,
-            namespace: "istio-system".to_owned(),
-            overwrite: true,
-            force: true,
-            automatic: false,
-            webhook_name: None,
-            labels: BTreeMap::new(),
-        };
-        let service = |name: &&str| Object(json!({"kind": "Service", "metadata": {"name": name}}));
-        let istiod = if previous == DEFAULT_REVISION {
-            "istiod".to_owned()
-        } else {
-            format!("istiod-{previous}")
-        };
-        let now = Inventory {
-            webhooks: vec![Object(
-                json!({"metadata": {"labels": {"istio.io/tag": "default", "istio.io/rev": previous}}, "webhooks": [
-                    {"name": "rev.namespace.sidecar-injector.istio.io",
-                        "clientConfig": {"service": {"namespace": "istio-system", "name": istiod}}}]}),
-            )],
-            services: services.iter().map(service).collect(),
-            ..Inventory::default()
-        };
-        let note = moved(Some(previous), &request, &now);
-        assert_eq!(
-            note.as_deref().map(|note| note.split_once(';').unwrap_or((note, "")).0),
-            expected,
-            "{previous:?} to {to:?}"
-        );
-    }
-
-    #[test]
-    fn the_default_does_not_move_without_a_word() {
-        told("old", "old", &["istiod-old"], None);
-        told("default", "default", &[], None);
-        let gone = |revision: &str| format!("The tag \"default\" pointed at revision \"{revision}\", which is gone");
-        told("old", "canary", &["istiod-canary"], Some(&gone("old")));
-        told("default", "canary", &["istiod-canary"], Some(&gone("default")));
-        told(
-            "old",
-            "default",
-            &["istiod-old", "istiod"],
-            Some(
-                "This installation will make default injection and validation pointing to the default revision, and \
-                 originally it was pointing to the revisioned one.",
-            ),
-        );
-    }
-
-    #[test]
-    fn who_makes_the_default_tag() {
-        check("1-22-1", json!({}), false, &[], true);
-        check("", json!({}), false, &[], true);
-        check("canary", json!({}), true, &["istiod-old"], false);
-        check("", json!({}), true, &["istiod-old"], true);
-        check("canary", json!({"operatorManageWebhooks": true}), false, &[], false);
-        // A tag that leads nowhere is as good as none.
-        check("canary", json!({}), true, &["istiod-other"], true);
-        check("old", json!({}), true, &[], true);
-        check(
-            "",
-            json!({"operatorManageWebhooks": true}),
-            true,
-            &["istiod-old"],
-            false,
-        );
-    }
 }

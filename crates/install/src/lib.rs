@@ -16,6 +16,7 @@
 //! | [`difference`] | what differs between two manifests or profiles |
 //! | [`owner`] | labels by which an installation knows its objects |
 //! | [`tag`] | the objects of a revision tag |
+//! | [`namesake`] | a revision is not called like a tag |
 //! | [`precedence`] | do all revisions agree whose label wins? |
 //! | [`uninstall`] | what goes with a revision, what stays, who still uses it |
 //! | [`stays`] | what stays when a control plane goes |
@@ -36,6 +37,7 @@ pub mod difference;
 pub mod input;
 pub mod inventory;
 pub mod manifest;
+pub mod namesake;
 pub mod object;
 mod origin;
 mod overlay;

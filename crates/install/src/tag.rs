@@ -359,7 +359,7 @@ pub(crate) fn webhook_names(configuration: &Object) -> impl Iterator<Item = &str
 }
 
 /// The webhook configuration of the unnamed revision.
-fn unnamed(inventory: &Inventory) -> Option<&Object> {
+pub(crate) fn unnamed(inventory: &Inventory) -> Option<&Object> {
     inventory.webhooks.iter().find(|w| {
         w.label(label::REVISION) == api::names::DEFAULT_REVISION
             && w.label(label::TAG).is_empty()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use install::apply::Installation;
+use install::apply::{InstallError, Installation};
 use install::assets::Assets;
 use install::component::{Component, Rendering, render};
 use install::input::{Input, Operator, resolve};
@@ -142,6 +142,19 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     warn_of_old_kubernetes(&cluster, &version);
     warn_of_overwriting(&cluster, &operator, &version).await;
     warn_of_helm(&cluster, &components).await;
+    let installation = Installation {
+        operator: &operator,
+        components,
+        version: &version,
+        timeout: flags.readiness_timeout,
+        dry_run: flags.dry_run,
+        force: flags.wanted.force,
+        whole: true,
+    };
+    match installation.foretell(&cluster.server).await {
+        Ok(note) => note.iter().for_each(|note| anstream::eprintln!("❗ {note}")),
+        Err(error) => return Err(refused(&Show::default(), &error, flags.dry_run)),
+    }
     if !flags.skip_confirmation && !flags.dry_run {
         let question = format!(
             "This will install the Istio {} profile {:?} into the cluster. Proceed? (y/N)",
@@ -154,16 +167,6 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         }
     }
     let show = Show::default();
-    let timeout = flags.readiness_timeout;
-    let installation = Installation {
-        operator: &operator,
-        components,
-        version: &version,
-        timeout,
-        dry_run: flags.dry_run,
-        force: flags.wanted.force,
-        whole: true,
-    };
     match installation.run(&cluster.server, &show).await {
         Ok(()) => {
             show.finish(if flags.dry_run {
@@ -173,17 +176,20 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
             });
             Ok(())
         }
-        Err(error) => {
-            show.finish(if flags.dry_run {
-                "✘ Dry run failed: this could not be installed; nothing was changed"
-            } else if error.wrote_nothing() {
-                "✘ Installation refused; nothing was changed"
-            } else {
-                "✘ Installation failed; what was applied stays, and running the command again goes on from there"
-            });
-            Err(Failure::new(format!("failed to install manifests: {error}")))
-        }
+        Err(error) => Err(refused(&show, &error, flags.dry_run)),
     }
+}
+
+/// Says what became of an installation that did not come to its end.
+fn refused(show: &Show, error: &InstallError, dry_run: bool) -> Failure {
+    show.finish(if dry_run {
+        "✘ Dry run failed: this could not be installed; nothing was changed"
+    } else if error.wrote_nothing() {
+        "✘ Installation refused; nothing was changed"
+    } else {
+        "✘ Installation failed; what was applied stays, and running the command again goes on from there"
+    });
+    Failure::new(format!("failed to install manifests: {error}"))
 }
 
 fn warn_of_old_kubernetes(cluster: &Cluster, version: &str) {
