@@ -25,6 +25,19 @@ $ istioctl tag set Not_A_Label --revision 1-22-1
 [..]Not_A_Label[..]
 ...
 
+A revision is not called like a tag: both would inject.
+$ istioctl tag set taken --revision 1-22-1
+$ for dry in "" --dry-run; do istioctl install --set revision=taken --set profile=minimal --skip-confirmation $dry; echo $?; done
+✘ Installation refused; nothing was changed
+Error: failed to install manifests: revision "taken" has the name of a tag, which points at revision "1-22-1"[..]
+1
+✘ Dry run failed: this could not be installed; nothing was changed
+Error: failed to install manifests: revision "taken" has the name of a tag, which points at revision "1-22-1"[..]
+1
+
+$ istioctl tag remove taken -y
+Revision tag taken removed
+
 A revision whose istiod is not ready is refused as a tag's target.
 $ kubectl -n istio-system scale deployment istiod-1-22-1 --replicas=0
 $ kubectl -n istio-system wait --for=delete pod -l app=istiod --timeout=60s

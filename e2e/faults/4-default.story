@@ -87,8 +87,9 @@ $ istioctl tag undo prod
 $ kubectl delete deployment,service -n istio-system istiod
 $ istioctl install --set revision=canary --set profile=minimal --skip-confirmation
 ...
-❗ The tag "default" pointed at revision "default", which is gone; it points at "canary" from now on. What is left of "default" goes with: istioctl uninstall --revision default -y
+❗ The tag "default" points at revision "default", which is gone: it goes to "canary". What is left of "default" goes with: istioctl uninstall --revision default -y
 ...
+❗ The tag "default" points at "canary" now.
 ✔ Installation complete
 
 $ istioctl uninstall --revision default -y
