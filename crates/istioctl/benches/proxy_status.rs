@@ -87,7 +87,11 @@ fn ten_thousand_proxies(bencher: divan::Bencher<'_, '_>, istiods: usize) {
     let Ok(runtime) = runtime else { return };
     bencher.bench_local(|| {
         let answers = runtime.block_on(gather::proxies(&ask, &instances, Duration::from_secs(10)));
-        let lost = unconnected::find(&pods, &answers, &instances);
+        let planes = unconnected::Planes {
+            instances: &instances,
+            answers: &answers,
+        };
+        let lost = unconnected::find(&pods, &planes);
         show::table(&answers) + &unconnected::table(&lost, false)
     });
 }

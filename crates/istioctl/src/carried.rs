@@ -2,6 +2,7 @@
 //! whether a webhook injects or not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use inject::workload::Workload;
@@ -11,28 +12,41 @@ use install::object::{Id, Object};
 use crate::cluster::Cluster;
 use crate::command::proxy_status::unconnected::{has_proxy, revision};
 
-/// Workloads that are asked for at the same time.
+/// Requests at the same time.
 const AT_ONCE: usize = 8;
+/// Workloads of a kind that are asked for one by one; more are listed at once.
+const ONE_BY_ONE: usize = 50;
 
 /// Revisions of such proxies, by namespace and name of the pods that were asked about.
 pub type Carried = BTreeMap<(String, String), String>;
 
-/// Asks for the workloads of these pods. One that cannot be read carries nothing, as far as is known.
-pub async fn read(cluster: &Cluster, pods: &[&Object]) -> Carried {
+/// Asks for the workloads of these pods. One that cannot be read carries nothing, as far as is known; nor does any if they
+/// are not read in time, which is told.
+pub async fn read(cluster: &Cluster, pods: &[&Object], limit: Duration) -> Carried {
     let workloads: BTreeMap<(&str, &str), Id> = pods
         .iter()
         .filter_map(|pod| Some(((pod.namespace(), pod.name()), workload(pod)?)))
         .collect();
-    let wanted: BTreeSet<Id> = workloads.values().cloned().collect();
-    let revisions: BTreeMap<Id, String> = futures::stream::iter(wanted)
-        .map(|id| async move {
-            let found = cluster.server.get(&id).await.ok().flatten()?;
-            Some((id, in_template(&found)?))
+    let answers = futures::stream::iter(requests(workloads.values()))
+        .map(|request| async move {
+            let found = match request {
+                Request::One(id) => cluster.server.get(&id).await.ok().flatten().into_iter().collect(),
+                Request::All(id) => cluster.server.list(&id, "").await.unwrap_or_default(),
+            };
+            found
+                .iter()
+                .filter_map(|found| Some((found.id(), in_template(found)?)))
+                .collect::<Vec<_>>()
         })
         .buffered(AT_ONCE)
-        .filter_map(std::future::ready)
-        .collect()
-        .await;
+        .concat();
+    let Ok(revisions) = tokio::time::timeout(limit, answers).await else {
+        anstream::eprintln!(
+            "❗ which workloads have a proxy in their template is not known: the API server does not answer within {limit:?} (--timeout)"
+        );
+        return Carried::new();
+    };
+    let revisions: BTreeMap<Id, String> = revisions.into_iter().collect();
     workloads
         .into_iter()
         .filter_map(|((namespace, name), id)| {
@@ -40,6 +54,41 @@ pub async fn read(cluster: &Cluster, pods: &[&Object]) -> Carried {
             Some(((namespace.to_owned(), name.to_owned()), revision.clone()))
         })
         .collect()
+}
+
+/// A request for workloads.
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    /// For one.
+    One(Id),
+    /// For all of a kind, in a namespace or in all.
+    All(Id),
+}
+
+/// Few workloads are asked for one by one; where there are many, a list of all of the kind is less work for both sides.
+fn requests<'a>(workloads: impl Iterator<Item = &'a Id>) -> Vec<Request> {
+    let mut kinds: BTreeMap<Id, BTreeSet<&Id>> = BTreeMap::new();
+    for id in workloads {
+        let all = Id {
+            name: String::new(),
+            namespace: String::new(),
+            ..id.clone()
+        };
+        kinds.entry(all).or_default().insert(id);
+    }
+    let mut requests = Vec::new();
+    for (mut all, wanted) in kinds {
+        if wanted.len() <= ONE_BY_ONE {
+            requests.extend(wanted.into_iter().cloned().map(Request::One));
+            continue;
+        }
+        let namespaces: BTreeSet<&str> = wanted.iter().map(|id| id.namespace.as_str()).collect();
+        if let (1, Some(one)) = (namespaces.len(), namespaces.first()) {
+            (*one).clone_into(&mut all.namespace);
+        }
+        requests.push(Request::All(all));
+    }
+    requests
 }
 
 /// What a restart makes a pod from; nothing restarts a bare pod.
@@ -92,6 +141,45 @@ mod tests {
             None,
         );
         check(json!({"spec": {}}), None);
+    }
+
+    #[test]
+    fn many_workloads_of_a_kind_are_one_request() {
+        let check = |deployments: usize, namespaces: usize, expected: &[&str]| {
+            let id = |index: usize| Id {
+                name: format!("w{index}"),
+                namespace: format!("n{}", index % namespaces),
+                ..kind("apps", "v1", "Deployment")
+            };
+            let mut wanted: Vec<Id> = (0..deployments).map(id).collect();
+            wanted.push(Id {
+                kind: "StatefulSet".to_owned(),
+                ..id(0)
+            });
+            let requests = requests(wanted.iter());
+            let shown = requests.iter().rev().take(2).map(|request| match request {
+                Request::One(id) => format!("get {id}"),
+                Request::All(id) => format!("list {} of {:?}", id.kind, id.namespace),
+            });
+            assert_eq!(shown.collect::<Vec<_>>(), expected);
+            requests.len()
+        };
+        let stateful = "get apps/v1, Kind=StatefulSet/w0.n0";
+        assert_eq!(check(50, 1, &[stateful, "get apps/v1, Kind=Deployment/w9.n0"]), 51);
+        assert_eq!(check(51, 1, &[stateful, "list Deployment of \"n0\""]), 2);
+        assert_eq!(check(3000, 7, &[stateful, "list Deployment of \"\""]), 2);
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_does_not_answer_holds_nobody_up() {
+        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, std::convert::Infallible>>()
+        });
+        let reach = std::sync::Arc::new(status::forward::PortForward(kube::Client::new(silent, "default")));
+        let cluster = Cluster::with(kube::Client::new(silent, "default"), reach, "default");
+        let pod = Object(json!({"metadata": {"name": "web-x", "namespace": "app",
+            "ownerReferences": [{"controller": true, "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web"}]}}));
+        assert_eq!(read(&cluster, &[&pod], Duration::from_millis(1)).await, Carried::new());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::names::label;
 use install::api_server::{ApiServer, kind, root};
@@ -114,6 +115,15 @@ impl Cluster {
         let found = self.server.list(&pods, &selector).await?;
         Ok(found.iter().filter(|pod| is_running(pod)).map(instance).collect())
     }
+}
+
+/// What is read of a cluster ends at a limit that the user sets: an API server that hangs holds no command up for ever.
+pub async fn within<T>(limit: Duration, reading: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(limit, reading).await.unwrap_or_else(|_| {
+        Err(Failure::new(format!(
+            "the cluster could not be read within {limit:?} (--timeout)"
+        )))
+    })
 }
 
 /// The mesh's own kinds, in the versions that the control plane reads.

@@ -3,6 +3,7 @@
 //! Read once and decided here for all commands that show it, by the same function that the injector uses.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use api::names::{PROXY_CONTAINER, annotation};
 use inject::workload::Workload;
@@ -14,7 +15,7 @@ use serde_json::Value;
 
 use crate::carried::{self, Carried};
 use crate::cli::Global;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, within};
 use crate::command::injection::{self, strings};
 use crate::command::proxy_status::unconnected::{has_proxy, is_over, revision};
 use crate::failure::Failure;
@@ -73,25 +74,28 @@ fn is_hidden(namespace: &str) -> bool {
     revision::webhook::IGNORED_NAMESPACES.contains(&namespace)
 }
 
-/// Reads everything at once; pods of one namespace if one is named.
-pub async fn read(cluster: &Cluster, global: &Global) -> Result<Sides, Failure> {
+/// Reads everything at once, within a limit; pods of one namespace if one is named.
+pub async fn read(cluster: &Cluster, global: &Global, limit: Duration) -> Result<Sides, Failure> {
     let mut pods = kind("", "v1", "Pod");
     pods.namespace = global.namespace.clone().unwrap_or_default();
     let namespaces = kind("", "v1", "Namespace");
-    let (pods, namespaces, injectors, policies) = futures::join!(
-        cluster.server.list(&pods, ""),
-        cluster.server.list(&namespaces, ""),
-        injection::injectors(cluster),
-        Policies::read(cluster, &global.istio_namespace)
-    );
-    let pods = pods?;
-    let mut sides = build(&pods, &namespaces?, injectors?, &policies);
+    let reading = async {
+        let (pods, namespaces, injectors, policies) = futures::join!(
+            cluster.server.list(&pods, ""),
+            cluster.server.list(&namespaces, ""),
+            injection::injectors(cluster),
+            Policies::read(cluster, &global.istio_namespace)
+        );
+        Ok((pods?, namespaces?, injectors?, policies))
+    };
+    let (pods, namespaces, injectors, policies) = within(limit, reading).await?;
+    let mut sides = build(&pods, &namespaces, injectors, &policies);
     let leaving: BTreeSet<(&str, &str)> = sides.pods.iter().filter(|pod| pod.leaves()).map(Pod::key).collect();
     let leaving: Vec<&Object> = pods
         .iter()
         .filter(|pod| leaving.contains(&(pod.namespace(), pod.name())))
         .collect();
-    let carried = carried::read(cluster, &leaving).await;
+    let carried = carried::read(cluster, &leaving, limit).await;
     sides.carry(&carried);
     Ok(sides)
 }

@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use serde::Serialize as _;
 
 use crate::cli::{Global, duration};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, within};
 use crate::failure::{DATA, FINDINGS, Failure, USAGE};
 use crate::out;
 
@@ -169,10 +169,7 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
             read::remote(global, &flags.remote_contexts, &mut objects).await?;
             Ok::<_, Failure>(notes)
         };
-        let notes = tokio::time::timeout(flags.timeout, reading).await.map_err(|_| {
-            let limit = flags.timeout;
-            Failure::new(format!("the cluster could not be read within {limit:?} (--timeout)"))
-        })??;
+        let notes = within(flags.timeout, reading).await?;
         report.notes.extend(notes);
         let is_there = objects.lacks("Namespace") || objects.namespaces().any(|(name, _)| name == own);
         if !flags.all_namespaces && !is_there {

@@ -2,6 +2,8 @@
 
 mod facts;
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use install::api_server::kind;
 use install::object::{Id, Object};
@@ -9,7 +11,7 @@ use revision::decision::decide;
 
 use self::facts::Facts;
 use super::injection::strings;
-use crate::cli::Global;
+use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::out;
@@ -31,6 +33,9 @@ pub enum Command {
 pub struct Flags {
     /// `<name>[.<namespace>]`.
     name: String,
+    /// How long the API server may take to answer.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    timeout: Duration,
 }
 
 /// Kinds that are looked at.
@@ -65,7 +70,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
             what.to_lowercase()
         )));
     };
-    let facts = read(&cluster, global, namespace).await?;
+    let facts = read(&cluster, global, namespace, flags.timeout).await?;
     out::put(&match command {
         Command::Pod(_) => pod(&facts, &object),
         Command::Service(_) => service(&facts, &object),
@@ -73,7 +78,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn read(cluster: &Cluster, global: &Global, namespace: &str) -> Result<Facts, Failure> {
+async fn read(cluster: &Cluster, global: &Global, namespace: &str, limit: Duration) -> Result<Facts, Failure> {
     let inside = |name| Id {
         namespace: namespace.to_owned(),
         ..kind("", "v1", name)
@@ -84,7 +89,7 @@ async fn read(cluster: &Cluster, global: &Global, namespace: &str) -> Result<Fac
     let (pods, services, sides, configuration) = futures::join!(
         cluster.server.list(&pods, ""),
         cluster.server.list(&services, ""),
-        sides::read(cluster, global),
+        sides::read(cluster, global, limit),
         futures::future::try_join_all(lists)
     );
     Ok(Facts {

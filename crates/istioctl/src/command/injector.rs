@@ -2,13 +2,14 @@
 //! (revisions.md §5.9).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use install::served::Absence;
 use revision::decision::decide;
 use revision::selector::Labels;
 
-use crate::cli::Global;
+use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::command::injection;
 use crate::failure::Failure;
@@ -25,14 +26,18 @@ pub enum Command {
 
 /// Flags.
 #[derive(Debug, Args)]
-pub struct Flags {}
+pub struct Flags {
+    /// How long the API server may take to answer.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    timeout: Duration,
+}
 
 /// Runs it.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
-    let Command::List(Flags {}) = command;
+    let Command::List(flags) = command;
     let cluster = Cluster::connect(global).await?;
     let (sides, asleep) = futures::join!(
-        sides::read(&cluster, global),
+        sides::read(&cluster, global, flags.timeout),
         injection::asleep(&cluster, &global.istio_namespace)
     );
     let sides = sides?;

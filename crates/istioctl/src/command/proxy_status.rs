@@ -21,7 +21,7 @@ use status::proxy::Proxy;
 use self::unconnected::Unconnected;
 use super::proxy_config::target::{self, Pod};
 use crate::cli::{Global, duration};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, within};
 use crate::command::install::read;
 use crate::control_planes::ControlPlanes;
 use crate::failure::Failure;
@@ -54,7 +54,7 @@ pub struct Flags {
     /// With 1: all configuration types in the order of today's Istio, IGNORED where a proxy does not ask for one.
     #[arg(short, long, default_value_t = 0)]
     verbosity: u8,
-    /// How long each istiod may take to answer.
+    /// How long each istiod, and the API server, may take to answer.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     timeout: Duration,
     /// A configuration dump of Envoy instead of the proxy's own (`-` is standard input).
@@ -117,7 +117,7 @@ async fn every(
     global: &Global,
     flags: &Flags,
 ) -> Result<Report, Failure> {
-    let pods = unconnected::read(cluster, global, &planes.all);
+    let pods = within(flags.timeout, unconnected::read(cluster, global));
     let (mut answers, pods) = futures::join!(gather::proxies(ask, &planes.asked, flags.timeout), pods);
     let mut report = Report::default();
     let silent = silent(&answers, &mut report);
@@ -132,7 +132,12 @@ async fn every(
             if let Some(revision) = planes.revision() {
                 pods.pods.retain(|pod| unconnected::revision(pod) == revision);
             }
-            unconnected::find(&pods, &answers, &planes.all)
+            let planes = unconnected::Planes {
+                instances: &planes.all,
+                answers: &answers,
+            };
+            unconnected::carry(cluster, &mut pods, &planes, flags.timeout).await;
+            unconnected::find(&pods, &planes)
         }
         Err(failure) => {
             report.notes.push(format!(

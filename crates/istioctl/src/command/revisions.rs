@@ -15,7 +15,7 @@ use status::gather;
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
-use crate::names::present;
+use crate::names::{Names, present};
 use crate::out::{self, Format};
 use crate::restart::restart;
 use crate::sides::{self, Pod, Sides};
@@ -41,8 +41,8 @@ pub struct Flags {
     /// Output format.
     #[arg(short, long, default_value = "table")]
     output: Format,
-    /// How long each istiod may take to say its version.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    /// How long each istiod, and the API server, may take to answer.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     timeout: Duration,
 }
 
@@ -145,7 +145,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let instances = cluster.istiods(system, None);
     let (inventory, sides, instances) = futures::join!(
         inventory::read(&cluster.server, system),
-        sides::read(&cluster, global),
+        sides::read(&cluster, global, flags.timeout),
         instances
     );
     let (inventory, sides) = (inventory?, sides?);
@@ -165,7 +165,8 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let Some(name) = one else {
         return print(&flags, &revisions, || list(&revisions, &asleep));
     };
-    let target = inventory.target(&name).unwrap_or(&name);
+    let names = Names::of(Some(&inventory.webhooks), &inventory.pods, system);
+    let target = names.target(&name);
     let Some(found) = revisions.iter().find(|revision| revision.revision == target) else {
         let known = present(revisions.iter().map(|revision| revision.revision.as_str()));
         return Err(Failure::new(format!("there is no revision or tag {name:?}; {known}")));

@@ -1,6 +1,7 @@
 //! Pods that have a proxy which no control plane knows: the second table of `proxy-status`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use api::names::{PROXY_CONTAINER, annotation, label};
 use install::api_server::kind;
@@ -60,9 +61,8 @@ impl Pods {
     }
 }
 
-/// Reads them; whoever may not see namespaces and injectors is told less. Whose proxy a workload carries matters only to
-/// pods whose revision none of the control planes is of.
-pub async fn read(cluster: &Cluster, global: &Global, instances: &[Instance]) -> Result<Pods, Failure> {
+/// Reads them, but for what workloads carry; whoever may not see namespaces and injectors is told less.
+pub async fn read(cluster: &Cluster, global: &Global) -> Result<Pods, Failure> {
     let mut pods = kind("", "v1", "Pod");
     pods.namespace = global.namespace.clone().unwrap_or_default();
     let namespaces = kind("", "v1", "Namespace");
@@ -72,45 +72,64 @@ pub async fn read(cluster: &Cluster, global: &Global, instances: &[Instance]) ->
         injectors(cluster),
         Policies::read(cluster, &global.istio_namespace)
     );
-    let mut read = Pods {
+    Ok(Pods {
         pods: pods?,
         namespaces: namespaces.unwrap_or_default(),
         injectors: injectors.unwrap_or_default(),
         policies,
         carried: Carried::default(),
-    };
-    let is_orphan = |pod: &&Object| {
-        let revision = revision(pod);
-        !instances.iter().any(|instance| instance.revision == revision)
-    };
-    let leaving: Vec<&Object> = read
-        .pods
-        .iter()
-        .filter(is_orphan)
-        .filter(|pod| should_be_connected(pod) && read.next(pod).is_none())
+    })
+}
+
+/// Asks whose proxy the workloads of lost pods carry, which matters only to those whose revision none of the control planes
+/// is of, and that nobody else would inject.
+pub async fn carry(cluster: &Cluster, read: &mut Pods, planes: &Planes<'_>, limit: Duration) {
+    // Where nobody may be seen to inject, all would seem to go without.
+    if read.injectors.is_empty() || read.namespaces.is_empty() {
+        return;
+    }
+    let runs = |revision: &str| planes.instances.iter().any(|instance| instance.revision == revision);
+    let leaving: Vec<&Object> = lost(read, planes.answers)
+        .filter(|pod| !runs(&revision(pod)) && read.next(pod).is_none())
         .collect();
-    read.carried = carried::read(cluster, &leaving).await;
-    Ok(read)
+    read.carried = carried::read(cluster, &leaving, limit).await;
+}
+
+/// Control planes, and which proxies they know.
+#[derive(Clone, Copy, Debug)]
+pub struct Planes<'a> {
+    /// Those that run.
+    pub instances: &'a [Instance],
+    /// What those that were asked say.
+    pub answers: &'a [Answer<Vec<Proxy>>],
+}
+
+/// Pods that should be connected and are known to none.
+fn lost<'a>(read: &'a Pods, answers: &'a [Answer<Vec<Proxy>>]) -> impl Iterator<Item = &'a Object> {
+    let proxies = answers.iter().filter_map(|answer| answer.result.as_ref().ok());
+    let known: BTreeSet<&str> = proxies.flatten().map(|proxy| proxy.id.as_str()).collect();
+    read.pods
+        .iter()
+        .filter(|pod| should_be_connected(pod))
+        .filter(move |pod| !known.contains(id(pod).as_str()))
+}
+
+/// As a proxy names itself.
+fn id(pod: &Object) -> String {
+    format!("{}.{}", pod.name(), pod.namespace())
 }
 
 /// Pods that should be connected and are not, by name.
-pub fn find(read: &Pods, answers: &[Answer<Vec<Proxy>>], instances: &[Instance]) -> Vec<Unconnected> {
-    let proxies = answers.iter().filter_map(|answer| answer.result.as_ref().ok());
-    let known: BTreeSet<&str> = proxies.flatten().map(|proxy| proxy.id.as_str()).collect();
-    let mut found: Vec<Unconnected> = read
-        .pods
-        .iter()
-        .filter(|pod| should_be_connected(pod))
-        .map(|pod| (pod, format!("{}.{}", pod.name(), pod.namespace())))
-        .filter(|(_, id)| !known.contains(id.as_str()))
-        .map(|(pod, name)| {
+pub fn find(read: &Pods, planes: &Planes<'_>) -> Vec<Unconnected> {
+    let mut found: Vec<Unconnected> = lost(read, planes.answers)
+        .map(|pod| {
             let revision = revision(pod);
             let proxy = proxy_status(pod);
             Unconnected {
-                name,
+                name: id(pod),
                 ready: proxy.is_some_and(|status| status["ready"] == true),
-                reason: without_istiod(read, pod, &revision, instances)
-                    .unwrap_or_else(|| reason(&revision, proxy, answers)),
+                reason: without_istiod(read, pod, &revision, planes.instances)
+                    .unwrap_or_else(|| reason(&revision, proxy, planes.answers)),
                 revision,
             }
         })
@@ -285,7 +304,11 @@ mod tests {
             pods: pods.to_vec(),
             ..Pods::default()
         };
-        insta::assert_snapshot!(table(&find(&pods, &answers, &instances), true));
+        let planes = Planes {
+            instances: &instances,
+            answers: &answers,
+        };
+        insta::assert_snapshot!(table(&find(&pods, &planes), true));
 
         // The way back is another for a gateway, and for a namespace that was moved already.
         let mut gateway = pod("gateway", "gone", running(), "Running");
@@ -306,7 +329,7 @@ mod tests {
         pods.pods.push(written);
         let key = ("other".to_owned(), "written".to_owned());
         pods.carried.insert(key, "gone".to_owned());
-        insta::assert_snapshot!(table(&find(&pods, &answers, &instances), false), @r"
+        insta::assert_snapshot!(table(&find(&pods, &planes), false), @r"
 
         NOT CONNECTED     REVISION     READY     WHY
         gateway.app       gone         yes       no istiod of revision gone runs: bring it back, or put the gateway on another: istioctl gateway revert --revision canary -y
