@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use api::names::label;
+use api::names::{label, object};
 use revision::selector::{Labels, Selector};
 use revision::webhook::WEBHOOK_SUFFIX;
 use serde_json::Value;
 
 use super::is_system;
-use crate::message::{Message, REFERENCED_RESOURCE_NOT_FOUND};
-use crate::objects::{Objects, labels};
+use crate::message::{Level, Message, REFERENCED_RESOURCE_NOT_FOUND};
+use crate::objects::{Objects, labels, name};
 use crate::selectors;
 
 /// Names that exist in a cluster.
@@ -39,6 +39,9 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
     let names = names(objects);
     // Without any control plane there is nothing to compare with: files alone, or a cluster before installation.
     if names.revisions.is_empty() && names.tags.is_empty() {
+        if was_here(objects) && !objects.lacks("MutatingWebhookConfiguration") {
+            left_behind(objects, messages);
+        }
         return;
     }
     let known = names
@@ -88,6 +91,42 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
                      remove it with 'istioctl tag remove {tag}'."
                 ),
             ));
+        }
+    }
+}
+
+/// Whether a mesh has been here: its definitions, or the root certificates that istiod gives to namespaces, outlive it.
+fn was_here(objects: &Objects) -> bool {
+    let of_mesh = |definition: &Value| {
+        let group = definition.pointer("/spec/group").and_then(Value::as_str);
+        group.is_some_and(|group| group.ends_with(".istio.io"))
+    };
+    objects.of_kind("CustomResourceDefinition").any(of_mesh)
+        || objects
+            .of_kind("ConfigMap")
+            .any(|map| name(map) == object::ROOT_CERT_CONFIG_MAP)
+}
+
+/// Labels of namespaces that the last control plane left behind. A name is wrong until a revision of that name is back;
+/// `istio-injection=enabled` is right again with any default, so that it is only worth a word.
+fn left_behind(objects: &Objects, messages: &mut Vec<Message>) {
+    for (namespace, object) in objects.namespaces().filter(|(name, _)| !is_system(name)) {
+        let labels = labels(object);
+        if let Some(revision) = labels.get(label::REVISION) {
+            let text = format!(
+                "Referenced revision or tag not found: {revision:?}. No control plane is left, and one of another name does \
+                 not inject this namespace. If it is not to come back: kubectl label namespace {namespace} istio.io/rev-"
+            );
+            messages.push(Message::about(REFERENCED_RESOURCE_NOT_FOUND, object, text).at(Level::Warning));
+        } else if labels
+            .get(label::NAMESPACE_INJECTION)
+            .is_some_and(|value| value == label::INJECTION_ENABLED)
+        {
+            let text = format!(
+                "Referenced default revision not found: namespace {namespace:?} is labelled istio-injection=enabled, but no \
+                 control plane is left. Its new pods start without a proxy until there is a default revision again."
+            );
+            messages.push(Message::about(REFERENCED_RESOURCE_NOT_FOUND, object, text).at(Level::Info));
         }
     }
 }

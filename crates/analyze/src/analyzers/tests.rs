@@ -67,6 +67,28 @@ fn a_label_must_name_something() {
     );
 }
 
+/// After `istioctl uninstall --purge`, and before the first installation.
+#[test]
+fn labels_that_a_mesh_left_behind_are_named() {
+    let labelled = [
+        namespace("followed", json!({"istio-injection": "enabled"})),
+        namespace("named", json!({"istio.io/rev": "canary"})),
+        namespace("off", json!({"istio-injection": "disabled"})),
+    ];
+    check(&labelled, &[]);
+    let root = json!({"kind": "ConfigMap", "metadata": {"name": "istio-ca-root-cert", "namespace": "off"}});
+    let definition = json!({"kind": "CustomResourceDefinition", "metadata": {"name": "gateways.networking.istio.io"},
+        "spec": {"group": "networking.istio.io"}});
+    for trace in [root, definition] {
+        let mut objects = labelled.to_vec();
+        objects.push(trace);
+        check(&objects, &["IST0101 Namespace named", "IST0101 Namespace followed"]);
+        let canary = webhook("istio-sidecar-injector-canary", "canary", None, "canary");
+        objects.push(canary);
+        check(&objects, &["IST0101 Namespace followed"]);
+    }
+}
+
 /// After `istioctl tag remove default`: the injector of the unnamed revision stays switched off.
 #[test]
 fn a_namespace_that_follows_the_default_needs_one() {
