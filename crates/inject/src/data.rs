@@ -137,11 +137,23 @@ impl Data<'_> {
         mesh
     }
 
-    /// `hub/image:tag` of the proxy or its init container, with the image type as a suffix of the tag (§5.5).
     fn image(&self, which: &str) -> String {
-        let global = |name: &str| self.config.value(&["global", name]).map(scalar).unwrap_or_default();
+        let annotation = self.pod["metadata"]["annotations"]
+            .get("sidecar.istio.io/proxyImageType")
+            .map(scalar);
+        let kind = annotation
+            .or_else(|| self.proxy_config["image"].get("imageType").map(scalar))
+            .filter(|kind| !kind.is_empty());
+        self.config.image(which, kind)
+    }
+}
+
+impl Config {
+    /// `hub/image:tag` of the `proxy` or its init container (`proxy_init`), with the image type, that of the values unless
+    /// another is given, as a suffix of the tag (§5.5).
+    pub fn image(&self, which: &str, kind: Option<String>) -> String {
+        let global = |name: &str| self.value(&["global", name]).map(scalar).unwrap_or_default();
         let image = self
-            .config
             .value(&["global", which, "image"])
             .map(scalar)
             .filter(|image| !image.is_empty());
@@ -149,13 +161,7 @@ impl Data<'_> {
         if image.contains('/') {
             return image;
         }
-        let annotation = self.pod["metadata"]["annotations"]
-            .get("sidecar.istio.io/proxyImageType")
-            .map(scalar);
-        let kind = annotation
-            .or_else(|| self.proxy_config["image"].get("imageType").map(scalar))
-            .filter(|kind| !kind.is_empty())
-            .unwrap_or_else(|| global("variant"));
+        let kind = kind.unwrap_or_else(|| global("variant"));
         format!("{}/{image}:{}", global("hub"), tag(&global("tag"), &kind))
     }
 }

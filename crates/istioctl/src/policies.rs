@@ -1,5 +1,5 @@
-//! Whom the istiod of each revision leaves alone although a webhook selects it: the policies of the injector
-//! configurations, as istiod itself reads them.
+//! Whom the istiod of each revision leaves alone although a webhook selects it, and which proxy it gives to others: the
+//! injector configurations, as istiod itself reads them.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,14 @@ use crate::cluster::Cluster;
 /// ConfigMap of the unnamed revision; a named one appends `-<revision>`.
 const CONFIG_MAP: &str = "istio-sidecar-injector";
 
-/// Policies by revision. One whose configuration is not known is taken for what the charts set: whoever does not refuse
-/// is injected.
+/// What the injector configurations say, by revision. A policy that is not known is taken for what the charts set: whoever
+/// does not refuse is injected.
 #[derive(Clone, Debug, Default)]
-pub struct Policies(BTreeMap<String, Policy>);
+pub struct Policies {
+    policies: BTreeMap<String, Policy>,
+    /// Images of proxies.
+    pub images: BTreeMap<String, String>,
+}
 
 impl Policies {
     /// Reads those of the namespace; what cannot be read is noted, since the rest of an answer holds without it.
@@ -36,7 +40,7 @@ impl Policies {
 
     /// Policies of the injector configurations among ConfigMaps, and which of these cannot be used.
     fn of(maps: &[Object]) -> (Self, Vec<String>) {
-        let mut policies = BTreeMap::new();
+        let mut policies = Self::default();
         let mut problems = Vec::new();
         for map in maps {
             let Some(suffix) = map.name().strip_prefix(CONFIG_MAP) else {
@@ -45,15 +49,20 @@ impl Policies {
             let Some(revision) = suffix.strip_prefix('-').or(suffix.is_empty().then_some(DEFAULT)) else {
                 continue;
             };
-            // Templates and values are istiod's concern.
+            // Values that cannot be read are istiod's concern: they do not change whom it injects.
             match Config::parse(map.text("/data/config"), "{}") {
-                Ok(config) => {
-                    policies.insert(revision.to_owned(), config.policy);
+                Ok(mut config) => {
+                    let values = install::yaml::document(map.text("/data/values")).unwrap_or_default();
+                    if values.get("global").is_some() {
+                        config.values = values;
+                        policies.images.insert(revision.to_owned(), config.image("proxy", None));
+                    }
+                    policies.policies.insert(revision.to_owned(), config.policy);
                 }
                 Err(error) => problems.push(format!("ConfigMap {} in {}: {error}", map.name(), map.namespace())),
             }
         }
-        (Self(policies), problems)
+        (policies, problems)
     }
 
     /// Why the istiod of a revision would leave a pod alone, if it would; without a revision, why any would.
@@ -62,7 +71,9 @@ impl Policies {
             policy: "enabled".to_owned(),
             ..Policy::default()
         };
-        let policy = revision.and_then(|revision| self.0.get(revision)).unwrap_or(&usual);
+        let policy = revision
+            .and_then(|revision| self.policies.get(revision))
+            .unwrap_or(&usual);
         policy.admits(pod).err()
     }
 }
@@ -86,6 +97,7 @@ pub mod fixture {
 #[cfg(test)]
 mod tests {
     use revision::selector::Labels;
+    use serde_json::json;
 
     use super::*;
 
@@ -133,6 +145,25 @@ mod tests {
         check("always", &[batch, refuses], Some(Skip::Refused));
         check("unknown", &[], None);
         check("unknown", &[refuses], Some(Skip::Refused));
+    }
+
+    #[test]
+    fn the_image_is_what_the_values_say() {
+        let check = |values: &str, image: Option<&str>| {
+            let map = Object(json!({"metadata": {"name": "istio-sidecar-injector-canary"},
+                "data": {"config": "policy: enabled", "values": values}}));
+            let (policies, problems) = Policies::of(&[map]);
+            assert_eq!(policies.images.get("canary").map(String::as_str), image, "{values}");
+            assert_eq!(problems, [""; 0]);
+        };
+        let values = r#"{"global": {"hub": "docker.io/trysail", "tag": "0.2.0", "proxy": {"image": "proxyv2"}}}"#;
+        check(values, Some("docker.io/trysail/proxyv2:0.2.0"));
+        check(
+            r#"{"global": {"proxy": {"image": "example.com/own:1"}}}"#,
+            Some("example.com/own:1"),
+        );
+        check("", None);
+        check("{", None);
     }
 
     #[test]

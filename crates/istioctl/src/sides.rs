@@ -30,6 +30,8 @@ pub struct Sides {
     pub pods: Vec<Pod>,
     /// Installed injectors, by name.
     pub injectors: Vec<Injector>,
+    /// Image of the proxy that each revision injects.
+    pub images: BTreeMap<String, String>,
 }
 
 /// A pod as far as injection goes.
@@ -125,6 +127,7 @@ pub fn build(pods: &[Object], namespaces: &[Object], injectors: Vec<Injector>, p
         namespaces,
         pods: found,
         injectors,
+        images: policies.images.clone(),
     }
 }
 

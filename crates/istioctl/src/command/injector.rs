@@ -165,7 +165,11 @@ fn hooks(sides: &Sides) -> String {
             .filter(|pod| pod.now.as_deref() == Some(&injector.revision))
             .map(|pod| pod.image.as_str())
             .collect();
-        let images = images.into_iter().collect::<Vec<_>>().join(", ");
+        let mut images = images.into_iter().collect::<Vec<_>>().join(", ");
+        if images.is_empty() {
+            // Nobody has been injected: it is what the next one gets.
+            images = sides.images.get(&injector.revision).cloned().unwrap_or_default();
+        }
         let own = std::slice::from_ref(injector);
         let mut any = false;
         for (namespace, labels) in &sides.namespaces {
@@ -197,7 +201,9 @@ mod tests {
 
     #[test]
     fn namespaces_and_injectors() {
-        let sides = fixture::sides();
+        let mut sides = fixture::sides();
+        let image = |revision: &str| (revision.to_owned(), format!("docker.io/trysail/proxyv2:of-{revision}"));
+        sides.images.extend([image("1-23-1"), image("unused")]);
         let awake = BTreeMap::new();
         insta::assert_snapshot!(format!("{}\n{}", shown(&sides, &awake), hooks(&sides)));
         let nothing = Sides::default();

@@ -9,6 +9,7 @@ use install::component::Kind;
 use install::object::Object;
 use install::proof::injected_by;
 use revision::decision::Injector;
+use revision::name::DEFAULT;
 use serde::Serialize;
 use serde_json::Value;
 use status::gather::{Answer, Instance};
@@ -213,20 +214,27 @@ fn without_istiod(read: &Pods, pod: &Object, revision: &str, instances: &[Instan
     let next = read.next(pod).filter(|next| next != revision && runs(next));
     let carried = (pod.namespace().to_owned(), pod.name().to_owned());
     let is_carried = next.is_none() && read.carried.contains_key(&carried);
-    let way = match (is_gateway, next, instances.first()) {
+    let way = match (is_gateway, next, another(read, instances)) {
         (false, _, None) if is_carried => "bring it back".to_owned(),
-        (false, _, Some(other)) if is_carried => format!(
-            "bring it back, or put a proxy of another into its template: istioctl kube-inject -r {}",
-            other.revision
-        ),
-        (true, _, Some(other)) => format!(
-            "bring it back, or put the gateway on another: istioctl gateway revert --revision {} -y",
-            other.revision
-        ),
+        (false, _, Some(other)) if is_carried => {
+            format!("bring it back, or put a proxy of another into its template: istioctl kube-inject -r {other}")
+        }
+        (true, _, Some(other)) => {
+            format!("bring it back, or put the gateway on another: istioctl gateway revert --revision {other} -y")
+        }
         (false, Some(next), _) => format!("its namespace follows {next} already, restart the pod"),
         _ => "bring it back, or move the namespace to another and restart the pod".to_owned(),
     };
     Some(format!("no istiod of revision {revision} runs: {way}"))
+}
+
+/// The revision that runs and is the first choice for whoever needs another: the default one, if it does.
+fn another<'a>(read: &'a Pods, instances: &'a [Instance]) -> Option<&'a str> {
+    let mut tags = read.injectors.iter();
+    let tagged = tags.find(|injector| injector.tag.as_deref() == Some(DEFAULT));
+    let default = tagged.map_or(DEFAULT, |injector| injector.revision.as_str());
+    let mut running = instances.iter().map(|instance| instance.revision.as_str());
+    running.clone().find(|revision| *revision == default).or(running.next())
 }
 
 fn reason(revision: &str, proxy: Option<&Value>, answers: &[Answer<Vec<Proxy>>]) -> String {
@@ -336,5 +344,13 @@ mod tests {
         orphan.app        gone         yes       no istiod of revision gone runs: its namespace follows canary already, restart the pod
         written.other     gone         yes       no istiod of revision gone runs: bring it back, or put a proxy of another into its template: istioctl kube-inject -r canary
         ");
+
+        // Of several that run, it is the default one.
+        pods.injectors.extend(pods.injectors.clone());
+        pods.injectors[1].tag = Some("default".to_owned());
+        pods.injectors[1].revision = "old".to_owned();
+        let told = table(&find(&pods, &planes), false);
+        assert!(told.contains("istioctl gateway revert --revision old -y"), "{told}");
+        assert!(told.contains("istioctl kube-inject -r old\n"), "{told}");
     }
 }
