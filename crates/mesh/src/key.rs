@@ -50,6 +50,32 @@ impl Kind {
         }
     }
 
+    /// Its name, as objects have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
+            Self::VirtualService => "VirtualService",
+            Self::DestinationRule => "DestinationRule",
+            Self::Gateway => "Gateway",
+            Self::ServiceEntry => "ServiceEntry",
+            Self::WorkloadEntry => "WorkloadEntry",
+            Self::Sidecar => "Sidecar",
+            Self::EnvoyFilter => "EnvoyFilter",
+            Self::ProxyConfig => "ProxyConfig",
+            Self::PeerAuthentication => "PeerAuthentication",
+            Self::RequestAuthentication => "RequestAuthentication",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::Telemetry => "Telemetry",
+            Self::WasmPlugin => "WasmPlugin",
+        }
+    }
+
     /// All kinds.
     pub const ALL: [Kind; 20] = [
         Self::Namespace,
@@ -78,13 +104,13 @@ impl Kind {
     pub fn find(group: &str, kind: &str) -> Option<Kind> {
         Self::ALL
             .into_iter()
-            .find(|k| k.group() == group && k.to_string() == kind)
+            .find(|k| k.name() == kind && k.group() == group)
     }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        f.pad(self.name())
     }
 }
 
