@@ -1,6 +1,7 @@
 //! Steps between two sets, computed once per pair of sets and shared by every stream that makes the step.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -52,23 +53,26 @@ impl Step {
         }
     }
 
-    /// The step for a client that may hold either of two sets (it rejected the second); of the first it surely has the
-    /// contents if it `is_sure`, and only perhaps the names otherwise.
-    pub fn from_doubt(good: &ResourceSet, is_sure: bool, rejected: &ResourceSet, to: &ResourceSet) -> Self {
+    /// Names in which two sets differ.
+    pub(crate) fn into_names(self) -> impl Iterator<Item = Arc<str>> {
+        self.changed.into_iter().chain(self.removed)
+    }
+
+    /// The step for a client that may hold either of two sets (it rejected the second), and of `uncertain` names anything;
+    /// of the first it surely has the contents if it `is_sure`, and only perhaps the names otherwise.
+    pub fn from_doubt(
+        good: &ResourceSet,
+        is_sure: bool,
+        uncertain: &BTreeSet<Arc<str>>,
+        rejected: &ResourceSet,
+        to: &ResourceSet,
+    ) -> Self {
         let holds =
             |set: &ResourceSet, resource: &Resource| set.get(&resource.name).is_some_and(|r| r.hash == resource.hash);
-        let changed = to
-            .iter()
-            .filter(|r| !(is_sure && holds(good, r) && holds(rejected, r)))
-            .map(|r| r.name.clone())
-            .collect();
-        let mut removed: Vec<Arc<str>> = good
-            .iter()
-            .chain(rejected.iter())
-            .map(|r| &r.name)
-            .filter(|n| to.get(n).is_none())
-            .cloned()
-            .collect();
+        let has = |r: &Resource| is_sure && !uncertain.contains(&r.name) && holds(good, r) && holds(rejected, r);
+        let changed = to.iter().filter(|r| !has(r)).map(|r| r.name.clone()).collect();
+        let told = good.iter().chain(rejected.iter()).map(|r| &r.name);
+        let mut removed: Vec<Arc<str>> = told.chain(uncertain).filter(|n| to.get(n).is_none()).cloned().collect();
         removed.sort();
         removed.dedup();
         Self {

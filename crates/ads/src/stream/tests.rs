@@ -349,6 +349,39 @@ fn what_a_rejected_answer_took_away_is_taken_away_again() {
     story.view("cds b=1").sends(&["cds b=1 -a"]);
 }
 
+/// `a=2` was accepted between two rejections, so that neither what was good before them nor what was sent last tells what
+/// the proxy has.
+#[test]
+fn what_was_accepted_between_two_rejections_is_not_forgotten() {
+    let between = |changed: &str| {
+        let mut story = delta("cds a=1 z=1");
+        story.ask("cds").sends(&["cds a=1 z=1"]).ack("cds");
+        story.view("cds a=1 z=bad").sends(&["cds z=bad"]);
+        // Nobody waits for the answer any more; it comes after something else was sent, which is accepted.
+        story.now += Duration::from_secs(6);
+        story
+            .view(&format!("cds {changed} z=bad"))
+            .sends(&[&format!("cds {}", changed.replace("a=1 ", ""))]);
+        assert_eq!(
+            story.answer("cds", "00000002", Some("no")),
+            Outcome::Rejected("no".into())
+        );
+        story
+            .ack("cds")
+            .sends(&[&format!("cds {} z=bad", changed.replace("a=1 ", ""))])
+            .nack("cds", "no");
+        story
+    };
+    let mut story = between("a=2");
+    story.view("cds a=1 z=bad").sends(&["cds a=1 z=bad"]).nack("cds", "no");
+    story.view("cds a=1 z=3").sends(&["cds a=1 z=3"]).ack("cds");
+    story.view("cds a=1 z=4").sends(&["cds z=4"]);
+    // What came in between is taken away as well.
+    let mut story = between("a=1 b=1");
+    story.view("cds a=1 z=bad").sends(&["cds z=bad -b"]).nack("cds", "no");
+    story.view("cds a=1 z=3").sends(&["cds z=3 -b"]);
+}
+
 #[test]
 fn a_slow_proxy_goes_straight_to_the_newest() {
     let mut story = delta("cds a=1");

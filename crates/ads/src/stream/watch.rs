@@ -92,6 +92,27 @@ struct Doubt {
     good: Arc<ResourceSet>,
     /// Whether it has the contents of `good`; otherwise what it was sent since, nobody knows.
     is_sure: bool,
+    /// Of these it may have what neither `good` nor what was sent last says: responses in between were answered, too.
+    uncertain: BTreeSet<Arc<str>>,
+}
+
+/// So many names may be uncertain that are in no set any more; more are left to who rejects without end.
+const UNCERTAIN: usize = 10_000;
+
+impl Doubt {
+    fn step(&self, sent: &ResourceSet, stage: &ResourceSet) -> Step {
+        Step::from_doubt(&self.good, self.is_sure, &self.uncertain, sent, stage)
+    }
+
+    /// A response with this set was answered, and what came of it is open.
+    fn add(&mut self, set: &ResourceSet) {
+        self.uncertain.extend(Step::between(&self.good, set).into_names());
+        if self.uncertain.len() > UNCERTAIN + self.good.len() + set.len() {
+            let good = &self.good;
+            self.uncertain
+                .retain(|name| good.get(name).is_some() || set.get(name).is_some());
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -355,7 +376,7 @@ impl Watch {
     fn step(&self, stage: &Arc<ResourceSet>, shared: &Shared) -> Arc<Step> {
         match (&self.sent, &self.doubt) {
             (Some(sent), _) if !self.is_unsettled() && same(sent, stage) => Arc::default(),
-            (Some(sent), Some(doubt)) => Arc::new(Step::from_doubt(&doubt.good, doubt.is_sure, sent, stage)),
+            (Some(sent), Some(doubt)) => Arc::new(doubt.step(sent, stage)),
             (Some(sent), None) => shared.step(sent, stage),
             (None, _) => Arc::default(),
         }
@@ -445,6 +466,8 @@ impl Watch {
             self.doubt = None;
             self.error = None;
             self.acked = Some(done.set);
+        } else if let Some(doubt) = &mut self.doubt {
+            doubt.add(&done.set);
         }
         true
     }
@@ -460,7 +483,7 @@ impl Watch {
         self.unsettled = !dropped.last().is_some_and(newest);
         // What was in a response that is forgotten, nobody knows.
         let unknown = given_up || dropped.iter().any(|response| response.asked);
-        let good = match self.doubt.take() {
+        let mut doubt = match self.doubt.take() {
             Some(doubt) => Doubt {
                 is_sure: doubt.is_sure && !unknown,
                 ..doubt
@@ -468,9 +491,11 @@ impl Watch {
             None => Doubt {
                 is_sure: self.acked.is_some() && !unknown,
                 good: self.acked.clone().unwrap_or_default(),
+                uncertain: BTreeSet::new(),
             },
         };
-        self.doubt = Some(good);
+        dropped.iter().for_each(|response| doubt.add(&response.set));
+        self.doubt = Some(doubt);
         self.error = Some(error);
         true
     }
