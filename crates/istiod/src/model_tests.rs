@@ -4,21 +4,17 @@
 //! none is sent what it has.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ads::diff::Shared;
-use ads::stream::Response;
 use ads::{Limits, Peer, Protocol, Registry, Secrets, Source as _, Stream, kinds};
+use fake_envoy::{Ask, Configuration, Envoy, Refused, Told};
 use proptest::prelude::*;
 use prost::Message as _;
 use testkit::ProxySpec;
 use translate::{Generator, Proxy};
 use xds::envoy::config::core::v3::Node;
-use xds::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
 use xds::google::protobuf::Any;
-use xds::google::rpc::Status;
 
 use super::*;
 use crate::debug::Debug as Pages;
@@ -91,8 +87,43 @@ fn specs() -> Vec<(ProxySpec, Protocol)> {
     ]
 }
 
-/// Name and version of a resource, and what it says.
-type Held = BTreeMap<String, (String, Any)>;
+/// Resources as translation makes them.
+struct Translated;
+
+impl Configuration for Translated {
+    const TYPES: &'static [&'static str] = &URLS;
+
+    /// It is the first field of all.
+    fn name(any: &Any) -> String {
+        let json = xds::json::any_to_json(any).unwrap();
+        let name = json.get("clusterName").or_else(|| json.get("name"));
+        name.and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// Listeners and routes refer to clusters, listeners to route configurations, and clusters to endpoints, which are
+    /// named as the clusters are.
+    fn refers(url: &'static str, any: &Any) -> Vec<(&'static str, String)> {
+        let json = xds::json::any_to_json(any).unwrap();
+        let named = |url: &'static str, key: &str| {
+            let mut found = BTreeSet::new();
+            texts(&json, key, &mut found);
+            found.into_iter().map(move |name| (url, name))
+        };
+        match url {
+            kinds::CLUSTER => named(kinds::ENDPOINT, "serviceName").collect(),
+            kinds::LISTENER => {
+                let routes = named(kinds::ROUTE, "routeConfigName");
+                routes.chain(named(kinds::CLUSTER, "cluster")).collect()
+            }
+            kinds::ROUTE => named(kinds::CLUSTER, "cluster").collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn label(any: &Any) -> String {
+        format!("{} bytes", any.value.len())
+    }
+}
 
 /// What a control plane that starts now would owe, by type and name.
 type Owed = BTreeMap<&'static str, BTreeMap<String, Any>>;
@@ -198,7 +229,7 @@ impl World {
         let uncertain: Vec<usize> = self
             .clients
             .iter()
-            .filter(|(_, c)| !c.doubtful.is_empty())
+            .filter(|(_, c)| c.envoy.is_doubtful())
             .map(|(w, _)| *w)
             .collect();
         // What was rejected is tried again when something changes, or on another stream.
@@ -209,137 +240,73 @@ impl World {
                 client.receive();
                 client.answer(false);
             }
-            assert!(client.unanswered.is_empty(), "there is no end of it");
+            assert!(client.envoy.unanswered().is_none(), "there is no end of it");
             let owed = client.owed_by(fresh.get_mut());
             for url in URLS {
-                let held: BTreeMap<&String, &Any> =
-                    client.held[url].iter().map(|(name, (_, any))| (name, any)).collect();
-                let owed: BTreeMap<&String, &Any> = owed[url]
-                    .iter()
-                    .filter(|(name, _)| client.asks_for(url, name))
-                    .collect();
+                let held = client.envoy.held(url).iter();
+                let held: BTreeMap<&String, &Any> = held.map(|(name, known)| (name, &known.content)).collect();
+                let wanted = client.envoy.wanted();
+                let asks = |name: &String| wanted.get(url).is_none_or(|wanted| wanted.contains(name));
+                let owed: BTreeMap<&String, &Any> = owed[url].iter().filter(|(name, _)| asks(name)).collect();
                 let names = |map: &BTreeMap<&String, &Any>| map.keys().map(|name| (*name).clone()).collect::<Vec<_>>();
-                assert_eq!(names(&held), names(&owed), "{url} of {}", client.node.id);
-                assert!(held == owed, "{url} of {}", client.node.id);
+                assert_eq!(
+                    names(&held),
+                    names(&owed),
+                    "{url} of {}\n{}",
+                    client.node.id,
+                    client.envoy.story()
+                );
+                assert!(held == owed, "{url} of {}\n{}", client.node.id, client.envoy.story());
             }
         }
     }
 }
 
-/// A proxy as Envoy is.
+/// A proxy that answers when it is told to.
 struct Client {
-    protocol: Protocol,
     node: Node,
     view: watch::Receiver<Option<Arc<View>>>,
     stream: Stream,
-    held: BTreeMap<&'static str, Held>,
-    versions: BTreeMap<&'static str, String>,
-    nonces: BTreeMap<&'static str, String>,
-    asked: BTreeMap<&'static str, BTreeSet<String>>,
-    unanswered: VecDeque<Received>,
-    /// Types of which it rejected something.
-    doubtful: BTreeSet<&'static str>,
-    /// How often a resource may be repeated, because it was asked for, or the cluster was sent that it belongs to.
-    repeatable: BTreeMap<(&'static str, String), usize>,
-    /// Clusters that the mesh itself refers to and does not have.
-    absent: BTreeSet<String>,
-    /// Whether what it has may be unknown to the server, or incomplete by its own fault.
-    excused: bool,
-}
-
-struct Received {
-    url: &'static str,
-    nonce: String,
-    version: String,
-    resources: Held,
-    removed: Vec<String>,
+    envoy: Envoy<Translated>,
 }
 
 impl Client {
     fn new(protocol: Protocol, node: Node, view: watch::Receiver<Option<Arc<View>>>) -> Self {
         let mut client = Self {
-            protocol,
             node,
             stream: stream(protocol, &view),
             view,
-            held: URLS.map(|url| (url, Held::new())).into(),
-            versions: BTreeMap::new(),
-            nonces: BTreeMap::new(),
-            asked: URLS.map(|url| (url, BTreeSet::new())).into(),
-            unanswered: VecDeque::new(),
-            doubtful: BTreeSet::new(),
-            repeatable: BTreeMap::new(),
-            absent: BTreeSet::new(),
-            excused: false,
+            envoy: Envoy::new(protocol, true, protocol == Protocol::Delta),
         };
         client.subscribe();
         client
     }
 
     fn reconnect(&mut self, view: watch::Receiver<Option<Arc<View>>>) {
-        // Full-state requests cannot say what is held.
-        self.excused |= self.protocol == Protocol::Sotw;
-        self.stream = stream(self.protocol, &view);
+        self.stream = stream(self.envoy.protocol(), &view);
         self.view = view;
-        self.unanswered.clear();
-        self.doubtful.clear();
-        self.nonces.clear();
-        self.repeatable.clear();
         self.subscribe();
     }
 
     fn subscribe(&mut self) {
         self.note_absent();
-        for url in URLS {
-            let names: Vec<String> = self.asked[url].iter().cloned().collect();
-            if url == kinds::ENDPOINT {
-                names.iter().for_each(|name| {
-                    self.repeatable.insert((url, name.clone()), 1);
-                });
-            }
-            if is_wildcard(url) || !names.is_empty() {
-                self.request(url, &names, &[], "", false, true);
-            }
-        }
+        let node = Some(self.node.clone());
+        let first = self.envoy.connect().into_iter();
+        let first = first.map(|ask| Ask {
+            node: node.clone(),
+            ..ask
+        });
+        self.say(first.collect());
     }
 
-    fn request(
-        &mut self,
-        url: &'static str,
-        add: &[String],
-        remove: &[String],
-        nonce: &str,
-        reject: bool,
-        first: bool,
-    ) {
-        let error_detail = reject.then(|| Status {
-            message: "no".into(),
-            ..Default::default()
-        });
-        let held = |(name, (version, _)): (&String, &(String, Any))| (name.clone(), version.clone());
-        let node = first.then(|| self.node.clone());
-        let outcome = match self.protocol {
-            Protocol::Delta => self.stream.on_delta(DeltaDiscoveryRequest {
-                node,
-                type_url: url.into(),
-                resource_names_subscribe: add.to_vec(),
-                resource_names_unsubscribe: remove.to_vec(),
-                initial_resource_versions: self.held[url].iter().filter(|_| first).map(held).collect(),
-                response_nonce: nonce.into(),
-                error_detail,
-                ..Default::default()
-            }),
-            Protocol::Sotw => self.stream.on_sotw(DiscoveryRequest {
-                node,
-                type_url: url.into(),
-                resource_names: self.asked[url].iter().cloned().collect(),
-                response_nonce: nonce.into(),
-                version_info: self.versions.get(url).cloned().unwrap_or_default(),
-                error_detail,
-                ..Default::default()
-            }),
-        };
-        outcome.unwrap();
+    fn say(&mut self, asks: Vec<Ask>) {
+        for ask in asks {
+            let outcome = match self.envoy.protocol() {
+                Protocol::Delta => self.stream.on_delta(ask.into_delta()),
+                Protocol::Sotw => self.stream.on_sotw(ask.into_sotw()),
+            };
+            outcome.unwrap();
+        }
     }
 
     /// Takes everything that the server has to say.
@@ -348,117 +315,34 @@ impl Client {
         self.stream.set_view(newest);
         self.note_absent();
         while let Some(response) = self.stream.poll(SystemTime::UNIX_EPOCH) {
-            let received = decode(self.protocol, response);
-            self.check_is_new(&received);
-            self.nonces.insert(received.url, received.nonce.clone());
-            self.unanswered.push_back(received);
-        }
-    }
-
-    fn check_is_new(&mut self, received: &Received) {
-        if received.url == kinds::CLUSTER {
-            for name in received.resources.keys() {
-                *self.repeatable.entry((kinds::ENDPOINT, name.clone())).or_default() += 1;
-            }
-        }
-        if self.protocol == Protocol::Sotw || self.doubtful.contains(received.url) {
-            return;
-        }
-        let mut held = self.held[received.url].clone();
-        let earlier = self.unanswered.iter().filter(|r| r.url == received.url);
-        earlier.for_each(|earlier| hold(self.protocol, &mut held, earlier));
-        for (name, resource) in &received.resources {
-            let left = self.repeatable.entry((received.url, name.clone())).or_default();
-            let may = *left > 0;
-            *left = left.saturating_sub(1);
-            assert!(
-                may || held.get(name) != Some(resource),
-                "{name} of {} is sent again",
-                received.url
-            );
+            let told = Told::of_frames::<Translated>(self.envoy.protocol(), response.frames);
+            self.envoy.receive(told);
         }
     }
 
     fn answer(&mut self, reject: bool) {
-        let Some(received) = self.unanswered.pop_front() else {
-            return;
+        let asks = if reject {
+            self.envoy.reject(Refused {
+                reason: "no".to_owned(),
+                ..Refused::default()
+            })
+        } else {
+            self.envoy.accept()
         };
-        let url = received.url;
-        if reject {
-            self.doubtful.insert(url);
-            self.excused = true;
-            self.request(url, &[], &[], &received.nonce, true, false);
-            return;
-        }
-        hold(self.protocol, self.held.get_mut(url).unwrap(), &received);
-        self.versions.insert(url, received.version.clone());
-        self.check_references();
-        self.request(url, &[], &[], &received.nonce, false, false);
-        match url {
-            kinds::CLUSTER => self.ask(kinds::ENDPOINT, |client| assignments(&client.held[kinds::CLUSTER])),
-            kinds::LISTENER => self.ask(kinds::ROUTE, |client| routes(&client.held[kinds::LISTENER])),
-            _ => {}
-        }
-        for url in [kinds::ENDPOINT, kinds::ROUTE] {
-            let asked = &self.asked[url];
-            self.held.get_mut(url).unwrap().retain(|name, _| asked.contains(name));
-        }
-    }
-
-    /// Subscribes to what is referred to, and to nothing else.
-    fn ask(&mut self, url: &'static str, wanted: impl Fn(&Self) -> BTreeSet<String>) {
-        let wanted = wanted(self);
-        let asked = self.asked.insert(url, wanted.clone()).unwrap();
-        let add: Vec<String> = wanted.difference(&asked).cloned().collect();
-        let remove: Vec<String> = asked.difference(&wanted).cloned().collect();
-        if add.is_empty() && remove.is_empty() {
-            return;
-        }
-        for name in &add {
-            *self.repeatable.entry((url, name.clone())).or_default() += 1;
-        }
-        let nonce = match self.protocol {
-            Protocol::Sotw => self.nonces.get(url).cloned().unwrap_or_default(),
-            Protocol::Delta => String::new(),
-        };
-        let first = nonce.is_empty() && asked.is_empty();
-        self.request(
-            url,
-            &add,
-            &remove,
-            &nonce,
-            false,
-            first && self.protocol == Protocol::Sotw,
-        );
-    }
-
-    fn asks_for(&self, url: &str, name: &str) -> bool {
-        is_wildcard(url) || self.asked[url].contains(name)
+        self.say(asks);
     }
 
     /// Remembers what the newest view refers to in vain: that is the mesh's fault.
     fn note_absent(&mut self) {
-        let set = |url: &str| held_of(self.stream.view().get(url));
-        let clusters = set(kinds::CLUSTER);
-        let wanted = [kinds::LISTENER, kinds::ROUTE].map(|url| references(&set(url)));
-        let absent = wanted.into_iter().flatten().filter(|name| !clusters.contains_key(name));
-        self.absent.extend(absent);
-    }
-
-    /// Whatever listeners and routes refer to is there.
-    fn check_references(&self) {
-        if self.excused {
-            return;
-        }
-        for url in [kinds::LISTENER, kinds::ROUTE] {
-            for name in references(&self.held[url]) {
-                assert!(
-                    self.held[kinds::CLUSTER].contains_key(&name) || self.absent.contains(&name),
-                    "{url} of {} refers to {name}, which it does not have",
-                    self.node.id
-                );
-            }
-        }
+        let view = self.stream.view();
+        let resources = |url: &'static str| contents(view.get(url)).into_values().map(move |any| (url, any));
+        let clusters = contents(view.get(kinds::CLUSTER));
+        let referring = resources(kinds::LISTENER).chain(resources(kinds::ROUTE));
+        let absent: Vec<(&'static str, String)> = referring
+            .flat_map(|(url, any)| Translated::refers(url, &any))
+            .filter(|(url, name)| *url == kinds::CLUSTER && !clusters.contains_key(name))
+            .collect();
+        self.envoy.note_absent(absent);
     }
 
     fn proxy(&self) -> Proxy {
@@ -482,15 +366,10 @@ impl Client {
         let sets = fresh.sets(class);
         let of = |url: &'static str| {
             let set = sets.iter().find(|(kind, _)| kind.type_url() == url).unwrap().1;
-            let resources = held_of(set).into_iter().map(|(name, (_, any))| (name, any));
-            (url, resources.collect())
+            (url, contents(set))
         };
         URLS.map(of).into()
     }
-}
-
-fn is_wildcard(url: &str) -> bool {
-    [kinds::CLUSTER, kinds::LISTENER].contains(&url)
 }
 
 fn stream(protocol: Protocol, view: &watch::Receiver<Option<Arc<View>>>) -> Stream {
@@ -499,58 +378,9 @@ fn stream(protocol: Protocol, view: &watch::Receiver<Option<Arc<View>>>) -> Stre
     Stream::new(protocol, view.borrow().clone().unwrap(), limits, shared)
 }
 
-fn held_of(set: &ResourceSet) -> Held {
+fn contents(set: &ResourceSet) -> BTreeMap<String, Any> {
     let any = |body: &xds::resource::Body| Any::decode(body.to_bytes()).unwrap();
-    set.iter()
-        .map(|r| (r.name.to_string(), (r.hash.to_string(), any(&r.body))))
-        .collect()
-}
-
-fn decode(protocol: Protocol, response: Response) -> Received {
-    let url = URLS.into_iter().find(|url| *url == &*response.type_url).unwrap();
-    let bytes: Vec<u8> = response.frames.flatten().skip(5).collect();
-    match protocol {
-        Protocol::Delta => {
-            let message = DeltaDiscoveryResponse::decode(&bytes[..]).unwrap();
-            let resources = message.resources.into_iter();
-            Received {
-                url,
-                nonce: message.nonce,
-                version: message.system_version_info,
-                resources: resources.map(|r| (r.name, (r.version, r.resource.unwrap()))).collect(),
-                removed: message.removed_resources,
-            }
-        }
-        Protocol::Sotw => {
-            let message = DiscoveryResponse::decode(&bytes[..]).unwrap();
-            Received {
-                url,
-                nonce: message.nonce,
-                version: message.version_info,
-                resources: message
-                    .resources
-                    .into_iter()
-                    .map(|any| (name_of(&any), (String::new(), any)))
-                    .collect(),
-                removed: Vec::new(),
-            }
-        }
-    }
-}
-
-/// Full-state resources have no name on the outside; it is the first field of all.
-fn name_of(any: &Any) -> String {
-    let json = xds::json::any_to_json(any).unwrap();
-    let name = json.get("clusterName").or_else(|| json.get("name"));
-    name.and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-fn hold(protocol: Protocol, held: &mut Held, received: &Received) {
-    if protocol == Protocol::Sotw && is_wildcard(received.url) {
-        held.clear();
-    }
-    received.removed.iter().for_each(|name| drop(held.remove(name)));
-    held.extend(received.resources.clone());
+    set.iter().map(|r| (r.name.to_string(), any(&r.body))).collect()
 }
 
 /// Texts under a key, wherever they stand.
@@ -563,29 +393,6 @@ fn texts(value: &Value, key: &str, found: &mut BTreeSet<String>) {
         Value::Array(items) => items.iter().for_each(|item| texts(item, key, found)),
         _ => {}
     }
-}
-
-fn texts_of(held: &Held, key: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for (_, any) in held.values() {
-        texts(&xds::json::any_to_json(any).unwrap(), key, &mut found);
-    }
-    found
-}
-
-/// Clusters that listeners or routes refer to.
-fn references(held: &Held) -> BTreeSet<String> {
-    texts_of(held, "cluster")
-}
-
-/// Route configurations that listeners ask for.
-fn routes(listeners: &Held) -> BTreeSet<String> {
-    texts_of(listeners, "routeConfigName")
-}
-
-/// Endpoint sets that clusters ask for: they are named as the clusters are.
-fn assignments(clusters: &Held) -> BTreeSet<String> {
-    texts_of(clusters, "serviceName")
 }
 
 proptest! {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use ads::{Limits, Protocol, kinds};
+use fake_envoy::Ask;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 
 use crate::net::Net;
 use crate::random::Random;
-use crate::wire::{Ask, Wire, channel};
+use crate::wire::{Wire, channel};
 
 /// Tries one thing after the other, for ever.
 pub async fn live(number: usize, net: Net, mut random: Random, limits: Limits) {

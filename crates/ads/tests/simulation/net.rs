@@ -103,7 +103,8 @@ impl Net {
     }
 
     pub async fn connect(&self, client: usize, replica: usize) -> io::Result<DuplexStream> {
-        sleep(self.delay()).await;
+        let delay = self.delay(&mut self.0.random.lock().unwrap());
+        sleep(delay).await;
         if self.0.weather.borrow().parted.contains(&client) {
             sleep(Duration::from_secs(2)).await;
             return Err(io::ErrorKind::TimedOut.into());
@@ -116,8 +117,14 @@ impl Net {
             .ok_or(io::ErrorKind::ConnectionRefused)?;
         let lost = watch::Sender::new(false);
         let ((left_read, left_write), (right_read, right_write)) = (tokio::io::split(left), tokio::io::split(right));
-        let there = self.clone().carry(client, left_read, right_write, lost.subscribe());
-        let back = self.clone().carry(client, right_read, left_write, lost.subscribe());
+        // Each direction has its own luck, so that none depends on how busy another is.
+        let luck = || self.0.random.lock().unwrap().fork();
+        let there = self
+            .clone()
+            .carry(client, left_read, right_write, lost.subscribe(), luck());
+        let back = self
+            .clone()
+            .carry(client, right_read, left_write, lost.subscribe(), luck());
         let task = tokio::spawn(futures::future::join(there, back)).abort_handle();
         self.0.links.lock().unwrap().push(Link {
             client,
@@ -129,9 +136,8 @@ impl Net {
     }
 
     /// How long the next packet takes.
-    fn delay(&self) -> Duration {
-        let weather = self.0.weather.borrow().clone();
-        let mut random = self.0.random.lock().unwrap();
+    fn delay(&self, random: &mut Random) -> Duration {
+        let weather = self.0.weather.borrow();
         let mut delay = Duration::from_millis(u64::from(1 + random.below(weather.latency)));
         let mut again = RETRANSMISSION;
         while weather.loss > 0 && again < RETRANSMISSION * 16 && random.one_in(weather.loss) {
@@ -148,6 +154,7 @@ impl Net {
         mut from: ReadHalf<DuplexStream>,
         mut to: WriteHalf<DuplexStream>,
         mut lost: watch::Receiver<bool>,
+        mut random: Random,
     ) {
         let (sender, mut packets) = mpsc::channel::<(Instant, Vec<u8>)>(PACKETS);
         let net = self.clone();
@@ -159,7 +166,7 @@ impl Net {
                     return;
                 };
                 packet.truncate(size);
-                last = last.max(Instant::now() + net.delay());
+                last = last.max(Instant::now() + net.delay(&mut random));
                 if sender.send((last, packet)).await.is_err() {
                     return;
                 }

@@ -60,10 +60,17 @@ impl Replica {
             request.extensions_mut().insert(Peer::default());
             request
         };
+        // The time of day takes more bytes or fewer, and is another one in the next run.
+        let dated = |mut response: http::Response<tonic::body::Body>| {
+            let moment = http::HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT");
+            response.headers_mut().insert(http::header::DATE, moment);
+            response
+        };
         let server = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .layer(tower::util::MapRequestLayer::new(admit))
+            .layer(tower::util::MapResponseLayer::new(dated))
             .add_service(service)
             .serve_with_incoming(UnboundedReceiverStream::new(net.listen(number)));
         let task = tokio::spawn(async { server.await.unwrap() }).abort_handle();

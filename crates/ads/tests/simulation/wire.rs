@@ -1,9 +1,7 @@
-//! Both variants of the protocol as one.
-
-use std::collections::BTreeMap;
+//! Streams over the simulated network.
 
 use ads::Protocol;
-use prost::Message;
+use fake_envoy::{Ask, Told};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,36 +11,9 @@ use xds::envoy::service::discovery::v3::aggregated_discovery_service_client::Agg
 use xds::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
-use xds::google::protobuf::{Any, StringValue};
-use xds::google::rpc::Status;
 
 use crate::net::Net;
-use crate::world;
-
-/// A request, in the words of either variant.
-#[derive(Clone, Debug, Default)]
-pub struct Ask {
-    pub url: &'static str,
-    /// Full state: all names. Incremental: names to add.
-    pub names: Vec<String>,
-    pub drop: Vec<String>,
-    /// Name → version, of what is held from before.
-    pub held: BTreeMap<String, String>,
-    pub version: String,
-    pub nonce: String,
-    pub error: Option<String>,
-}
-
-/// A response.
-#[derive(Clone, Debug)]
-pub struct Told {
-    pub url: &'static str,
-    pub nonce: String,
-    pub version: String,
-    /// Name → version and content.
-    pub resources: BTreeMap<String, (String, String)>,
-    pub removed: Vec<String>,
-}
+use crate::world::Words;
 
 pub enum Wire {
     Delta(
@@ -87,11 +58,8 @@ impl Wire {
             Protocol::Delta => {
                 let (sender, receiver) = mpsc::channel(256);
                 for ask in first {
-                    let request = DeltaDiscoveryRequest {
-                        node: node.clone(),
-                        ..ask.into_delta()
-                    };
-                    sender.try_send(request).unwrap();
+                    let node = node.clone();
+                    sender.try_send(Ask { node, ..ask }.into_delta()).unwrap();
                 }
                 let stream = client.delta_aggregated_resources(ReceiverStream::new(receiver)).await?;
                 Ok(Self::Delta(sender, stream.into_inner()))
@@ -99,11 +67,8 @@ impl Wire {
             Protocol::Sotw => {
                 let (sender, receiver) = mpsc::channel(256);
                 for ask in first {
-                    let request = DiscoveryRequest {
-                        node: node.clone(),
-                        ..ask.into_sotw()
-                    };
-                    sender.try_send(request).unwrap();
+                    let node = node.clone();
+                    sender.try_send(Ask { node, ..ask }.into_sotw()).unwrap();
                 }
                 let stream = client
                     .stream_aggregated_resources(ReceiverStream::new(receiver))
@@ -124,88 +89,8 @@ impl Wire {
     /// Reads a response; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Told>, tonic::Status> {
         match self {
-            Self::Delta(_, stream) => Ok(stream.message().await?.map(Told::of_delta)),
-            Self::Sotw(_, stream) => Ok(stream.message().await?.map(Told::of_sotw)),
-        }
-    }
-}
-
-impl Ask {
-    fn into_delta(self) -> DeltaDiscoveryRequest {
-        DeltaDiscoveryRequest {
-            type_url: self.url.into(),
-            resource_names_subscribe: self.names,
-            resource_names_unsubscribe: self.drop,
-            initial_resource_versions: self.held,
-            response_nonce: self.nonce,
-            error_detail: self.error.map(status),
-            ..Default::default()
-        }
-    }
-
-    fn into_sotw(self) -> DiscoveryRequest {
-        DiscoveryRequest {
-            type_url: self.url.into(),
-            resource_names: self.names,
-            version_info: self.version,
-            response_nonce: self.nonce,
-            error_detail: self.error.map(status),
-            ..Default::default()
-        }
-    }
-}
-
-fn status(message: String) -> Status {
-    Status {
-        message,
-        ..Default::default()
-    }
-}
-
-fn url_of(text: &str) -> &'static str {
-    world::TYPES
-        .into_iter()
-        .find(|url| *url == text)
-        .unwrap_or_else(|| panic!("nobody asked for {text}"))
-}
-
-fn content(any: &Any) -> String {
-    StringValue::decode(&any.value[..]).unwrap().value
-}
-
-impl Told {
-    fn of_delta(message: DeltaDiscoveryResponse) -> Self {
-        let resources = message.resources.into_iter().map(|resource| {
-            let content = content(&resource.resource.unwrap());
-            assert!(
-                content.starts_with(&format!("{} ", resource.name)),
-                "{} holds another",
-                resource.name
-            );
-            (resource.name, (resource.version, content))
-        });
-        Self {
-            url: url_of(&message.type_url),
-            nonce: message.nonce,
-            version: message.system_version_info,
-            resources: resources.collect(),
-            removed: message.removed_resources,
-        }
-    }
-
-    fn of_sotw(message: DiscoveryResponse) -> Self {
-        // Full-state resources have no name on the outside; here the content starts with it.
-        let resources = message.resources.iter().map(|any| {
-            let content = content(any);
-            let name = content.split(' ').next().unwrap_or_default().to_owned();
-            (name, (String::new(), content))
-        });
-        Self {
-            url: url_of(&message.type_url),
-            nonce: message.nonce,
-            version: message.version_info,
-            resources: resources.collect(),
-            removed: Vec::new(),
+            Self::Delta(_, stream) => Ok(stream.message().await?.map(Told::of_delta::<Words>)),
+            Self::Sotw(_, stream) => Ok(stream.message().await?.map(Told::of_sotw::<Words>)),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::SystemTime;
 
 use ads::{View, kinds};
-use xds::google::protobuf::StringValue;
+use fake_envoy::{Configuration, text};
+use xds::google::protobuf::{Any, StringValue};
 use xds::resource::{Resource, ResourceSet};
 
 use crate::random::Random;
@@ -212,10 +213,38 @@ pub fn version_of(content: &str) -> u32 {
         .unwrap_or(0)
 }
 
-/// Names that a content refers to.
-pub fn refers(content: &str) -> impl Iterator<Item = &str> {
-    let words = content.split('|').next().unwrap_or_default();
-    words.split(' ').skip(2).filter(|word| !word.is_empty())
+/// A resource is its name, its version, the names that it refers to, and bytes that say nothing.
+#[derive(Debug)]
+pub struct Words;
+
+impl Configuration for Words {
+    const TYPES: &'static [&'static str] = &TYPES;
+
+    fn name(any: &Any) -> String {
+        text(any).split(' ').next().unwrap_or_default().to_owned()
+    }
+
+    fn refers(url: &'static str, any: &Any) -> Vec<(&'static str, String)> {
+        let text = text(any);
+        let words = text.split('|').next().unwrap_or_default();
+        let names = words.split(' ').skip(2).filter(|word| !word.is_empty());
+        let own = (url == kinds::CLUSTER).then(|| (kinds::ENDPOINT, Self::name(any)));
+        names.map(|name| (kind_of(name), name.to_owned())).chain(own).collect()
+    }
+
+    fn label(any: &Any) -> String {
+        version_of(&text(any)).to_string()
+    }
+}
+
+/// Type of what has that name.
+fn kind_of(name: &str) -> &'static str {
+    match name.as_bytes().first() {
+        Some(b'c') => kinds::CLUSTER,
+        Some(b'r') => kinds::ROUTE,
+        Some(b's') => kinds::SECRET,
+        _ => panic!("nothing is called {name}"),
+    }
 }
 
 /// Whether a class must never hear of that name.
