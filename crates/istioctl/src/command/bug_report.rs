@@ -6,7 +6,7 @@ mod redact;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::names::{PROXY_CONTAINER, port};
+use api::names::{PROXY_CONTAINER, label, port};
 use clap::Args;
 use futures::StreamExt as _;
 use install::api_server::kind;
@@ -86,6 +86,10 @@ const KINDS: [(&str, &str, &str); 19] = [
     ("gateway.networking.k8s.io", "v1", "GRPCRoute"),
 ];
 
+/// ConfigMaps that a control plane is configured by; a named revision's have `-<revision>` appended. Of others nothing is
+/// collected.
+const CONFIG_MAPS: [&str; 3] = ["istio", "istio-sidecar-injector", "values"];
+
 /// What an istiod is asked.
 const ISTIOD_PAGES: [&str; 10] = [
     "version",
@@ -112,6 +116,8 @@ const PROXY_PAGES: [&str; 5] = [
 /// One thing to collect.
 enum Task {
     Kind(Id),
+    /// ConfigMaps of control planes in the system namespace.
+    Configuration(Id),
     Page {
         namespace: String,
         pod: String,
@@ -132,6 +138,7 @@ impl Task {
         match self {
             Self::Kind(id) if id.group.is_empty() => format!("objects/core/{}.yaml", id.kind),
             Self::Kind(id) => format!("objects/{}/{}.yaml", id.group, id.kind),
+            Self::Configuration(id) => format!("objects/core/{}.yaml", id.kind),
             Self::Page {
                 namespace, pod, page, ..
             } => {
@@ -243,6 +250,10 @@ fn tasks(pods: &[Object], global: &Global, flags: &Flags) -> (Vec<Task>, usize) 
         .chain(own_kinds())
         .map(Task::Kind)
         .collect();
+    tasks.push(Task::Configuration(Id {
+        namespace: system.clone(),
+        ..kind("", "v1", "ConfigMap")
+    }));
     let mut add = |pod: &Object, port: u16, pages: &[&'static str]| {
         let (namespace, name) = (pod.namespace().to_owned(), pod.name().to_owned());
         for page in pages {
@@ -304,21 +315,36 @@ fn is_wanted(namespace: &str, flags: &Flags) -> bool {
     !named(&flags.exclude) && (flags.include.is_empty() || named(&flags.include))
 }
 
+/// Whether a ConfigMap is one of a control plane's, by its name and the label of the revision.
+fn configures(map: &Object) -> bool {
+    let of = |base: &str| {
+        let revision = map.name().strip_prefix(base)?;
+        Some(revision.is_empty() || revision.strip_prefix('-')? == map.label(label::REVISION))
+    };
+    CONFIG_MAPS.iter().any(|base| of(base) == Some(true))
+}
+
+/// Objects without what may be secret, one after the other.
+fn documents(objects: impl Iterator<Item = Object>) -> Option<Redacted<String>> {
+    let trees: Vec<Redacted<Value>> = objects.map(|object| redact::tree(object.0)).collect();
+    let documents: Vec<String> = trees.iter().map(|tree| install::yaml::to_sorted(&tree.rest)).collect();
+    (!documents.is_empty()).then(|| Redacted {
+        rest: documents.join("\n---\n"),
+        replaced: trees.iter().map(|tree| tree.replaced).sum(),
+    })
+}
+
 async fn collect(cluster: &Cluster, flags: &Flags, task: &Task) -> Result<Option<Redacted<String>>, String> {
     match task {
         Task::Kind(id) => {
             let objects = cluster.server.list(id, "").await;
             let objects = objects.map_err(|error| error.to_string())?;
-            let trees: Vec<Redacted<Value>> = objects
-                .into_iter()
-                .filter(|object| object.namespace().is_empty() || is_wanted(object.namespace(), flags))
-                .map(|object| redact::tree(object.0))
-                .collect();
-            let documents: Vec<String> = trees.iter().map(|tree| install::yaml::to_sorted(&tree.rest)).collect();
-            Ok((!documents.is_empty()).then(|| Redacted {
-                rest: documents.join("\n---\n"),
-                replaced: trees.iter().map(|tree| tree.replaced).sum(),
-            }))
+            let is_asked = |object: &Object| object.namespace().is_empty() || is_wanted(object.namespace(), flags);
+            Ok(documents(objects.into_iter().filter(is_asked)))
+        }
+        Task::Configuration(id) => {
+            let maps = cluster.server.list(id, "").await.map_err(|error| error.to_string())?;
+            Ok(documents(maps.into_iter().filter(configures)))
         }
         Task::Page {
             namespace,
@@ -355,5 +381,37 @@ async fn collect(cluster: &Cluster, flags: &Flags, task: &Task) -> Result<Option
                 .map(|log| Some(redact::text(&log)))
                 .map_err(|error| error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_configures_a_control_plane_is_collected_without_its_secrets() {
+        let map = |name: &str, revision: &str, data: Value| {
+            Object(
+                json!({"kind": "ConfigMap", "metadata": {"name": name, "namespace": "istio-system",
+                "labels": {"istio.io/rev": revision}}, "data": data}),
+            )
+        };
+        let tracer = "defaultConfig:\n  tracing:\n    lightstep:\n      accessToken: x\n      address: a:1\n";
+        let maps = [
+            map("istio", "default", json!({"mesh": "rootNamespace: istio-system\n"})),
+            map("istio-canary", "canary", json!({"mesh": tracer})),
+            map(
+                "istio-sidecar-injector-canary",
+                "canary",
+                json!({"values": "{\"global\":{\"token\":\"x\",\"hub\":\"h\"}}"}),
+            ),
+            map("values", "default", json!({})),
+            map("istio-ca-root-cert", "", json!({})),
+            map("istio-leader", "canary", json!({})),
+            map("app", "", json!({"password": "x"})),
+        ];
+        let found = documents(maps.into_iter().filter(configures)).unwrap_or_default();
+        insta::assert_snapshot!(found.rest);
+        assert_eq!(found.replaced, 2);
     }
 }

@@ -1,6 +1,8 @@
 //! Takes secrets out of what is handed on: by structure where there is one, by words in everything else.
 
+mod addresses;
 mod name;
+mod scan;
 mod words;
 
 use serde_json::Value;
@@ -209,7 +211,7 @@ mod tests {
         let found = tree(given);
         assert_eq!(found.rest, expected);
         assert_eq!(found.replaced, text.matches('#').count(), "{text}");
-        // Nothing is found in what is left.
+        // A second time changes nothing.
         assert_eq!(
             tree(found.rest.clone()),
             Redacted {

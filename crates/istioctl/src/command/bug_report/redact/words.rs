@@ -6,7 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::GONE;
+use super::addresses::{addresses, last_len, sockets};
 use super::name::Name;
+use super::scan::{find, looked, rfind};
 
 /// Fields that hold a text or a secret, in messages that quote a filter.
 const HOLDERS_IN_TEXT: [&str; 4] = ["inlineBytes", "inlineString", "inline_bytes", "inline_string"];
@@ -50,72 +52,12 @@ fn keys<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
     Cow::Owned(out)
 }
 
-/// `scheme://user:password@host`.
-fn addresses<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
-    if !text.contains("://") || !text.contains('@') {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find("://") {
-        let (before, after) = rest.split_at(start + "://".len());
-        out.push_str(before);
-        let whole = after
-            .find(|c: char| c.is_whitespace() || "\"'`<>\\".contains(c))
-            .unwrap_or(after.len());
-        let authority = after[..whole].find(['/', '?', '#']).unwrap_or(whole);
-        // A password may have a slash that nobody escaped; a port is a number.
-        let is_odd = after[..authority].split_once(':').is_some_and(|(host, port)| {
-            !host.starts_with('[') && !host.is_empty() && !port.bytes().all(|byte| byte.is_ascii_digit())
-        });
-        let user = after[..authority]
-            .rfind('@')
-            .or_else(|| after[..whole].rfind('@').filter(|_| is_odd))
-            .unwrap_or(0);
-        if user > 0 && &after[..user] != GONE {
-            out.push_str(GONE);
-            *replaced += 1;
-        } else {
-            out.push_str(&after[..user]);
-        }
-        rest = &after[user..];
-    }
-    out.push_str(rest);
-    Cow::Owned(out)
-}
-
-/// `user:password@tcp(host:port)/base`, as drivers of MySQL take it.
-fn sockets<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
-    let mut out = String::new();
-    let mut done = 0;
-    for (at, _) in text.match_indices('@') {
-        if !["@tcp(", "@unix("].iter().any(|sign| text[at..].starts_with(sign)) {
-            continue;
-        }
-        let before = &text[done..at];
-        let start = before
-            .rfind(|c: char| c.is_whitespace() || "\"'`<>\\".contains(c))
-            .map_or(0, |last| last + last_len(before, last));
-        let word = &before[start..];
-        let Some(colon) = word.find(':') else { continue };
-        let from = done + start + word[..colon].rfind('=').map_or(0, |sign| sign + 1);
-        out.push_str(&text[done..from]);
-        out.push_str(GONE);
-        *replaced += 1;
-        done = at;
-    }
-    if done == 0 {
-        return Cow::Borrowed(text);
-    }
-    out.push_str(&text[done..]);
-    Cow::Owned(out)
-}
-
 /// `password=…`, `password = …`, `"password": "…"`, `password: …` where that is a line of its own, `{password: …}` and
 /// `map[password:…]`.
 fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
     let mut out = String::new();
     let mut done = 0;
+    let mut line = Line::default();
     for (at, sign) in text.match_indices(['=', ':']) {
         if at < done {
             continue;
@@ -125,9 +67,7 @@ fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
         let before = text[..at].trim_end_matches(is_gap);
         let is_spaced = before.len() < at;
         let quoted = before.trim_end_matches(['"', '\'', '\\']);
-        let start = quoted
-            .rfind(|c| !is_name(c))
-            .map_or(0, |last| last + last_len(quoted, last));
+        let start = rfind(quoted, |c| !is_name(c)).map_or(0, |last| last + last_len(quoted, last));
         let name = &quoted[start..];
         let shouts = name.chars().all(|c| !c.is_ascii_lowercase());
         // In a message of Envoy nobody sees what is around it.
@@ -138,17 +78,29 @@ fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
         let after = &text[at + 1..];
         let gap = after.len() - after.trim_start_matches([' ', '\t']).len();
         let value = &after[gap..];
-        let line = text[..start].rsplit('\n').next().unwrap_or_default();
-        let Some((skipped, length)) = extent(line, sign, is_spaced, gap, value) else {
+        // A structure, or a comparison.
+        if value.starts_with(['{', '[', '=']) {
+            continue;
+        }
+        line.reach(text, start);
+        let place = Place {
+            line: &line,
+            before: &text[line.start..start],
+            column: start,
+            sign,
+            is_spaced,
+            gap,
+        };
+        let Some((skipped, length)) = extent(&place, value) else {
             continue;
         };
-        let secret = &value[skipped..skipped + length];
+        let secret = value[skipped..skipped + length].trim_end();
+        let length = secret.len();
         if matches!(secret, "" | "true" | "false" | "null" | "nil" | ">" | GONE) {
             continue;
         }
-        // What begins so without quotes is a structure, a comparison or the head of a block that is empty.
-        let is_bare = skipped == 0;
-        if is_bare && (secret.starts_with(['{', '[', '=']) || (sign == ":" && secret.starts_with(['|', '>']))) {
+        // The head of a block that is empty.
+        if skipped == 0 && sign == ":" && secret.starts_with(['|', '>']) {
             continue;
         }
         let from = at + 1 + gap + skipped;
@@ -164,13 +116,56 @@ fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
     Cow::Owned(out)
 }
 
+/// The line of the last name. It may be the whole text, so that it is gone through once for all names in it.
+#[derive(Debug, Default)]
+struct Line {
+    /// Where it begins.
+    start: usize,
+    /// Where it begins behind the time that Kubernetes puts before each line of a log.
+    text: usize,
+    /// Where its first word begins.
+    word: usize,
+    /// Up to where the text was gone through.
+    seen: usize,
+}
+
+impl Line {
+    /// Goes on to the line of a place.
+    fn reach(&mut self, text: &str, place: usize) {
+        let Some(end) = (place > self.seen).then(|| rfind(&text[self.seen..place], |c| c == '\n')) else {
+            return;
+        };
+        if end.is_some() || self.seen == 0 {
+            self.start = end.map_or(0, |end| self.seen + end + 1);
+            let line = &text[self.start..];
+            self.text = self.start + time_len(line);
+            let words = &text[self.text..];
+            self.word = self.text + find(words, |c| !matches!(c, ' ' | '\t' | '-')).unwrap_or(words.len());
+        }
+        self.seen = place;
+    }
+}
+
+/// Where a name stands, and what is between it and its value.
+struct Place<'a> {
+    line: &'a Line,
+    /// What stands before the name in its line.
+    before: &'a str,
+    /// Where the name begins.
+    column: usize,
+    sign: &'a str,
+    is_spaced: bool,
+    gap: usize,
+}
+
 fn is_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
-/// Where in `value` the secret begins, and how long it is. `line` is what stands before the name.
-fn extent(line: &str, sign: &str, is_spaced: bool, gap: usize, value: &str) -> Option<(usize, usize)> {
-    let is_alone = without_time(line).trim_start_matches([' ', '\t', '-']).is_empty();
+/// Where in `value` the secret begins, and how long it is.
+fn extent(place: &Place<'_>, value: &str) -> Option<(usize, usize)> {
+    let Place { line, sign, gap, .. } = *place;
+    let is_alone = line.word >= place.column;
     let slashes = value.len() - value.trim_start_matches('\\').len();
     let quote = value.as_bytes().get(slashes).copied();
     if let Some(quote @ (b'"' | b'\'')) = quote {
@@ -179,33 +174,40 @@ fn extent(line: &str, sign: &str, is_spaced: bool, gap: usize, value: &str) -> O
         return Some((slashes + 1, length));
     }
     if is_alone && sign == ":" {
-        return block(value, line.len()).or_else(|| Some((0, line_len(value))));
+        let indent = Indent {
+            column: place.column - line.text,
+            has_time: line.text > line.start,
+        };
+        return block(value, &indent)
+            .or_else(|| below(value, &indent))
+            .or_else(|| Some((0, line_len(value))));
     }
-    if sign == "=" && (gap == 0 || (is_spaced && !is_alone)) {
+    if sign == "=" && (gap == 0 || (place.is_spaced && !is_alone)) {
         return Some((0, word_len(value)));
     }
     if is_alone {
         return Some((0, line_len(value)));
     }
-    let place = if sign == ":" { open_bracket(line) } else { None };
-    let before = line.trim_end_matches([' ', '"', '\'']);
-    let end = match place? {
-        b'{' if gap > 0 && before.ends_with(['{', ',']) => value.find([',', '}', '"', '\n', '\r']),
-        b'{' | b'[' if gap == 0 => value.find(|c: char| c.is_whitespace() || ",]}\"'".contains(c)),
+    let bracket = if sign == ":" { open_bracket(place.before) } else { None };
+    let before = place.before.trim_end_matches([' ', '"', '\'']);
+    let end = match bracket? {
+        b'{' if gap > 0 && before.ends_with(['{', ',']) => find(value, |c| ",}\"\n\r".contains(c)),
+        b'{' | b'[' if gap == 0 => find(value, |c| c.is_whitespace() || ",]}\"'".contains(c)),
         _ => return None,
     };
     Some((0, end.unwrap_or(value.len())))
 }
 
-/// The beginning of a line without the time that Kubernetes puts before each line of a log.
-fn without_time(line: &str) -> &str {
+/// How much of a line's beginning is the time that Kubernetes puts before each line of a log, and the blank after it.
+fn time_len(line: &str) -> usize {
+    const LONGEST: usize = 40;
     let is_time = |word: &str| {
         let mut bytes = word.bytes();
         word.len() > 18 && word.contains('T') && bytes.all(|byte| byte.is_ascii_digit() || b"-:.+TZ".contains(&byte))
     };
-    match line.split_once(' ') {
-        Some((word, rest)) if is_time(word) => rest,
-        _ => line,
+    match line.bytes().take(LONGEST).position(|byte| byte == b' ') {
+        Some(end) if is_time(&line[..end]) => end + 1,
+        _ => 0,
     }
 }
 
@@ -213,47 +215,99 @@ fn without_time(line: &str) -> &str {
 /// more of them, and the quote is part of the text.
 fn quoted_len(text: &str, slashes: usize, quote: u8) -> Option<usize> {
     let mut run = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte == quote && run % (2 * (slashes + 1)) == slashes {
-            return Some(at - slashes);
-        }
+    let closing = text.bytes().position(|byte| {
+        let closes = byte == quote && run % (2 * (slashes + 1)) == slashes;
         run = if byte == b'\\' { run + 1 } else { 0 };
-    }
-    None
+        closes
+    });
+    looked(closing.unwrap_or(text.len()));
+    closing.map(|at| at - slashes)
 }
 
 fn line_len(text: &str) -> usize {
-    text.find(['\n', '\r']).unwrap_or(text.len())
+    find(text, |c| matches!(c, '\n' | '\r')).unwrap_or(text.len())
 }
 
 /// A word with everything in it, up to what looks like the next assignment: `&page=2`.
 fn word_len(text: &str) -> usize {
-    let end = text
-        .find(|c: char| c.is_whitespace() || "\"'`".contains(c))
-        .unwrap_or(text.len());
-    let word = &text[..end];
+    let is_sign = |c: char| matches!(c, '&' | ';' | ',');
     let is_assignment = |rest: &str| {
-        let after = rest.trim_start_matches(is_name);
-        after.len() < rest.len() && after.starts_with('=')
+        let name = find(rest, |c| !is_name(c)).unwrap_or(rest.len());
+        name > 0 && rest[name..].starts_with('=')
     };
-    let mut signs = word.match_indices(['&', ';', ',']).map(|(at, _)| at);
-    let cut = signs.find(|at| is_assignment(&word[at + 1..])).unwrap_or(end);
-    word[..cut].trim_end_matches([')', ']', '}', '&', ';', ',']).len()
+    let mut end = 0;
+    loop {
+        let rest = &text[end..];
+        let stop = find(rest, |c| c.is_whitespace() || "\"'`".contains(c) || is_sign(c));
+        let Some(stop) = stop else {
+            end = text.len();
+            break;
+        };
+        end += stop;
+        if !text[end..].starts_with(is_sign) || is_assignment(&text[end + 1..]) {
+            break;
+        }
+        end += 1;
+    }
+    text[..end].trim_end_matches([')', ']', '}', '&', ';', ',']).len()
 }
 
-/// The content of a block of YAML (`|`, `>-`), whose lines stand deeper than `column`.
-fn block(value: &str, column: usize) -> Option<(usize, usize)> {
-    let (head, below) = value.split_once('\n')?;
+/// What is deeper than a name.
+struct Indent {
+    /// Column of the name.
+    column: usize,
+    /// Each line begins with a time, as the name's does.
+    has_time: bool,
+}
+
+impl Indent {
+    /// A line without its time.
+    fn text<'a>(&self, line: &'a str) -> &'a str {
+        &line[if self.has_time { time_len(line) } else { 0 }..]
+    }
+
+    /// The lines that stand deeper, and blank ones among them: where they begin, and how long they are.
+    fn content(&self, below: &str) -> (usize, usize) {
+        let mut length = 0;
+        for line in below.split_inclusive('\n') {
+            let text = self.text(line);
+            let depth = text.len() - text.trim_start_matches(' ').len();
+            if !text.trim().is_empty() && depth <= self.column {
+                break;
+            }
+            looked(line.len());
+            length += line.len();
+        }
+        let content = below[..length].trim_end();
+        let text = self.text(content);
+        let start = content.len() - text.trim_start().len();
+        (start, content.len() - start)
+    }
+}
+
+/// The content of a block of YAML (`|`, `>-`).
+fn block(value: &str, indent: &Indent) -> Option<(usize, usize)> {
+    let head = &value[..line_len(value)];
+    let below = value[head.len()..].strip_prefix("\r").unwrap_or(&value[head.len()..]);
+    let below = below.strip_prefix('\n')?;
     let marks = head.strip_prefix(['|', '>'])?.split('#').next().unwrap_or_default();
     let is_mark = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-');
     if !marks.trim_end().bytes().all(is_mark) {
         return None;
     }
-    let is_deeper = |line: &&str| line.trim().is_empty() || line.len() - line.trim_start_matches(' ').len() > column;
-    let lines = below.split_inclusive('\n').take_while(is_deeper);
-    let content = below[..lines.map(str::len).sum::<usize>()].trim_end();
-    let indent = content.len() - content.trim_start().len();
-    Some((head.len() + 1 + indent, content.len() - indent))
+    let (start, length) = indent.content(below);
+    Some((value.len() - below.len() + start, length))
+}
+
+/// A text on the lines below its name. A map or list there has names of its own.
+fn below(value: &str, indent: &Indent) -> Option<(usize, usize)> {
+    let below = value.strip_prefix('\r').unwrap_or(value).strip_prefix('\n')?;
+    let (start, length) = indent.content(below);
+    let content = &below[start..start + length];
+    let first = &content[..line_len(content)];
+    let is_map = !first.starts_with(['"', '\'']) && (first.contains(": ") || first.trim_end().ends_with(':'));
+    let is_structure = is_map || first.starts_with(['{', '[']) || first.starts_with("- ");
+    (length > 0 && !is_structure).then_some((value.len() - below.len() + start, length))
 }
 
 /// The bracket that is open at the end, if it is not far.
@@ -269,11 +323,6 @@ fn open_bracket(line: &str) -> Option<u8> {
         }
     }
     None
-}
-
-/// Bytes of the character at a place.
-fn last_len(text: &str, at: usize) -> usize {
-    text[at..].chars().next().map_or(1, char::len_utf8)
 }
 
 /// Tokens (`eyJ….….…`), keys in base64, and what follows `Bearer` or `Basic`.
@@ -319,6 +368,7 @@ fn is_key(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scan;
     use super::*;
 
     fn check(given: &str, expected: &str) {
@@ -400,7 +450,8 @@ mod tests {
             ),
             ("got {User:y Password:x Port:80}", "got {User:y Password:# Port:80}"),
             ("db: {password: x y, host: a}", "db: {password: #, host: a}"),
-            ("db: {host: a, password: x}", "db: {host: a, password: #}"),
+            ("db: {host: a, password: x }", "db: {host: a, password: # }"),
+            ("{forwardOriginalToken: true }", "{forwardOriginalToken: true }"),
             (
                 "{\"msg\":\"no token: refused\",\"token\":null}",
                 "{\"msg\":\"no token: refused\",\"token\":null}",
@@ -424,6 +475,27 @@ mod tests {
             ),
             ("token: |\nhost: a\n", "token: |\nhost: a\n"),
             ("token: |\n  <removed>\nhost: a\n", "token: |\n  <removed>\nhost: a\n"),
+            (
+                "2026-11-26T19:00:00.1Z password: |\n2026-11-26T19:00:00.1Z   x\n2026-11-26T19:00:00.2Z   y\n2026-11-26T19:00:00.2Z host: a\n",
+                "2026-11-26T19:00:00.1Z password: |\n2026-11-26T19:00:00.1Z   #\n2026-11-26T19:00:00.2Z host: a\n",
+            ),
+            // Values below their names.
+            ("password:\n  x\nhost: a\n", "password:\n  #\nhost: a\n"),
+            (
+                "db:\n  password:\n    \"x: y\"\n  host: a\n",
+                "db:\n  password:\n    #\n  host: a\n",
+            ),
+            (
+                "2026-11-26T19:00:00.1Z token:\n2026-11-26T19:00:00.1Z   x\n2026-11-26T19:00:00.2Z port: 1\n",
+                "2026-11-26T19:00:00.1Z token:\n2026-11-26T19:00:00.1Z   #\n2026-11-26T19:00:00.2Z port: 1\n",
+            ),
+            (
+                "serviceAccountToken:\n  path: token\n",
+                "serviceAccountToken:\n  path: token\n",
+            ),
+            ("password:\nhost: a\n", "password:\nhost: a\n"),
+            ("dsn=tcp@tcp(a) app:p@tcp(db:3306)/x", "dsn=tcp@tcp(a) #@tcp(db:3306)/x"),
+            ("a://b://u:p@c://d", "a://b://#@c://d"),
             // Signs in a password.
             ("password=ab,cd next", "password=# next"),
             ("(password=a)b,user=c)", "(password=#,user=c)"),
@@ -433,5 +505,39 @@ mod tests {
         ] {
             check(given, expected);
         }
+    }
+
+    /// Texts on which a look at everything before or behind each sign would be the square of their length.
+    #[test]
+    fn a_long_line_is_gone_through_a_few_times() {
+        let check = |begin: &str, again: &str, expected: usize| {
+            const LENGTH: usize = 1 << 16;
+            let text = begin.to_owned() + &again.repeat(LENGTH / again.len());
+            let mut replaced = 0;
+            scan::reset();
+            redact(&text, &mut replaced);
+            let times = scan::steps() / text.len();
+            assert!(times < 20, "{begin}{again}…: {times} times");
+            assert_eq!(replaced > 0, expected > 0, "{begin}{again}…");
+        };
+        check("", "token=x ", 1);
+        check("", "token=x;", 1);
+        check("", "token={", 0);
+        check("", "token:", 1);
+        check("x ", "token:", 0);
+        check("", "{token:x}", 1);
+        check("", "a{token: nil}", 0);
+        check(&" ".repeat(1 << 16), "token=x ", 1);
+        check(&format!("{}token=x", "x".repeat(1 << 16)), ",token=x", 1);
+        check("", "token=\\\"", 1);
+        check("", "x@tcp(", 0);
+        check("u:", "x@tcp(", 1);
+        check("", "://x@", 1);
+        check("@ ", "://", 0);
+        check("@ ", "://a:b/", 0);
+        check("", "-----BEGIN ", 0);
+        check("", "eyJ.", 0);
+        check("token: |\n", "  token: |\n", 1);
+        check("", "token:\n  a: b\n", 0);
     }
 }
