@@ -26,7 +26,8 @@ pub struct Snapshot {
     pub(crate) services: Arc<BTreeMap<ServiceKey, Arc<Service>>>,
     pub(crate) ordered: Arc<Vec<Arc<Service>>>,
     pub(crate) by_namespace: Arc<BTreeMap<Arc<str>, Vec<Arc<Service>>>>,
-    pub(crate) endpoints: Arc<BTreeMap<ServiceKey, Arc<Endpoints>>>,
+    /// By namespace and host.
+    pub(crate) endpoints: Shelf<Endpoints>,
     /// Per address, how many of Kubernetes' services without an address of their own have an endpoint there.
     pub(crate) headless: Arc<BTreeMap<IpAddr, usize>>,
     pub(crate) namespaces: Arc<BTreeMap<Arc<str>, Arc<Namespace>>>,
@@ -93,7 +94,7 @@ impl Snapshot {
 
     /// Endpoints of a service; none for an unknown service.
     pub fn endpoints(&self, key: &ServiceKey) -> Arc<Endpoints> {
-        self.endpoints.get(key).cloned().unwrap_or_default()
+        self.endpoints.get(&key.namespace, &key.host).cloned().unwrap_or_default()
     }
 
     /// The namespace of that name.

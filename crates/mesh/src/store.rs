@@ -88,7 +88,7 @@ impl Mesh {
             services: Arc::default(),
             ordered: Arc::default(),
             by_namespace: Arc::default(),
-            endpoints: Arc::default(),
+            endpoints: Shelf::default(),
             headless: Arc::default(),
             namespaces: Arc::default(),
             nodes: Arc::default(),
@@ -547,7 +547,8 @@ impl Pass<'_> {
                 continue;
             };
             let snapshot = &mut self.stored.snapshot;
-            let old = (snapshot.service(&key), snapshot.endpoints.get(&key));
+            let before = snapshot.endpoints.get(&key.namespace, &key.host);
+            let old = (snapshot.service(&key), before);
             let (old, new) = (
                 headless::addresses(old.0, old.1),
                 headless::addresses(service.as_ref(), Some(&endpoints)),
@@ -564,17 +565,16 @@ impl Pass<'_> {
                 }
                 replaced = true;
             }
-            let before = snapshot.endpoints.get(&key).cloned().unwrap_or_default();
+            let before = snapshot.endpoints(&key);
             if before != endpoints {
                 if before.identities != endpoints.identities {
                     self.changed.insert(Input::Identities(key.clone()));
                 }
                 self.changed.insert(Input::Endpoints(key.clone()));
-                let map = Arc::make_mut(&mut snapshot.endpoints);
                 if endpoints.list.is_empty() {
-                    map.remove(&key);
+                    snapshot.endpoints.remove(&key.namespace, &key.host);
                 } else {
-                    map.insert(key, endpoints);
+                    snapshot.endpoints.insert(key.namespace, key.host, endpoints);
                 }
             }
         }
