@@ -53,28 +53,50 @@ $ kubectl get validatingwebhookconfiguration istiod-default-validator -o jsonpat
 default istiod
 
 # A tag that Helm made is Helm's to move
-$ helm install istio-tags manifests/charts/revisiontags -n istio-system --set 'revisionTags={prod}'
+$ helm install istio-tags manifests/charts/revisiontags -n istio-system --set 'revisionTags={prod,stable}'
 ...
-Tags that point at revision default: prod
+Tags that point at revision default: prod, stable
 ...
 
 @ fails
 $ istioctl tag set prod --revision canary --overwrite -y
-Error: cannot modify tag: "prod" belongs to Helm release istio-tags -n istio-system, which would move it back ([..] move with: helm upgrade istio-tags manifests/charts/revisiontags -n istio-system --reuse-values --set revision=canary); [..]
+Error: cannot modify tag: "prod" belongs to Helm release istio-tags -n istio-system, which would move it back. [..] move with: helm upgrade istio-tags manifests/charts/revisiontags -n istio-system --reuse-values --set revision=canary. [..]
 
 $ helm upgrade istio-tags manifests/charts/revisiontags -n istio-system --reuse-values --set revision=canary
 ...
-Tags that point at revision canary: prod
+Tags that point at revision canary: prod, stable
 ...
 
 $ istioctl tag list
 TAG     REVISION NAMESPACES
 default default
 prod    canary
+stable  canary
+...
+
+# Or it is taken over, and then the release lets go of it
+$ istioctl tag set stable --revision default --overwrite --force
+Revision tag "stable" created, referencing control plane revision "default". [..]
+...
+
+$ helm upgrade istio-tags manifests/charts/revisiontags -n istio-system --reuse-values --set-json 'revisionTags=["prod"]'
+...
+Tags that point at revision canary: prod
+...
+
+From now on it moves like any other.
+$ istioctl tag undo stable
+...
+$ istioctl tag list
+TAG     REVISION NAMESPACES
+default default
+prod    canary
+stable  canary
 ...
 
 # Cleanup
 $ istioctl tag remove default -y
+$ istioctl tag remove stable -y
 $ helm uninstall istio-tags istiod-canary istiod istio-base -n istio-system --wait
 ...
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
 use kube::core::{ApiResource, Status};
 use kube::{Client, Error};
 use serde_json::Value;
@@ -180,14 +182,14 @@ impl ApiServer {
     }
 
     /// Replaces an object; refused if it changed since it was read.
-    pub async fn replace(&self, object: &Object, manager: &str) -> Result<(), RequestError> {
+    pub async fn replace(&self, object: &Object, manager: &str, dry_run: bool) -> Result<(), RequestError> {
         let id = object.id();
         let failed = |error| RequestError::of("update", &id.path(), error);
         let api = self.api(&id.resource(), &id.namespace);
         let data: DynamicObject = serde_json::from_value(object.0.clone()).map_err(|e| failed(Error::SerdeError(e)))?;
         let parameters = PostParams {
             field_manager: Some(manager.to_owned()),
-            ..PostParams::default()
+            dry_run,
         };
         repeat(|| api.replace(&id.name, &parameters, &data))
             .await
@@ -198,12 +200,32 @@ impl ApiServer {
     /// Deletes an object. Tells whether it was there. A workload goes after its pods; anything else goes at once, so that
     /// a webhook is not called any more, and the same command again does not find it.
     pub async fn delete(&self, id: &Id) -> Result<bool, RequestError> {
+        self.delete_if(id, None).await
+    }
+
+    /// Deletes an object that was read, as [`Self::delete`] does; refused if another one has its name meanwhile or, with
+    /// `unchanged`, if it was written since.
+    pub async fn delete_read(&self, object: &Object, unchanged: bool) -> Result<bool, RequestError> {
+        let text = |pointer| {
+            Some(object.text(pointer))
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+        };
+        let preconditions = Preconditions {
+            uid: text("/metadata/uid"),
+            resource_version: text("/metadata/resourceVersion").filter(|_| unchanged),
+        };
+        self.delete_if(&object.id(), Some(preconditions)).await
+    }
+
+    async fn delete_if(&self, id: &Id, preconditions: Option<Preconditions>) -> Result<bool, RequestError> {
         let api = self.api(&id.resource(), &id.namespace);
         let parameters = DeleteParams {
             propagation_policy: Some(match id.group.as_str() {
                 "apps" => PropagationPolicy::Foreground,
                 _ => PropagationPolicy::Background,
             }),
+            preconditions,
             ..DeleteParams::default()
         };
         match repeat(|| api.delete(&id.name, &parameters)).await {

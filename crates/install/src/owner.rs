@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use api::names::label;
 
+use serde_json::Value;
+
 use crate::component::Kind;
 use crate::input::Operator;
 use crate::object::Object;
@@ -38,14 +40,29 @@ pub(crate) fn mark(object: &mut Object, labels: &BTreeMap<String, String>, compo
     object.set_label(label::OPERATOR_COMPONENT, component.label());
 }
 
+/// Annotation by which Helm leaves an object alone that a release does not ask for any more.
+const KEPT_BY_HELM: (&str, &str) = ("helm.sh/resource-policy", "keep");
+/// Annotations by which Helm knows the objects of a release.
+const RELEASE: [&str; 2] = ["meta.helm.sh/release-name", "meta.helm.sh/release-namespace"];
+
 /// The release of Helm that an object belongs to, as `name -n namespace`.
 pub fn release(object: &Object) -> Option<String> {
     let annotation = |name: &str| object.0.pointer("/metadata/annotations")?.get(name)?.as_str();
-    let (name, namespace) = (
-        annotation("meta.helm.sh/release-name")?,
-        annotation("meta.helm.sh/release-namespace")?,
-    );
-    Some(format!("{name} -n {namespace}"))
+    let [name, namespace] = RELEASE;
+    Some(format!("{} -n {}", annotation(name)?, annotation(namespace)?))
+}
+
+/// Makes an object that Helm made nobody's: it bears no mark of a release, and an upgrade of the release that does not
+/// ask for it any more leaves it where it is.
+pub(crate) fn take_from_helm(object: &mut Object) {
+    let mut remove = |map: &str, keys: &[&str]| {
+        if let Some(map) = object.0.pointer_mut(map).and_then(Value::as_object_mut) {
+            map.retain(|key, _| !keys.contains(&key.as_str()));
+        }
+    };
+    remove("/metadata/annotations", &RELEASE);
+    remove("/metadata/labels", &[label::APP_MANAGED_BY, label::HELM_CHART]);
+    object.0["metadata"]["annotations"][KEPT_BY_HELM.0] = KEPT_BY_HELM.1.into();
 }
 
 /// Selects what earlier runs of this installation left, whatever version they were of.

@@ -87,7 +87,8 @@ pub async fn prove(
         namespace,
     )
     .await;
-    server.delete(&configuration.id()).await?;
+    // One that stays selects nothing, so that a failure here says nothing of the outcome.
+    server.delete(&configuration.id()).await.ok();
     if outcome.is_ok() {
         clean_up(server, &made).await;
     }

@@ -27,9 +27,14 @@ pub enum ChangeError {
     Request(#[from] RequestError),
 }
 
-/// Makes or moves a tag, if what was read is still there. The new webhook answers before the old one goes.
-pub async fn set(server: &ApiServer, request: &Request, before: &Inventory) -> Result<TagObjects, ChangeError> {
-    let mut built = tag::build(request, before, false)?;
+/// Makes or moves a tag, if what was read is still there. The new webhook answers before the old one goes, unless the
+/// request does without (`force`). `built` is what [`tag::build`] makes of the request and what was read.
+pub async fn set(
+    server: &ApiServer,
+    request: &Request,
+    built: &TagObjects,
+    before: &Inventory,
+) -> Result<(), ChangeError> {
     if let (Some(tagged), false) = (built.apply.first(), request.force) {
         proof::prove(
             server,
@@ -40,47 +45,48 @@ pub async fn set(server: &ApiServer, request: &Request, before: &Inventory) -> R
         )
         .await?;
     }
-    compare_and_set(&mut built, before);
-    write(server, &built, before, tag::FIELD_MANAGER).await?;
-    Ok(built)
+    let built = compare_and_set(built, before);
+    Ok(write(server, &built, before, tag::FIELD_MANAGER, false).await?)
 }
 
-/// Asks whether [`set`] would be allowed, and the API server whether it would accept; changes nothing, so that whether
-/// the new webhook answers stays unproved.
-pub async fn try_set(server: &ApiServer, request: &Request, before: &Inventory) -> Result<TagObjects, ChangeError> {
-    let mut built = tag::build(request, before, false)?;
-    compare_and_set(&mut built, before);
-    for object in &built.apply {
-        server.apply(object, tag::FIELD_MANAGER, true).await?;
-    }
-    Ok(built)
+/// Asks the API server whether it would accept everything that [`set`] writes; changes nothing, so that whether the new
+/// webhook answers stays unproved.
+pub async fn try_set(server: &ApiServer, built: &TagObjects, before: &Inventory) -> Result<(), ChangeError> {
+    let built = compare_and_set(built, before);
+    Ok(write(server, &built, before, tag::FIELD_MANAGER, true).await?)
 }
 
 /// Makes or moves a tag for the installer, whose objects it becomes; what others changed meanwhile is taken over.
 pub(crate) async fn install(server: &ApiServer, built: &TagObjects, before: &Inventory) -> Result<(), RequestError> {
-    write(server, built, before, owner::FIELD_MANAGER).await
+    write(server, built, before, owner::FIELD_MANAGER, false).await
 }
 
-/// Removes a tag: its webhooks first, what they point at last.
+/// Removes a tag, if what was read is still there: its webhooks first, what they point at last.
 pub async fn remove(server: &ApiServer, tag: &str, before: &Inventory) -> Result<(), ChangeError> {
-    for id in tag::removal(before, tag)? {
-        server.delete(&id).await?;
+    for object in tag::removal(before, tag)? {
+        server.delete_read(object, says_where(object)).await?;
     }
     Ok(())
 }
 
-async fn write(server: &ApiServer, built: &TagObjects, before: &Inventory, manager: &str) -> Result<(), RequestError> {
+async fn write(
+    server: &ApiServer,
+    built: &TagObjects,
+    before: &Inventory,
+    manager: &str,
+    dry_run: bool,
+) -> Result<(), RequestError> {
     let (moves, rest): (Vec<_>, Vec<_>) = built.apply.iter().partition(|object| is_injector(object));
     for object in rest.into_iter().chain(moves) {
-        match live(before, object).and_then(|live| without_leftovers(live, object)) {
-            Some(whole) => server.replace(&whole, manager).await?,
+        match live(before, object).and_then(|live| whole(live, object)) {
+            Some(whole) => server.replace(&whole, manager, dry_run).await?,
             None => {
-                server.apply(object, manager, false).await?;
+                server.apply(object, manager, dry_run).await?;
             }
         }
     }
     if let Some(object) = &built.deactivate {
-        server.replace(object, manager).await?;
+        server.replace(object, manager, dry_run).await?;
     }
     Ok(())
 }
@@ -92,30 +98,43 @@ fn live<'a>(before: &'a Inventory, object: &Object) -> Option<&'a Object> {
 }
 
 /// A tag that was moved since it was read is not overwritten: the write carries the version that was read.
-fn compare_and_set(built: &mut TagObjects, before: &Inventory) {
+fn compare_and_set(built: &TagObjects, before: &Inventory) -> TagObjects {
+    let mut built = built.clone();
     for object in &mut built.apply {
-        // Istiod writes to the validator, too; the other two say where the tag points.
         let version = live(before, object)
-            .filter(|live| is_injector(live) || live.kind() == "Service")
+            .filter(|live| says_where(live))
             .and_then(|live| live.0.pointer("/metadata/resourceVersion"));
         if let Some(version) = version {
             object.0["metadata"]["resourceVersion"] = version.clone();
         }
     }
+    built
+}
+
+/// Does nobody but who moves a tag write this object? Istiod writes to the validator, too; the other two say where the
+/// tag points.
+fn says_where(object: &Object) -> bool {
+    is_injector(object) || object.kind() == "Service"
 }
 
 fn is_injector(object: &Object) -> bool {
     object.kind() == "MutatingWebhookConfiguration"
 }
 
-/// Server-side apply leaves webhooks in place that another writer made and this one does not name; they would go on
-/// calling the revision before. Then the configuration is replaced as a whole, in one write as well.
-fn without_leftovers(live: &Object, object: &Object) -> Option<Object> {
+/// What server-side apply cannot do is a replacement of the whole, in one write as well: it leaves in place webhooks that
+/// another writer made and this one does not name, which would go on calling the revision before; and the marks by which
+/// Helm knows its own, for as long as which every later move would be refused.
+fn whole(live: &Object, object: &Object) -> Option<Object> {
     let left = |name: &str| !webhook_names(object).any(|own| own == name);
-    if !is_injector(object) || !webhook_names(live).any(left) {
+    let leftovers = is_injector(object) && webhook_names(live).any(left);
+    let helms = says_where(object) && owner::release(live).is_some();
+    if !leftovers && !helms {
         return None;
     }
     let mut whole = live.clone();
+    if helms {
+        owner::take_from_helm(&mut whole);
+    }
     for map in ["labels", "annotations"] {
         for (key, value) in object.0["metadata"][map].as_object().into_iter().flatten() {
             if !whole.0["metadata"][map].is_object() {
@@ -124,7 +143,13 @@ fn without_leftovers(live: &Object, object: &Object) -> Option<Object> {
             whole.0["metadata"][map][key] = value.clone();
         }
     }
-    whole.0["webhooks"] = object.0["webhooks"].clone();
+    if is_injector(object) {
+        whole.0["webhooks"] = object.0["webhooks"].clone();
+    } else {
+        for field in ["ports", "selector"] {
+            whole.0["spec"][field] = object.0["spec"][field].clone();
+        }
+    }
     Some(whole)
 }
 
@@ -145,7 +170,7 @@ mod tests {
     fn configuration(version: Option<&str>, webhooks: &[&str]) -> Object {
         let webhooks: Vec<Value> = webhooks.iter().map(|name| json!({"name": name})).collect();
         let mut object = Object(
-            json!({"kind": "MutatingWebhookConfiguration", "metadata": {"name": "istio-revision-tag-a", "labels": {"istio.io/rev": "old"}}, "webhooks": webhooks}),
+            json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "metadata": {"name": "istio-revision-tag-a", "labels": {"istio.io/rev": "old"}}, "webhooks": webhooks}),
         );
         if let Some(version) = version {
             object.0["metadata"]["resourceVersion"] = version.into();
@@ -159,50 +184,113 @@ mod tests {
             webhooks: vec![configuration(Some("7"), &["a"])],
             ..Inventory::default()
         };
-        let mut built = TagObjects {
+        let built = TagObjects {
             apply: vec![configuration(None, &["a"])],
             deactivate: None,
             previous: None,
         };
-        compare_and_set(&mut built, &before);
+        let built = compare_and_set(&built, &before);
         assert_eq!(built.apply[0].text("/metadata/resourceVersion"), "7");
     }
 
+    fn injector(name: &str, revision: &str) -> Object {
+        let mut object = configuration(Some("7"), &["rev.namespace.sidecar-injector.istio.io"]);
+        object.0["metadata"]["name"] = name.into();
+        object.0["webhooks"][0]["clientConfig"] =
+            json!({"service": {"namespace": "istio-system", "name": format!("istiod-{revision}")}});
+        object.set_label("istio.io/rev", revision);
+        object
+    }
+
+    /// An API server that takes everything, and what it was asked.
+    fn server() -> (ApiServer, Arc<Mutex<Vec<String>>>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = asked.clone();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let seen = seen.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect_bytes().await.unwrap();
+                let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+                let what = format!("{} {}", parts.method, parts.uri);
+                let told = format!("{what} {}", body["preconditions"]);
+                seen.lock().unwrap().push(told.trim_end_matches(" null").to_owned());
+                let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}});
+                Ok::<_, Infallible>(Response::new(Body::from(object.to_string().into_bytes())))
+            }
+        });
+        (ApiServer::new(Client::new(service, "default")), asked)
+    }
+
     #[tokio::test]
-    async fn a_move_that_is_tried_writes_nothing() {
-        let mut canonical = configuration(None, &["rev.namespace.sidecar-injector.istio.io"]);
-        canonical.0["webhooks"][0]["clientConfig"] =
-            json!({"service": {"namespace": "istio-system", "name": "istiod-new"}});
-        canonical.set_label("istio.io/rev", "new");
+    async fn a_move_that_is_tried_tries_everything_and_writes_nothing() {
+        let mut tagged = injector("istio-revision-tag-default", "old");
+        tagged.set_label("istio.io/tag", "default");
+        // Another writer's: only a replacement takes it away.
+        tagged.0["webhooks"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"name": "more.sidecar-injector.istio.io"}));
         let before = Inventory {
-            webhooks: vec![canonical],
+            webhooks: vec![
+                injector("istio-sidecar-injector", "default"),
+                injector("istio-sidecar-injector-new", "new"),
+                tagged,
+            ],
             pods: vec![Object(json!({"metadata": {"labels": {"istio.io/rev": "new"}},
                 "status": {"conditions": [{"type": "Ready", "status": "True"}]}}))],
             ..Inventory::default()
         };
         let request = Request {
-            tag: Tag::parse("prod").unwrap(),
+            tag: Tag::parse("default").unwrap(),
             revision: Revision::parse("new").unwrap(),
             namespace: "istio-system".to_owned(),
             overwrite: false,
             force: false,
+            take_over: false,
             automatic: false,
             webhook_name: None,
             labels: Default::default(),
         };
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let seen = asked.clone();
-        let service = tower::service_fn(move |request: http::Request<Body>| {
-            seen.lock().unwrap().push(request.uri().to_string());
-            let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}});
-            async move { Ok::<_, Infallible>(Response::new(Body::from(object.to_string().into_bytes()))) }
-        });
-        let server = ApiServer::new(Client::new(service, "default"));
-        let built = try_set(&server, &request, &before).await.unwrap();
-        assert_eq!((built.apply.len(), built.previous), (2, None));
-        let asked = asked.lock().unwrap();
-        assert_eq!(asked.len(), 2);
-        assert!(asked.iter().all(|uri| uri.contains("dryRun=All")), "{asked:?}");
+        let (server, asked) = server();
+        let built = tag::build(&request, &before, false).unwrap();
+        try_set(&server, &built, &before).await.unwrap();
+        insta::assert_snapshot!(asked.lock().unwrap().join("\n"), @r#"
+        PATCH /apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/istiod-default-validator?&dryRun=All&force=true&fieldManager=istio-ci
+        PATCH /api/v1/namespaces/istio-system/services/istiod-revision-tag-default?&dryRun=All&force=true&fieldManager=istio-ci
+        PUT /apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/istio-revision-tag-default?&dryRun=All&fieldManager=istio-ci
+        PUT /apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/istio-sidecar-injector?&dryRun=All&fieldManager=istio-ci
+        "#);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_removed_and_nothing_else() {
+        let mut tagged = injector("istio-revision-tag-prod", "old");
+        tagged.set_label("istio.io/tag", "prod");
+        tagged.0["metadata"]["uid"] = "one".into();
+        let (server, asked) = server();
+        let before = Inventory {
+            webhooks: vec![tagged],
+            ..Inventory::default()
+        };
+        remove(&server, "prod", &before).await.unwrap();
+        insta::assert_snapshot!(asked.lock().unwrap().join("\n"), @r#"DELETE /apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/istio-revision-tag-prod? {"resourceVersion":"7","uid":"one"}"#);
+    }
+
+    #[test]
+    fn what_is_taken_over_is_not_helms_any_more() {
+        let mut live = injector("istio-revision-tag-prod", "old");
+        live.0["metadata"]["annotations"] = json!({"meta.helm.sh/release-name": "istio-tags",
+            "meta.helm.sh/release-namespace": "istio-system", "own": "stays"});
+        for (key, value) in [
+            ("app.kubernetes.io/managed-by", "Helm"),
+            ("helm.sh/chart", "revisiontags-0.2.0"),
+        ] {
+            live.set_label(key, value);
+        }
+        let taken = whole(&live, &injector("istio-revision-tag-prod", "new")).unwrap();
+        insta::assert_snapshot!(taken.0["metadata"], @r#"{"name":"istio-revision-tag-prod","labels":{"istio.io/rev":"new"},"resourceVersion":"7","annotations":{"own":"stays","helm.sh/resource-policy":"keep"}}"#);
+        assert_eq!(taken.text("/webhooks/0/clientConfig/service/name"), "istiod-new");
     }
 
     #[test]
@@ -210,10 +298,10 @@ mod tests {
         let live = configuration(Some("7"), &["a", "b"]);
         let mut fresh = configuration(None, &["a"]);
         fresh.set_label("istio.io/rev", "new");
-        let whole = without_leftovers(&live, &fresh).unwrap();
-        assert_eq!(webhook_names(&whole).collect::<Vec<_>>(), ["a"]);
-        assert_eq!(whole.label("istio.io/rev"), "new");
-        assert_eq!(whole.text("/metadata/resourceVersion"), "7");
-        assert_eq!(without_leftovers(&configuration(None, &["a"]), &fresh), None);
+        let replaced = whole(&live, &fresh).unwrap();
+        assert_eq!(webhook_names(&replaced).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(replaced.label("istio.io/rev"), "new");
+        assert_eq!(replaced.text("/metadata/resourceVersion"), "7");
+        assert_eq!(whole(&configuration(None, &["a"]), &fresh), None);
     }
 }

@@ -2,6 +2,8 @@
 
 mod helm;
 
+pub use helm::OfHelm;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::names::{label, object};
@@ -9,7 +11,7 @@ use revision::name::{Revision, Tag};
 use revision::webhook::{DEACTIVATED_KEY, Options, Precedence, Rule, WEBHOOK_SUFFIX, of_tag};
 use serde_json::{Map, Value, json};
 
-use crate::object::{Id, Object};
+use crate::object::Object;
 use crate::owner;
 
 /// Field manager of tag commands.
@@ -67,22 +69,15 @@ pub enum TagError {
          wait for it, or pass --force to point the tag at it nevertheless"
     )]
     NotReady(String),
-    /// Helm made the tag, and would move it back.
+    /// The revision cannot serve, and `--force` was given to take over a tag of Helm's.
     #[error(
-        "cannot modify tag: {tag:?} belongs to Helm release {release}, {}; or pass --force to take it over, after which \
-         Helm needs --force-conflicts",
-        helm::way(.release, .chart, .tag, .revision)
+        "cannot modify tag: revision {0:?} has no ready istiod pod; a tag of Helm's is taken over only for one that serves: \
+         wait for it"
     )]
-    Helm {
-        /// The tag.
-        tag: String,
-        /// The release, as `name -n namespace`.
-        release: String,
-        /// The chart that it was made with, with its version.
-        chart: String,
-        /// The revision that was asked for.
-        revision: String,
-    },
+    NotTaken(String),
+    /// Helm made the tag, and would move it back.
+    #[error("cannot modify tag: {0}")]
+    Helm(OfHelm),
     /// The tag was never moved.
     #[error("cannot undo: tag {0:?} was not moved since it was made, or does not exist")]
     NotMoved(String),
@@ -102,8 +97,10 @@ pub struct Request {
     pub namespace: String,
     /// May the tag exist already?
     pub overwrite: bool,
-    /// May the revision have no ready control plane?
+    /// May the revision have no ready control plane, or not answer?
     pub force: bool,
+    /// May the tag be Helm's, to be taken over?
+    pub take_over: bool,
     /// Inject namespaces that say nothing (tag `default` only). A tag that does so already goes on doing it.
     pub automatic: bool,
     /// Name of the webhook configuration instead of the one that it has, or the usual one.
@@ -268,14 +265,23 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
     {
         return Err(TagError::Exists(tag.to_owned()));
     }
-    if !generate && !request.force {
-        helm::refuse(inventory, tag, revision)?;
+    let of_helm = if generate {
+        None
+    } else {
+        inventory.of_helm(tag, revision)
+    };
+    if let (Some(of_helm), false) = (&of_helm, request.take_over) {
+        return Err(TagError::Helm(of_helm.clone()));
     }
     let injector = injector(canonical).ok_or_else(|| TagError::NoInjector(canonical.name().to_owned()))?;
     // A control plane elsewhere is reached by a URL, and its pods are not ours to look at.
     let is_here = injector.pointer("/clientConfig/url").is_none();
     if is_here && !generate && !request.force && !inventory.is_ready(revision) {
-        return Err(TagError::NotReady(revision.to_owned()));
+        let revision = revision.to_owned();
+        return Err(match of_helm {
+            Some(_) => TagError::NotTaken(revision),
+            None => TagError::NotReady(revision),
+        });
     }
     let options = Options {
         automatic: request.automatic || (!generate && inventory.is_automatic(tag)),
@@ -425,8 +431,9 @@ fn mutating(request: &Request, name: &str, canonical: &Object, injector: &Value,
         .and_then(Value::as_object)
         .into_iter()
         .flatten()
-        // What the installer put on the revision's own object says nothing of the tag.
+        // What the installer or Helm put on the revision's own object says nothing of the tag.
         .filter(|(key, _)| !key.contains("operator.istio.io"))
+        .filter(|(key, _)| ![label::APP_MANAGED_BY, label::HELM_CHART].contains(&key.as_str()))
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect();
     labels.insert(label::APP.to_owned(), "sidecar-injector".to_owned());
@@ -551,20 +558,17 @@ fn metadata(request: &Request, name: &str, namespace: Option<&str>, mut labels: 
 ///
 /// # Errors
 /// If there are none.
-pub fn removal(inventory: &Inventory, tag: &str) -> Result<Vec<Id>, TagError> {
+pub fn removal<'a>(inventory: &'a Inventory, tag: &str) -> Result<Vec<&'a Object>, TagError> {
     let all = inventory
         .webhooks
         .iter()
         .chain(&inventory.validators)
         .chain(&inventory.services);
-    let ids: Vec<Id> = all
-        .filter(|object| object.label(label::TAG) == tag)
-        .map(Object::id)
-        .collect();
-    if tag.is_empty() || ids.is_empty() {
+    let objects: Vec<&Object> = all.filter(|object| object.label(label::TAG) == tag).collect();
+    if tag.is_empty() || objects.is_empty() {
         return Err(TagError::NoTag(tag.to_owned()));
     }
-    Ok(ids)
+    Ok(objects)
 }
 
 /// One line of `istioctl tag list`.

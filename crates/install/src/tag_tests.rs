@@ -51,6 +51,7 @@ fn request(tag: &str, revision: &str, overwrite: bool) -> Request {
         namespace: "istio-system".into(),
         overwrite,
         force: false,
+        take_over: false,
         automatic: false,
         webhook_name: None,
         labels: BTreeMap::new(),
@@ -253,28 +254,30 @@ fn released(mut object: Object, chart: &str) -> Object {
 }
 
 #[test]
-fn a_tag_of_helm_is_helms_to_move() {
+fn a_tag_of_helm_is_helms_to_move_or_to_let_go() {
     let mut inventory = inventory();
     let refused = |inventory: &Inventory, revision| {
         let refused = build(&request("prod-stable", revision, true), inventory, false);
         refused.map(drop).unwrap_err().to_string()
     };
+    let mut other = webhook("istio-revision-tag-other", "1-22-1", Some("other"), "istiod-1-22-1");
+    other = released(other, "revisiontags-0.2.0");
+    inventory.webhooks.push(other);
     inventory.webhooks[3] = released(inventory.webhooks[3].clone(), "revisiontags-0.2.0");
-    assert_eq!(
-        refused(&inventory, "1-23-1"),
-        "cannot modify tag: \"prod-stable\" belongs to Helm release istio-tags -n istio-system, which would move it back \
-         (prod-stable and the other tags of that release move with: helm upgrade istio-tags manifests/charts/revisiontags \
-         -n istio-system --reuse-values --set revision=1-23-1); or pass --force to take it over, after which Helm needs \
-         --force-conflicts"
-    );
-    assert!(refused(&inventory, "default").contains("--set revision=);"));
-    let mut forced = request("prod-stable", "1-23-1", true);
-    forced.force = true;
-    assert!(build(&forced, &inventory, false).is_ok());
+    insta::assert_snapshot!(refused(&inventory, "1-23-1"), @r#"cannot modify tag: "prod-stable" belongs to Helm release istio-tags -n istio-system, which would move it back. It and the other tags of that release move with: helm upgrade istio-tags manifests/charts/revisiontags -n istio-system --reuse-values --set revision=1-23-1. Or pass --force to take it over, once 1-23-1 has proved that it answers; then take it out of the release, which leaves it alone: helm upgrade istio-tags manifests/charts/revisiontags -n istio-system --reuse-values --set-json 'revisionTags=["other"]'"#);
+    assert!(refused(&inventory, "default").contains("--set revision=. Or pass --force"));
+    let mut taken = request("prod-stable", "1-23-1", true);
+    taken.take_over = true;
+    assert!(build(&taken, &inventory, false).is_ok());
     assert!(build(&request("prod-stable", "1-23-1", true), &inventory, true).is_ok());
+    inventory.webhooks.pop();
     inventory.webhooks[3] = released(inventory.webhooks[3].clone(), "istiod-0.2.0");
-    assert!(
-        refused(&inventory, "1-23-1").contains("take it out of that release's revisionTags, then set it for 1-23-1")
+    // Make before break: the tag is taken over first, and then leaves the release.
+    insta::assert_snapshot!(refused(&inventory, "1-23-1"), @r#"cannot modify tag: "prod-stable" belongs to Helm release istio-tags -n istio-system, which would move it back. Pass --force to take it over, once 1-23-1 has proved that it answers; then take it out of the release, which leaves it alone: helm upgrade istio-tags manifests/charts/istiod -n istio-system --reuse-values --set-json 'revisionTags=[]'"#);
+    inventory.pods.clear();
+    assert_eq!(
+        build(&taken, &inventory, false),
+        Err(TagError::NotTaken("1-23-1".into()))
     );
 }
 

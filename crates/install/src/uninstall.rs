@@ -20,7 +20,7 @@ use crate::owner;
 use crate::proof::ProofError;
 use crate::prune::kinds;
 use crate::retag::{self, ChangeError};
-use crate::tag::{Inventory, Request, TagError, leads_to};
+use crate::tag::{self, Inventory, Request, TagError, leads_to};
 
 /// How long pods of a removed control plane may take to end.
 const ENDING: Duration = Duration::from_secs(60);
@@ -54,13 +54,14 @@ pub struct Plan {
     pub tags: Vec<String>,
     /// The revision that the tag `default` is moved to, because it is the only one that remains.
     pub default_moves_to: Option<String>,
-    /// Namespaces whose pods the revision injects, by label or through a tag that goes.
+    /// Namespaces whose pods are injected by what goes, by label or through a tag that goes.
     pub namespaces: Vec<String>,
     /// Gateways that run on the revision and stay.
     pub gateways: Vec<Id>,
     /// Revisions that remain.
     pub others: Vec<String>,
-    /// Releases of Helm that the control plane belongs to. Only Helm removes them, so nothing is removed here.
+    /// Releases of Helm that the control plane belongs to. Only Helm removes them, so nothing is removed here; but a purge
+    /// does.
     pub releases: Vec<String>,
     /// What becomes of a validator of Helm's that leads to the revision.
     pub validator: Option<Stays>,
@@ -117,7 +118,7 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
         object.kind() == "Deployment" && object.label(label::OPERATOR_COMPONENT) == Kind::Pilot.label()
     };
     if !owned.iter().filter(is_ours).any(is_istiod) {
-        plan.releases = releases(revision, owned);
+        plan.releases = releases(revision, namespace, owned);
         if !plan.releases.is_empty() {
             plan.remove.clear();
             return plan;
@@ -231,9 +232,10 @@ fn managers(objects: &[&Object]) -> Vec<String> {
 }
 
 /// The releases of Helm whose control plane a revision is, as `name -n namespace`.
-fn releases(revision: &str, owned: &[Object]) -> Vec<String> {
+fn releases(revision: &str, namespace: &str, owned: &[Object]) -> Vec<String> {
     let deployments = owned.iter().filter(|object| {
         object.kind() == "Deployment"
+            && object.namespace() == namespace
             && object.label(label::REVISION) == revision
             && object.label(label::OPERATOR_COMPONENT) == Kind::Pilot.label()
     });
@@ -262,7 +264,27 @@ fn purge(owned: &[Object], inventory: &Inventory) -> Plan {
             .map(Object::id),
     );
     in_order(&mut remove);
+    let tagged = inventory.webhooks.iter().chain(&inventory.services);
+    let going = owned
+        .iter()
+        .chain(tagged)
+        .filter(|object| remove.contains(&object.id()));
+    let releases: BTreeSet<String> = going.filter_map(owner::release).collect();
+    let labels = [label::REVISION, label::TAG];
+    let names = inventory
+        .webhooks
+        .iter()
+        .flat_map(|webhook| labels.map(|key| webhook.label(key)));
+    let mut namespaces: BTreeSet<&str> = names
+        .filter(|name| !name.is_empty())
+        .flat_map(|name| inventory.namespaces_of(name))
+        .collect();
+    if !inventory.webhooks.is_empty() {
+        namespaces.extend(inventory.injected_namespaces());
+    }
     Plan {
+        releases: releases.into_iter().collect(),
+        namespaces: namespaces.into_iter().map(str::to_owned).collect(),
         remove,
         ..Plan::default()
     }
@@ -364,14 +386,20 @@ pub async fn execute(
         validator::settle(server, stays, namespace).await?;
         report(Removed::ValidatorStays(stays.clone()));
     }
+    let mut ending = Vec::new();
     for id in &plan.remove {
-        report(match server.delete(id).await {
+        let removed = match server.delete(id).await {
             Ok(true) => Removed::Object(id.clone()),
             Ok(false) => Removed::Absent(id.clone()),
             Err(error) => Removed::Failed(id.clone(), error.to_string()),
-        });
+        };
+        // One that may not be deleted does not end.
+        if id.kind == "Deployment" && !matches!(removed, Removed::Failed(..)) {
+            ending.push(id);
+        }
+        report(removed);
     }
-    for deployment in plan.remove.iter().filter(|id| id.kind == "Deployment") {
+    for deployment in ending {
         gone(server, deployment).await;
     }
     Ok(())
@@ -386,18 +414,21 @@ async fn move_default(server: &ApiServer, namespace: &str, target: &str) -> Resu
         namespace: namespace.to_owned(),
         overwrite: true,
         force: false,
+        // It must not stay with one that goes, whoever made it.
+        take_over: true,
         automatic: false,
         webhook_name: None,
         labels: Default::default(),
     };
-    match retag::set(server, &request, &inventory).await {
-        // Nobody would know more about the other revision by staying with one that goes, whoever made the tag.
-        Err(ChangeError::Proof(ProofError::Refused { .. }) | ChangeError::Tag(TagError::Helm { .. })) => {
+    let built = tag::build(&request, &inventory, false).map_err(ChangeError::from)?;
+    match retag::set(server, &request, &built, &inventory).await {
+        // Nobody would know more about the other revision by staying with one that goes.
+        Err(ChangeError::Proof(ProofError::Refused { .. })) => {
             request.force = true;
-            retag::set(server, &request, &inventory).await?
+            retag::set(server, &request, &built, &inventory).await?;
         }
         outcome => outcome?,
-    };
+    }
     Ok(())
 }
 

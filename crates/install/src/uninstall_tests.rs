@@ -142,9 +142,21 @@ fn the_default_tag_is_not_moved_to_a_revision_that_cannot_serve() {
 
 #[test]
 fn purge_takes_everything() {
-    let (owned, inventory) = cluster();
+    let (mut owned, mut inventory) = cluster();
+    owned[0].0["metadata"]["annotations"] =
+        json!({"meta.helm.sh/release-name": "istiod-old", "meta.helm.sh/release-namespace": "istio-system"});
+    let labels = [
+        ("a", json!({"istio-injection": "enabled"})),
+        ("b", json!({"istio.io/rev": "stable"})),
+        ("c", json!({"istio.io/rev": "canary"})),
+        ("d", json!({"istio.io/rev": "nobody"})),
+    ];
+    inventory.namespaces = labels.map(|(name, labels)| object("Namespace", name, labels)).to_vec();
     let plan = plan(&Scope::Purge, "istio-system", &owned, &inventory);
     assert_eq!(plan.remove.len(), owned.len() + 3);
+    // It is said whose that is.
+    assert_eq!(plan.releases, ["istiod-old -n istio-system"]);
+    assert_eq!(plan.namespaces, ["a", "b", "c"]);
 }
 
 #[test]
@@ -165,6 +177,7 @@ fn what_helm_installed_is_left_to_helm() {
         labels.shift_remove("install.operator.istio.io/owning-resource-namespace");
         object.0["metadata"]["annotations"] =
             json!({"meta.helm.sh/release-name": "istiod-old", "meta.helm.sh/release-namespace": "istio-system"});
+        object.0["metadata"]["namespace"] = "istio-system".into();
     }
     let check = |owned: &[Object]| {
         let plan = plan(&Scope::Revision("old".into()), "istio-system", owned, &inventory);
@@ -177,6 +190,9 @@ fn what_helm_installed_is_left_to_helm() {
     // What istiod writes itself is not Helm's, and makes the revision nobody else's.
     owned.push(self::owned("ConfigMap", "istio-handover-old", "old", "Pilot"));
     check(&owned);
+    // The same name in another mesh is another control plane.
+    let elsewhere = plan(&Scope::Revision("old".into()), "elsewhere", &owned, &inventory);
+    assert_eq!(elsewhere.releases, [""; 0]);
 }
 
 /// `helm template | kubectl apply`: nobody marked the objects as his own, so that they are known by their revision, and

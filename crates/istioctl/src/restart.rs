@@ -5,22 +5,26 @@ use std::collections::BTreeSet;
 /// Kinds that kubectl restarts.
 const RESTARTED: [&str; 3] = ["daemonset", "deployment", "statefulset"];
 
-/// What restarts the pods of workloads of these kinds in a namespace. A command names only kinds that are there, since a
-/// kind left out stays on the old side unnoticed.
+/// The command that restarts the pods of workloads of these kinds in a namespace, if kubectl restarts one of them. It names
+/// only kinds that are there, since a kind left out stays on the old side unnoticed.
+pub fn command(namespace: &str, kinds: &BTreeSet<&str>) -> Option<String> {
+    let restarted: Vec<&str> = kinds.iter().copied().filter(|kind| RESTARTED.contains(kind)).collect();
+    (!restarted.is_empty()).then(|| format!("kubectl rollout restart {} -n {namespace}", restarted.join(",")))
+}
+
+/// What is to be done about those that it does not restart, if there are any.
+pub fn note(kinds: &BTreeSet<&str>) -> Option<String> {
+    let other: Vec<&str> = kinds.iter().copied().filter(|kind| !RESTARTED.contains(kind)).collect();
+    (!other.is_empty()).then(|| format!("restarts no {}: create them anew", other.join(", ")))
+}
+
+/// Both for a person.
 pub fn restart(namespace: &str, kinds: &BTreeSet<&str>) -> String {
-    let (restarted, other): (Vec<&str>, Vec<&str>) = kinds.iter().partition(|kind| RESTARTED.contains(kind));
-    let other = other.join(", ");
-    match (restarted.is_empty(), other.is_empty()) {
-        (true, true) => "nothing has to restart".to_owned(),
-        (true, false) => format!("kubectl restarts no {other}: create them anew"),
-        (false, none_other) => {
-            let command = format!("kubectl rollout restart {} -n {namespace}", restarted.join(","));
-            if none_other {
-                command
-            } else {
-                format!("{command} (restarts no {other}: create them anew)")
-            }
-        }
+    match (command(namespace, kinds), note(kinds)) {
+        (None, None) => "nothing has to restart".to_owned(),
+        (None, Some(note)) => format!("kubectl {note}"),
+        (Some(command), None) => command,
+        (Some(command), Some(note)) => format!("{command} ({note})"),
     }
 }
 

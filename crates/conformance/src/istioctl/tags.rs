@@ -96,6 +96,7 @@ fn make(case: &Case, inventory: &Inventory) -> Result<(), String> {
         overwrite: case.args.iter().any(|argument| argument == "--overwrite"),
         // Cases name no pods; their control planes are meant to be there.
         force: true,
+        take_over: true,
         automatic: false,
         webhook_name: None,
         labels: Default::default(),

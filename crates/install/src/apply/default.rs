@@ -60,6 +60,7 @@ impl Installation<'_> {
             namespace: namespace.to_owned(),
             overwrite: true,
             force: true,
+            take_over: true,
             automatic: webhook == Some(&Value::Bool(true)),
             webhook_name: None,
             labels,

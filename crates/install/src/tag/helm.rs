@@ -1,42 +1,93 @@
-//! Tags and Helm: a field has one writer, so that what a release made is moved by Helm.
+//! Tags and Helm: a field has one writer, so that what a release made is moved by Helm, or taken over.
+
+use std::collections::BTreeSet;
+use std::fmt;
 
 use api::names::{label, object};
 use revision::name::{DEFAULT, Revision};
 use serde_json::{Value, json};
 
-use super::{Inventory, TagError};
+use super::Inventory;
 use crate::object::Object;
 use crate::owner;
 
-/// A tag that Helm made is Helm's to move.
-pub(super) fn refuse(inventory: &Inventory, tag: &str, revision: &str) -> Result<(), TagError> {
-    let mut made = inventory
-        .of_tag(tag)
-        .filter_map(|object| Some((object, owner::release(object)?)));
-    match made.next() {
-        None => Ok(()),
-        Some((object, release)) => Err(TagError::Helm {
+/// Chart that makes tags and nothing else, so that an upgrade moves them.
+const CHART_OF_TAGS: &str = "revisiontags";
+
+/// A tag that Helm made, and another revision that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfHelm {
+    /// The tag.
+    pub tag: String,
+    /// The release, as `name -n namespace`.
+    pub release: String,
+    /// The chart that it was made with.
+    pub chart: String,
+    /// The revision that was asked for.
+    pub revision: String,
+    /// The other tags of the release.
+    pub others: BTreeSet<String>,
+}
+
+impl Inventory {
+    /// The release that made a tag, if one did.
+    pub fn release(&self, tag: &str) -> Option<String> {
+        self.of_tag(tag).find_map(owner::release)
+    }
+
+    /// A tag that Helm made is Helm's to move.
+    pub(super) fn of_helm(&self, tag: &str, revision: &str) -> Option<OfHelm> {
+        let found = self.of_tag(tag).find(|object| owner::release(object).is_some())?;
+        let release = owner::release(found)?;
+        let of_release = |object: &&Object| owner::release(object).as_ref() == Some(&release);
+        let tags = self.webhooks.iter().chain(&self.services).filter(of_release);
+        let others = tags.map(|object| object.label(label::TAG).to_owned());
+        let chart = found.label(label::HELM_CHART);
+        Some(OfHelm {
             tag: tag.to_owned(),
+            others: others.filter(|other| !other.is_empty() && other != tag).collect(),
+            // The chart's version follows.
+            chart: chart.rsplit_once('-').map_or(chart, |(chart, _)| chart).to_owned(),
             release,
-            chart: object.label(label::HELM_CHART).to_owned(),
             revision: revision.to_owned(),
-        }),
+        })
     }
 }
 
-/// How Helm moves a tag of its own.
-pub(super) fn way(release: &str, chart: &str, tag: &str, revision: &str) -> String {
-    if !chart.starts_with("revisiontags-") {
-        return format!(
-            "whose control plane it points at: take it out of that release's revisionTags, then set it for {revision}"
-        );
+impl OfHelm {
+    /// `helm upgrade` of the release with a further setting.
+    fn upgrade(&self, setting: &str) -> String {
+        let (name, namespace) = self.release.split_once(' ').unwrap_or((&self.release, ""));
+        let chart = &self.chart;
+        format!("helm upgrade {name} manifests/charts/{chart} {namespace} --reuse-values {setting}")
     }
-    let (name, namespace) = release.split_once(' ').unwrap_or((release, ""));
-    let revision = if revision == DEFAULT { "" } else { revision };
-    format!(
-        "which would move it back ({tag} and the other tags of that release move with: helm upgrade {name} \
-         manifests/charts/revisiontags {namespace} --reuse-values --set revision={revision})"
-    )
+}
+
+impl fmt::Display for OfHelm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tag, release, .. } = self;
+        write!(
+            f,
+            "{tag:?} belongs to Helm release {release}, which would move it back. "
+        )?;
+        let pass = if self.chart == CHART_OF_TAGS {
+            let revision = if self.revision == DEFAULT { "" } else { &self.revision };
+            let way = self.upgrade(&format!("--set revision={revision}"));
+            write!(f, "It and the other tags of that release move with: {way}. ")?;
+            "Or pass"
+        } else {
+            "Pass"
+        };
+        // First it is made, then Helm lets go of it: the other way round nobody would answer in between.
+        let others: Vec<String> = self.others.iter().map(|other| format!("{other:?}")).collect();
+        let without = self.upgrade(&format!("--set-json 'revisionTags=[{}]'", others.join(",")));
+        write!(
+            f,
+            "{pass} --force to take it over, once {} has proved that it answers; then take it out of the release, which leaves \
+             it alone: {without}",
+            self.revision
+        )
+    }
 }
 
 /// Of a validator that Helm made (chart `base`) only what says where it leads is the tag's; all else stays Helm's, which

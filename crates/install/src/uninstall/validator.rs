@@ -49,7 +49,7 @@ pub(super) async fn settle(server: &ApiServer, stays: &Stays, namespace: &str) -
         }
         Stays::Open => {
             for validator in inventory.validators.iter().filter_map(opened) {
-                server.replace(&validator, tag::FIELD_MANAGER).await?;
+                server.replace(&validator, tag::FIELD_MANAGER, false).await?;
             }
         }
     }

@@ -238,7 +238,7 @@ async fn policies(server: ApiServer) {
             for webhook in validator.0["webhooks"].as_array_mut().unwrap() {
                 webhook["failurePolicy"] = "Fail".into();
             }
-            server.replace(&validator, "istiod").await.ok();
+            server.replace(&validator, "istiod", false).await.ok();
         }
         tokio::time::sleep(POLL).await;
     }

@@ -7,7 +7,7 @@ use install::inventory;
 use install::object::Object;
 use install::proof::{self, ProofError};
 use install::retag::{self, ChangeError};
-use install::tag::{self, Request};
+use install::tag::{self, Inventory, Request};
 use revision::decision::decide;
 use revision::name::{Revision, Tag};
 use revision::selector::Labels;
@@ -65,26 +65,25 @@ async fn cluster(injectors: &Injectors, revisions: &[&str]) -> Cluster {
     cluster
 }
 
+async fn change(server: &ApiServer, request: &Request, before: &Inventory) -> Result<(), ChangeError> {
+    let built = tag::build(request, before, false)?;
+    retag::set(server, request, &built, before).await
+}
+
 async fn set(server: &ApiServer, tag: &str, revision: &str) -> Result<(), ChangeError> {
     let before = inventory::read(server, SYSTEM).await?;
-    retag::set(server, &request(tag, revision, false), &before)
-        .await
-        .map(|_| ())
+    change(server, &request(tag, revision, false), &before).await
 }
 
 async fn move_to(server: &ApiServer, tag: &str, revision: &str) -> Result<(), ChangeError> {
     let before = inventory::read(server, SYSTEM).await?;
-    retag::set(server, &request(tag, revision, true), &before)
-        .await
-        .map(|_| ())
+    change(server, &request(tag, revision, true), &before).await
 }
 
 async fn undo(server: &ApiServer, tag: &str) -> Result<(), ChangeError> {
     let before = inventory::read(server, SYSTEM).await?;
     let previous = before.previous(tag).unwrap().to_owned();
-    retag::set(server, &request(tag, &previous, true), &before)
-        .await
-        .map(|_| ())
+    change(server, &request(tag, &previous, true), &before).await
 }
 
 async fn remove(server: &ApiServer, tag: &str) -> Result<(), ChangeError> {
@@ -99,6 +98,7 @@ fn request(tag: &str, revision: &str, overwrite: bool) -> Request {
         namespace: SYSTEM.to_owned(),
         overwrite,
         force: false,
+        take_over: false,
         automatic: false,
         webhook_name: None,
         labels: Default::default(),
@@ -324,7 +324,7 @@ async fn a_tag_moves_only_to_a_revision_that_answers() {
         for webhook in webhook.0["webhooks"].as_array_mut().unwrap() {
             webhook["clientConfig"]["url"] = url.clone().into();
         }
-        cluster.server.replace(&webhook, "istio-operator").await.unwrap();
+        cluster.server.replace(&webhook, "istio-operator", false).await.unwrap();
     }
     set(&cluster.server, "prod", "old").await.unwrap();
     let before = state(&cluster).await;
@@ -351,5 +351,5 @@ async fn a_tag_moves_only_to_a_revision_that_answers() {
         force: true,
         ..request("prod", "broken", true)
     };
-    assert!(retag::set(&cluster.server, &forced, &inventory).await.is_ok());
+    assert!(change(&cluster.server, &forced, &inventory).await.is_ok());
 }

@@ -1,5 +1,6 @@
 //! `istioctl tag`: stable names for revisions (revisions.md §3).
 
+mod conflict;
 mod followers;
 mod remove;
 mod report;
@@ -60,7 +61,7 @@ pub struct Wanted {
     #[arg(short = 'y', long)]
     skip_confirmation: bool,
     /// Point the tag at a revision that has no ready istiod, or does not answer: until it does, new pods of the tag's
-    /// namespaces are refused.
+    /// namespaces are refused. One that Helm made is taken over, for a revision that answers.
     #[arg(long)]
     force: bool,
     /// Name of the webhook configuration instead of istio-revision-tag-<tag>.
@@ -101,7 +102,7 @@ pub struct UndoFlags {
     /// The tag.
     tag: String,
     /// Point the tag back even at a revision that has no ready istiod, or does not answer: until it does, new pods of
-    /// the tag's namespaces are refused.
+    /// the tag's namespaces are refused. One that Helm made is taken over, for a revision that answers.
     #[arg(long)]
     force: bool,
     /// Ask whether the tag could be moved back, and say what would follow it; change nothing.
@@ -123,17 +124,24 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     }
 }
 
-fn request(global: &Global, flags: &Wanted) -> Result<Request, Failure> {
+fn request(global: &Global, flags: &Wanted, before: &Inventory) -> Result<Request, Failure> {
+    let tag = Tag::parse(&flags.tag)?;
     Ok(Request {
-        tag: Tag::parse(&flags.tag)?,
         revision: Revision::parse(&flags.revision)?,
         namespace: global.istio_namespace.clone(),
         overwrite: flags.overwrite,
-        force: flags.force,
         automatic: flags.auto_inject_namespaces,
         webhook_name: flags.webhook_name.clone(),
         labels: Default::default(),
+        force: is_forced(flags.force, tag.as_str(), before),
+        take_over: flags.force,
+        tag,
     })
+}
+
+/// Of a tag that Helm made `--force` takes it over, and no more: that it goes to who answers is proved.
+fn is_forced(force: bool, tag: &str, before: &Inventory) -> bool {
+    force && before.release(tag).is_none()
 }
 
 async fn undo(global: &Global, flags: UndoFlags) -> Result<(), Failure> {
@@ -147,62 +155,77 @@ async fn undo(global: &Global, flags: UndoFlags) -> Result<(), Failure> {
         revision: Revision::parse(revision)?,
         namespace: global.istio_namespace.clone(),
         overwrite: true,
-        force: flags.force,
+        force: is_forced(flags.force, &flags.tag, &before),
+        take_over: flags.force,
         automatic: false,
         webhook_name: None,
         labels: Default::default(),
     };
-    change(&cluster, &request, &before, flags.dry_run, flags.output).await
+    let how = How {
+        dry_run: flags.dry_run,
+        skip_confirmation: false,
+        output: flags.output,
+    };
+    change(&cluster, &request, &before, how).await
 }
 
 async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
-    let request = request(global, &flags.wanted)?;
     let cluster = Cluster::connect(global).await?;
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
-    change(&cluster, &request, &before, flags.dry_run, flags.output).await
+    let request = request(global, &flags.wanted, &before)?;
+    let how = How {
+        dry_run: flags.dry_run,
+        skip_confirmation: flags.wanted.skip_confirmation,
+        output: flags.output,
+    };
+    change(&cluster, &request, &before, how).await
+}
+
+/// How a tag is changed.
+struct How {
+    /// Not at all: it is only tried.
+    dry_run: bool,
+    /// Without a question.
+    skip_confirmation: bool,
+    /// For whom what happened is printed.
+    output: Format,
 }
 
 /// Writes a tag's objects if nobody else changed them since they were read, and tells what follows from it; in a dry run
 /// only what would.
-async fn change(
-    cluster: &Cluster,
-    request: &Request,
-    before: &Inventory,
-    dry_run: bool,
-    output: Format,
-) -> Result<(), Failure> {
+async fn change(cluster: &Cluster, request: &Request, before: &Inventory, how: How) -> Result<(), Failure> {
     let planned = tag::build(request, before, false)?;
     let (tag, revision) = (request.tag.as_str(), request.revision.label());
     // Known before anything is written, so that whoever is cut off afterwards has been told nothing wrong.
     let webhooks = followers::webhooks(&before.webhooks, &planned);
-    let leader = Leader::Tag(tag);
-    let (found, unknown) = following(
-        cluster,
-        &request.namespace,
-        leader,
-        revision,
-        &webhooks,
-        &before.namespaces,
-    )
-    .await;
+    let conflict = conflict::of(&webhooks, &planned);
+    if !how.dry_run && !how.skip_confirmation && !conflict::goes_on(&conflict, how.output)? {
+        return Ok(());
+    }
+    let question = followers::Question {
+        leader: Leader::Tag(tag),
+        admits: revision,
+        is_there: Some(revision),
+    };
+    let (found, unknown) = following(cluster, &request.namespace, question, &webhooks, &before.namespaces).await;
     let change = Change {
         request,
         previous: planned.previous.as_deref(),
         found,
         unknown,
         risk: Risk::of(request, before, &planned),
+        conflict: conflict.filter(|_| how.dry_run),
     };
-    if dry_run {
-        retag::try_set(&cluster.server, request, before)
-            .await
-            .map_err(explained)?;
+    if how.dry_run {
+        retag::try_set(&cluster.server, &planned, before).await
     } else {
-        retag::set(&cluster.server, request, before).await.map_err(explained)?;
+        retag::set(&cluster.server, request, &planned, before).await
     }
-    if output != Format::Table {
-        return out::data(&change.report(dry_run), output);
+    .map_err(|error| explained(error, request.take_over))?;
+    if how.output != Format::Table {
+        return out::data(&change.report(how.dry_run), how.output);
     }
-    put(&if dry_run { change.foretold() } else { change.told() });
+    put(&if how.dry_run { change.foretold() } else { change.told() });
     for warning in change.warnings() {
         anstream::eprintln!("WARNING: {warning}");
     }
@@ -217,6 +240,8 @@ struct Change<'a> {
     /// Why it is not known which pods follow, if it is not.
     unknown: Option<String>,
     risk: Option<Risk>,
+    /// Who else would answer for the tag's pods, where nobody was asked about it.
+    conflict: Option<String>,
 }
 
 impl Change<'_> {
@@ -228,8 +253,8 @@ impl Change<'_> {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let risk = self.risk.as_ref();
-        risk.map(|risk| risk.told(self.request)).into_iter().collect()
+        let risk = self.risk.as_ref().map(|risk| risk.told(self.request));
+        risk.into_iter().chain(self.conflict.clone()).collect()
     }
 
     fn told(&self) -> String {
@@ -292,13 +317,11 @@ impl Change<'_> {
     }
 }
 
-/// Who follows `leader` to `target` (or, without one, at all), as these webhook configurations select; where pods may not
-/// be listed, the namespaces, and why.
+/// Who follows, as these webhook configurations select; where pods may not be listed, the namespaces, and why.
 async fn following(
     cluster: &Cluster,
     system: &str,
-    leader: Leader<'_>,
-    target: &str,
+    question: followers::Question<'_>,
     webhooks: &[Object],
     namespaces: &[Object],
 ) -> (Followers, Option<String>) {
@@ -308,31 +331,37 @@ async fn following(
         Ok(pods) => (pods, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    let found = followers::of(leader, target, &policies, webhooks, namespaces, &pods);
+    let found = followers::of(question, &policies, webhooks, namespaces, &pods);
     (found, error)
 }
 
-/// What a person can do about it.
-fn explained(error: ChangeError) -> Failure {
+/// What a person can do about it, who may have passed `--force` already.
+fn explained(error: ChangeError, force: bool) -> Failure {
     match error {
         ChangeError::Request(error) if error.is_conflict() => Failure::new(format!(
             "{error}; somebody else changed the tag meanwhile: look at it with `istioctl tag list` and run the command again"
         )),
         ChangeError::Proof(error @ (ProofError::NoAnswer { .. } | ProofError::Refused { .. })) => {
-            Failure::new(format!(
-                "cannot modify tag: {error}. With --force the tag moves nevertheless: no new pod of its namespaces starts \
-             until the revision injects"
-            ))
+            let way = if force {
+                "A tag of Helm's is taken over only for a revision that injects"
+            } else {
+                "With --force the tag moves nevertheless: no new pod of its namespaces starts until the revision injects"
+            };
+            Failure::new(format!("cannot modify tag: {error}. {way}"))
         }
         other => Failure::new(other.to_string()),
     }
 }
 
 async fn generate(global: &Global, wanted: Wanted) -> Result<(), Failure> {
-    let request = request(global, &wanted)?;
     let cluster = Cluster::connect(global).await?;
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
+    let request = request(global, &wanted, &before)?;
     let built = tag::build(&request, &before, true)?;
+    let conflict = conflict::of(&followers::webhooks(&before.webhooks, &built), &built);
+    if let Some(conflict) = conflict.filter(|_| !wanted.skip_confirmation) {
+        anstream::eprintln!("{conflict}");
+    }
     let documents: Vec<String> = built.apply.iter().map(|object| yaml::to_sorted(&object.0)).collect();
     put(&format!("{}\n", documents.join("\n---\n")));
     Ok(())
@@ -379,12 +408,44 @@ fn listed(before: &Inventory, policies: &Policies, pods: &[Object]) -> Vec<tag::
             "" => Leader::Revision(&row.revision),
             tag => Leader::Tag(tag),
         };
-        let found = followers::of(leader, "", policies, &before.webhooks, &before.namespaces, pods);
+        let question = followers::Question {
+            leader,
+            admits: &row.revision,
+            is_there: None,
+        };
+        let found = followers::of(question, policies, &before.webhooks, &before.namespaces, pods);
         row.namespaces.extend(found.into_keys());
         row.namespaces.sort();
         row.namespaces.dedup();
     }
     rows
+}
+
+/// Webhook configurations for tests.
+#[cfg(test)]
+mod fixture {
+    use install::object::Object;
+    use revision::webhook::Webhook;
+    use serde_json::{Value, json};
+
+    /// One with these webhooks, of a revision or, unless it is empty, of a tag that points at the revision.
+    pub fn configuration(name: &str, revision: &str, tag: &str, webhooks: &[Webhook]) -> Object {
+        let webhooks: Vec<Value> = webhooks
+            .iter()
+            .map(|w| {
+                json!({"name": w.name, "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+                    "namespaceSelector": w.namespaces.to_label_selector(), "objectSelector": w.objects.to_label_selector()})
+            })
+            .collect();
+        let mut labels = json!({"istio.io/rev": revision});
+        if !tag.is_empty() {
+            labels["istio.io/tag"] = tag.into();
+        }
+        Object(
+            json!({"kind": "MutatingWebhookConfiguration", "metadata": {"name": name, "labels": labels},
+            "webhooks": webhooks}),
+        )
+    }
 }
 
 #[cfg(test)]
@@ -436,24 +497,9 @@ mod tests {
 
     #[test]
     fn every_namespace_that_follows_is_listed() {
-        let configuration = |name: &str, tag: &str, webhooks: Vec<revision::webhook::Webhook>| {
-            let webhooks: Vec<serde_json::Value> = webhooks
-                .iter()
-                .map(|w| {
-                    serde_json::json!({"name": w.name, "clientConfig": {}, "sideEffects": "None",
-                        "admissionReviewVersions": ["v1"], "namespaceSelector": w.namespaces.to_label_selector(),
-                        "objectSelector": w.objects.to_label_selector()})
-                })
-                .collect();
-            let mut labels = serde_json::json!({"istio.io/rev": "new"});
-            if !tag.is_empty() {
-                labels["istio.io/tag"] = tag.into();
-            }
-            Object(serde_json::json!({"metadata": {"name": name, "labels": labels}, "webhooks": webhooks}))
-        };
         let tagged = |tag: &str| {
             let webhooks = revision::webhook::of_tag(&Tag::parse(tag).unwrap(), Default::default());
-            configuration(tag, tag, webhooks)
+            fixture::configuration(tag, "new", tag, &webhooks)
         };
         let namespace = |name: &str, labels: serde_json::Value| {
             Object(serde_json::json!({"metadata": {"name": name, "labels": labels}}))
@@ -489,11 +535,20 @@ mod tests {
 
     #[test]
     fn a_revision_that_does_not_answer_is_explained() {
-        let failure = explained(ChangeError::Proof(ProofError::NoAnswer {
-            revision: "canary".into(),
-            namespace: "istio-system".into(),
-            answer: "no proxy".into(),
-        }));
+        let failure = |force| {
+            let error = ProofError::NoAnswer {
+                revision: "canary".into(),
+                namespace: "istio-system".into(),
+                answer: "no proxy".into(),
+            };
+            explained(ChangeError::Proof(error), force)
+        };
+        assert!(
+            failure(true)
+                .message()
+                .ends_with("A tag of Helm's is taken over only for a revision that injects")
+        );
+        let failure = failure(false);
         insta::assert_snapshot!(failure.message(), @r#"cannot modify tag: revision "canary" does not inject: a pod that was tried in a dry run got no proxy; nothing was changed. Look at its control plane: kubectl logs -n istio-system -l app=istiod,istio.io/rev=canary. With --force the tag moves nevertheless: no new pod of its namespaces starts until the revision injects"#);
     }
 }

@@ -1,5 +1,7 @@
 //! `istioctl uninstall`: exactly one revision, or everything with `--purge`.
 
+mod purge;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -66,7 +68,7 @@ pub struct Flags {
 pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let (scope, namespace) = scope(global, &flags)?;
     let cluster = Cluster::connect(global).await?;
-    if flags.purge && (flags.revision.is_some() || flags.filename.is_some()) {
+    if flags.purge && (flags.revision.is_some() || flags.filename.is_some() || sets_revision(&flags.set)) {
         put("Purge uninstall will remove all Istio resources, ignoring the specified revision or operator file\n");
     }
     let before = inventory::read(&cluster.server, &namespace).await?;
@@ -81,7 +83,10 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         return Err(Failure::new(not_found(revision, &namespace, &before)));
     }
     let (message, used) = match &scope {
-        Scope::Purge => ("All Istio resources will be pruned from the cluster\n".to_owned(), true),
+        Scope::Purge => {
+            let users = users(&cluster, &namespace, None).await;
+            purge::describe(&users, &plan, &before.revisions())
+        }
         Scope::Revision(revision) => {
             let other = plan.successor(&before).unwrap_or("<REVISION>");
             describe(&cluster, &namespace, revision, &plan, other, flags.verbose).await
@@ -103,7 +108,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let is_asked = used || !plan.applied_by.is_empty();
+    let is_asked = used || flags.purge || !plan.applied_by.is_empty();
     if is_asked && !flags.skip_confirmation && !confirm::ask("Proceed? (y/N)", Silence::Stop)? {
         return Err(Failure::cancelled());
     }
@@ -139,6 +144,12 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Do settings say which revision is meant?
+fn sets_revision(set: &[String]) -> bool {
+    set.iter()
+        .any(|s| s.starts_with("revision=") || s.starts_with("values.revision="))
+}
+
 /// What to remove, and the namespace it is in.
 fn scope(global: &Global, flags: &Flags) -> Result<(Scope, String), Failure> {
     // --istioNamespace is weaker than what the settings say.
@@ -153,11 +164,7 @@ fn scope(global: &Global, flags: &Flags) -> Result<(Scope, String), Failure> {
     };
     // A mistake in a setting is told as such, also where it leaves nothing to say what is to go.
     let operator = wanted.resolve(&wanted.assets()?)?;
-    let by_set = flags
-        .set
-        .iter()
-        .any(|s| s.starts_with("revision=") || s.starts_with("values.revision="));
-    if flags.revision.is_none() && flags.filename.is_none() && !flags.purge && !by_set {
+    if flags.revision.is_none() && flags.filename.is_none() && !flags.purge && !sets_revision(&flags.set) {
         return Err(Failure::new(
             "at least one of the --revision (or --set revision=<revision>), --filename or --purge flags must be set",
         ));
@@ -204,7 +211,7 @@ async fn describe(
             say(&format!("  {}", id.path()));
         }
     }
-    let users = users(cluster, namespace, revision).await;
+    let users = users(cluster, namespace, Some(revision)).await;
     used |= users.may_be();
     users.told(revision).iter().for_each(|line| say(line));
     if let Some(line) = deployed(revision, &plan.tags, uninstall::gateways(&cluster.server).await) {
@@ -392,8 +399,9 @@ fn not_found(revision: &str, namespace: &str, before: &Inventory) -> String {
     )
 }
 
-async fn users(cluster: &Cluster, namespace: &str, revision: &str) -> Users {
-    let instances = cluster.istiods(namespace, Some(revision)).await.unwrap_or_default();
+/// Those of a revision, or of all.
+async fn users(cluster: &Cluster, namespace: &str, revision: Option<&str>) -> Users {
+    let instances = cluster.istiods(namespace, revision).await.unwrap_or_default();
     let ask = Forward::new(cluster.reach.clone(), namespace);
     let answers = gather::proxies(&ask, &instances, Duration::from_secs(5)).await;
     let heard: Vec<_> = answers.into_iter().filter_map(|answer| answer.result.ok()).collect();
@@ -404,10 +412,10 @@ async fn users(cluster: &Cluster, namespace: &str, revision: &str) -> Users {
     }
 }
 
-/// Pods with a proxy of the revision that have not ended.
-async fn injected(cluster: &Cluster, revision: &str) -> Result<Vec<String>, Failure> {
+/// Pods with a proxy of the revision, or of any, that have not ended.
+async fn injected(cluster: &Cluster, revision: Option<&str>) -> Result<Vec<String>, Failure> {
     let pods = cluster.server.list(&kind("", "v1", "Pod"), "").await?;
-    let runs = |pod: &&Object| should_be_connected(pod) && injected_by(pod) == revision;
+    let runs = |pod: &&Object| should_be_connected(pod) && revision.is_none_or(|revision| injected_by(pod) == revision);
     let ids = pods.iter().filter(runs);
     Ok(ids.map(|pod| format!("{}.{}", pod.name(), pod.namespace())).collect())
 }

@@ -1,6 +1,6 @@
 //! Who moves with a tag at the next restart: namespaces, and the workloads in them whose pods another revision injected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use inject::workload::Workload;
 use install::object::Object;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::command::injection::strings;
 use crate::command::proxy_status::unconnected;
 use crate::policies::Policies;
-use crate::restart::restart;
+use crate::restart::restart as remedy;
 
 /// Followers of a tag: for each namespace, how many pods of which workloads go elsewhere when they restart.
 pub type Followers = BTreeMap<String, BTreeMap<String, usize>>;
@@ -37,18 +37,28 @@ impl Leader<'_> {
     }
 }
 
+/// Whose followers are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Who is followed.
+    pub leader: Leader<'a>,
+    /// The revision that injects them, or will: whom its policy leaves alone follows nobody.
+    pub admits: &'a str,
+    /// The revision whose pods need not move any more; none where nobody moves, and all that follow are asked for.
+    pub is_there: Option<&'a str>,
+}
+
 /// Webhook configurations once a tag's objects are written.
 pub fn webhooks(before: &[Object], built: &TagObjects) -> Vec<Object> {
-    let made = built.apply.iter();
+    let made = built.apply.iter().chain(&built.deactivate);
     let made = made.filter(|object| object.kind() == "MutatingWebhookConfiguration");
     let stays = |object: &&Object| made.clone().all(|made| made.name() != object.name());
     before.iter().filter(stays).chain(made.clone()).cloned().collect()
 }
 
-/// Decides for every namespace and pod with these injectors. Pods that `target` injected already do not move.
+/// Decides for every namespace and pod with these injectors.
 pub fn of(
-    leader: Leader<'_>,
-    target: &str,
+    question: Question<'_>,
     policies: &Policies,
     webhooks: &[Object],
     namespaces: &[Object],
@@ -57,7 +67,7 @@ pub fn of(
     let injectors: Vec<Injector> = webhooks.iter().filter_map(injector).collect();
     let follows = |namespace: &Labels, pod: &Labels| {
         let decision = decide(namespace, pod, &injectors);
-        decision.matches.iter().any(|found| leader.leads(found))
+        decision.matches.iter().any(|found| question.leader.leads(found))
     };
     let known = namespaces.iter().filter(|n| !IGNORED_NAMESPACES.contains(&n.name()));
     let known: BTreeMap<&str, Labels> = known
@@ -73,11 +83,14 @@ pub fn of(
         let Some(namespace) = known.get(pod.namespace()) else {
             continue;
         };
-        if unconnected::is_over(pod) || !follows(namespace, &labels) || !is_admitted(pod, &labels, target, policies) {
+        if unconnected::is_over(pod)
+            || !follows(namespace, &labels)
+            || !is_admitted(pod, &labels, question.admits, policies)
+        {
             continue;
         }
         let now = unconnected::has_proxy(pod).then(|| unconnected::revision(pod));
-        if now.as_deref() == Some(target) {
+        if now.is_some() && now.as_deref() == question.is_there {
             continue;
         }
         let workload = Workload::of(&pod.0, pod.namespace());
@@ -158,20 +171,17 @@ pub fn without_pods(followers: &Followers, error: &str) -> String {
     format!("Namespaces that follow it: {names}. Which workloads do is not known: {error}\n")
 }
 
-/// What restarts the workloads of a namespace.
-pub fn remedy(namespace: &str, workloads: &BTreeMap<String, usize>) -> String {
-    let kinds = workloads
-        .keys()
-        .filter_map(|name| Some(name.split_once('/')?.0))
-        .collect();
-    restart(namespace, &kinds)
+/// Kinds of workloads.
+pub fn kinds(workloads: &BTreeMap<String, usize>) -> BTreeSet<&str> {
+    let names = workloads.keys();
+    names.filter_map(|name| Some(name.split_once('/')?.0)).collect()
 }
 
 fn listed(followers: &Followers, restart: Restart) -> String {
     let mut text = String::new();
     for (namespace, workloads) in followers {
         text += &match restart {
-            Restart::Moves => format!("  {namespace}: {}\n", remedy(namespace, workloads)),
+            Restart::Moves => format!("  {namespace}: {}\n", remedy(namespace, &kinds(workloads))),
             Restart::Harms => format!("  {namespace}\n"),
         };
         for (name, pods) in workloads {
@@ -186,25 +196,11 @@ fn listed(followers: &Followers, restart: Restart) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::command::tag::fixture::configuration;
     use crate::policies::fixture::policies;
     use revision::name::{Revision, Tag};
-    use revision::webhook::{Options, Webhook, of_revision, of_tag};
+    use revision::webhook::{Options, of_revision, of_tag};
     use serde_json::json;
-
-    fn configuration(name: &str, revision: &str, tag: Option<&str>, webhooks: &[Webhook]) -> Object {
-        let webhooks: Vec<Value> = webhooks
-            .iter()
-            .map(|w| {
-                json!({"name": w.name, "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"],
-                    "namespaceSelector": w.namespaces.to_label_selector(), "objectSelector": w.objects.to_label_selector()})
-            })
-            .collect();
-        let mut labels = json!({"istio.io/rev": revision});
-        if let Some(tag) = tag {
-            labels["istio.io/tag"] = tag.into();
-        }
-        Object(json!({"metadata": {"name": name, "labels": labels}, "webhooks": webhooks}))
-    }
 
     fn pod(namespace: &str, name: &str, labels: Value, now: Option<&str>) -> Object {
         let mut pod = json!({"metadata": {"namespace": namespace, "name": format!("{name}-5f6d-x"), "generateName": format!("{name}-5f6d-"),
@@ -225,15 +221,10 @@ mod tests {
             configuration(
                 "old",
                 "old",
-                None,
+                "",
                 &of_revision(&Revision::parse("old").unwrap(), options),
             ),
-            configuration(
-                "tag",
-                "old",
-                Some("prod"),
-                &of_tag(&Tag::parse("prod").unwrap(), options),
-            ),
+            configuration("tag", "old", "prod", &of_tag(&Tag::parse("prod").unwrap(), options)),
         ];
         let namespace = |name: &str, labels: Value| Object(json!({"metadata": {"name": name, "labels": labels}}));
         let namespaces = [
@@ -259,7 +250,12 @@ mod tests {
         ];
         let never = "policy: enabled\nneverInjectSelector: [{matchLabels: {batch: 'yes'}}]";
         let (policies, _) = policies(&[("istio-sidecar-injector-new", never)]);
-        let followers = of(Leader::Tag("prod"), "new", &policies, &webhooks, &namespaces, &pods);
+        let question = |is_there| Question {
+            leader: Leader::Tag("prod"),
+            admits: "new",
+            is_there,
+        };
+        let followers = of(question(Some("new")), &policies, &webhooks, &namespaces, &pods);
         insta::assert_snapshot!(told(Some("old"), "new", &followers, Restart::Moves), @r#"
         It pointed at "old" before. New pods of these namespaces go to "new"; running ones when they restart:
           app: kubectl rollout restart deployment,statefulset -n app
@@ -275,6 +271,9 @@ mod tests {
             told(None, "new", &followers, Restart::Moves).starts_with("New pods of these namespaces go to \"new\"")
         );
         assert_eq!(told(None, "new", &Followers::new(), Restart::Moves), "");
+        // Where nobody moves, who is there already follows as well.
+        let all = of(question(None), &policies, &webhooks, &namespaces, &pods);
+        assert_eq!(all["app"].get("deployment/moved"), Some(&1));
         // A revision that is not ready: nobody is told to restart anything.
         let told = told(Some("old"), "new", &followers, Restart::Harms);
         assert!(
@@ -291,13 +290,14 @@ mod tests {
             namespace: "istio-system".to_owned(),
             overwrite: false,
             force: true,
+            take_over: false,
             automatic: false,
             webhook_name: None,
             labels: BTreeMap::new(),
         };
         let revision = of_revision(&request.revision, Options::default());
         let before = install::tag::Inventory {
-            webhooks: vec![configuration("old", "old", None, &revision)],
+            webhooks: vec![configuration("old", "old", "", &revision)],
             namespaces: vec![Object(
                 json!({"metadata": {"name": "app", "labels": {"istio-injection": "enabled"}}}),
             )],
@@ -306,14 +306,12 @@ mod tests {
         let built = install::tag::build(&request, &before, false).unwrap();
         let pods = [pod("app", "web", json!({}), None)];
         let check = |webhooks: &[Object], pods: &[Object]| {
-            of(
-                Leader::Tag("default"),
-                "old",
-                &Policies::default(),
-                webhooks,
-                &before.namespaces,
-                pods,
-            )
+            let question = Question {
+                leader: Leader::Tag("default"),
+                admits: "old",
+                is_there: Some("old"),
+            };
+            of(question, &Policies::default(), webhooks, &before.namespaces, pods)
         };
         assert_eq!(check(&before.webhooks, &pods), Followers::new());
         let webhooks = webhooks(&before.webhooks, &built);

@@ -11,7 +11,7 @@ use install::tag::{self, Inventory};
 use revision::decision::{Injector, decide};
 use revision::selector::Labels;
 
-use super::followers::{self, Followers, Leader, Restart};
+use super::followers::{self, Followers, Leader, Question, Restart};
 use super::report::{self, Report};
 use super::{explained, following};
 use crate::cli::Global;
@@ -49,15 +49,23 @@ pub(super) async fn run(global: &Global, flags: RemoveFlags) -> Result<(), Failu
     let before = inventory::read(&cluster.server, system).await?;
     let tag = &flags.tag;
     let objects = tag::removal(&before, tag)?;
-    let leader = Leader::Tag(tag);
-    let (found, unknown) = following(&cluster, system, leader, "", &before.webhooks, &before.namespaces).await;
+    let question = Question {
+        leader: Leader::Tag(tag),
+        admits: before.target(tag).unwrap_or_default(),
+        is_there: None,
+    };
+    let (found, unknown) = following(&cluster, system, question, &before.webhooks, &before.namespaces).await;
+    let unknown = unknown.map(|error| format!("which workloads follow is not known: {error}"));
+    if let Some(unknown) = unknown.as_ref().filter(|_| is_text) {
+        anstream::eprintln!("❗ {unknown}");
+    }
     let mut warnings = orphaned(&before, tag);
     if flags.dry_run && is_text {
         put(&format!(
             "Dry run: revision tag {tag} would be removed. Nothing was changed.\n"
         ));
-        for id in &objects {
-            put(&format!("would be removed: {}\n", id.path()));
+        for object in &objects {
+            put(&format!("would be removed: {}\n", object.id().path()));
         }
         put(&caution(&before, tag, &found)
             .map(|caution| caution + "\n")
@@ -79,13 +87,14 @@ pub(super) async fn run(global: &Global, flags: RemoveFlags) -> Result<(), Failu
         return Ok(());
     }
     if !flags.dry_run {
-        retag::remove(&cluster.server, tag, &before).await.map_err(explained)?;
+        let removed = retag::remove(&cluster.server, tag, &before).await;
+        removed.map_err(|error| explained(error, false))?;
     }
     if is_text {
         put(&format!("Revision tag {tag} removed\n"));
         return Ok(());
     }
-    warnings.extend(unknown.map(|error| format!("which workloads follow is not known: {error}")));
+    warnings.extend(unknown);
     let report = Report {
         tag: tag.clone(),
         revision: before.target(tag).filter(|_| flags.dry_run).map(str::to_owned),
@@ -158,25 +167,11 @@ fn heir(before: &Inventory) -> Option<&str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::command::tag::fixture::configuration;
     use install::object::Object;
     use revision::name::{Revision, Tag};
-    use revision::webhook::{Options, Webhook, of_revision, of_tag};
+    use revision::webhook::{Options, of_revision, of_tag};
     use serde_json::{Value, json};
-
-    fn configuration(name: &str, revision: &str, tag: &str, webhooks: Vec<Webhook>) -> Object {
-        let webhooks = webhooks.into_iter().map(|w| {
-            json!({"name": w.name, "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"],
-                "namespaceSelector": w.namespaces.to_label_selector(), "objectSelector": w.objects.to_label_selector()})
-        });
-        let mut labels = json!({"istio.io/rev": revision});
-        if !tag.is_empty() {
-            labels["istio.io/tag"] = tag.into();
-        }
-        Object(
-            json!({"kind": "MutatingWebhookConfiguration", "metadata": {"name": name, "labels": labels},
-            "webhooks": webhooks.collect::<Vec<_>>()}),
-        )
-    }
 
     /// The tag `default` points at `canary`, beside the unnamed revision.
     fn cluster() -> Inventory {
@@ -185,11 +180,11 @@ mod tests {
             json!({"metadata": {"labels": {"istio.io/rev": revision}}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
         };
         let default = of_tag(&Tag::parse("default").unwrap(), Options::default());
-        let unnamed = configuration("istio-sidecar-injector", "default", "", revision("default"));
+        let unnamed = configuration("istio-sidecar-injector", "default", "", &revision("default"));
         Inventory {
             webhooks: vec![
-                configuration("istio-sidecar-injector-canary", "canary", "", revision("canary")),
-                configuration("istio-revision-tag-default", "canary", "default", default),
+                configuration("istio-sidecar-injector-canary", "canary", "", &revision("canary")),
+                configuration("istio-revision-tag-default", "canary", "default", &default),
                 tag::deactivated(&unnamed),
             ],
             pods: ["canary", "default"].map(ready).map(Object).to_vec(),
@@ -209,7 +204,7 @@ mod tests {
         // Somebody else answers.
         let mut active = cluster();
         let unnamed = of_revision(&Revision::unnamed(), Options::default());
-        active.webhooks[2] = configuration("istio-sidecar-injector", "default", "", unnamed);
+        active.webhooks[2] = configuration("istio-sidecar-injector", "default", "", &unnamed);
         assert_eq!(caution(&active, "default", &Followers::new()), None);
         // Nobody could: the tag stays where it is, or something is installed.
         let heirs = |revisions: &[&str]| {

@@ -1,11 +1,12 @@
 //! What a command did to a tag, or would do, for programs (`-o json|yaml`). The fields stay as they are
 //! (docs/istioctl.md names them).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::followers::{Followers, Restart, remedy};
+use super::followers::{Followers, Restart, kinds};
+use crate::restart;
 
 /// One command's outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,19 +31,28 @@ pub struct Report {
 pub struct Follower {
     /// Its name.
     pub namespace: String,
-    /// How its pods are moved; none if none has to move, or none should.
+    /// The command that moves its pods; none if none has to move, none should, or none moves any.
     pub restart: Option<String>,
-    /// Number of pods that move, by workload (`deployment/web`).
+    /// What a person has to do about pods that the command does not move.
+    pub note: Option<String>,
+    /// Number of pods that move, by workload (`deployment/web`); of a tag that is removed, of all that follow it.
     pub workloads: BTreeMap<String, usize>,
 }
 
 /// Those who follow.
 pub fn namespaces(followers: &Followers, restart: Restart) -> Vec<Follower> {
     let all = followers.iter();
-    all.map(|(namespace, workloads)| Follower {
-        namespace: namespace.clone(),
-        restart: (restart == Restart::Moves && !workloads.is_empty()).then(|| remedy(namespace, workloads)),
-        workloads: workloads.clone(),
+    all.map(|(namespace, workloads)| {
+        let kinds = match restart {
+            Restart::Moves => kinds(workloads),
+            Restart::Harms => BTreeSet::new(),
+        };
+        Follower {
+            namespace: namespace.clone(),
+            restart: restart::command(namespace, &kinds),
+            note: restart::note(&kinds).map(|note| format!("kubectl {note}")),
+            workloads: workloads.clone(),
+        }
     })
     .collect()
 }
@@ -54,8 +64,12 @@ mod tests {
 
     #[test]
     fn programs_get_the_same_fields_whatever_happened() {
-        let workloads = BTreeMap::from([("deployment/web".to_owned(), 2)]);
-        let followers = Followers::from([("app".to_owned(), workloads), ("idle".to_owned(), BTreeMap::new())]);
+        let workloads = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 2)).collect();
+        let followers = Followers::from([
+            ("app".to_owned(), workloads(&["deployment/web", "pod/alone"])),
+            ("bare".to_owned(), workloads(&["pod/alone"])),
+            ("idle".to_owned(), BTreeMap::new()),
+        ]);
         let report = Report {
             tag: "prod".to_owned(),
             revision: Some("new".to_owned()),
@@ -75,13 +89,24 @@ mod tests {
             {
               "namespace": "app",
               "restart": "kubectl rollout restart deployment -n app",
+              "note": "kubectl restarts no pod: create them anew",
               "workloads": {
-                "deployment/web": 2
+                "deployment/web": 2,
+                "pod/alone": 2
+              }
+            },
+            {
+              "namespace": "bare",
+              "restart": null,
+              "note": "kubectl restarts no pod: create them anew",
+              "workloads": {
+                "pod/alone": 2
               }
             },
             {
               "namespace": "idle",
               "restart": null,
+              "note": null,
               "workloads": {}
             }
           ]
@@ -90,7 +115,7 @@ mod tests {
         assert!(
             namespaces(&followers, Restart::Harms)
                 .iter()
-                .all(|follower| follower.restart.is_none())
+                .all(|follower| follower.restart.is_none() && follower.note.is_none())
         );
     }
 }

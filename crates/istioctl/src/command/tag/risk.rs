@@ -83,6 +83,7 @@ mod tests {
             namespace: "istio-system".to_owned(),
             overwrite: true,
             force,
+            take_over: force,
             automatic: false,
             webhook_name: None,
             labels: Default::default(),

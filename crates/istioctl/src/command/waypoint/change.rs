@@ -200,7 +200,7 @@ async fn enroll(cluster: &Cluster, name: &str, waypoint: &str) -> Result<(), Fai
     object.0["metadata"]["labels"][USE] = waypoint.into();
     cluster
         .server
-        .replace(&object, MANAGER)
+        .replace(&object, MANAGER, false)
         .await
         .map_err(|error| Failure::new(format!("failed to label namespace with waypoint: {error}")))
 }
