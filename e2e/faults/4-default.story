@@ -90,6 +90,7 @@ $ istioctl install --set revision=canary --set profile=minimal --skip-confirmati
 ❗ The tag "default" points at revision "default", which is gone: it goes to "canary". What is left of "default" goes with: istioctl uninstall --revision default -y
 ...
 ❗ The tag "default" points at "canary" now.
+...
 ✔ Installation complete
 
 $ istioctl uninstall --revision default -y

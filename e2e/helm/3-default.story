@@ -94,12 +94,41 @@ prod    canary
 stable  canary
 ...
 
-# Cleanup
+# All of that goes
 $ istioctl tag remove default -y
 $ istioctl tag remove stable -y
 $ helm uninstall istio-tags istiod-canary istiod istio-base -n istio-system --wait
 ...
 
+$ kubectl delete ns istio-system
+...
+
+$ istioctl uninstall --purge -y
+...
+
+# Control planes that were applied, and a validator of Helm's that outlives one of them
+$ helm install istio-base manifests/charts/base -n istio-system --create-namespace
+$ for revision in "" canary; do helm template istiod manifests/charts/istiod -n istio-system --set revision=$revision | kubectl apply -f -; done
+$ kubectl rollout status deployment -n istio-system istiod istiod-canary --timeout=90s
+...
+deployment "istiod-canary" successfully rolled out
+
+$ istioctl uninstall --revision default -y
+...
+The validator asks "canary" now.
+...
+
+Helm does not lead it back to who is gone.
+$ helm upgrade istio-base manifests/charts/base -n istio-system
+...
+STATUS: deployed
+...
+
+$ kubectl get validatingwebhookconfiguration istiod-default-validator -o jsonpath='{.metadata.labels.istio\.io/rev} {.webhooks[0].clientConfig.service.name}'
+canary istiod-canary
+
+# Cleanup
+$ helm uninstall istio-base -n istio-system
 $ kubectl delete ns istio-system
 ...
 

@@ -48,7 +48,7 @@ fn remove(case: &Case, inventory: &Inventory) -> Result<(), String> {
     let left = |objects: &[Object]| {
         objects
             .iter()
-            .filter(|object| asked.is_some() || !removed.contains(&object.id()))
+            .filter(|object| asked.is_some() || !removed.contains(object))
             .count()
     };
     for (key, count) in [
