@@ -9,6 +9,7 @@ use inject::review::{Verdict, answer};
 
 fn main() {
     divan::main();
+    println!("to hold: no fewer bytes per second for a pod of 1 MiB than for one of 64 KiB");
 }
 
 #[divan::bench(args = [4 << 10, 64 << 10, 256 << 10, 1 << 20])]

@@ -8,12 +8,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use install::object::Object;
 use istioctl::command::proxy_status::{show, unconnected};
+use revision::decision::Injector;
+use revision::name::Revision;
+use revision::selector::Labels;
+use revision::webhook::{Options, of_revision};
 use serde_json::{Value, json};
 use status::gather::{self, Ask, Instance};
 use status::proxy::TYPES;
 
 fn main() {
     divan::main();
+    istioctl::out::put("to hold: 1 s\n");
 }
 
 const PROXIES: usize = 10_000;
@@ -61,14 +66,16 @@ fn mesh(istiods: usize) -> (Simulated, Vec<Instance>) {
     (Simulated(answers), instances)
 }
 
-/// Pods as the API server lists them; every hundredth is connected nowhere.
-fn pods() -> Vec<Object> {
-    (0..PROXIES + PROXIES / 100)
+/// Pods as the API server lists them: those that are connected, and as many more as are lost, which a revision injected that
+/// is gone.
+fn pods(lost: usize) -> Vec<Object> {
+    (0..PROXIES + lost)
         .map(|index| {
             let id = name(index);
+            let revision = if index < PROXIES { "r0" } else { "gone" };
             let (pod, namespace) = id.split_once('.').unwrap_or_default();
             Object(json!({
-                "metadata": {"name": pod, "namespace": namespace, "annotations": {"sidecar.istio.io/status": "{\"revision\": \"r0\"}"}},
+                "metadata": {"name": pod, "namespace": namespace, "annotations": {"sidecar.istio.io/status": json!({"revision": revision}).to_string()}},
                 "spec": {"containers": [{"name": "app"}, {"name": "istio-proxy"}]},
                 "status": {"phase": "Running", "containerStatuses": [{"name": "istio-proxy", "ready": true, "state": {"running": {}}}]},
             }))
@@ -76,13 +83,43 @@ fn pods() -> Vec<Object> {
         .collect()
 }
 
+/// Namespaces, and the injectors that decide who would inject lost pods.
+fn read(lost: usize) -> unconnected::Pods {
+    let namespace = |index: usize| {
+        let labels = Labels::from([("istio.io/rev".to_owned(), format!("r{}", index % 2))]);
+        (format!("namespace-{index}"), labels)
+    };
+    let injector = |name: &str| {
+        let revision = Revision::parse(name).expect("a name");
+        Injector {
+            config: revision.injector_webhook("istio-system"),
+            revision: name.to_owned(),
+            tag: None,
+            webhooks: of_revision(&revision, Options::default()),
+        }
+    };
+    unconnected::Pods {
+        pods: pods(lost),
+        namespaces: (0..200).map(namespace).collect(),
+        injectors: vec![injector("r0"), injector("r1")],
+        ..Default::default()
+    }
+}
+
 #[divan::bench(args = [1, 10])]
 fn ten_thousand_proxies(bencher: divan::Bencher<'_, '_>, istiods: usize) {
+    measure(bencher, istiods, 100);
+}
+
+/// As many again are connected nowhere, since their revision is gone.
+#[divan::bench(args = [1, 10])]
+fn ten_thousand_lost(bencher: divan::Bencher<'_, '_>, istiods: usize) {
+    measure(bencher, istiods, PROXIES);
+}
+
+fn measure(bencher: divan::Bencher<'_, '_>, istiods: usize, lost: usize) {
     let (ask, instances) = mesh(istiods);
-    let pods = unconnected::Pods {
-        pods: pods(),
-        ..Default::default()
-    };
+    let pods = read(lost);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let Ok(runtime) = runtime else { return };
     bencher.bench_local(|| {

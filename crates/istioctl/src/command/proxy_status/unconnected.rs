@@ -1,6 +1,6 @@
 //! Pods that have a proxy which no control plane knows: the second table of `proxy-status`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use api::names::{PROXY_CONTAINER, annotation, label};
@@ -10,6 +10,7 @@ use install::object::Object;
 use install::proof::injected_by;
 use revision::decision::Injector;
 use revision::name::DEFAULT;
+use revision::selector::Labels;
 use serde::Serialize;
 use serde_json::Value;
 use status::gather::{Answer, Instance};
@@ -43,8 +44,8 @@ pub struct Unconnected {
 pub struct Pods {
     /// Pods of the namespace that is looked at, or of all.
     pub pods: Vec<Object>,
-    /// Namespaces.
-    pub namespaces: Vec<Object>,
+    /// Labels of namespaces.
+    pub namespaces: BTreeMap<String, Labels>,
     /// Injectors.
     pub injectors: Vec<Injector>,
     /// Whom they leave alone.
@@ -56,10 +57,14 @@ pub struct Pods {
 impl Pods {
     /// The revision that would inject a pod now.
     fn next(&self, pod: &Object) -> Option<String> {
-        let namespace = self.namespaces.iter().find(|object| object.name() == pod.namespace())?;
-        let labels = strings(namespace.0.pointer("/metadata/labels"));
-        side(pod, &labels, &self.injectors, &self.policies).next
+        let labels = self.namespaces.get(pod.namespace())?;
+        side(pod, labels, &self.injectors, &self.policies).next
     }
+}
+
+fn labelled(namespace: &Object) -> (String, Labels) {
+    let labels = strings(namespace.0.pointer("/metadata/labels"));
+    (namespace.name().to_owned(), labels)
 }
 
 /// Reads them, but for what workloads carry; whoever may not see namespaces and injectors is told less.
@@ -75,7 +80,7 @@ pub async fn read(cluster: &Cluster, global: &Global) -> Result<Pods, Failure> {
     );
     Ok(Pods {
         pods: pods?,
-        namespaces: namespaces.unwrap_or_default(),
+        namespaces: namespaces.iter().flatten().map(labelled).collect(),
         injectors: injectors.unwrap_or_default(),
         policies,
         carried: Carried::default(),
@@ -322,9 +327,8 @@ mod tests {
         let mut gateway = pod("gateway", "gone", running(), "Running");
         gateway.set_label(label::OPERATOR_COMPONENT, Kind::IngressGateways.label());
         pods.pods = vec![pod("orphan", "gone", running(), "Running"), gateway];
-        pods.namespaces = vec![Object(
-            json!({"metadata": {"name": "app", "labels": {"istio.io/rev": "canary"}}}),
-        )];
+        let app = Object(json!({"metadata": {"name": "app", "labels": {"istio.io/rev": "canary"}}}));
+        pods.namespaces.extend([labelled(&app)]);
         let canary = revision::name::Revision::parse("canary").map(|canary| Injector {
             config: "istio-sidecar-injector-canary".to_owned(),
             revision: "canary".to_owned(),
