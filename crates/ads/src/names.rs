@@ -1,7 +1,9 @@
 //! Sets of names that proxies subscribed to, interned: a thousand sidecars that ask for the same thousand endpoints
 //! share one set. A set is kept in parts by the names' hashes, so that one name more costs a part and not the set.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use xds::resource::{ContentHash, name_byte};
@@ -99,17 +101,28 @@ struct Table {
     sweep_at: usize,
 }
 
-/// A part of a set that is made: one of the set before, or another.
+/// A part of a set that is made: one of the set before, or another, whose names are in this place of a list.
 enum Edited<'a> {
     Kept(&'a Arc<Part>),
-    New(ContentHash, Vec<&'a str>),
+    New {
+        number: u8,
+        hash: ContentHash,
+        names: Range<usize>,
+    },
 }
 
 impl Edited<'_> {
+    fn number(&self) -> u8 {
+        match self {
+            Self::Kept(part) => part.number,
+            Self::New { number, .. } => *number,
+        }
+    }
+
     fn hash(&self) -> ContentHash {
         match self {
             Self::Kept(part) => part.hash,
-            Self::New(hash, _) => *hash,
+            Self::New { hash, .. } => *hash,
         }
     }
 }
@@ -122,43 +135,53 @@ impl Interner {
         added: impl IntoIterator<Item = &'a str>,
         removed: impl IntoIterator<Item = &'a str>,
     ) -> Arc<NameSet> {
-        let mut changes: BTreeMap<u8, (Vec<&str>, BTreeSet<&str>)> = BTreeMap::new();
-        for name in added {
-            changes.entry(name_byte(name)).or_default().0.push(name);
-        }
-        for name in removed {
-            changes.entry(name_byte(name)).or_default().1.insert(name);
-        }
-        let mut parts: BTreeMap<u8, Edited<'_>> = BTreeMap::new();
+        // Part, name, and whether it comes: of one name that comes and goes, the last says that it goes.
+        let added = added.into_iter().map(|name| (name_byte(name), name, true));
+        let removed = removed.into_iter().map(|name| (name_byte(name), name, false));
+        let mut changes: Vec<(u8, &str, bool)> = added.chain(removed).collect();
+        changes.sort_unstable_by(|a, b| (a.0, a.1, !a.2).cmp(&(b.0, b.1, !b.2)));
+        let mut names = Vec::with_capacity(base.len + changes.len());
+        let mut parts = Vec::with_capacity(1 << u8::BITS);
+        let mut text = Vec::new();
+        let mut kept = base.parts.iter().peekable();
         let mut differs = false;
-        for (number, (added, removed)) in changes {
-            let before = base.part(number).map(|part| &*part.names).unwrap_or_default();
-            let mut names: Vec<&str> = before.iter().map(|name| &**name).chain(added).collect();
-            names.sort_unstable();
-            names.dedup();
-            names.retain(|name| !removed.contains(name));
-            if names.len() != before.len() || !names.iter().copied().eq(before.iter().map(|name| &**name)) {
-                differs = true;
-                parts.insert(number, Edited::New(hash(&names), names));
+        for changes in changes.chunk_by(|a, b| a.0 == b.0) {
+            let number = changes[0].0;
+            parts.extend(std::iter::from_fn(|| kept.next_if(|part| part.number < number)).map(Edited::Kept));
+            let before = kept.next_if(|part| part.number == number);
+            let begin = names.len();
+            names.extend(after(before, changes));
+            let new = &names[begin..];
+            match before {
+                Some(part) if part.names.iter().map(|name| &**name).eq(new.iter().copied()) => {
+                    parts.push(Edited::Kept(part));
+                }
+                None if new.is_empty() => {}
+                _ => {
+                    differs = true;
+                    let hash = hash(new, &mut text);
+                    let names = begin..names.len();
+                    if !names.is_empty() {
+                        parts.push(Edited::New { number, hash, names });
+                    }
+                }
             }
         }
-        if !differs {
-            return base.clone();
+        parts.extend(kept.map(Edited::Kept));
+        if differs {
+            self.intern(&parts, &names)
+        } else {
+            base.clone()
         }
-        for part in &base.parts {
-            parts.entry(part.number).or_insert(Edited::Kept(part));
-        }
-        parts.retain(|_, part| !matches!(part, Edited::New(_, names) if names.is_empty()));
-        self.intern(&parts)
     }
 
-    fn intern(&self, parts: &BTreeMap<u8, Edited<'_>>) -> Arc<NameSet> {
+    fn intern(&self, parts: &[Edited<'_>], names: &[&str]) -> Arc<NameSet> {
         if parts.is_empty() {
             return NameSet::empty();
         }
         let mut key = Vec::with_capacity(parts.len() * 17);
-        for (number, part) in parts {
-            key.push(*number);
+        for part in parts {
+            key.push(part.number());
             key.extend_from_slice(part.hash().as_bytes());
         }
         let key = ContentHash::of(&key);
@@ -166,14 +189,21 @@ impl Interner {
         if let Some(known) = table.sets.get(&key).and_then(Weak::upgrade) {
             return known;
         }
-        let made = parts.iter().map(|(number, part)| match part {
+        let made = parts.iter().map(|part| match part {
             Edited::Kept(part) => (*part).clone(),
-            Edited::New(hash, names) => Arc::new(Part {
-                number: *number,
-                hash: *hash,
-                bytes: names.iter().map(|name| name_bytes(name)).sum(),
-                names: names.iter().map(|name| Arc::from(*name)).collect(),
-            }),
+            Edited::New {
+                number,
+                hash,
+                names: at,
+            } => {
+                let names = &names[at.clone()];
+                Arc::new(Part {
+                    number: *number,
+                    hash: *hash,
+                    bytes: names.iter().map(|name| name_bytes(name)).sum(),
+                    names: names.iter().map(|name| Arc::from(*name)).collect(),
+                })
+            }
         });
         let set = Arc::new(NameSet::of(key, made.collect()));
         table.sets.insert(key, Arc::downgrade(&set));
@@ -185,18 +215,52 @@ impl Interner {
     }
 }
 
-/// Hash of names in order.
-fn hash(names: &[&str]) -> ContentHash {
-    let mut text = Vec::with_capacity(names.iter().map(|name| name.len() + 8).sum());
+/// The names of a part after changes, which are in order: by name, and what goes last.
+fn after<'a>(before: Option<&'a Arc<Part>>, changes: &[(u8, &'a str, bool)]) -> impl Iterator<Item = &'a str> {
+    let before = before.map(|part| &*part.names).unwrap_or_default();
+    let mut before = before.iter().map(|name| &**name).peekable();
+    let mut changes = changes
+        .chunk_by(|a, b| a.1 == b.1)
+        .filter_map(|of_name| of_name.last())
+        .peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let Some((_, name, comes)) = changes.peek() else {
+                return before.next();
+            };
+            match before.peek().map_or(Ordering::Greater, |old| (*old).cmp(name)) {
+                Ordering::Less => return before.next(),
+                order => {
+                    if order == Ordering::Equal {
+                        before.next();
+                    }
+                    let (name, comes) = (*name, *comes);
+                    changes.next();
+                    if comes {
+                        return Some(name);
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// Hash of names in order; `text` is room for it.
+fn hash(names: &[&str], text: &mut Vec<u8>) -> ContentHash {
+    text.clear();
     for name in names {
         text.extend_from_slice(&(name.len() as u64).to_be_bytes());
         text.extend_from_slice(name.as_bytes());
     }
-    ContentHash::of(&text)
+    ContentHash::of(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -223,6 +287,29 @@ mod tests {
         let shared = |part: &&Arc<Part>| many.parts.iter().any(|old| Arc::ptr_eq(old, part));
         assert_eq!(more.parts.iter().filter(shared).count(), more.parts.len() - 1);
         assert_eq!(more.bytes(), many.bytes() + name_bytes("another"));
+    }
+
+    proptest! {
+        #[test]
+        fn an_edit_adds_and_removes(edits in prop::collection::vec(prop::collection::vec((0..40_u8, any::<bool>()), 0..30), 1..6)) {
+            let interner = Interner::default();
+            let mut set = NameSet::empty();
+            let mut expected = BTreeSet::new();
+            for edit in edits {
+                let named = |comes: bool| edit.iter().filter(move |(_, is)| *is == comes).map(|(number, _)| format!("n{number}"));
+                let (added, removed): (Vec<String>, Vec<String>) = (named(true).collect(), named(false).collect());
+                set = interner.edit(&set, added.iter().map(String::as_str), removed.iter().map(String::as_str));
+                expected.extend(added);
+                expected.retain(|name| !removed.contains(name));
+                prop_assert_eq!(set.iter().map(|name| name.to_string()).collect::<BTreeSet<_>>(), expected.clone());
+                prop_assert_eq!(set.len(), expected.len());
+                let names = (0..40).map(|number| format!("n{number}"));
+                let agree = names.into_iter().all(|name| set.contains(&name) == expected.contains(&name));
+                prop_assert!(agree);
+                let at_once = interner.edit(&NameSet::empty(), expected.iter().map(String::as_str), []);
+                prop_assert!(Arc::ptr_eq(&set, &at_once));
+            }
+        }
     }
 
     #[test]
