@@ -15,6 +15,8 @@
 //! | [`registry`] | who is connected and how far each got |
 //! | [`counters`] | numbers for the metrics page |
 //! | `requests` | request messages out of a body, nothing kept between them |
+//! | `turns` | large responses leave in turns |
+//! | `room` | a number of bytes that all streams share, for requests that arrive and responses that leave |
 //! | `fields` | what a request must not be, seen before it is decoded |
 //! | [`server`] | the machine behind gRPC |
 
@@ -32,6 +34,8 @@ pub mod wire;
 mod fields;
 mod recent;
 mod requests;
+mod room;
+mod turns;
 
 pub use limits::Limits;
 pub use registry::{Connection, Registry};

@@ -14,6 +14,8 @@ pub struct Limits {
     pub node_bytes: usize,
     /// Bytes of requests on their way, of all streams together. A large request beyond it waits until there is room.
     pub receiving_bytes: usize,
+    /// Bytes of large responses on their way to proxies, of all streams together; further ones wait their turn.
+    pub sending_bytes: usize,
     /// Time within which a stream must have said what it wants, and a request that has begun be whole.
     pub request_time: Duration,
     /// Most names one subscription may hold.
@@ -49,6 +51,7 @@ impl Default for Limits {
             request_bytes: 4 << 20,
             node_bytes: 512 << 10,
             receiving_bytes: 64 << 20,
+            sending_bytes: 16 << 20,
             request_time: Duration::from_secs(30),
             names: 100_000,
             subscription_bytes: 32 << 20,

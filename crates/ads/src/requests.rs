@@ -10,42 +10,17 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body as _;
 use prost::Message;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
 
 use crate::fields::{self, Shape};
 use crate::limits::Limits;
+use crate::room::{Room, Taking};
 use crate::wire::GRPC_HEAD;
 
 /// A request of this size fits the frame in which it begins, and needs no room of its own.
 const SMALL: usize = 16 << 10;
-
-/// Bytes that requests may take together while they are received.
-#[derive(Debug)]
-pub(crate) struct Room {
-    bytes: Arc<Semaphore>,
-    all: usize,
-}
-
-impl Room {
-    /// So many bytes.
-    pub(crate) fn new(bytes: usize) -> Self {
-        let all = bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        Self {
-            bytes: Arc::new(Semaphore::new(all)),
-            all,
-        }
-    }
-
-    /// Waits for room. One that is larger than all of it waits until it is alone.
-    fn take(&self, bytes: usize) -> Taking {
-        let bytes = u32::try_from(bytes.min(self.all)).unwrap_or(u32::MAX);
-        Box::pin(self.bytes.clone().acquire_many_owned(bytes))
-    }
-}
-
-type Taking = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
 
 /// A request, and its room if it was large.
 #[derive(Debug)]

@@ -26,9 +26,11 @@ use crate::fields::Shape;
 use crate::kinds;
 use crate::limits::Limits;
 use crate::registry::{Connection, Registry};
-use crate::requests::{Received, Requests, Room};
+use crate::requests::{Received, Requests};
+use crate::room::Room;
 use crate::source::{Peer, ProxyInfo, Question, Refusal, Source, View};
-use crate::stream::{Outcome, Protocol, Stream};
+use crate::stream::{Outcome, Protocol, Response, Stream};
+use crate::turns::Turns;
 use crate::wire::Frames;
 
 /// Largest frame that HTTP/2 peers take without saying so, in bytes.
@@ -50,7 +52,10 @@ struct Inner<S> {
     counters: Arc<Counters>,
     /// Streams open now, those that said nothing yet included.
     streams: Arc<AtomicUsize>,
+    /// For requests that arrive.
     room: Arc<Room>,
+    /// For responses that leave.
+    sending: Room,
     clock: Clock,
 }
 
@@ -104,6 +109,7 @@ impl<S: Source> DiscoveryServer<S> {
     pub fn new(source: Arc<S>, limits: Limits, registry: Arc<Registry>, counters: Arc<Counters>) -> Self {
         let shared = Arc::new(Shared::new(&limits));
         let room = Arc::new(Room::new(limits.receiving_bytes));
+        let sending = Room::new(limits.sending_bytes);
         Self {
             inner: Arc::new(Inner {
                 source,
@@ -113,6 +119,7 @@ impl<S: Source> DiscoveryServer<S> {
                 counters,
                 streams: Arc::default(),
                 room,
+                sending,
                 clock: Clock::start(),
             }),
         }
@@ -142,6 +149,7 @@ impl<S: Source> DiscoveryServer<S> {
             opening: None,
             open: None,
             frames: Frames::default(),
+            turns: Turns::default(),
             timer: None,
             silence: None,
             ended: false,
@@ -288,6 +296,7 @@ struct DiscoveryBody<S, R> {
     opening: Option<Box<Opening<R>>>,
     open: Option<Open>,
     frames: Frames,
+    turns: Turns,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     /// Runs while the peer owes words: its first request, or the rest of one.
     silence: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -349,9 +358,12 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
             self.opening = Some(Box::new(Opening { info, views, first }));
             return Ok(());
         };
-        if request.question().is_none() && request.type_url().starts_with(kinds::DEBUG_PREFIX) {
-            // Who has an answer and says so asks nothing.
-            return Ok(());
+        if request.question().is_none() {
+            self.turns.answered(request.type_url());
+            if request.type_url().starts_with(kinds::DEBUG_PREFIX) {
+                // Who has an answer and says so asks nothing.
+                return Ok(());
+            }
         }
         let question = Question {
             type_url: request.type_url(),
@@ -431,8 +443,18 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
     /// Takes the newest view and makes the next response; `Ok(false)` if there is none to make.
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Result<bool, Status> {
         let Some(open) = &mut self.open else { return Ok(false) };
-        let newest = poll_newest(&mut open.views, cx)?;
         let now = self.inner.clock.now();
+        match self.turns.poll(cx) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Some(response)) => {
+                open.connection
+                    .with_stream(|stream| stream.left(&response.type_url, now));
+                self.send(response);
+                return Ok(true);
+            }
+            Poll::Ready(None) => {}
+        }
+        let newest = poll_newest(&mut open.views, cx)?;
         let (response, wake_at) = open.connection.with_stream(|stream| {
             if let Poll::Ready(view) = newest {
                 stream.set_view(view);
@@ -443,16 +465,9 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
         });
         match response {
             Some(response) => {
-                let age = response.pushed_for.map(|since| since.elapsed().unwrap_or_default());
-                self.inner.counters.sent(&response, age);
-                tracing::debug!(
-                    connection = open.connection.id,
-                    kind = kinds::short_name(&response.type_url),
-                    resources = response.resources,
-                    bytes = response.bytes,
-                    "send"
-                );
-                self.frames = response.frames;
+                if let Some(response) = self.turns.enter(response, &self.inner.sending) {
+                    self.send(response);
+                }
                 Ok(true)
             }
             None => {
@@ -463,6 +478,21 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
                 Ok(false)
             }
         }
+    }
+
+    fn send(&mut self, response: Response) {
+        let age = response.pushed_for.map(|since| since.elapsed().unwrap_or_default());
+        self.inner.counters.sent(&response, age);
+        if let Some(open) = &self.open {
+            tracing::debug!(
+                connection = open.connection.id,
+                kind = kinds::short_name(&response.type_url),
+                resources = response.resources,
+                bytes = response.bytes,
+                "send"
+            );
+        }
+        self.frames = response.frames;
     }
 
     fn end(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {

@@ -127,6 +127,7 @@ impl Settings {
                 request_bytes: number("XDS_MAX_REQUEST_BYTES", defaults.request_bytes),
                 node_bytes: number("XDS_MAX_NODE_BYTES", defaults.node_bytes),
                 receiving_bytes: number("XDS_MAX_RECEIVING_BYTES", defaults.receiving_bytes),
+                sending_bytes: number("XDS_MAX_SENDING_BYTES", defaults.sending_bytes),
                 request_time: page_ports.header_timeout,
                 names: number("XDS_MAX_NAMES", defaults.names),
                 name_bytes: number("XDS_MAX_NAME_BYTES", defaults.name_bytes),

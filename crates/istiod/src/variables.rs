@@ -88,6 +88,11 @@ pub const ALL: &[Variable] = &[
         "67108864",
         "memory for requests over 16 KiB while they arrive, of all streams; more wait their turn",
     ),
+    Variable(
+        "XDS_MAX_SENDING_BYTES",
+        "16777216",
+        "large responses on their way to proxies, of all streams; more wait their turn. One that is not answered within 25 ms counts no more, and one that takes less than a 512th (32 KiB) never waits",
+    ),
     Variable("XDS_MAX_NAMES", "100000", "names that one subscription may have"),
     Variable("XDS_MAX_NAME_BYTES", "1024", "length of one name"),
     Variable("XDS_MAX_TYPES", "32", "types of resources on one stream"),

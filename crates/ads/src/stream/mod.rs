@@ -135,6 +135,13 @@ impl Stream {
         }
     }
 
+    /// A response of this type, made before, leaves only now: until here nobody could have answered it.
+    pub(crate) fn left(&mut self, type_url: &str, now: SystemTime) {
+        if let Some(watch) = self.watches.iter_mut().find(|w| **w.type_url() == *type_url) {
+            watch.left(now);
+        }
+    }
+
     /// When [`Stream::poll`] should be asked again although nothing happened: the next time at which a missing
     /// acknowledgement stops holding back what waits for it.
     pub fn wake_at(&self, now: SystemTime) -> Option<SystemTime> {
@@ -263,6 +270,10 @@ impl Stream {
         let Some(endpoints) = self.watches.iter_mut().find(|w| &**w.type_url() == kinds::ENDPOINT) else {
             return;
         };
+        if endpoints.sent().is_none() {
+            // Everything is still to be sent.
+            return;
+        }
         for cluster in clusters {
             if self.view.get(kinds::ENDPOINT).get(cluster.as_ref()).is_some() {
                 endpoints.send_again(cluster.as_ref());

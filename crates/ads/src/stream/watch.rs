@@ -429,6 +429,11 @@ impl Watch {
         self.sent = Some(stage);
     }
 
+    /// The last response left later than it was made.
+    pub fn left(&mut self, now: SystemTime) {
+        self.last_sent = Some(now);
+    }
+
     /// A response leaves.
     pub fn sent_now(&mut self, nonce: Nonce, set: Arc<ResourceSet>, settles: bool, asked: bool, now: SystemTime) {
         self.nonce_sent = nonce;
