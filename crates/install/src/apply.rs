@@ -86,17 +86,45 @@ pub struct Installation<'a> {
     pub whole: bool,
 }
 
+/// What an installation will do that somebody should know.
+#[derive(Clone, Debug)]
+pub struct Foretold {
+    /// Who becomes the default revision, in words.
+    pub default: Option<String>,
+    /// The webhook configurations once it is done, but for those that serve the default.
+    pub webhooks: Vec<Object>,
+    /// Names of those that it writes.
+    pub own: Vec<String>,
+}
+
 impl Installation<'_> {
-    /// What somebody should know before it begins, or why it would be refused.
+    /// What is to be known before it begins.
     ///
     /// # Errors
     /// It would be refused, or nobody knows.
-    pub async fn foretell(&self, server: &ApiServer) -> Result<Option<String>, InstallError> {
+    pub async fn foretell(&self, server: &ApiServer) -> Result<Foretold, InstallError> {
         let before = inventory::read(server, self.operator.namespace())
             .await
             .map_err(InstallError::Unread)?;
         self.check(&before, &Silent)?;
-        Ok(self.new_default(&before))
+        Ok(Foretold {
+            default: self.new_default(&before),
+            webhooks: self.webhooks(&before),
+            own: self.injectors().map(|object| object.name().to_owned()).collect(),
+        })
+    }
+
+    fn injectors(&self) -> impl Iterator<Item = &Object> {
+        let objects = self.components.iter().flat_map(|component| &component.objects);
+        objects.filter(|object| object.kind() == "MutatingWebhookConfiguration")
+    }
+
+    /// The webhook configurations once it is done, but for a tag `default` that it makes or moves.
+    fn webhooks(&self, before: &Inventory) -> Vec<Object> {
+        let is_moved = |live: &Object| self.wants_default_tag(before).is_some() && default::serves(live);
+        let stays = |live: &&Object| !self.injectors().any(|own| own.name() == live.name()) && !is_moved(live);
+        let own = self.injectors().filter(|object| !is_moved(object));
+        before.webhooks.iter().filter(stays).chain(own).cloned().collect()
     }
 
     /// Carries it out.
@@ -179,8 +207,7 @@ impl Installation<'_> {
     /// Refuses webhooks that would not exclude those that are there.
     fn agree(&self, before: &Inventory, progress: &dyn Progress) -> Result<(), InstallError> {
         let default_tag = self.wants_default_tag(before).is_some();
-        let objects = self.components.iter().flat_map(|component| &component.objects);
-        let webhooks: Vec<&Object> = objects.filter(|o| o.kind() == "MutatingWebhookConfiguration").collect();
+        let webhooks: Vec<&Object> = self.injectors().collect();
         let renewed = |live: &Object| default_tag && live.label(label::TAG) == DEFAULT_REVISION;
         match precedence::disagreement(&webhooks, before, renewed) {
             Err(disagreement) if self.force => {

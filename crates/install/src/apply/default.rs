@@ -10,6 +10,7 @@ use super::{InstallError, Installation};
 use crate::api_server::ApiServer;
 use crate::component::Kind;
 use crate::inventory;
+use crate::object::Object;
 use crate::owner::{self, NOT_PRUNED};
 use crate::progress::{Event, Progress};
 use crate::tag::{self, Inventory, Request};
@@ -86,6 +87,12 @@ impl Installation<'_> {
     }
 }
 
+/// Does a webhook configuration serve the default: the tag's, or the one that it switches off?
+pub(super) fn serves(webhook: &Object) -> bool {
+    let tag = webhook.label(label::TAG);
+    tag == DEFAULT_REVISION || (tag.is_empty() && webhook.label(label::REVISION) == DEFAULT_REVISION)
+}
+
 /// What is said if the revision `to` becomes the default one; nothing where it is so already, or the first revision is
 /// the one without a name.
 fn announced(to: &str, namespace: &str, before: &Inventory) -> Option<String> {
@@ -140,7 +147,6 @@ mod tests {
     use super::*;
     use crate::component::Component;
     use crate::input::Operator;
-    use crate::object::Object;
 
     fn service(name: &&str) -> Object {
         Object(json!({"kind": "Service", "metadata": {"name": name}}))
@@ -221,6 +227,61 @@ mod tests {
         assert_eq!(told("default", &cluster(false, &[])), "");
         insta::assert_snapshot!(told("canary", &cluster(true, &["istiod-canary"])), @r#"The tag "default" points at revision "old", which is gone: it goes to "canary". What is left of "old" goes with: istioctl uninstall --revision old -y"#);
         insta::assert_snapshot!(told("default", &cluster(true, &["istiod-old", "istiod"])), @"This installation will make default injection and validation pointing to the default revision, and originally it was pointing to the revisioned one.");
+    }
+
+    /// The webhook configurations that are held against each other when `revision` is installed beside these.
+    fn compared(revision: &str, live: &[(&str, &str, &str)], expected: &[&str]) {
+        let webhook = |name: &str, revision: &str, tag: &str| {
+            let mut object = Object(json!({"kind": "MutatingWebhookConfiguration", "metadata": {"name": name}}));
+            object.set_label(label::REVISION, revision);
+            object.set_label(label::TAG, tag);
+            object
+        };
+        let operator = Operator {
+            document: json!({"spec": {"values": {"revision": revision}}}),
+            profile: "default".to_owned(),
+            warnings: Vec::new(),
+        };
+        let rendered = Revision::parse(revision).map(|revision| {
+            let name = revision.injector_webhook("istio-system");
+            webhook(&name, revision.label(), "")
+        });
+        let installation = Installation {
+            operator: &operator,
+            components: vec![Component {
+                kind: Kind::Pilot,
+                objects: rendered.into_iter().collect(),
+            }],
+            version: "1.0.0",
+            timeout: Duration::ZERO,
+            dry_run: false,
+            force: false,
+            whole: true,
+        };
+        let live = live.iter().map(|(name, revision, tag)| webhook(name, revision, tag));
+        let before = Inventory {
+            webhooks: live.collect(),
+            ..Inventory::default()
+        };
+        let found = installation.webhooks(&before);
+        assert_eq!(
+            found.iter().map(Object::name).collect::<Vec<_>>(),
+            expected,
+            "{revision}"
+        );
+    }
+
+    #[test]
+    fn what_serves_the_default_is_left_out_where_it_changes_hands() {
+        let (unnamed, elsewhere) = (
+            ("istio-sidecar-injector", "default", ""),
+            ("of-another-mesh", "new", ""),
+        );
+        let (tag, old) = (("tag", "default", "default"), ("istio-sidecar-injector-new", "new", ""));
+        let own = "istio-sidecar-injector-new";
+        compared("new", &[elsewhere, old, unnamed], &["of-another-mesh", own]);
+        compared("new", &[unnamed, tag], &["istio-sidecar-injector", "tag", own]);
+        compared("", &[elsewhere, unnamed, tag], &["of-another-mesh"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use install::apply::{InstallError, Installation};
+use install::apply::{Foretold, InstallError, Installation};
 use install::assets::Assets;
 use install::component::{Component, Rendering, render};
 use install::input::{Input, Operator, resolve};
@@ -16,6 +16,7 @@ use status::gather;
 
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
+use crate::command::tag::conflict;
 use crate::command::{program_hub, program_version};
 use crate::confirm::{self, Silence};
 use crate::failure::Failure;
@@ -23,6 +24,11 @@ use crate::show::Show;
 
 /// Oldest minor version of Kubernetes that is tested.
 pub const OLDEST_KUBERNETES: u32 = 32;
+
+/// The end of a dry run that found that it could not be.
+const NOT_TRIED: &str = "✘ Dry run failed: this could not be installed; nothing was changed";
+/// The end of an installation that did not begin.
+const REFUSED: &str = "✘ Installation refused; nothing was changed";
 
 /// What to install.
 #[derive(Clone, Debug, Default, Args)]
@@ -151,9 +157,13 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         force: flags.wanted.force,
         whole: true,
     };
-    match installation.foretell(&cluster.server).await {
-        Ok(note) => note.iter().for_each(|note| anstream::eprintln!("❗ {note}")),
+    let foretold = match installation.foretell(&cluster.server).await {
+        Ok(foretold) => foretold,
         Err(error) => return Err(refused(&Show::default(), &error, flags.dry_run)),
+    };
+    refuse_conflict(&foretold, &flags)?;
+    if let Some(note) = &foretold.default {
+        anstream::eprintln!("❗ {note}");
     }
     if !flags.skip_confirmation && !flags.dry_run {
         let question = format!(
@@ -180,12 +190,29 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     }
 }
 
+/// Refuses webhooks of which others would answer for the same pods, unless that is what is wanted.
+fn refuse_conflict(foretold: &Foretold, flags: &Flags) -> Result<(), Failure> {
+    let own: Vec<&str> = foretold.own.iter().map(String::as_str).collect();
+    let Some(found) = conflict::among(&foretold.webhooks, &own) else {
+        return Ok(());
+    };
+    let conflict = format!("creating default tag would conflict:\n{found}");
+    if flags.wanted.force {
+        anstream::eprintln!("❗ invalid webhook configs; continuing because of --force: {conflict}");
+        return Ok(());
+    }
+    Show::default().finish(if flags.dry_run { NOT_TRIED } else { REFUSED });
+    Err(Failure::new(format!(
+        "failed to install manifests: {conflict}\nGive this control plane another revision (--revision), or pass --force."
+    )))
+}
+
 /// Says what became of an installation that did not come to its end.
 fn refused(show: &Show, error: &InstallError, dry_run: bool) -> Failure {
     show.finish(if dry_run {
-        "✘ Dry run failed: this could not be installed; nothing was changed"
+        NOT_TRIED
     } else if error.wrote_nothing() {
-        "✘ Installation refused; nothing was changed"
+        REFUSED
     } else {
         "✘ Installation failed; what was applied stays, and running the command again goes on from there"
     });

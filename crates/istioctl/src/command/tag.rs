@@ -1,6 +1,6 @@
 //! `istioctl tag`: stable names for revisions (revisions.md §3).
 
-mod conflict;
+pub(super) mod conflict;
 mod followers;
 mod remove;
 mod report;
@@ -198,7 +198,7 @@ async fn change(cluster: &Cluster, request: &Request, before: &Inventory, how: H
     let (tag, revision) = (request.tag.as_str(), request.revision.label());
     // Known before anything is written, so that whoever is cut off afterwards has been told nothing wrong.
     let webhooks = followers::webhooks(&before.webhooks, &planned);
-    let conflict = conflict::of(&webhooks, &planned);
+    let conflict = conflict::of_tag(&webhooks, &planned);
     if !how.dry_run && !how.skip_confirmation && !conflict::goes_on(&conflict, how.output)? {
         return Ok(());
     }
@@ -358,7 +358,7 @@ async fn generate(global: &Global, wanted: Wanted) -> Result<(), Failure> {
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
     let request = request(global, &wanted, &before)?;
     let built = tag::build(&request, &before, true)?;
-    let conflict = conflict::of(&followers::webhooks(&before.webhooks, &built), &built);
+    let conflict = conflict::of_tag(&followers::webhooks(&before.webhooks, &built), &built);
     if let Some(conflict) = conflict.filter(|_| !wanted.skip_confirmation) {
         anstream::eprintln!("{conflict}");
     }

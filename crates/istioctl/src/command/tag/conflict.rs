@@ -1,4 +1,4 @@
-//! Would somebody else answer for the pods of a tag, too (revisions.md §3.7)?
+//! Would somebody else answer for the same pods, too (revisions.md §3.7)?
 
 use analyze::analyzers;
 use analyze::message::Level;
@@ -10,24 +10,26 @@ use crate::confirm::{self, Silence};
 use crate::failure::Failure;
 use crate::out::Format;
 
-/// What is wrong with the tag's webhooks once they are there, beside those of the whole cluster.
-pub fn of(webhooks: &[Object], built: &TagObjects) -> Option<String> {
+/// What is wrong with webhook configurations of these names among all that there will be.
+pub fn among(webhooks: &[Object], names: &[&str]) -> Option<String> {
     let mut objects = Objects::default();
     webhooks.iter().for_each(|webhook| objects.add(webhook.0.clone()));
-    let name = built.apply.first()?.name();
     let messages = analyzers::run_one("webhook.Analyzer", &objects)?;
-    let of_tag = messages.iter().filter(|message| {
+    let named = messages.iter().filter(|message| {
         let origin = message.origin.as_ref();
-        message.level == Level::Error && origin.is_some_and(|origin| origin.name == name)
+        message.level == Level::Error && origin.is_some_and(|origin| names.contains(&origin.name.as_str()))
     });
-    let mut lines: Vec<String> = of_tag.map(ToString::to_string).collect();
+    let mut lines: Vec<String> = named.map(ToString::to_string).collect();
     lines.dedup();
-    (!lines.is_empty()).then(|| {
-        format!(
-            "creating tag would conflict, pass --skip-confirmation to proceed:\n{}",
-            lines.join("\n")
-        )
-    })
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// What is wrong with the webhooks of a tag, once they are there.
+pub fn of_tag(webhooks: &[Object], built: &TagObjects) -> Option<String> {
+    let found = among(webhooks, &[built.apply.first()?.name()])?;
+    Some(format!(
+        "creating tag would conflict, pass --skip-confirmation to proceed:\n{found}"
+    ))
 }
 
 /// Tells of a conflict and asks whether to go on nevertheless; a program is not asked.
@@ -50,7 +52,7 @@ mod tests {
     use crate::command::tag::followers;
     use install::tag;
     use revision::name::{Revision, Tag};
-    use revision::webhook::{Options, of_revision, of_tag};
+    use revision::webhook::{self, Options, of_revision};
 
     /// What is said of a tag that is made beside the revisions `default` and `new`, and another configuration.
     fn check(tag: &str, other: Option<Object>) -> Option<String> {
@@ -76,22 +78,22 @@ mod tests {
         };
         before.webhooks.extend(other);
         let built = tag::build(&request, &before, false).unwrap();
-        super::of(&followers::webhooks(&before.webhooks, &built), &built)
+        of_tag(&followers::webhooks(&before.webhooks, &built), &built)
     }
 
     #[test]
     fn whoever_else_would_answer_is_named() {
-        let of_tag = |name: &str, tag: &str| {
-            let webhooks = of_tag(&Tag::parse(tag).unwrap(), Options::default());
+        let tagged = |name: &str, tag: &str| {
+            let webhooks = webhook::of_tag(&Tag::parse(tag).unwrap(), Options::default());
             configuration(name, "old", tag, &webhooks)
         };
         assert_eq!(check("prod", None), None);
         // The unnamed revision is switched off with it.
         assert_eq!(check("default", None), None);
-        assert_eq!(check("prod", Some(of_tag("istio-revision-tag-stable", "stable"))), None);
+        assert_eq!(check("prod", Some(tagged("istio-revision-tag-stable", "stable"))), None);
         // The same one moves, whatever else is wrong in the cluster.
-        assert_eq!(check("prod", Some(of_tag("istio-revision-tag-prod", "prod"))), None);
-        let mut stranger = of_tag("theirs", "prod");
+        assert_eq!(check("prod", Some(tagged("istio-revision-tag-prod", "prod"))), None);
+        let mut stranger = tagged("theirs", "prod");
         stranger.0["metadata"]["labels"] = serde_json::json!({"istio.io/rev": "elsewhere"});
         insta::assert_snapshot!(check("prod", Some(stranger)).unwrap(), @r#"
         creating tag would conflict, pass --skip-confirmation to proceed:
