@@ -78,6 +78,7 @@ stable  canary
 $ istioctl tag set stable --revision default --overwrite --force
 Revision tag "stable" created, referencing control plane revision "default". [..]
 ...
+WARNING: "stable" is still asked for by Helm release istio-tags -n istio-system; take it out of the release, which leaves the tag alone: helm upgrade istio-tags manifests/charts/revisiontags -n istio-system --reuse-values --set-json 'revisionTags=["prod"]'
 
 $ helm upgrade istio-tags manifests/charts/revisiontags -n istio-system --reuse-values --set-json 'revisionTags=["prod"]'
 ...

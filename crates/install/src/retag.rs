@@ -188,6 +188,7 @@ mod tests {
             apply: vec![configuration(None, &["a"])],
             deactivate: None,
             previous: None,
+            of_helm: None,
         };
         let built = compare_and_set(&built, &before);
         assert_eq!(built.apply[0].text("/metadata/resourceVersion"), "7");

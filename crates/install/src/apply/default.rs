@@ -80,6 +80,9 @@ impl Installation<'_> {
         }
         let is_told = announced(to, namespace, &now).is_some();
         retag::install(server, &built, &now).await?;
+        if let Some(of_helm) = &built.of_helm {
+            progress.event(Event::Note(of_helm.told()));
+        }
         if is_told {
             progress.event(Event::Note(format!("The tag \"default\" points at {to:?} now.")));
         }

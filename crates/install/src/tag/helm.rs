@@ -55,6 +55,21 @@ impl Inventory {
 }
 
 impl OfHelm {
+    /// What has to follow once the tag is taken over, so that Helm and others do not both want it.
+    pub fn told(&self) -> String {
+        let Self { tag, release, .. } = self;
+        format!(
+            "{tag:?} is still asked for by Helm release {release}; take it out of the release, which leaves the tag alone: {}",
+            self.without()
+        )
+    }
+
+    /// The command that takes the tag out of the release.
+    fn without(&self) -> String {
+        let others: Vec<String> = self.others.iter().map(|other| format!("{other:?}")).collect();
+        self.upgrade(&format!("--set-json 'revisionTags=[{}]'", others.join(",")))
+    }
+
     /// `helm upgrade` of the release with a further setting.
     fn upgrade(&self, setting: &str) -> String {
         let (name, namespace) = self.release.split_once(' ').unwrap_or((&self.release, ""));
@@ -79,13 +94,12 @@ impl fmt::Display for OfHelm {
             "Pass"
         };
         // First it is made, then Helm lets go of it: the other way round nobody would answer in between.
-        let others: Vec<String> = self.others.iter().map(|other| format!("{other:?}")).collect();
-        let without = self.upgrade(&format!("--set-json 'revisionTags=[{}]'", others.join(",")));
         write!(
             f,
             "{pass} --force to take it over, once {} has proved that it answers; then take it out of the release, which leaves \
-             it alone: {without}",
-            self.revision
+             it alone: {}",
+            self.revision,
+            self.without()
         )
     }
 }

@@ -14,7 +14,7 @@ use install::inventory;
 use install::object::Object;
 use install::proof::ProofError;
 use install::retag::{self, ChangeError};
-use install::tag::{self, Inventory, Request, TagError};
+use install::tag::{self, Inventory, OfHelm, Request, TagError};
 use install::yaml;
 use revision::name::{Revision, Tag};
 
@@ -214,6 +214,7 @@ async fn change(cluster: &Cluster, request: &Request, before: &Inventory, how: H
         found,
         unknown,
         risk: Risk::of(request, before, &planned),
+        of_helm: planned.of_helm.as_ref().map(OfHelm::told),
         conflict: conflict.filter(|_| how.dry_run),
     };
     if how.dry_run {
@@ -240,6 +241,8 @@ struct Change<'a> {
     /// Why it is not known which pods follow, if it is not.
     unknown: Option<String>,
     risk: Option<Risk>,
+    /// What has to follow if the tag is taken over from Helm.
+    of_helm: Option<String>,
     /// Who else would answer for the tag's pods, where nobody was asked about it.
     conflict: Option<String>,
 }
@@ -254,7 +257,8 @@ impl Change<'_> {
 
     fn warnings(&self) -> Vec<String> {
         let risk = self.risk.as_ref().map(|risk| risk.told(self.request));
-        risk.into_iter().chain(self.conflict.clone()).collect()
+        let rest = [&self.of_helm, &self.conflict];
+        risk.into_iter().chain(rest.into_iter().flatten().cloned()).collect()
     }
 
     fn told(&self) -> String {
