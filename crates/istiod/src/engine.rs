@@ -7,7 +7,6 @@
 //! Another thread makes the views of classes that nobody was in before (see [`Followers`]). It makes them beside the
 //! first, so that no push waits for a class that takes long, and no stream that is served waits for either.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -19,10 +18,10 @@ use mesh::{Event, Key, Kind, Mesh, Object, Snapshot, Update};
 use revision::webhook::REVISION_KEY;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
-use xds::resource::ResourceSet;
 
 use crate::followers::{Followers, lock};
 use crate::handover::{Kept, Verdict};
+use crate::sets::Translate;
 
 /// Largest batch of changes worked on at once.
 const BATCH: usize = 10_000;
@@ -40,38 +39,6 @@ pub enum Message {
     /// The mesh configuration is this.
     MeshConfig(Box<api::mesh_config::MeshConfig>),
 }
-
-/// From snapshots to sets of resources. One thread makes sets while another tells of changes.
-pub trait Translate: Send + Sync + 'static {
-    /// A connected proxy.
-    type Proxy: Send + std::fmt::Debug + 'static;
-    /// Number of a class: what translation reads about a proxy, shared by most proxies with others.
-    type Class: Ord + Copy + Send + std::fmt::Debug + 'static;
-
-    /// The class that a proxy falls into now. Paired with [`Translate::close`].
-    fn open(&self, proxy: &Self::Proxy) -> Self::Class;
-
-    /// One more use of an open class. Paired with [`Translate::close`].
-    fn hold(&self, class: Self::Class);
-
-    /// A class is used once less.
-    fn close(&self, class: Self::Class);
-
-    /// Tells which proxies this change may put into another class.
-    fn reclassifies(&self, update: &Update) -> impl Fn(&Self::Proxy) -> bool;
-
-    /// The mesh changed; what classes are owed now that differs, by type URL, of those whose sets were made.
-    fn update(&self, update: &Update) -> BTreeMap<Self::Class, Sets>;
-
-    /// Forgets all that was made, and moves on to a mesh of which nobody says what differs. Classes stay open.
-    fn start_again(&self, snapshot: &Arc<Snapshot>);
-
-    /// What a class is owed, by type URL. Equal results should be the same `Arc`.
-    fn sets(&self, class: Self::Class) -> Sets;
-}
-
-/// Resources by type URL.
-pub type Sets = BTreeMap<Arc<str>, Arc<ResourceSet>>;
 
 /// Counts for the metrics page.
 #[derive(Debug, Default)]

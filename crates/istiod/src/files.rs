@@ -29,7 +29,7 @@ const GONE: Duration = Duration::from_millis(100);
 /// rarely as every two seconds.
 const TICK: Duration = Duration::from_secs(2);
 
-/// Reads `directory` and follows it for ever, on a thread of its own. The first reading ends with [`Change::Synced`].
+/// Reads `directory` and follows it for ever, on a thread of its own. [`Change::Synced`] is told when every file was read.
 ///
 /// # Errors
 /// The directory cannot be read.
@@ -46,8 +46,15 @@ fn follow_with(mut watching: Watching, directory: PathBuf, messages: mpsc::Sende
     let mut tree = Tree::new(directory);
     std::thread::Builder::new().name("files".to_owned()).spawn(move || {
         let mut tell = |change| messages.blocking_send(Message::Change(change)).is_ok();
-        let mut listened = tree.read_first(&mut tell) && tell(Change::Synced);
+        let mut listened = tree.read_first(&mut tell);
+        let mut synced = false;
         while listened {
+            // What a broken file would say may be a policy: nobody is served without.
+            if !synced && tree.files.values().all(|file| file.was_read) {
+                synced = true;
+                listened = tell(Change::Synced);
+                continue;
+            }
             let news = watching.next(tree.leaving.values().min().copied());
             listened = news.is_none_or(|news| tree.read(news.files, &mut tell)) && tree.tell_gone(&mut tell);
         }
@@ -147,6 +154,8 @@ fn look(path: &Path, known: Option<Stamp>) -> Seen {
 struct File {
     /// `None` where only its content tells whether it is another one.
     stamp: Option<Stamp>,
+    /// Whether it ever was readable.
+    was_read: bool,
     holds: BTreeSet<Key>,
 }
 
@@ -226,7 +235,14 @@ impl Tree {
             }
             Seen::Other(stamp, objects) => {
                 let holds = objects.keys().cloned().collect();
-                self.files.insert(name.clone(), File { stamp, holds });
+                self.files.insert(
+                    name.clone(),
+                    File {
+                        stamp,
+                        was_read: true,
+                        holds,
+                    },
+                );
                 objects
             }
         };

@@ -214,6 +214,25 @@ async fn a_folder_with_a_relative_name_is_followed() {
     followed.expect(&["+c", "-b"]).await;
 }
 
+/// What a broken file would say may be a policy.
+#[tokio::test]
+async fn nothing_is_served_before_every_file_was_readable() {
+    let folder = Folder::new("unread");
+    folder.write("x.yaml", TWO);
+    folder.write("z.yaml", "kind: [");
+    let (messages, told) = mpsc::channel(10);
+    follow(&folder.0, messages).unwrap();
+    let mut followed = Followed { folder, told };
+    followed.expect(&["+a", "+b"]).await;
+    followed.folder.write("w.yaml", &service("w", "1"));
+    followed.expect(&["+w=1"]).await;
+    followed.folder.write("z.yaml", &service("z", "1"));
+    followed.expect(&["+z=1", "synced"]).await;
+    followed.folder.write("z.yaml", "kind: [");
+    followed.folder.write("w.yaml", &service("w", "2"));
+    followed.expect(&["+w=2"]).await;
+}
+
 /// The system has only so many watches for all.
 #[tokio::test]
 async fn where_the_system_does_not_tell_files_are_looked_at() {

@@ -13,7 +13,7 @@ use ads::View;
 use mesh::{Snapshot, Update};
 use tokio::sync::watch;
 
-use crate::engine::{Sets, Translate};
+use crate::sets::{Sets, Translate};
 
 /// Fewest streams before a newcomer looks for those that left.
 const FEW: usize = 64;

@@ -32,6 +32,7 @@ mod http;
 mod injector;
 mod metrics;
 mod serving;
+mod sets;
 mod settings;
 mod source;
 mod validation;

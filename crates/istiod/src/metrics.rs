@@ -15,7 +15,8 @@ use ca::Current;
 use cluster::budget::Writer;
 use jiff::Timestamp;
 
-use crate::engine::{Engine, Translate};
+use crate::engine::Engine;
+use crate::sets::Translate;
 use crate::version;
 use crate::webhook::InjectionMetrics;
 

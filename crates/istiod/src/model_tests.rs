@@ -15,6 +15,7 @@ use testkit::ProxySpec;
 use translate::{Generator, Proxy};
 use xds::envoy::config::core::v3::Node;
 use xds::google::protobuf::Any;
+use xds::resource::ResourceSet;
 
 use super::*;
 use crate::debug::Debug as Pages;

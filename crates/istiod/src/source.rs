@@ -14,8 +14,9 @@ use xds::envoy::config::core::v3::Node;
 use xds::google::protobuf::value;
 
 use crate::debug::{Asker, Debug};
-use crate::engine::{Engine, Sets, Translate};
+use crate::engine::Engine;
 use crate::followers::lock;
+use crate::sets::{Sets, Translate};
 
 /// Metadata value of clients that only ask questions.
 const QUESTIONS: &str = "event";

@@ -268,10 +268,10 @@ fn union(listeners: &[Egress], namespace: &str, visible: &[&Arc<Service>]) -> Ve
     for service in visible {
         by_host.entry(&service.key.host).or_default().push(service);
     }
-    let mut list: Vec<Arc<Service>> = Vec::new();
+    let mut union = Union::default();
     for egress in listeners {
         for service in egress.services.iter() {
-            add(&mut list, service);
+            union.add(service);
         }
         for routes in egress.virtual_services.iter() {
             for (host, ports) in destinations(&routes.spec, namespace) {
@@ -286,31 +286,41 @@ fn union(listeners: &[Egress], namespace: &str, visible: &[&Arc<Service>]) -> Ve
                     None => with_ports(&service, &ports),
                 };
                 if let Some(service) = service {
-                    add(&mut list, &service);
+                    union.add(&service);
                 }
             }
         }
     }
-    list
+    union.list
 }
 
-/// Adds a service, or its ports to the same service; what was there first stays, unless it gives way to Kubernetes.
-fn add(list: &mut Vec<Arc<Service>>, service: &Arc<Service>) {
-    let Some(found) = list.iter_mut().find(|s| s.key.host == service.key.host) else {
-        list.push(service.clone());
-        return;
-    };
-    if found.registry != Registry::Kubernetes && service.registry == Registry::Kubernetes {
-        *found = service.clone();
-    } else if found.key == service.key {
-        let new: Vec<Port> = service
-            .ports
-            .iter()
-            .filter(|p| found.port(p.number).is_none())
-            .cloned()
-            .collect();
-        if !new.is_empty() {
-            Arc::make_mut(found).ports.extend(new);
+/// Services in the order in which they were added, one per host.
+#[derive(Default)]
+struct Union {
+    list: Vec<Arc<Service>>,
+    places: HashMap<Arc<str>, usize>,
+}
+
+impl Union {
+    /// Adds a service, or its ports to the same service; what was there first stays, unless it gives way to Kubernetes.
+    fn add(&mut self, service: &Arc<Service>) {
+        let place = *self.places.entry(service.key.host.clone()).or_insert(self.list.len());
+        let Some(found) = self.list.get_mut(place) else {
+            self.list.push(service.clone());
+            return;
+        };
+        if found.registry != Registry::Kubernetes && service.registry == Registry::Kubernetes {
+            *found = service.clone();
+        } else if found.key == service.key {
+            let new: Vec<Port> = service
+                .ports
+                .iter()
+                .filter(|p| found.port(p.number).is_none())
+                .cloned()
+                .collect();
+            if !new.is_empty() {
+                Arc::make_mut(found).ports.extend(new);
+            }
         }
     }
 }
