@@ -52,8 +52,8 @@ impl Translate for Numbered {
 
     fn close(&self, _: u32) {}
 
-    fn reclassifies(&self, _: &Update) -> impl Fn(&u32) -> bool {
-        |_| false
+    fn reclassifies(&self, _: &Update) -> Option<impl Fn(&u32) -> bool> {
+        None::<fn(&u32) -> bool>
     }
 
     fn update(&self, _: &Update) -> BTreeMap<u32, Sets> {

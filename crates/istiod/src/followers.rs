@@ -4,6 +4,8 @@
 //! The work is done by one thread, because classes share most of their answers and two at once would make them twice. It
 //! holds no lock while it makes a view. What changes meanwhile is found by a count, and the view is made again, which
 //! takes little: what still holds of it is kept.
+//!
+//! Streams are kept by class, so that a change looks at those of the classes that it concerns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -33,19 +35,28 @@ pub struct Followers<T: Translate> {
 /// What is served.
 #[derive(Debug)]
 struct State<T: Translate> {
-    views: BTreeMap<T::Class, Arc<View>>,
-    followers: Vec<Follower<T>>,
+    /// Classes that proxies are in.
+    classes: BTreeMap<T::Class, Class<T>>,
+    /// Number of streams.
+    streams: usize,
     /// Number of changes so far.
     changes: u64,
     /// Number of streams at which those that left are looked for.
     sweep_at: usize,
 }
 
+/// What is known of one class.
+#[derive(Debug)]
+struct Class<T: Translate> {
+    /// Nothing before it is made.
+    view: Option<Arc<View>>,
+    followers: Vec<Follower<T>>,
+}
+
 /// One open stream.
 #[derive(Debug)]
 struct Follower<T: Translate> {
     proxy: T::Proxy,
-    class: T::Class,
     view: ViewSender,
 }
 
@@ -64,8 +75,8 @@ impl<T: Translate> Followers<T> {
         Self {
             translate,
             state: Mutex::new(State {
-                views: BTreeMap::new(),
-                followers: Vec::new(),
+                classes: BTreeMap::new(),
+                streams: 0,
                 changes: 0,
                 sweep_at: FEW,
             }),
@@ -91,7 +102,7 @@ impl<T: Translate> Followers<T> {
 
     /// Number of classes of connected proxies.
     pub fn classes(&self) -> usize {
-        lock(&self.state).views.len()
+        lock(&self.state).classes.len()
     }
 
     /// Ends all streams, and those that come later at once.
@@ -101,7 +112,8 @@ impl<T: Translate> Followers<T> {
         queue.closed = true;
         queue.newcomers.clear();
         queue.classes.clear();
-        state.followers.clear();
+        state.classes.clear();
+        state.streams = 0;
         self.arrival.notify_all();
     }
 
@@ -128,26 +140,26 @@ impl<T: Translate> Followers<T> {
         !closed
     }
 
-    /// Forgets streams that ended, and classes and views that nobody has any more.
+    /// Forgets streams that ended, and classes that nobody is in any more.
     fn sweep(&self, state: &mut State<T>) {
-        self.forget_ended(state);
-        state.forget_views();
+        let classes: Vec<T::Class> = state.classes.keys().copied().collect();
+        classes.into_iter().for_each(|class| self.forget_ended(state, class));
+        state.sweep_at = FEW.max(2 * state.streams);
     }
 
-    /// Forgets streams that ended.
-    fn forget_ended(&self, state: &mut State<T>) {
-        self.forget(state, |follower| follower.view.is_closed());
-        state.sweep_at = FEW.max(2 * state.followers.len());
-    }
-
-    fn forget(&self, state: &mut State<T>, ends: impl Fn(&Follower<T>) -> bool) {
-        state.followers.retain(|follower| {
-            let ends = ends(follower);
-            if ends {
-                self.translate.close(follower.class);
-            }
-            !ends
-        });
+    /// Forgets streams of a class that ended.
+    fn forget_ended(&self, state: &mut State<T>, class: T::Class) {
+        let Some(known) = state.classes.get_mut(&class) else {
+            return;
+        };
+        let before = known.followers.len();
+        known.followers.retain(|follower| !follower.view.is_closed());
+        let gone = before - known.followers.len();
+        if known.followers.is_empty() {
+            state.classes.remove(&class);
+        }
+        state.streams -= gone;
+        (0..gone).for_each(|_| self.translate.close(class));
     }
 
     /// One piece of work, if there is any: newcomers first, because most find a view that is made.
@@ -171,8 +183,9 @@ impl<T: Translate> Followers<T> {
     /// Ends the streams of a class, for now: they come back.
     fn end_streams_of(&self, class: T::Class) {
         let mut state = lock(&self.state);
-        state.views.remove(&class);
-        self.forget(&mut state, |follower| follower.class == class);
+        let ended = state.classes.remove(&class).map_or(0, |known| known.followers.len());
+        state.streams -= ended;
+        (0..ended).for_each(|_| self.translate.close(class));
     }
 
     fn admit(&self, proxy: T::Proxy, view: ViewSender) {
@@ -181,15 +194,13 @@ impl<T: Translate> Followers<T> {
         }
         // While this is locked no change looks at who may have to change classes.
         let mut state = lock(&self.state);
-        if state.followers.len() >= state.sweep_at {
+        if state.streams >= state.sweep_at {
             self.sweep(&mut state);
         }
         let class = self.translate.open(&proxy);
-        match state.views.get(&class) {
-            Some(known) => drop(view.send_replace(Some(known.clone()))),
-            None => self.want([class]),
+        if state.enter(class, Follower { proxy, view }) {
+            self.want([class]);
         }
-        state.followers.push(Follower { proxy, class, view });
     }
 
     fn want(&self, classes: impl IntoIterator<Item = T::Class>) {
@@ -204,7 +215,7 @@ impl<T: Translate> Followers<T> {
     fn make(&self, class: T::Class) {
         {
             let state = lock(&self.state);
-            if state.views.contains_key(&class) || !state.has_followers(class) {
+            if state.classes.get(&class).is_none_or(|known| known.view.is_some()) {
                 return;
             }
             // Even if all who are in it leave meanwhile, it is not forgotten before it is made.
@@ -221,9 +232,9 @@ impl<T: Translate> Followers<T> {
             if state.changes != changes {
                 continue;
             }
-            if state.has_followers(class) {
-                state.views.insert(class, Arc::new(View::new(sets, SystemTime::now())));
-                state.tell(|of| of == class);
+            if let Some(known) = state.classes.get_mut(&class) {
+                known.view = Some(Arc::new(View::new(sets, SystemTime::now())));
+                known.tell();
             }
             return;
         }
@@ -235,26 +246,50 @@ impl<T: Translate> Followers<T> {
         let reclassifies = self.translate.reclassifies(update);
         let mut state = lock(&self.state);
         state.changes += 1;
-        self.forget_ended(&mut state);
-        self.classify_again(&mut state, reclassifies);
-        let missing = state.replace(changed, born);
-        state.tell(|_| true);
+        let missing = reclassifies.map(|concerns| self.classify_again(&mut state, concerns));
+        for (class, sets) in changed {
+            self.forget_ended(&mut state, class);
+            state.replace(class, sets, born);
+        }
         drop(state);
-        if !missing.is_empty() {
+        if let Some(missing) = missing.filter(|missing| !missing.is_empty()) {
             self.want(missing);
         }
     }
 
-    /// The class of a proxy that cannot be told stays what it was.
-    fn classify_again(&self, state: &mut State<T>, concerns: impl Fn(&T::Proxy) -> bool) {
-        for follower in &mut state.followers {
-            guarded(|| {
-                if concerns(&follower.proxy) {
-                    let class = self.translate.open(&follower.proxy);
-                    self.translate.close(std::mem::replace(&mut follower.class, class));
+    /// Puts proxies into the classes that they are in now, and answers which of those have no view. The class of a proxy
+    /// that cannot be told stays what it was.
+    fn classify_again(&self, state: &mut State<T>, concerns: impl Fn(&T::Proxy) -> bool) -> Vec<T::Class> {
+        let classes: Vec<T::Class> = state.classes.keys().copied().collect();
+        let mut moved = Vec::new();
+        for class in classes {
+            self.forget_ended(state, class);
+            let Some(known) = state.classes.get_mut(&class) else {
+                continue;
+            };
+            for follower in std::mem::take(&mut known.followers) {
+                let mut now = class;
+                guarded(|| {
+                    if concerns(&follower.proxy) {
+                        now = self.translate.open(&follower.proxy);
+                        self.translate.close(class);
+                    }
+                });
+                if now == class {
+                    known.followers.push(follower);
+                } else {
+                    moved.push((now, follower));
                 }
-            });
+            }
+            if known.followers.is_empty() {
+                state.classes.remove(&class);
+            }
         }
+        state.streams -= moved.len();
+        let entered = moved
+            .into_iter()
+            .map(|(class, follower)| (class, state.enter(class, follower)));
+        entered.filter(|(_, lacks)| *lacks).map(|(class, _)| class).collect()
     }
 
     /// Makes everything anew, after a change of which nobody knows how far it was worked on: whoever is owed something
@@ -264,70 +299,72 @@ impl<T: Translate> Followers<T> {
         self.translate.start_again(snapshot);
         // Views that are being made are of the past, too.
         state.changes += 1;
-        self.forget_ended(&mut state);
         self.classify_again(&mut state, |_| true);
-        let missing = state.replace(BTreeMap::new(), born);
-        state.tell(|_| true);
-        let kept: Vec<T::Class> = state.views.keys().copied().collect();
+        let made = |(class, known): (&T::Class, &Class<T>)| (*class, known.view.is_some());
+        let (kept, missing): (Vec<_>, Vec<_>) = state.classes.iter().map(made).partition(|(_, made)| *made);
         drop(state);
-        self.want(missing);
-        for class in kept {
+        self.want(missing.into_iter().map(|(class, _)| class));
+        for (class, _) in kept {
             let mut sets = None;
             if !guarded(|| sets = Some(self.translate.sets(class))) {
                 self.end_streams_of(class);
                 continue;
             }
-            let mut state = lock(&self.state);
-            state.replace(sets.into_iter().map(|sets| (class, sets)).collect(), born);
-            state.tell(|of| of == class);
+            if let Some(sets) = sets {
+                lock(&self.state).replace(class, sets, born);
+            }
         }
     }
 }
 
 impl<T: Translate> State<T> {
-    fn has_followers(&self, class: T::Class) -> bool {
-        self.followers.iter().any(|follower| follower.class == class)
+    /// A stream comes into a class; whether that has no view yet.
+    fn enter(&mut self, class: T::Class, follower: Follower<T>) -> bool {
+        let known = self.classes.entry(class).or_insert_with(|| Class {
+            view: None,
+            followers: Vec::new(),
+        });
+        self.streams += 1;
+        if let Some(view) = &known.view {
+            follower.take(view);
+        }
+        known.followers.push(follower);
+        known.view.is_none()
     }
 
-    /// Forgets views that nobody has any more; answers which classes proxies are in.
-    fn forget_views(&mut self) -> BTreeSet<T::Class> {
-        let classes = self.followers.iter().map(|follower| follower.class).collect();
-        self.views.retain(|class, _| BTreeSet::contains(&classes, class));
-        classes
+    /// Replaces the view of a class, if it has one and a set of it differs, and tells its streams.
+    fn replace(&mut self, class: T::Class, mut sets: Sets, born: SystemTime) {
+        let Some(known) = self.classes.get_mut(&class) else {
+            return;
+        };
+        let Some(view) = &mut known.view else { return };
+        sets.retain(|kind, set| view.get(kind).hash() != set.hash());
+        if !sets.is_empty() {
+            *view = Arc::new(view.with(sets, born));
+            known.tell();
+        }
     }
+}
 
-    /// Replaces views of which a set differs; answers which classes have no view.
-    fn replace(&mut self, changed: BTreeMap<T::Class, Sets>, born: SystemTime) -> Vec<T::Class> {
-        let classes = self.forget_views();
-        for (class, mut sets) in changed {
-            let Some(view) = self.views.get_mut(&class) else {
-                continue;
-            };
-            sets.retain(|kind, set| view.get(kind).hash() != set.hash());
-            if !sets.is_empty() {
-                *view = Arc::new(view.with(sets, born));
+impl<T: Translate> Class<T> {
+    /// Gives the streams the view.
+    fn tell(&self) {
+        if let Some(view) = &self.view {
+            self.followers.iter().for_each(|follower| follower.take(view));
+        }
+    }
+}
+
+impl<T: Translate> Follower<T> {
+    /// Takes a view, if it is another one.
+    fn take(&self, newest: &Arc<View>) {
+        self.view.send_if_modified(|held| {
+            let differs = held.as_ref().is_none_or(|held| !Arc::ptr_eq(held, newest));
+            if differs {
+                *held = Some(newest.clone());
             }
-        }
-        classes
-            .into_iter()
-            .filter(|class| !self.views.contains_key(class))
-            .collect()
-    }
-
-    /// Gives streams the view of their class if they have another one.
-    fn tell(&self, concerns: impl Fn(T::Class) -> bool) {
-        for follower in self.followers.iter().filter(|follower| concerns(follower.class)) {
-            let Some(newest) = self.views.get(&follower.class) else {
-                continue;
-            };
-            follower.view.send_if_modified(|held| {
-                let differs = held.as_ref().is_none_or(|held| !Arc::ptr_eq(held, newest));
-                if differs {
-                    *held = Some(newest.clone());
-                }
-                differs
-            });
-        }
+            differs
+        });
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Counting {
     users: Mutex<BTreeMap<u8, i32>>,
     /// Classes in the order in which their sets were made.
     made: Mutex<Vec<u8>>,
+    /// Proxies that are in another class from the next change on.
+    moves: Mutex<BTreeMap<u8, u8>>,
     /// Held while a slow class must wait.
     pause: Mutex<()>,
     /// How many more updates panic.
@@ -59,8 +61,9 @@ impl Translate for Counting {
     type Class = u8;
 
     fn open(&self, proxy: &u8) -> u8 {
-        self.use_class(*proxy, 1);
-        *proxy
+        let class = lock(&self.moves).get(proxy).copied().unwrap_or(*proxy);
+        self.use_class(class, 1);
+        class
     }
 
     fn hold(&self, class: u8) {
@@ -71,8 +74,9 @@ impl Translate for Counting {
         self.use_class(class, -1);
     }
 
-    fn reclassifies(&self, _: &Update) -> impl Fn(&u8) -> bool {
-        |_| false
+    fn reclassifies(&self, _: &Update) -> Option<impl Fn(&u8) -> bool> {
+        let moves = lock(&self.moves).clone();
+        (!moves.is_empty()).then_some(move |proxy: &u8| moves.contains_key(proxy))
     }
 
     fn start_again(&self, snapshot: &Arc<Snapshot>) {
@@ -176,6 +180,33 @@ fn only_classes_that_changed_are_woken() {
 }
 
 #[test]
+fn who_comes_into_another_class_is_told_its_view() {
+    let followers = followers();
+    let mut services = Services::default();
+    let (mut stays, moved) = (followers.add(1), [2, 2].map(|class| followers.add(class)));
+    let ended = followers.add(2);
+    work_off(&followers);
+    drop(ended);
+    stays.mark_unchanged();
+    // Nobody is in class 0 yet, so its view is made first.
+    *lock(&followers.translate.moves) = [(2, 0)].into();
+    followers.update(&services.add("x"), SystemTime::now());
+    assert!(
+        moved.iter().all(|view| told(view) == "0"),
+        "what it had serves it until then"
+    );
+    work_off(&followers);
+    assert!(moved.iter().all(|view| told(view).is_empty()));
+    assert_eq!(*lock(&followers.translate.users), [(0, 2), (1, 1)].into());
+    // Class 1 has one.
+    *lock(&followers.translate.moves) = [(2, 1)].into();
+    followers.update(&services.add("y"), SystemTime::now());
+    assert!(moved.iter().chain([&stays]).all(|view| told(view) == "2"));
+    assert_eq!(*lock(&followers.translate.users), [(1, 3)].into());
+    assert_eq!((followers.classes(), lock(&followers.state).streams), (1, 3));
+}
+
+#[test]
 fn classes_without_streams_are_forgotten() {
     let followers = followers();
     drop(followers.add(1));
@@ -198,11 +229,11 @@ fn what_streams_used_that_left_does_not_wait_for_a_change() {
             assert_eq!(told(&view), "0");
         }
     }
-    let kept = lock(&followers.state).followers.len();
+    let kept = lock(&followers.state).streams;
     assert!(kept <= FEW + 1, "{kept} of 1");
     work_off(&followers);
     followers.work(Duration::ZERO);
-    assert_eq!(lock(&followers.state).followers.len(), 1);
+    assert_eq!(lock(&followers.state).streams, 1);
     assert_eq!(followers.classes(), 1);
     assert_eq!(lock(&followers.translate.users).keys().collect::<Vec<_>>(), [&1]);
     assert_eq!(told(&stays), "0");

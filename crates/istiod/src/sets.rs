@@ -22,8 +22,8 @@ pub trait Translate: Send + Sync + 'static {
     /// A class is used once less.
     fn close(&self, class: Self::Class);
 
-    /// Tells which proxies this change may put into another class.
-    fn reclassifies(&self, update: &Update) -> impl Fn(&Self::Proxy) -> bool;
+    /// Tells which proxies this change may put into another class, if any.
+    fn reclassifies(&self, update: &Update) -> Option<impl Fn(&Self::Proxy) -> bool>;
 
     /// The mesh changed; what classes are owed now that differs, by type URL, of those whose sets were made.
     fn update(&self, update: &Update) -> BTreeMap<Self::Class, Sets>;

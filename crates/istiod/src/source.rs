@@ -74,9 +74,9 @@ impl Translate for Translation {
         self.generator.close(class);
     }
 
-    fn reclassifies(&self, update: &Update) -> impl Fn(&Proxy) -> bool {
+    fn reclassifies(&self, update: &Update) -> Option<impl Fn(&Proxy) -> bool> {
         let concerned = Reclassified::by(update);
-        move |proxy| concerned.concerns(proxy)
+        (!concerned.is_empty()).then_some(move |proxy: &Proxy| concerned.concerns(proxy))
     }
 
     fn update(&self, update: &Update) -> BTreeMap<ClassId, Sets> {

@@ -24,6 +24,11 @@ impl Reclassified {
         concerned
     }
 
+    /// Whether there is nobody whom it may concern.
+    pub fn is_empty(&self) -> bool {
+        !self.all && self.namespaces.is_empty()
+    }
+
     /// Whether the proxy is one of them.
     pub fn concerns(&self, proxy: &Proxy) -> bool {
         self.all || self.namespaces.contains(&proxy.namespace)
