@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::config::Config;
 use crate::golang::{self, ORIGINAL};
 use crate::merge::merge;
+use crate::proxy_config;
 use crate::workload::Workload;
 use crate::written;
 
@@ -48,8 +49,7 @@ pub(crate) fn proxy_config(mesh: &Json, annotations: &Json) -> Result<Json, Stri
     let mut config = proxy_defaults();
     overlay(&mut config, &mesh["defaultConfig"]);
     if let Some(text) = annotations.get("proxy.istio.io/config").and_then(Json::as_str) {
-        let own: Json =
-            serde_saphyr::from_str(text).map_err(|error| format!("annotation proxy.istio.io/config: {error}"))?;
+        let own = proxy_config::read(text).map_err(|error| format!("annotation proxy.istio.io/config: {error}"))?;
         overlay(&mut config, &own);
     }
     Ok(config)

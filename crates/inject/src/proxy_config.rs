@@ -1,7 +1,9 @@
 //! A pod's own proxy configuration, annotation `proxy.istio.io/config`: which fields there are, and what they hold.
 //!
 //! As in Istio, a value of the wrong type refuses the pod, and a field that does not exist is ignored. It is not ignored
-//! silently: whoever mistyped a name is told.
+//! silently: whoever mistyped a name is told. Both of protobuf's spellings are read, `drainDuration` and `drain_duration`.
+
+use std::collections::BTreeSet;
 
 use api::nearest::nearest;
 use serde_json::Value;
@@ -86,6 +88,57 @@ const FIELDS: [(&str, Holds); 43] = [
     ("zipkinAddress", Address),
 ];
 
+/// Reads the annotation: fields have the names that the rest of the program knows, and whole numbers are written as such.
+///
+/// # Errors
+/// It is no YAML.
+pub fn read(text: &str) -> Result<Value, String> {
+    let mut config: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let Some(fields) = config.as_object_mut() else {
+        return Ok(config);
+    };
+    respell(fields, FIELDS.iter().map(|(field, _)| *field));
+    for (name, holds) in FIELDS {
+        match (holds, fields.get_mut(name)) {
+            (Fields(known), Some(Value::Object(inner))) => respell(inner, known.iter().copied()),
+            (Whole | Port, Some(value)) if value.is_f64() => {
+                if let Some(number) = whole(value) {
+                    *value = number.into();
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(config)
+}
+
+/// Names known fields that are spelled with underscores as they are known.
+fn respell(fields: &mut serde_json::Map<String, Value>, known: impl Iterator<Item = &'static str>) {
+    let known: BTreeSet<&str> = known.collect();
+    let spelled: Vec<(String, String)> = fields
+        .keys()
+        .filter(|name| name.contains('_'))
+        .map(|name| (name.clone(), camel(name)))
+        .filter(|(_, camel)| known.contains(camel.as_str()) && !fields.contains_key(camel))
+        .collect();
+    for (name, camel) in spelled {
+        if let Some(value) = fields.remove(&name) {
+            fields.insert(camel, value);
+        }
+    }
+}
+
+/// `drainDuration` of `drain_duration`.
+fn camel(name: &str) -> String {
+    name.split('_').enumerate().fold(String::new(), |text, (index, part)| {
+        let mut letters = part.chars();
+        match letters.next() {
+            Some(first) if index > 0 => text + &first.to_uppercase().collect::<String>() + letters.as_str(),
+            _ => text + part,
+        }
+    })
+}
+
 /// Values that nobody could use.
 ///
 /// # Errors
@@ -97,7 +150,7 @@ pub fn validate(text: &str) -> Result<(), String> {
             text.len()
         ));
     }
-    let config: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let config = read(text)?;
     if config.is_null() {
         return Ok(());
     }
@@ -116,7 +169,7 @@ pub fn validate(text: &str) -> Result<(), String> {
 /// Fields that do not exist, each in a sentence with the one that was probably meant, and in a last one how many more
 /// there are. The text is one that [`validate`] takes.
 pub fn unknown(text: &str) -> Vec<String> {
-    let config: Value = serde_saphyr::from_str(text).unwrap_or_default();
+    let config = read(text).unwrap_or_default();
     let mut found = Vec::new();
     let mut more = 0_usize;
     let mut tell = |sentence: &dyn Fn() -> String| {
@@ -148,15 +201,7 @@ fn sentence<'a>(path: &str, field: &str, known: impl Iterator<Item = &'a str>) -
     if field.chars().nth(SHOWN).is_some() {
         return format!("unknown field {path}{} is ignored", shown(field));
     }
-    // Both spellings of protobuf are common; this one is read.
-    let camel: String = field.split('_').enumerate().fold(String::new(), |text, (index, part)| {
-        let mut letters = part.chars();
-        match letters.next() {
-            Some(first) if index > 0 => text + &first.to_uppercase().collect::<String>() + letters.as_str(),
-            _ => text + part,
-        }
-    });
-    let hint = nearest(&camel, known).map(|name| format!(" (did you mean {path}{name}?)"));
+    let hint = nearest(&camel(field), known).map(|name| format!(" (did you mean {path}{name}?)"));
     format!("unknown field {path}{field} is ignored{}", hint.unwrap_or_default())
 }
 
@@ -207,11 +252,16 @@ impl Holds {
     }
 }
 
-/// Protobuf's JSON takes numbers in quotes, too.
+/// Protobuf's JSON takes numbers in quotes, too, and `2.0`.
 fn whole(value: &Value) -> Option<i64> {
+    let of_float = || {
+        let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
+        format!("{number:.0}").parse().ok()
+    };
     value
         .as_i64()
         .or_else(|| value.as_str()?.parse().ok())
+        .or_else(of_float)
         .filter(|number| i32::try_from(*number).is_ok())
 }
 
@@ -267,14 +317,38 @@ mod tests {
             &[],
         );
         check(
-            "concurency: 2\nhold_application_until_proxy_starts: true\nimage: {type: debug}\nfoo: 1",
+            "concurency: 2\nhold_application_until_proxy_start: true\nimage: {type: debug}\nfoo: 1",
             None,
             &[
                 "unknown field concurency is ignored (did you mean concurrency?)",
-                "unknown field hold_application_until_proxy_starts is ignored (did you mean holdApplicationUntilProxyStarts?)",
+                "unknown field hold_application_until_proxy_start is ignored (did you mean holdApplicationUntilProxyStarts?)",
                 "unknown field image.type is ignored",
                 "unknown field foo is ignored",
             ],
+        );
+    }
+
+    #[test]
+    fn both_spellings_and_all_whole_numbers_are_read() {
+        let text = "hold_application_until_proxy_starts: true\nconcurrency: 2.0\nimage: {image_type: debug}\n\
+                    gateway_topology: {num_trusted_proxies: 1}\nproxyMetadata: {a_b: c}\nmesh_id: old\nmeshId: new";
+        check(text, None, &["unknown field mesh_id is ignored (did you mean meshId?)"]);
+        assert_eq!(
+            read(text),
+            Ok(
+                serde_json::json!({"holdApplicationUntilProxyStarts": true, "concurrency": 2, "image": {"imageType": "debug"},
+                "gatewayTopology": {"numTrustedProxies": 1}, "proxyMetadata": {"a_b": "c"}, "mesh_id": "old", "meshId": "new"})
+            )
+        );
+        check(
+            "concurrency: 2.5",
+            Some("concurrency: wants a whole number, has 2.5"),
+            &[],
+        );
+        check(
+            "status_port: 0",
+            Some("statusPort: wants a port between 1 and 65535, has 0"),
+            &[],
         );
     }
 

@@ -151,8 +151,7 @@ impl ProxyConfig {
         let Some(value) = self.0.get(field) else {
             return Ok(default);
         };
-        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
-        number
+        whole(value)
             .and_then(|n| u16::try_from(n).ok())
             .ok_or_else(|| ProxyConfigError::Field {
                 field,
@@ -197,7 +196,7 @@ impl ProxyConfig {
     pub fn concurrency(&self) -> Option<u32> {
         self.0
             .get("concurrency")
-            .and_then(Value::as_u64)
+            .and_then(whole)
             .and_then(|n| u32::try_from(n).ok())
     }
 
@@ -222,6 +221,18 @@ impl ProxyConfig {
 }
 
 /// A YAML or JSON object; empty text is an empty object.
+/// Protobuf's JSON takes numbers in quotes, too, and `2.0`.
+fn whole(value: &Value) -> Option<u64> {
+    let of_float = || {
+        let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
+        format!("{number:.0}").parse().ok()
+    };
+    value
+        .as_u64()
+        .or_else(|| value.as_str()?.parse().ok())
+        .or_else(of_float)
+}
+
 fn read(source_name: &'static str, text: &str) -> Result<Map<String, Value>, ProxyConfigError> {
     let malformed = |why: String| ProxyConfigError::Malformed { source_name, why };
     if text.len() > MAX_TEXT {
@@ -314,6 +325,26 @@ mod tests {
         assert_eq!(metadata, ["A=1", "B=2", "C=3"]);
         assert_eq!(config.concurrency(), Some(2));
         assert_eq!(config.duration("drainDuration").unwrap(), Some(Duration::from_secs(45)));
+    }
+
+    #[test]
+    fn a_whole_number_is_read_however_it_is_written() {
+        let check = |number: &str, expected: Option<u32>| {
+            let environment = format!("{{\"concurrency\": {number}, \"statusPort\": {number}}}");
+            let config = effective(&Sources {
+                environment: &environment,
+                ..Sources::default()
+            });
+            let config = config
+                .ok()
+                .map(|config| (config.concurrency(), config.status_port().ok()));
+            let port = |number| u16::try_from(number).ok();
+            assert_eq!(config, expected.map(|number| (Some(number), port(number))), "{number}");
+        };
+        check("2", Some(2));
+        check("2.0", Some(2));
+        check("\"2\"", Some(2));
+        check("2.5", None);
     }
 
     #[test]
