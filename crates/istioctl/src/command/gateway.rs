@@ -54,10 +54,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let namespace = &global.istio_namespace;
     let planes = ControlPlanes::find(&cluster, namespace, Some(&flags.revision)).await?;
     if planes.asked.is_empty() {
-        return Err(Failure::new(format!(
-            "{}; install it first, then revert",
-            planes.nobody().message()
-        )));
+        return Err(planes.nobody());
     }
     let revision = Revision::parse(planes.revision().unwrap_or_default())?;
     let record = recorded(&cluster, namespace, revision.value()).await?;

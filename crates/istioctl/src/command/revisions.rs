@@ -15,7 +15,7 @@ use status::gather;
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
-use crate::names::{Names, present};
+use crate::names::Names;
 use crate::out::{self, Format};
 use crate::restart::restart;
 use crate::sides::{self, Pod, Sides};
@@ -168,8 +168,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let names = Names::of(Some(&inventory.webhooks), &inventory.pods, system);
     let target = names.target(&name);
     let Some(found) = revisions.iter().find(|revision| revision.revision == target) else {
-        let known = present(revisions.iter().map(|revision| revision.revision.as_str()));
-        return Err(Failure::new(format!("there is no revision or tag {name:?}; {known}")));
+        return Err(Failure::new(names.absent(&name)));
     };
     print(&flags, found, || describe(found, &asleep))
 }

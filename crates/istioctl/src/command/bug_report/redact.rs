@@ -32,8 +32,9 @@ const HOLDERS: [&str; 10] = [
 /// Fields that hold what the name beside them names.
 const BESIDE: [&str; 5] = ["notValues", "rawValue", "raw_value", "value", "values"];
 /// Fields of an object that says where a secret is, not what it is.
-const WHEREABOUTS: [&str; 12] = [
+const WHEREABOUTS: [&str; 13] = [
     "@type",
+    "aud",
     "audience",
     "environmentVariable",
     "environment_variable",
@@ -258,11 +259,13 @@ mod tests {
         // Maps of secrets, and what says where one is.
         check(
             json!({"credentials": {"user": "a", "pass": "b"}, "secrets": {"db": "x"}, "dbPass": "x", "smtpPwd": "x",
+                "sds": {"token": {"aud": "ca"}},
                 "volumes": [{"secret": {"secretName": "a", "defaultMode": 420}}, {"serviceAccountToken": {"path": "t", "audience": "b"}}],
                 "private_key": {"filename": "/etc/key.pem"}, "httpCookie": {"name": "user", "ttl": "0s"},
                 "sds_secret": {"sds_config": {"ads": {}, "resource_api_version": "V3"}},
                 "jwks": "{\"keys\":[{\"kty\":\"oct\",\"k\":\"eA\"},{\"kty\":\"RSA\",\"n\":\"eA\",\"e\":\"AQAB\"}]}"}),
             &json!({"credentials": {"user": "#", "pass": "#"}, "secrets": {"db": "#"}, "dbPass": "#", "smtpPwd": "#",
+                "sds": {"token": {"aud": "ca"}},
                 "volumes": [{"secret": {"secretName": "a", "defaultMode": 420}}, {"serviceAccountToken": {"path": "t", "audience": "b"}}],
                 "private_key": {"filename": "/etc/key.pem"}, "httpCookie": {"name": "user", "ttl": "0s"},
                 "sds_secret": {"sds_config": {"ads": {}, "resource_api_version": "V3"}},

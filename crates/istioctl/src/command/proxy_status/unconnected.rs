@@ -90,10 +90,6 @@ pub async fn read(cluster: &Cluster, global: &Global) -> Result<Pods, Failure> {
 /// Asks whose proxy the workloads of lost pods carry, which matters only to those whose revision none of the control planes
 /// is of, and that nobody else would inject.
 pub async fn carry(cluster: &Cluster, read: &mut Pods, planes: &Planes<'_>, limit: Duration) {
-    // Where nobody may be seen to inject, all would seem to go without.
-    if read.injectors.is_empty() || read.namespaces.is_empty() {
-        return;
-    }
     let runs = |revision: &str| planes.instances.iter().any(|instance| instance.revision == revision);
     let leaving: Vec<&Object> = lost(read, planes.answers)
         .filter(|pod| !runs(&revision(pod)) && read.next(pod).is_none())
