@@ -204,8 +204,8 @@ NAME READY STATUS RESTARTS AGE
 istiod-1-23-1-[..] 1/1 Running 0 [..]
 istiod-canary-[..] 1/1 Running 0 [..]
 
-$ kubectl get mutatingwebhookconfigurations -o name | grep -c 1-22-1 || true
-0
+$ names=$(kubectl get mutatingwebhookconfigurations -o name) && case $names in *1-22-1*) echo "$names" ;; *) echo none ;; esac
+none
 
 # Cleanup
 @ traffic stop

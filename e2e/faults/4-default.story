@@ -118,11 +118,11 @@ $ istioctl uninstall --revision applied -y
 ...
 ✔ Uninstall complete
 
-$ kubectl get deployments,services,configmaps,serviceaccounts,roles,rolebindings -n istio-system -o name | grep -c applied || true
-0
+$ names=$(kubectl get deployments,services,configmaps,serviceaccounts,roles,rolebindings -n istio-system -o name) && case $names in *applied*) echo "$names" ;; *) echo none ;; esac
+none
 
-$ kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings -o name | grep -c applied || true
-0
+$ names=$(kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings -o name) && case $names in *applied*) echo "$names" ;; *) echo none ;; esac
+none
 
 # Cleanup
 $ istioctl uninstall --purge -y
