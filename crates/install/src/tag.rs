@@ -1,6 +1,6 @@
 //! Revision tags: the objects a tag consists of, and who has which (revisions.md §3). Pure.
 
-mod helm;
+pub(crate) mod helm;
 mod list;
 
 pub use helm::OfHelm;

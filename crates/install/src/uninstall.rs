@@ -20,7 +20,7 @@ use crate::owner;
 use crate::proof::ProofError;
 use crate::prune::kinds;
 use crate::retag::{self, ChangeError};
-use crate::tag::{self, Inventory, Request, TagError, leads_to};
+use crate::tag::{self, Inventory, Request, TagError, helm, leads_to};
 
 /// How long pods of a removed control plane may take to end.
 const ENDING: Duration = Duration::from_secs(60);
@@ -54,6 +54,8 @@ pub struct Plan {
     pub tags: Vec<String>,
     /// The revision that the tag `default` is moved to, because it is the only one that remains.
     pub default_moves_to: Option<String>,
+    /// What has to follow for releases of Helm that made a tag which goes or moves.
+    pub bereft: Vec<String>,
     /// Namespaces whose pods are injected by what goes, by label or through a tag that goes.
     pub namespaces: Vec<String>,
     /// Gateways that run on the revision and stay.
@@ -149,6 +151,7 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
         .filter(|tag| **tag != DEFAULT_REVISION || plan.default_moves_to.is_none())
         .map(|tag| (*tag).to_owned())
         .collect();
+    plan.bereft = helm::bereft(inventory, &tags);
     plan.namespaces = users(revision, &tags, inventory);
     for tag in &plan.tags {
         plan.remove.extend(tag_objects(tag, revision, inventory));

@@ -170,6 +170,27 @@ fn a_revision_of_another_namespace_is_left_alone() {
 }
 
 #[test]
+fn a_release_that_loses_its_tags_is_named() {
+    let (owned, mut inventory) = cluster();
+    let told = |inventory: &Inventory| plan(&Scope::Revision("old".into()), "istio-system", &owned, inventory).bereft;
+    assert_eq!(told(&inventory), [""; 0]);
+    let mut other = inventory.webhooks[0].clone();
+    other.set_label("istio.io/tag", "kept");
+    other.set_label("istio.io/rev", "canary");
+    inventory.webhooks.push(other);
+    for webhook in inventory
+        .webhooks
+        .iter_mut()
+        .filter(|w| !w.label("istio.io/tag").is_empty())
+    {
+        webhook.set_label("helm.sh/chart", "revisiontags-0.2.0");
+        webhook.0["metadata"]["annotations"] =
+            json!({"meta.helm.sh/release-name": "istio-tags", "meta.helm.sh/release-namespace": "istio-system"});
+    }
+    insta::assert_snapshot!(told(&inventory).join("\n"), @r#"Helm release istio-tags -n istio-system still asks for the tags that it made, and would bring them back: default, stable. Afterwards, take them out of it: helm upgrade istio-tags manifests/charts/revisiontags -n istio-system --reuse-values --set-json 'revisionTags=["kept","next"]'"#);
+}
+
+#[test]
 fn what_helm_installed_is_left_to_helm() {
     let (mut owned, inventory) = cluster();
     for object in owned.iter_mut().filter(|o| o.label("istio.io/rev") == "old") {

@@ -1,6 +1,6 @@
 //! Tags and Helm: a field has one writer, so that what a release made is moved by Helm, or taken over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use api::names::{label, object};
@@ -52,6 +52,29 @@ impl Inventory {
             revision: revision.to_owned(),
         })
     }
+}
+
+/// What has to follow for each release that made one of these tags, which go or become others': as long as it asks for
+/// them, it would bring them back.
+pub(crate) fn bereft(inventory: &Inventory, tags: &BTreeSet<&str>) -> Vec<String> {
+    let mut releases: BTreeMap<String, (OfHelm, Vec<&str>)> = BTreeMap::new();
+    for tag in tags {
+        if let Some(found) = inventory.of_helm(tag, DEFAULT) {
+            let release = releases.entry(found.release.clone()).or_insert((found, Vec::new()));
+            release.0.others.retain(|other| !tags.contains(other.as_str()));
+            release.1.push(tag);
+        }
+    }
+    let told = |(found, tags): &(OfHelm, Vec<&str>)| {
+        format!(
+            "Helm release {} still asks for the tags that it made, and would bring them back: {}. Afterwards, take them out \
+             of it: {}",
+            found.release,
+            tags.join(", "),
+            found.without()
+        )
+    };
+    releases.values().map(told).collect()
 }
 
 impl OfHelm {

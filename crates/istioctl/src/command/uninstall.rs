@@ -270,6 +270,7 @@ async fn describe(
             "The default revision moves to {target}, the only one that remains and is ready."
         ));
     }
+    plan.bereft.iter().for_each(|line| say(line));
     if !plan.namespaces.is_empty() {
         used = true;
         say(&format!(
