@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::security::PeerAuthentication;
 use api::security::peer_authentication::MtlsMode;
-use mesh::{Config, Input, Kind};
+use mesh::Config;
 
 use crate::graph::Cx;
 
@@ -62,22 +62,15 @@ fn of_namespace<'a>(
 
 /// Modes of the workload with these labels.
 pub(crate) fn modes(cx: &mut Cx<'_>, namespace: &Arc<str>, labels: &BTreeMap<String, String>) -> Modes {
-    let root: Arc<str> = cx.read(Input::Mesh).mesh.root_namespace.as_str().into();
-    let mesh_wide = of_namespace(
-        cx.read(Input::InNamespace(Kind::PeerAuthentication, root.clone()))
-            .peer_authentications
-            .in_namespace(&root),
-    )
-    .and_then(|p| mode(&p.spec));
-    let local = cx.read(Input::InNamespace(Kind::PeerAuthentication, namespace.clone()));
+    let root = cx.root();
+    let mesh_wide = of_namespace(cx.of_namespace(&root)).and_then(|p| mode(&p.spec));
     let mut general = mesh_wide.unwrap_or(Mode::Permissive);
     if *root != **namespace {
-        let policy = of_namespace(local.peer_authentications.in_namespace(namespace));
+        let policy = of_namespace(cx.of_namespace(namespace));
         general = policy.and_then(|p| mode(&p.spec)).unwrap_or(general);
     }
-    let workload = local
-        .peer_authentications
-        .in_namespace(namespace)
+    let workload = cx
+        .of_namespace::<PeerAuthentication>(namespace)
         .filter(|p| {
             !is_for_namespace(&p.spec)
                 && p.spec

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use api::names::annotation;
 use api::security::AuthorizationPolicy;
 use api::security::authorization_policy::Action;
-use mesh::{Config, Input, Kind};
+use mesh::Config;
 use xds::envoy::config::listener::v3::Filter;
 use xds::envoy::config::rbac::v3::{Policy, Rbac, rbac};
 use xds::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
@@ -57,7 +57,7 @@ const TCP_STAT: &str = "tcp.";
 
 /// Filters of a class: of external authorisers first, then of its policies.
 pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Filters {
-    let mesh = cx.read(Input::Mesh).mesh.clone();
+    let mesh = cx.mesh().clone();
     let root: Arc<str> = mesh.root_namespace.as_str().into();
     let mut policies = Vec::new();
     let mut namespaces = vec![root.clone()];
@@ -65,14 +65,8 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Filters {
         namespaces.push(class.namespace.clone());
     }
     for namespace in &namespaces {
-        let snapshot = cx.read(Input::InNamespace(Kind::AuthorizationPolicy, namespace.clone()));
-        policies.extend(
-            snapshot
-                .authorization_policies
-                .in_namespace(namespace)
-                .filter(|p| selects(p, class))
-                .cloned(),
-        );
+        let all = cx.of_namespace::<AuthorizationPolicy>(namespace);
+        policies.extend(all.filter(|p| selects(p, class)).cloned());
     }
     let tokens = crate::jwt::filter(cx, class);
     if policies.is_empty() {

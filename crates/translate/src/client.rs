@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mesh::{Input, Kind, Locality};
+use mesh::Locality;
 
 use crate::graph::Cx;
 use crate::proxy::{Flavour, ProxyClass, Role};
@@ -85,8 +85,7 @@ fn sidecar_of(cx: &mut Cx<'_>, class: &ProxyClass) -> Option<SidecarName> {
     if !class.is_sidecar() {
         return None;
     }
-    cx.read(Input::Mesh);
-    let snapshot = cx.read(Input::Kind(Kind::Sidecar));
-    let sidecar = sidecar::of_workload(snapshot, &class.namespace, &class.workload_labels)?;
+    let root = &cx.mesh().root_namespace;
+    let sidecar = sidecar::of_workload(cx.all(), root, &class.namespace, &class.workload_labels)?;
     Some((sidecar.meta.namespace.clone(), sidecar.meta.name.clone()))
 }

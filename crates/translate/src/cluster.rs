@@ -13,7 +13,6 @@ pub(crate) use upstream_tls::metadata_exchange;
 
 use std::sync::Arc;
 
-use mesh::Input;
 use xds::resource::{Resource, ResourceSet};
 
 use crate::client::Client;
@@ -28,7 +27,7 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> (Arc
     let seen = cx.seen_of(&client.scope());
     let view = outbound::view(cx, &client);
     let outbound = cx.set(&Query::OutboundClusters(view, seen.clone()));
-    let mesh = cx.read(Input::Mesh).mesh.clone();
+    let mesh = cx.mesh().clone();
     let mut resources = vec![encode(&fixed::black_hole(&mesh))];
     if passes_through(cx, class, id) {
         let through = Client {

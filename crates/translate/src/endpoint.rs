@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use api::mesh_config::MeshConfig;
 use api::networking::destination_rule::TrafficPolicy;
-use mesh::{
-    Address, Endpoint, Endpoints, Health, Input, Locality, Port, Protocol, Registry, Resolution, Service, ServiceKey,
-};
+use mesh::{Address, Endpoint, Endpoints, Health, Locality, Port, Protocol, Registry, Resolution, Service, ServiceKey};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::config::endpoint::v3::{
     self as endpoint_v3, ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
@@ -73,7 +71,7 @@ fn has_assignments(service: &Service, client: &Client) -> bool {
 /// The client, reduced to what the order and choice of this service's endpoints hang on.
 fn client_for(cx: &mut Cx<'_>, client: &Arc<Client>, service: &Service) -> Arc<Client> {
     let rules = cx.host_rules(&service.key.host);
-    let mesh = &cx.read(Input::Mesh).mesh;
+    let mesh = cx.mesh();
     let by_namespace = client.namespace.as_ref().is_some_and(|n| rules.names(n));
     Order::of_service(mesh, service, &rules).narrow(client, by_namespace)
 }
@@ -133,11 +131,11 @@ pub(crate) fn by_node(service: &Service) -> bool {
 
 /// Assignments of one service: of each port, and of each port and subset.
 pub(crate) fn of_service(cx: &mut Cx<'_>, key: &ServiceKey, client: &Client) -> Vec<Arc<Resource>> {
-    let mesh = cx.read(Input::Mesh).mesh.clone();
-    let Some(service) = cx.read(Input::Service(key.clone())).service(key).cloned() else {
+    let mesh = cx.mesh().clone();
+    let Some(service) = cx.service(key).cloned() else {
         return Vec::new();
     };
-    let endpoints = cx.read(Input::Endpoints(key.clone())).endpoints(key);
+    let endpoints = cx.endpoints(key);
     let rule = cx.host_rules(&key.host).resolve(client, &key.namespace);
     let spec = rule.as_ref().map(|r| &r.spec);
     let mut resources = Vec::new();
@@ -185,7 +183,7 @@ pub(crate) fn inline(
     service: &Service,
     policy: Option<&TrafficPolicy>,
 ) -> Option<ClusterLoadAssignment> {
-    let mesh = cx.read(Input::Mesh).mesh.clone();
+    let mesh = cx.mesh().clone();
     let chosen = choose(endpoints, port, labels, client, service, policy);
     if chosen.is_empty() {
         return None;

@@ -11,7 +11,8 @@ mod routes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mesh::{Config, Input, Kind, Snapshot};
+use api::networking::EnvoyFilter;
+use mesh::{Config, Snapshot};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use xds::envoy::config::core::v3::TypedExtensionConfig;
@@ -182,14 +183,14 @@ pub(crate) fn extensions(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Resourc
 }
 
 /// Order of EnvoyFilters: by priority, the root namespace's first, older first.
-fn in_order(snapshot: &Snapshot, namespace: &str) -> Vec<Arc<Config<api::networking::EnvoyFilter>>> {
-    let root = snapshot.mesh.root_namespace.as_str();
-    let mut list: Vec<_> = snapshot.envoy_filters.in_namespace(root).cloned().collect();
-    if namespace != root {
-        list.extend(snapshot.envoy_filters.in_namespace(namespace).cloned());
+fn in_order(cx: &mut Cx<'_>, namespace: &Arc<str>) -> Vec<Arc<Config<EnvoyFilter>>> {
+    let root = cx.root();
+    let mut list: Vec<_> = cx.of_namespace::<EnvoyFilter>(&root).cloned().collect();
+    if *namespace != root {
+        list.extend(cx.of_namespace(namespace).cloned());
     }
     list.sort_by(|a, b| {
-        let local = |f: &Config<_>| *f.meta.namespace != *root;
+        let local = |f: &Config<_>| f.meta.namespace != root;
         a.spec
             .priority
             .0
@@ -200,7 +201,7 @@ fn in_order(snapshot: &Snapshot, namespace: &str) -> Vec<Arc<Config<api::network
     list
 }
 
-fn selects(filter: &api::networking::EnvoyFilter, labels: &BTreeMap<String, String>) -> bool {
+fn selects(filter: &EnvoyFilter, labels: &BTreeMap<String, String>) -> bool {
     filter.target_refs.is_empty()
         && filter
             .workload_selector
@@ -214,11 +215,8 @@ fn wanted_proxy(patch: &Json) -> Option<&Json> {
 }
 
 fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Patches {
-    let root: Arc<str> = cx.read(Input::Mesh).mesh.root_namespace.as_str().into();
-    cx.read(Input::InNamespace(Kind::EnvoyFilter, root));
-    let snapshot = cx.read(Input::InNamespace(Kind::EnvoyFilter, class.namespace.clone()));
     let mut patches = Patches::default();
-    for filter in in_order(snapshot, &class.namespace) {
+    for filter in in_order(cx, &class.namespace) {
         if !selects(&filter.spec, &class.workload_labels) {
             continue;
         }

@@ -5,6 +5,8 @@
 //!
 //! A query is looked up by its content once per read; edges are numbers.
 
+mod reads;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -52,6 +54,42 @@ enum Cause {
 /// Answers to look at again, by level.
 type Dirty = BTreeMap<u8, BTreeMap<NodeId, Cause>>;
 
+/// Who read an input; most have one reader.
+#[derive(Debug)]
+enum Readers {
+    One(NodeId),
+    Several(FastSet<NodeId>),
+}
+
+impl Readers {
+    fn add(&mut self, id: NodeId) {
+        match self {
+            Self::One(one) if *one == id => {}
+            Self::One(one) => *self = Self::Several([*one, id].into_iter().collect()),
+            Self::Several(ids) => drop(ids.insert(id)),
+        }
+    }
+
+    /// Whether nobody is left.
+    fn remove(&mut self, id: NodeId) -> bool {
+        match self {
+            Self::One(one) => *one == id,
+            Self::Several(ids) => {
+                ids.remove(&id);
+                ids.is_empty()
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = NodeId> {
+        let (one, several) = match self {
+            Self::One(one) => (Some(*one), None),
+            Self::Several(ids) => (None, Some(ids.iter().copied())),
+        };
+        one.into_iter().chain(several.into_iter().flatten())
+    }
+}
+
 /// Answers that are known, and who read what.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
@@ -60,7 +98,7 @@ pub(crate) struct Graph {
     hashes: DefaultHashBuilder,
     nodes: Vec<Option<Node>>,
     free: Vec<NodeId>,
-    readers: HashMap<Input, FastSet<NodeId>>,
+    readers: HashMap<Input, Readers>,
     pub(crate) classes: BTreeMap<ClassId, Arc<ProxyClass>>,
     /// Number of computations so far, by the name of the query.
     pub(crate) computed: HashMap<&'static str, u64>,
@@ -80,26 +118,27 @@ impl Graph {
     }
 
     fn find(&mut self, snapshot: &Snapshot, query: &Query) -> (NodeId, Value) {
-        if let Some(known) = self.known(query) {
+        let hash = self.hash(query);
+        if let Some(known) = self.known(query, hash) {
             return known;
         }
         let computed = compute(Access::Alone(self), snapshot, query);
-        self.keep_or_panic(query, computed)
+        self.keep_or_panic(query, hash, computed)
     }
 
     /// Keeps an answer; instead of one that cannot be given, that there is nothing, where that harms only what it is
     /// about.
-    fn keep_or_panic(&mut self, query: &Query, computed: Computed) -> (NodeId, Value) {
+    fn keep_or_panic(&mut self, query: &Query, hash: u64, computed: Computed) -> (NodeId, Value) {
         match (computed.value, query.nothing()) {
             (Ok(value), _) => {
-                let kept = self.keep(query, value, computed.inputs, computed.reads);
+                let kept = self.keep(query, hash, value, computed.inputs, computed.reads);
                 if let Some(node) = self.node_mut(kept.0) {
                     node.forwards = computed.forwards;
                 }
                 kept
             }
             (Err(_), Some(nothing)) => {
-                let kept = self.keep(query, nothing, computed.inputs, computed.reads);
+                let kept = self.keep(query, hash, nothing, computed.inputs, computed.reads);
                 self.stuck.insert(kept.0);
                 kept
             }
@@ -110,23 +149,33 @@ impl Graph {
         }
     }
 
-    fn known(&self, query: &Query) -> Option<(NodeId, Value)> {
-        let id = self.id_of(query)?;
+    fn hash(&self, query: &Query) -> u64 {
+        self.hashes.hash_one(query)
+    }
+
+    fn known(&self, query: &Query, hash: u64) -> Option<(NodeId, Value)> {
+        let id = self.id_of(query, hash)?;
         Some((id, self.node(id)?.value.clone()))
     }
 
-    fn id_of(&self, query: &Query) -> Option<NodeId> {
+    fn id_of(&self, query: &Query, hash: u64) -> Option<NodeId> {
         let is_it = |id: &NodeId| self.node(*id).is_some_and(|node| node.query == *query);
-        self.ids.find(self.hashes.hash_one(query), is_it).copied()
+        self.ids.find(hash, is_it).copied()
     }
 
-    fn keep(&mut self, query: &Query, value: Value, inputs: Vec<Input>, reads: Vec<NodeId>) -> (NodeId, Value) {
+    fn keep(
+        &mut self,
+        query: &Query,
+        hash: u64,
+        value: Value,
+        inputs: Vec<Input>,
+        reads: Vec<NodeId>,
+    ) -> (NodeId, Value) {
         *self.computed.entry(query.name()).or_default() += 1;
         let id = self.free.pop().unwrap_or_else(|| {
             self.nodes.push(None);
             NodeId::try_from(self.nodes.len() - 1).unwrap_or(NodeId::MAX)
         });
-        let hash = self.hashes.hash_one(query);
         self.nodes[id as usize] = Some(Node {
             query: query.clone(),
             hash,
@@ -157,15 +206,15 @@ impl Graph {
         };
         let (old_inputs, old_reads) = (std::mem::take(&mut node.inputs), std::mem::take(&mut node.reads));
         for input in old_inputs.iter().filter(|i| inputs.binary_search(i).is_err()) {
-            if let Some(readers) = self.readers.get_mut(input) {
-                readers.remove(&id);
-                if readers.is_empty() {
-                    self.readers.remove(input);
-                }
+            if self.readers.get_mut(input).is_some_and(|readers| readers.remove(id)) {
+                self.readers.remove(input);
             }
         }
         for input in inputs.iter().filter(|i| old_inputs.binary_search(i).is_err()) {
-            self.readers.entry(input.clone()).or_default().insert(id);
+            match self.readers.get_mut(input) {
+                Some(readers) => readers.add(id),
+                None => drop(self.readers.insert(input.clone(), Readers::One(id))),
+            }
         }
         for read in old_reads.iter().filter(|r| reads.binary_search(r).is_err()) {
             if let Some(node) = self.node_mut(*read) {
@@ -196,9 +245,9 @@ impl Graph {
         self.age += 1;
         let mut dirty = Dirty::new();
         let readers = changed.into_iter().filter_map(|input| self.readers.get(input));
-        for id in readers.flatten().chain(&self.stuck) {
-            if let Some(node) = self.node(*id) {
-                dirty.entry(node.query.level()).or_default().insert(*id, Cause::Input);
+        for id in readers.flat_map(Readers::iter).chain(self.stuck.iter().copied()) {
+            if let Some(node) = self.node(id) {
+                dirty.entry(node.query.level()).or_default().insert(id, Cause::Input);
             }
         }
         let mut different = Vec::new();
@@ -270,8 +319,9 @@ impl Graph {
         *self = Self {
             classes: std::mem::take(&mut self.classes),
             computed: std::mem::take(&mut self.computed),
-            // What is being computed meanwhile does not hold.
+            // What is being computed meanwhile does not hold, but the hashes of questions do.
             age: self.age + 1,
+            hashes: self.hashes.clone(),
             ..Self::default()
         };
     }
@@ -279,7 +329,8 @@ impl Graph {
     /// Forgets a class's answers, and what nobody reads any more.
     pub(crate) fn release(&mut self, class: ClassId) {
         for resource_type in crate::ResourceType::ALL {
-            if let Some(id) = self.id_of(&Query::Class(class, resource_type)) {
+            let query = Query::Class(class, resource_type);
+            if let Some(id) = self.id_of(&query, self.hash(&query)) {
                 self.forget(id);
             }
         }
@@ -328,7 +379,7 @@ impl Graph {
     pub(crate) fn inputs_of(&self, query: &Query) -> HashSet<Input> {
         let mut inputs = HashSet::new();
         let mut seen = HashSet::new();
-        let mut open: Vec<NodeId> = self.id_of(query).into_iter().collect();
+        let mut open: Vec<NodeId> = self.id_of(query, self.hash(query)).into_iter().collect();
         while let Some(id) = open.pop() {
             if let (true, Some(node)) = (seen.insert(id), self.node(id)) {
                 inputs.extend(node.inputs.iter().cloned());
@@ -380,18 +431,19 @@ fn compute(access: Access<'_>, snapshot: &Snapshot, query: &Query) -> Computed {
 /// it is computed again: what is kept is what would have been computed alone.
 pub(crate) fn find_among(among: &Mutex<Generator>, query: &Query) -> (NodeId, Value) {
     loop {
-        let (snapshot, age) = {
+        let (snapshot, hash, age) = {
             let generator = lock(among);
-            if let Some(known) = generator.graph.known(query) {
+            let hash = generator.graph.hash(query);
+            if let Some(known) = generator.graph.known(query, hash) {
                 return known;
             }
-            (generator.snapshot().clone(), generator.graph.age)
+            (generator.snapshot().clone(), hash, generator.graph.age)
         };
         let computed = compute(Access::Among(among), &snapshot, query);
         let graph = &mut lock(among).graph;
-        let known = graph.known(query);
+        let known = graph.known(query, hash);
         if known.is_none() && graph.age == age {
-            return graph.keep_or_panic(query, computed);
+            return graph.keep_or_panic(query, hash, computed);
         }
         // What was computed for this answer alone has no reader.
         graph.orphans.extend(computed.reads);
@@ -448,15 +500,6 @@ impl<'a> Cx<'a> {
         value
     }
 
-    /// The snapshot, for a read that is recorded as `input`.
-    pub(crate) fn read(&mut self, input: Input) -> &'a Snapshot {
-        // Loops read the same input again and again; one record is enough.
-        if self.inputs.last() != Some(&input) {
-            self.inputs.push(input);
-        }
-        self.snapshot
-    }
-
     /// What a client sees, shared with all that see the same.
     pub(crate) fn seen(&mut self, services: Vec<Arc<Service>>, narrowed: bool) -> Seen {
         match &mut self.access {
@@ -471,11 +514,6 @@ impl<'a> Cx<'a> {
             Access::Alone(graph) => graph.classes.get(&id).cloned(),
             Access::Among(among) => lock(among).graph.classes.get(&id).cloned(),
         }
-    }
-
-    /// What never changes: the DNS suffix.
-    pub(crate) fn domain(&self) -> &'a str {
-        &self.snapshot.domain
     }
 }
 

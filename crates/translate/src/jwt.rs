@@ -8,7 +8,7 @@ use std::sync::Arc;
 use api::lenient::Duration;
 use api::security::RequestAuthentication;
 use api::security::request_authentication::JwtRule;
-use mesh::{Config, Input, Kind};
+use mesh::Config;
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::config::route::v3::{self as route_v3, route_match};
 use xds::envoy::extensions::filters::http::jwt_authn::v3::{
@@ -65,20 +65,15 @@ pub(crate) fn filter(cx: &mut Cx<'_>, class: &ProxyClass) -> Option<HttpFilter> 
 
 /// Policies of the root namespace and the own one that select the workload, older first.
 fn policies(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Arc<Config<RequestAuthentication>>> {
-    let root: Arc<str> = cx.read(Input::Mesh).mesh.root_namespace.as_str().into();
+    let root = cx.root();
     let mut namespaces = vec![root.clone()];
     if class.namespace != root {
         namespaces.push(class.namespace.clone());
     }
     let mut policies = Vec::new();
     for namespace in namespaces {
-        let snapshot = cx.read(Input::InNamespace(Kind::RequestAuthentication, namespace.clone()));
-        let mut own: Vec<_> = snapshot
-            .request_authentications
-            .in_namespace(&namespace)
-            .filter(|p| selects(&p.spec, class))
-            .cloned()
-            .collect();
+        let all = cx.of_namespace::<RequestAuthentication>(&namespace);
+        let mut own: Vec<_> = all.filter(|p| selects(&p.spec, class)).cloned().collect();
         own.sort_by(|a, b| a.meta.age_order(&b.meta));
         policies.extend(own);
     }

@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use api::mesh_config::MeshConfig;
 use api::networking::sidecar::OutboundTrafficPolicy;
-use mesh::Input;
 use xds::envoy::config::listener::v3::{Listener, listener};
 use xds::resource::Resource;
 
@@ -58,7 +57,7 @@ pub(crate) fn common(cx: &mut Cx<'_>, class: Arc<ProxyClass>, id: ClassId) -> Co
     let sidecar = scope::sidecar(cx, &scope);
     Common {
         id,
-        mesh: cx.read(Input::Mesh).mesh.clone(),
+        mesh: cx.mesh().clone(),
         telemetry: telemetry::of_class(cx, &class),
         authz: authz::of_class(cx, &class),
         unknown: scope::unknown(cx, sidecar.as_deref()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mesh::{Address, Health, Input, Registry, Resolution, Service};
+use mesh::{Address, Health, Registry, Resolution, Service};
 use xds::istio::networking::nds::v1::{NameTable, name_table::NameInfo};
 use xds::resource::{Resource, ResourceSet};
 
@@ -60,7 +60,7 @@ fn info(service: &Service, short: &str, ips: Vec<String>) -> NameInfo {
 
 /// Addresses of a headless service's pods; those with a host name get a name of their own.
 fn pods(cx: &mut Cx<'_>, service: &Service, table: &mut BTreeMap<String, NameInfo>) -> Vec<String> {
-    let endpoints = cx.read(Input::Endpoints(service.key.clone())).endpoints(&service.key);
+    let endpoints = cx.endpoints(&service.key);
     let mut addresses: Vec<String> = Vec::new();
     let mut named: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
     for endpoint in endpoints.list.iter().filter(|e| e.health == Health::Healthy) {

@@ -260,7 +260,12 @@ impl Proxy {
 
     /// The first address, if a Sidecar says what arrives: its listeners are named after it.
     fn ingress_address(&self, snapshot: &Snapshot, labels: &BTreeMap<String, String>) -> Option<IpAddr> {
-        let sidecar = crate::sidecar::of_workload(snapshot, &self.namespace, labels)?;
+        let sidecar = crate::sidecar::of_workload(
+            &snapshot.sidecars,
+            &snapshot.mesh.root_namespace,
+            &self.namespace,
+            labels,
+        )?;
         let listens = self.role == Role::Sidecar && !sidecar.spec.ingress.is_empty();
         self.addresses.first().copied().filter(|_| listens)
     }

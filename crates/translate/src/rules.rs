@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::networking::DestinationRule;
 use api::networking::destination_rule::TrafficPolicy;
-use mesh::{Config, Input, Kind, Meta, Visibility};
+use mesh::{Config, Meta, Visibility};
 
 use crate::client::Client;
 use crate::graph::Cx;
@@ -59,10 +59,9 @@ impl Applied {
 }
 
 pub(crate) fn all(cx: &mut Cx<'_>) -> Rules {
-    let mesh = cx.read(Input::Mesh).mesh.clone();
-    let snapshot = cx.read(Input::Kind(Kind::DestinationRule));
+    let mesh = cx.mesh().clone();
     let domain = cx.domain();
-    let mut rules: Vec<&Arc<Rule>> = snapshot.destination_rules.iter().collect();
+    let mut rules: Vec<&Arc<Rule>> = cx.all().iter().collect();
     rules.sort_by(|a, b| a.meta.age_order(&b.meta));
     let mut by_host: BTreeMap<String, Vec<(Arc<Rule>, Visibility)>> = BTreeMap::new();
     for rule in rules {

@@ -8,7 +8,7 @@ use api::networking::sidecar::{EgressListener, OutboundTrafficPolicy};
 use api::networking::virtual_service::Destination;
 use api::networking::{Sidecar, VirtualService};
 use hashbrown::HashMap;
-use mesh::{Config, Input, Kind, Port, Protocol, Registry, Resolution, Service, TargetPort};
+use mesh::{Config, Port, Protocol, Registry, Resolution, Service, TargetPort};
 
 use crate::graph::Cx;
 use crate::host;
@@ -86,7 +86,7 @@ impl Scope {
 
 /// The answer to [`crate::query::Query::Visible`]: the services that proxies of a namespace see without a Sidecar.
 pub(crate) fn visible(cx: &mut Cx<'_>, namespace: &str) -> Seen {
-    let services = cx.read(Input::Services).services().iter();
+    let services = cx.services().iter();
     let visible = services.filter(|s| s.resolution != Resolution::Alias && s.visibility.includes(namespace));
     let services = one_per_host(visible.cloned(), namespace);
     cx.seen(services, false)
@@ -115,14 +115,13 @@ pub(crate) fn outward(cx: &mut Cx<'_>, key: &ScopeKey) -> Outward {
 /// The Sidecar of a scope.
 pub(crate) fn sidecar(cx: &mut Cx<'_>, key: &ScopeKey) -> Option<Arc<Config<Sidecar>>> {
     let (namespace, name) = key.sidecar.as_ref()?;
-    let snapshot = cx.read(Input::Kind(Kind::Sidecar));
-    snapshot.sidecars.get(namespace, name).cloned()
+    cx.all().get(namespace, name).cloned()
 }
 
 /// What happens to traffic whose destination is unknown: the Sidecar says it, or the mesh.
 pub(crate) fn unknown(cx: &mut Cx<'_>, sidecar: Option<&Config<Sidecar>>) -> OutboundTrafficPolicy {
     let Some(own) = sidecar.and_then(|s| s.spec.outbound_traffic_policy.as_ref()) else {
-        return cx.read(Input::Mesh).mesh.outbound_traffic_policy.clone();
+        return cx.mesh().outbound_traffic_policy.clone();
     };
     let mut policy = own.clone();
     policy.mode.get_or_insert_with(|| "REGISTRY_ONLY".to_owned());
@@ -131,8 +130,7 @@ pub(crate) fn unknown(cx: &mut Cx<'_>, sidecar: Option<&Config<Sidecar>>) -> Out
 
 pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
     let namespace = &key.namespace;
-    let snapshot = cx.read(Input::Services);
-    let included = snapshot.services().iter().filter(|s| s.visibility.includes(namespace));
+    let included = cx.services().iter().filter(|s| s.visibility.includes(namespace));
     let is_alias = |s: &&Arc<Service>| s.resolution == Resolution::Alias;
     let all = cx.virtual_services();
     let routes = all.iter().filter(|(_, visibility)| visibility.includes(namespace));

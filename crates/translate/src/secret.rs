@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use api::networking::DestinationRule;
 use api::networking::gateway::ServerTls;
-use mesh::{Input, Secret, SecretReader};
+use mesh::{Secret, SecretReader};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::extensions::transport_sockets::tls::v3 as tls_v3;
 use xds::resource::{Resource, ResourceSet};
@@ -68,10 +69,7 @@ pub(crate) fn credential(cx: &mut Cx<'_>, reader: &SecretReader, name: &str) -> 
         return None;
     }
     let base = secret.strip_suffix(ROOTS);
-    let mut read = |secret: &str| {
-        let input = Input::Secret(namespace.as_str().into(), secret.into());
-        cx.read(input).secret(reader, &namespace, secret).cloned()
-    };
+    let mut read = |secret: &str| cx.secret(reader, &namespace, secret).cloned();
     // A secret may itself be called `…-cacert`; else the authorities are part of the other one.
     let message = match (read(&secret), base) {
         (Some(found), None) => certificate(name, &found),
@@ -84,9 +82,8 @@ pub(crate) fn credential(cx: &mut Cx<'_>, reader: &SecretReader, name: &str) -> 
 
 /// Credentials that DestinationRules of the proxy's namespace name.
 fn rule_credentials(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<String> {
-    let rules = cx.read(Input::Kind(mesh::Kind::DestinationRule));
     let mut names = Vec::new();
-    for rule in rules.destination_rules.iter() {
+    for rule in cx.all::<DestinationRule>().iter() {
         let selected = rule.spec.workload_selector.as_ref().is_some_and(|s| {
             rule.meta.namespace == class.namespace
                 && s.match_labels

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use api::mesh_config::MeshConfig;
 use api::names::label;
-use mesh::Input;
 
 use crate::endpoint::{self, Order};
 use crate::graph::Cx;
@@ -37,8 +36,8 @@ impl Sensitivity {
 
 pub(crate) fn of_mesh(cx: &mut Cx<'_>) -> Sensitivity {
     let rules = cx.rules();
-    let mesh = &cx.read(Input::Mesh).mesh;
-    let services = cx.read(Input::Services).services();
+    let mesh = cx.mesh();
+    let services = cx.services();
     let by_service = services.iter().any(|s| endpoint::by_place(s));
     let mut inline = services.iter().filter(|s| endpoint::are_inline(s)).peekable();
     let any_inline = inline.peek().is_some();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::networking::Sidecar;
-use mesh::{Config, Snapshot};
+use mesh::{Config, Shelf};
 
 use crate::host;
 
@@ -14,13 +14,13 @@ pub(crate) type SidecarName = (Arc<str>, Arc<str>);
 /// The Sidecar for a workload: the oldest that selects it, else the oldest of its namespace without a selector, else
 /// that of the root namespace.
 pub(crate) fn of_workload<'a>(
-    snapshot: &'a Snapshot,
+    sidecars: &'a Shelf<Config<Sidecar>>,
+    root: &str,
     namespace: &str,
     labels: &BTreeMap<String, String>,
 ) -> Option<&'a Arc<Config<Sidecar>>> {
     let oldest = |namespace: &str, wanted: &dyn Fn(&Sidecar) -> bool| {
-        snapshot
-            .sidecars
+        sidecars
             .in_namespace(namespace)
             .filter(|s| wanted(&s.spec))
             .min_by(|a, b| a.meta.age_order(&b.meta))
@@ -34,7 +34,7 @@ pub(crate) fn of_workload<'a>(
     let general = |sidecar: &Sidecar| sidecar.workload_selector.is_none();
     oldest(namespace, &selects)
         .or_else(|| oldest(namespace, &general))
-        .or_else(|| oldest(&snapshot.mesh.root_namespace, &general))
+        .or_else(|| oldest(root, &general))
 }
 
 /// The patterns `namespace/host` of an egress listener, read.

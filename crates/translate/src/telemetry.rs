@@ -7,7 +7,7 @@ mod trace;
 use std::sync::Arc;
 
 use api::telemetry::{AccessLogging, Telemetry as Spec};
-use mesh::{Config, Input, Kind};
+use mesh::Config;
 use xds::envoy::config::accesslog::v3::{self as accesslog, access_log_filter::FilterSpecifier};
 use xds::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
 
@@ -79,7 +79,7 @@ impl Telemetry {
 }
 
 pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass) -> Telemetry {
-    let mesh = cx.read(Input::Mesh).mesh.clone();
+    let mesh = cx.mesh().clone();
     let applicable = applicable(cx, class, &mesh.root_namespace);
     let logging: Vec<AccessLogging> = applicable
         .iter()
@@ -129,12 +129,10 @@ fn applicable(cx: &mut Cx<'_>, class: &ProxyClass, root: &str) -> Vec<Arc<Config
         namespaces.push(class.namespace.clone());
     }
     for namespace in &namespaces {
-        let all = cx.read(Input::InNamespace(Kind::Telemetry, namespace.clone()));
-        let all = all.telemetries.in_namespace(namespace).filter(general);
+        let all = cx.of_namespace(namespace).filter(general);
         found.extend(all.min_by(|a, b| a.meta.age_order(&b.meta)).cloned());
     }
-    let own = cx.read(Input::InNamespace(Kind::Telemetry, class.namespace.clone()));
-    let own = own.telemetries.in_namespace(&class.namespace).filter(selected);
+    let own = cx.of_namespace(&class.namespace).filter(selected);
     found.extend(own.min_by(|a, b| a.meta.age_order(&b.meta)).cloned());
     found
 }

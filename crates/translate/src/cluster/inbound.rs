@@ -7,7 +7,7 @@ use api::mesh_config::MeshConfig;
 use api::names::group;
 use api::networking::Sidecar;
 use api::networking::destination_rule::TrafficPolicy;
-use mesh::{Config, Input, Port, Protocol, Registry, Service, TargetPort};
+use mesh::{Config, Port, Protocol, Registry, Service, TargetPort};
 use xds::envoy::config::cluster::v3::{Cluster, cluster};
 
 use super::draft::Draft;
@@ -161,13 +161,9 @@ fn destination(class: &ProxyClass, endpoint: &str) -> Destination {
 
 /// The answer to [`crate::query::Query::Targets`]: ports of the workload that services lead to, in order.
 pub(crate) fn targets(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Target> {
-    let snapshot = cx.read(Input::Services);
+    let services = cx.services();
     let mut by_port: BTreeMap<u16, Vec<(Arc<Service>, Port)>> = BTreeMap::new();
-    for service in snapshot
-        .services()
-        .iter()
-        .filter(|s| s.key.namespace == class.namespace)
-    {
+    for service in services.of_namespace(&class.namespace) {
         let selected = !class.is_entry
             && !service.selector.is_empty()
             && service
@@ -185,7 +181,7 @@ pub(crate) fn targets(cx: &mut Cx<'_>, class: &ProxyClass) -> Vec<Target> {
             host: host.clone(),
             namespace: namespace.clone(),
         };
-        if let Some(service) = snapshot.service(&key)
+        if let Some(service) = services.get(&key)
             && let Some(port) = service.ports.iter().find(|p| p.name == *port_name)
         {
             by_port
@@ -215,7 +211,7 @@ pub(super) fn clusters(
     id: ClassId,
     sidecar: Option<&Config<Sidecar>>,
 ) -> Vec<Cluster> {
-    let mesh = cx.read(Input::Mesh).mesh.clone();
+    let mesh = cx.mesh().clone();
     let served = served(cx, class, id, sidecar);
     served
         .iter()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::mesh_config::MeshConfig;
 use api::names::group;
 use api::networking::destination_rule::TrafficPolicy;
-use mesh::{Endpoints, Input, Port, Protocol, Registry, Resolution, Service, ServiceKey};
+use mesh::{Endpoints, Port, Protocol, Registry, Resolution, Service, ServiceKey};
 use xds::envoy::config::cluster::v3::{Cluster, cluster};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
@@ -60,7 +60,7 @@ fn client_for(cx: &mut Cx<'_>, client: &Arc<Client>, service: &Service) -> Arc<C
     let by_namespace = client.namespace.as_ref().is_some_and(|n| rules.names(n));
     let mut order = Order::default();
     if are_inline(service) {
-        order = Order::of_service(&cx.read(Input::Mesh).mesh, service, &rules);
+        order = Order::of_service(cx.mesh(), service, &rules);
     }
     order.by_labels |= rules.select_by_labels();
     order.narrow(client, by_namespace)
@@ -68,15 +68,11 @@ fn client_for(cx: &mut Cx<'_>, client: &Arc<Client>, service: &Service) -> Arc<C
 
 /// Clusters of one service: of each port, and of each port and subset.
 pub(crate) fn of_service(cx: &mut Cx<'_>, key: &ServiceKey, client: &Client) -> Vec<Arc<Resource>> {
-    let mesh = cx.read(Input::Mesh).mesh.clone();
-    let Some(service) = cx.read(Input::Service(key.clone())).service(key).cloned() else {
+    let mesh = cx.mesh().clone();
+    let Some(service) = cx.service(key).cloned() else {
         return Vec::new();
     };
-    let identities = cx
-        .read(Input::Identities(key.clone()))
-        .endpoints(key)
-        .identities
-        .clone();
+    let identities = cx.identities(key);
     let rules = cx.host_rules(&key.host);
     let rule = rules.resolve(client, &key.namespace);
     // Names are resolved from inline endpoints; where the proxy does not choose the endpoint, all must have mutual TLS.
@@ -84,7 +80,7 @@ pub(crate) fn of_service(cx: &mut Cx<'_>, key: &ServiceKey, client: &Client) -> 
         || service.resolution == Resolution::Passthrough
         || rule.as_ref().is_some_and(|r| r.mentions_passthrough());
     let endpoints = if needs_endpoints {
-        cx.read(Input::Endpoints(key.clone())).endpoints(key)
+        cx.endpoints(key)
     } else {
         Arc::default()
     };

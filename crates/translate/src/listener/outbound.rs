@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use mesh::{Address, Input, Port, Protocol, Registry, Resolution, Service};
+use mesh::{Address, Port, Protocol, Registry, Resolution, Service};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::config::listener::v3::{FilterChain, FilterChainMatch, Listener};
 use xds::resource::Resource;
@@ -143,10 +143,7 @@ impl Builder<'_, '_> {
 
     /// A headless service has a listener per endpoint, but not for the proxy itself.
     fn add_headless(&mut self, service: &Arc<Service>, port: &Port, accepts: Accepts, wildcard: &str) {
-        let endpoints = self
-            .cx
-            .read(Input::Endpoints(service.key.clone()))
-            .endpoints(&service.key);
+        let endpoints = self.cx.endpoints(&service.key);
         let mut addresses: Vec<IpAddr> = endpoints
             .list
             .iter()

@@ -1,7 +1,6 @@
 //! Routes as fields of a virtual host. What many have in common is encoded once: metadata, and retries by default.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use mesh::Input;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use xds::envoy::config::route::v3::{Route, RouteAction, route};
@@ -25,7 +24,7 @@ pub(super) struct Draft {
 
 /// The answer to [`crate::query::Query::Retries`]: retries of a route that says nothing of them.
 pub(crate) fn default_retries(cx: &mut Cx<'_>, hashed: bool) -> Bytes {
-    let mesh = &cx.read(Input::Mesh).mesh;
+    let mesh = cx.mesh();
     let policy = retry::outbound(mesh.default_http_retry_policy.as_ref(), hashed);
     policy.map(|policy| policy.encode_to_vec().into()).unwrap_or_default()
 }

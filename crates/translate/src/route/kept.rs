@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
 
 use bytes::{Bytes, BytesMut};
-use mesh::{Input, Registry, Resolution, Service, ServiceKey};
+use mesh::{Registry, Resolution, Service, ServiceKey};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, message};
 use xds::envoy::config::route::v3::VirtualHost;
@@ -248,7 +248,7 @@ pub(super) fn is_local(service: &Service, suffix: &str, namespace: &str) -> bool
 
 /// The answer to [`Query::VirtualHost`].
 pub(crate) fn compute(cx: &mut Cx<'_>, key: &ServiceKey, port: u16, is_local: bool, client: &Client) -> Option<Kept> {
-    let service = cx.read(Input::Service(key.clone())).service(key).cloned()?;
+    let service = cx.service(key).cloned()?;
     let naming = Naming {
         client,
         suffix: cx.domain(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use api::networking::sidecar::OutboundTrafficPolicy;
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
-use mesh::{Input, Protocol, Service};
+use mesh::{Protocol, Service};
 use prost::Message;
 use xds::envoy::config::route::v3::{self as route_v3, RouteConfiguration, VirtualHost, route, route_action};
 use xds::resource::{Resource, ResourceSet};
@@ -28,7 +28,7 @@ use crate::{naming, proto};
 pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet> {
     let namespace = client.namespace.clone().unwrap_or_default();
     let scope = cx.scope_of(client.scope());
-    let mesh = cx.read(Input::Mesh).mesh.clone();
+    let mesh = cx.mesh().clone();
     let domain = cx.domain();
     let mut ports: BTreeSet<u16> = BTreeSet::new();
     let mut sniffed: BTreeSet<(Arc<str>, u16)> = BTreeSet::new();

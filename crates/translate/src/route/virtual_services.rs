@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::networking::VirtualService;
 use api::networking::virtual_service::{Destination, HttpMatch, HttpRoute, StringMatch};
-use mesh::{Config, Input, Kind, Snapshot, Visibility};
+use mesh::{Config, Shelf, Visibility};
 
 use crate::graph::Cx;
 use crate::host::{full_name, is_full_name};
@@ -67,9 +67,9 @@ impl Hash for Ready {
 
 /// All VirtualServices that have hosts, ready for use, older first, and who may see each.
 pub(crate) fn all(cx: &mut Cx<'_>) -> Vec<(Ready, Visibility)> {
-    let mesh = &cx.read(Input::Mesh).mesh;
-    let snapshot = cx.read(Input::Kind(Kind::VirtualService));
-    let mut all: Vec<(Ready, Visibility)> = resolved(snapshot, cx.domain())
+    let mesh = cx.mesh();
+    let written = cx.all();
+    let mut all: Vec<(Ready, Visibility)> = resolved(written, cx.domain())
         .into_iter()
         .map(|routes| {
             let default = &mesh.default_virtual_service_export_to;
@@ -81,10 +81,8 @@ pub(crate) fn all(cx: &mut Cx<'_>) -> Vec<(Ready, Visibility)> {
     all
 }
 
-fn resolved(snapshot: &Snapshot, domain: &str) -> Vec<Ready> {
-    snapshot
-        .virtual_services
-        .iter()
+fn resolved(all: &Shelf<Config<VirtualService>>, domain: &str) -> Vec<Ready> {
+    all.iter()
         .filter(|vs| !vs.spec.hosts.is_empty())
         .map(|vs| {
             if is_ready(vs) {
@@ -94,7 +92,7 @@ fn resolved(snapshot: &Snapshot, domain: &str) -> Vec<Ready> {
             spec.http = spec
                 .http
                 .into_iter()
-                .flat_map(|route| with_delegate(snapshot, vs, route, domain))
+                .flat_map(|route| with_delegate(all, vs, route, domain))
                 .collect();
             expand(&mut spec, &vs.meta.namespace, domain);
             let ready = Arc::new(Config {
@@ -197,7 +195,12 @@ fn destination(destination: &mut Destination, namespace: &str, domain: &str) {
 }
 
 /// The routes that stand for a route: itself, or those of its delegate under its conditions.
-fn with_delegate(snapshot: &Snapshot, root: &Config<VirtualService>, route: HttpRoute, domain: &str) -> Vec<HttpRoute> {
+fn with_delegate(
+    all: &Shelf<Config<VirtualService>>,
+    root: &Config<VirtualService>,
+    route: HttpRoute,
+    domain: &str,
+) -> Vec<HttpRoute> {
     let Some(reference) = &route.delegate else {
         return vec![route];
     };
@@ -206,7 +209,7 @@ fn with_delegate(snapshot: &Snapshot, root: &Config<VirtualService>, route: Http
     } else {
         reference.namespace.as_str()
     };
-    let Some(delegate) = snapshot.virtual_services.get(namespace, &reference.name) else {
+    let Some(delegate) = all.get(namespace, &reference.name) else {
         return Vec::new();
     };
     // Only an object without hosts is meant as a delegate, and it must be exported to the root.

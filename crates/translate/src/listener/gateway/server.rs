@@ -8,7 +8,7 @@ use std::sync::Arc;
 use api::networking::Gateway;
 use api::networking::gateway::Server;
 use hashbrown::HashMap;
-use mesh::{Config, Input, Kind, Protocol};
+use mesh::{Config, Protocol};
 
 use crate::cluster::Target;
 use crate::graph::{ClassId, Cx};
@@ -223,8 +223,7 @@ fn selecting<'a>(cx: &mut Cx<'a>, class: &ProxyClass) -> Vec<&'a Arc<Config<Gate
         let mut labels = gateway.spec.selector.iter();
         labels.all(|(key, value)| class.workload_labels.get(key) == Some(value))
     };
-    let snapshot = cx.read(Input::Kind(Kind::Gateway));
-    snapshot.gateways.iter().filter(selects).collect()
+    cx.all().iter().filter(selects).collect()
 }
 
 /// Port of the workload behind a port of its Service.
