@@ -73,6 +73,7 @@ ifneq ($(BENCH),quick)
 	@mkdir -p target/bench
 	@$(cargo_bench) --package ads --bench push >target/bench/push.txt && cat target/bench/push.txt
 	@$(cargo_bench) --package translate --bench generation >target/bench/generation.txt && cat target/bench/generation.txt
+	@$(cargo_bench) --package translate --bench allocations >target/bench/allocations.txt && cat target/bench/allocations.txt
 	@$(cargo_bench) --package inject --bench injection >target/bench/inject.txt && cat target/bench/inject.txt
 	@$(cargo_bench) --package istiod --bench injection --no-run
 	@taskset -c 0 $(cargo_bench) --package istiod --bench injection >target/bench/injection.txt && cat target/bench/injection.txt

@@ -44,29 +44,32 @@ impl Protocol {
 
     /// Protocol by its name, or by the name of a port that starts with it (`http-admin`).
     pub fn parse(name: &str) -> Self {
-        let lower = name.get(..name.len().min(32)).unwrap_or_default().to_ascii_lowercase();
-        let exact = |name: &str| {
-            Some(match name {
-                "tcp" => Self::Tcp,
-                "udp" => Self::Udp,
-                "grpc" => Self::Grpc,
-                "grpc-web" => Self::GrpcWeb,
-                "http" => Self::Http,
-                "http_proxy" => Self::HttpProxy,
-                "http2" => Self::Http2,
-                "https" => Self::Https,
-                "tls" => Self::Tls,
-                "mongo" => Self::Mongo,
-                "redis" => Self::Redis,
-                "mysql" => Self::Mysql,
-                _ => return None,
-            })
-        };
-        if lower == "grpc-web" || lower.starts_with("grpc-web-") {
+        const NAMES: [(&str, Protocol); 12] = [
+            ("http", Protocol::Http),
+            ("https", Protocol::Https),
+            ("tcp", Protocol::Tcp),
+            ("tls", Protocol::Tls),
+            ("grpc", Protocol::Grpc),
+            ("grpc-web", Protocol::GrpcWeb),
+            ("http2", Protocol::Http2),
+            ("http_proxy", Protocol::HttpProxy),
+            ("udp", Protocol::Udp),
+            ("mongo", Protocol::Mongo),
+            ("redis", Protocol::Redis),
+            ("mysql", Protocol::Mysql),
+        ];
+        let starts_with_grpc_web = name
+            .get(..8)
+            .is_some_and(|start| start.eq_ignore_ascii_case("grpc-web"));
+        if starts_with_grpc_web && matches!(name.as_bytes().get(8), None | Some(b'-')) {
             return Self::GrpcWeb;
         }
-        let prefix = lower.split('-').next().unwrap_or_default();
-        exact(prefix).unwrap_or(Self::Unknown)
+        let prefix = name.split('-').next().unwrap_or_default();
+        let is_it = |(name, _): &&(&str, Self)| name.eq_ignore_ascii_case(prefix);
+        NAMES
+            .iter()
+            .find(is_it)
+            .map_or(Self::Unknown, |(_, protocol)| *protocol)
     }
 
     /// Whether it is HTTP in any form.

@@ -28,7 +28,7 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> (Arc
     let view = outbound::view(cx, &client);
     let outbound = cx.set(&Query::OutboundClusters(view, seen.clone()));
     let mesh = cx.mesh().clone();
-    let mut resources = vec![encode(&fixed::black_hole(&mesh))];
+    let mut resources = vec![fixed::black_hole(&mesh)];
     if passes_through(cx, class, id) {
         let through = Client {
             through: true,
@@ -39,11 +39,10 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> (Arc
         resources.extend(through.iter().cloned());
     }
     if class.is_sidecar() {
-        resources.push(encode(&fixed::passthrough(&mesh, class)));
-        resources.push(encode(&fixed::inbound_passthrough(&mesh, class)));
+        resources.push(fixed::passthrough(&mesh, class));
+        resources.push(fixed::inbound_passthrough(&mesh, class));
         let sidecar = scope::sidecar(cx, &client.scope());
-        let own = inbound::clusters(cx, class, id, sidecar.as_deref());
-        resources.extend(own.iter().map(encode));
+        resources.extend(inbound::clusters(cx, class, id, sidecar.as_deref()));
     }
     (outbound, resources)
 }
@@ -51,8 +50,4 @@ pub(crate) fn of_class(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> (Arc
 /// Whether a gateway passes mutual TLS through to any service.
 pub(crate) fn passes_through(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -> bool {
     !class.is_sidecar() && cx.passes_through(id)
-}
-
-fn encode(cluster: &xds::envoy::config::cluster::v3::Cluster) -> Arc<Resource> {
-    Arc::new(Resource::encode(cluster.name.as_str(), cluster))
 }

@@ -38,9 +38,9 @@ pub(crate) fn view(cx: &mut Cx<'_>, client: &Client) -> Arc<Client> {
         attempt_count: true,
         sidecar: None,
         namespace: client.namespace.clone().filter(|n| sensitivity.names(n)),
-        labels: client.labels.clone().filter(|_| sensitivity.endpoints_by_labels),
-        locality: client.locality.clone().filter(|_| sensitivity.endpoints_by_place),
-        node: client.node.clone().filter(|_| sensitivity.endpoints_by_node),
+        labels: client.labels.clone().filter(|_| sensitivity.endpoints.by_labels),
+        locality: client.locality.clone().filter(|_| sensitivity.endpoints.by_place),
+        node: client.node.clone().filter(|_| sensitivity.endpoints.by_node),
         ..client.clone()
     })
 }

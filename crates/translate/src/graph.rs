@@ -38,8 +38,7 @@ struct Node {
     reads: Vec<NodeId>,
     /// The one of them that is its answer, whatever that says.
     forwards: Option<NodeId>,
-    /// In order. Most have few users, and new ones have the highest numbers.
-    used_by: Vec<NodeId>,
+    used_by: Readers,
 }
 
 /// Why an answer is looked at again.
@@ -54,9 +53,11 @@ enum Cause {
 /// Answers to look at again, by level.
 type Dirty = BTreeMap<u8, BTreeMap<NodeId, Cause>>;
 
-/// Who read an input; most have one reader.
-#[derive(Debug)]
+/// Who read an input or an answer; most have one reader.
+#[derive(Debug, Default)]
 enum Readers {
+    #[default]
+    Nobody,
     One(NodeId),
     Several(FastSet<NodeId>),
 }
@@ -64,25 +65,34 @@ enum Readers {
 impl Readers {
     fn add(&mut self, id: NodeId) {
         match self {
+            Self::Nobody => *self = Self::One(id),
             Self::One(one) if *one == id => {}
             Self::One(one) => *self = Self::Several([*one, id].into_iter().collect()),
             Self::Several(ids) => drop(ids.insert(id)),
         }
     }
 
-    /// Whether nobody is left.
-    fn remove(&mut self, id: NodeId) -> bool {
+    fn remove(&mut self, id: NodeId) {
         match self {
-            Self::One(one) => *one == id,
+            Self::Nobody => {}
+            Self::One(one) if *one != id => {}
+            Self::One(_) => *self = Self::Nobody,
             Self::Several(ids) => {
                 ids.remove(&id);
-                ids.is_empty()
+                if ids.is_empty() {
+                    *self = Self::Nobody;
+                }
             }
         }
     }
 
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Nobody)
+    }
+
     fn iter(&self) -> impl Iterator<Item = NodeId> {
         let (one, several) = match self {
+            Self::Nobody => (None, None),
             Self::One(one) => (Some(*one), None),
             Self::Several(ids) => (None, Some(ids.iter().copied())),
         };
@@ -183,7 +193,7 @@ impl Graph {
             inputs: Vec::new(),
             reads: Vec::new(),
             forwards: None,
-            used_by: Vec::new(),
+            used_by: Readers::default(),
         });
         let hash_of = |id: &NodeId| self.nodes[*id as usize].as_ref().map_or(0, |node| node.hash);
         self.ids.insert_unique(hash, id, hash_of);
@@ -206,8 +216,11 @@ impl Graph {
         };
         let (old_inputs, old_reads) = (std::mem::take(&mut node.inputs), std::mem::take(&mut node.reads));
         for input in old_inputs.iter().filter(|i| inputs.binary_search(i).is_err()) {
-            if self.readers.get_mut(input).is_some_and(|readers| readers.remove(id)) {
-                self.readers.remove(input);
+            if let Some(readers) = self.readers.get_mut(input) {
+                readers.remove(id);
+                if readers.is_empty() {
+                    self.readers.remove(input);
+                }
             }
         }
         for input in inputs.iter().filter(|i| old_inputs.binary_search(i).is_err()) {
@@ -218,17 +231,13 @@ impl Graph {
         }
         for read in old_reads.iter().filter(|r| reads.binary_search(r).is_err()) {
             if let Some(node) = self.node_mut(*read) {
-                if let Ok(place) = node.used_by.binary_search(&id) {
-                    node.used_by.remove(place);
-                }
+                node.used_by.remove(id);
                 self.orphans.push(*read);
             }
         }
         for read in reads.iter().filter(|r| old_reads.binary_search(r).is_err()) {
-            if let Some(node) = self.node_mut(*read)
-                && let Err(place) = node.used_by.binary_search(&id)
-            {
-                node.used_by.insert(place, id);
+            if let Some(node) = self.node_mut(*read) {
+                node.used_by.add(id);
             }
         }
         if let Some(node) = self.node_mut(id) {
@@ -303,11 +312,11 @@ impl Graph {
 
     /// Whoever read an answer that differs has to be looked at.
     fn pass_on(&self, id: NodeId, before: &Value, dirty: &mut Dirty) {
-        let users = self.node(id).into_iter().flat_map(|node| &node.used_by);
+        let users = self.node(id).into_iter().flat_map(|node| node.used_by.iter());
         for user in users {
-            let Some(node) = self.node(*user) else { continue };
+            let Some(node) = self.node(user) else { continue };
             let causes = dirty.entry(node.query.level()).or_default();
-            let cause = causes.entry(*user).or_insert_with(|| Cause::Answers(Vec::new()));
+            let cause = causes.entry(user).or_insert_with(|| Cause::Answers(Vec::new()));
             if let Cause::Answers(changed) = cause {
                 changed.push((id, before.clone()));
             }

@@ -7,10 +7,7 @@ use std::cmp::Ordering;
 pub(crate) fn covers(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
         None => pattern.eq_ignore_ascii_case(host),
-        Some(suffix) => match host.strip_prefix('*') {
-            Some(host_suffix) => ends_with(host_suffix, suffix),
-            None => ends_with(host, suffix),
-        },
+        Some(suffix) => ends_with(host.strip_prefix('*').unwrap_or(host), suffix),
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `authentication`, `authz` | PeerAuthentication and AuthorizationPolicy |
 //! | `telemetry` | access logs and trace settings |
 //! | `proto` | small steps between values and messages |
+//! | `wire` | messages put together from parts that are encoded already |
 //!
 //! Names, metadata and the order of filters follow control-plane.md §2. Stock Envoy lacks Istio's extensions, so for
 //! it nothing of them is emitted (§3): no metadata exchange, no `istio-peer-exchange` in the ALPN lists that are
@@ -55,6 +56,7 @@ mod shared;
 mod sidecar;
 mod telemetry;
 mod tls;
+mod wire;
 
 pub use generator::Generator;
 pub use graph::ClassId;

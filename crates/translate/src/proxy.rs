@@ -87,8 +87,13 @@ pub struct Proxy {
     pub network: Arc<str>,
     /// Name under which its spans are found.
     pub service: String,
-    /// Metadata as sent.
-    pub metadata: BTreeMap<String, Value>,
+    /// Texts among its metadata: EnvoyFilters may ask for any.
+    texts: BTreeMap<String, String>,
+    /// Keys of its metadata that say "true" otherwise than by a text.
+    flags: BTreeSet<String>,
+    interception: Interception,
+    /// What its own configuration says, if it has one.
+    settings: Option<Settings>,
     /// Which extensions its Envoy has.
     pub flavour: Flavour,
     /// Permission to read secrets; none until the caller, who has checked identity and access, gives it.
@@ -114,11 +119,9 @@ impl Proxy {
             "router" => Role::Router,
             other => return Err(NodeError::Role(other.chars().take(40).collect())),
         };
-        let metadata: BTreeMap<String, Value> = node.metadata.clone().map(|m| m.fields).unwrap_or_default();
-        let text = |key: &str| match metadata.get(key).and_then(|v| v.kind.as_ref()) {
-            Some(value::Kind::StringValue(text)) if !text.is_empty() => Some(text.as_str()),
-            _ => None,
-        };
+        let nothing = BTreeMap::new();
+        let metadata = node.metadata.as_ref().map_or(&nothing, |m| &m.fields);
+        let text = |key: &str| text_of(metadata, key);
         let namespace = text("NAMESPACE")
             .or_else(|| domain.split('.').next())
             .unwrap_or_default();
@@ -166,24 +169,27 @@ impl Proxy {
             } else {
                 Flavour::Stock
             },
-            metadata,
+            texts: metadata
+                .keys()
+                .filter_map(|key| Some((key.clone(), text(key)?.to_owned())))
+                .collect(),
+            flags: metadata
+                .iter()
+                .filter(|(_, value)| value.kind == Some(value::Kind::BoolValue(true)))
+                .map(|(key, _)| key.clone())
+                .collect(),
+            interception: interception(metadata),
+            settings: metadata.get("PROXY_CONFIG").map(Settings::of_node),
             secrets: None,
         })
     }
 
     fn text(&self, key: &str) -> Option<&str> {
-        match self.metadata.get(key).and_then(|v| v.kind.as_ref()) {
-            Some(value::Kind::StringValue(text)) if !text.is_empty() => Some(text),
-            _ => None,
-        }
+        self.texts.get(key).map(String::as_str)
     }
 
     fn flag(&self, key: &str) -> bool {
-        match self.metadata.get(key).and_then(|v| v.kind.as_ref()) {
-            Some(value::Kind::StringValue(text)) => matches!(text.as_str(), "true" | "1" | "TRUE" | "True"),
-            Some(value::Kind::BoolValue(flag)) => *flag,
-            _ => false,
-        }
+        self.flags.contains(key) || matches!(self.text(key), Some("true" | "1" | "TRUE" | "True"))
     }
 
     /// The class that the proxy falls into, as the mesh is now.
@@ -211,14 +217,6 @@ impl Proxy {
                     .collect()
             })
             .unwrap_or_default();
-        let interception = match self
-            .text("INTERCEPTION_MODE")
-            .or_else(|| self.proxy_config_text("interceptionMode"))
-        {
-            Some("NONE") => Interception::None,
-            Some("TPROXY") => Interception::Tproxy,
-            _ => Interception::Redirect,
-        };
         ProxyClass {
             role: self.role,
             namespace: self.namespace.clone(),
@@ -228,7 +226,7 @@ impl Proxy {
             cluster: self.cluster.clone(),
             network: self.network.clone(),
             node: pod.and_then(|p| p.node.clone()),
-            interception,
+            interception: self.interception,
             flavour: self.flavour,
             ipv4: self.addresses.is_empty() || self.addresses.iter().any(IpAddr::is_ipv4),
             ipv6: self.addresses.iter().any(IpAddr::is_ipv6),
@@ -246,7 +244,10 @@ impl Proxy {
             patches: patches.of_proxy(&snapshot.mesh.root_namespace, &self.namespace, &self.version, &|key| {
                 self.text(key)
             }),
-            settings: Settings::of(self.metadata.get("PROXY_CONFIG"), &snapshot.mesh.default_config),
+            settings: match &self.settings {
+                Some(own) => own.clone(),
+                None => Settings::of_mesh(&snapshot.mesh.default_config),
+            },
             ingress_address: self.ingress_address(snapshot, &labels),
             headless_addresses: self
                 .addresses
@@ -276,15 +277,25 @@ impl Proxy {
             .filter_map(|e| e.spec.address.parse::<IpAddr>().ok())
             .any(|ip| self.addresses.first() == Some(&ip))
     }
+}
 
-    fn proxy_config_text(&self, field: &str) -> Option<&str> {
-        match self.metadata.get("PROXY_CONFIG").and_then(|v| v.kind.as_ref()) {
-            Some(value::Kind::StructValue(fields)) => match fields.fields.get(field).and_then(|v| v.kind.as_ref()) {
-                Some(value::Kind::StringValue(text)) => Some(text),
-                _ => None,
-            },
-            _ => None,
-        }
+/// A text of that key; none if it is empty.
+fn text_of<'a>(fields: &'a BTreeMap<String, Value>, key: &str) -> Option<&'a str> {
+    match fields.get(key).and_then(|v| v.kind.as_ref()) {
+        Some(value::Kind::StringValue(text)) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+fn interception(metadata: &BTreeMap<String, Value>) -> Interception {
+    let configured = match metadata.get("PROXY_CONFIG").and_then(|v| v.kind.as_ref()) {
+        Some(value::Kind::StructValue(config)) => text_of(&config.fields, "interceptionMode"),
+        _ => None,
+    };
+    match text_of(metadata, "INTERCEPTION_MODE").or(configured) {
+        Some("NONE") => Interception::None,
+        Some("TPROXY") => Interception::Tproxy,
+        _ => Interception::Redirect,
     }
 }
 

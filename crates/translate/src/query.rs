@@ -6,6 +6,7 @@ use bytes::Bytes;
 use mesh::{SecretReader, Service, ServiceKey, Visibility};
 use xds::resource::{Resource, ResourceSet};
 
+use crate::authz;
 use crate::client::Client;
 use crate::cluster::Target;
 use crate::graph::{ClassId, Cx};
@@ -55,6 +56,8 @@ pub(crate) enum Query {
     Listener(Arc<listener::Question>),
     /// Listeners of a sidecar for what comes to its workload.
     Inbound(ClassId),
+    /// Envoy's policies of an AuthorizationPolicy.
+    Policies(Arc<authz::Question>),
     /// What of clients matters to anybody.
     Sensitivity,
     /// The services that proxies of a namespace see without a Sidecar.
@@ -63,6 +66,8 @@ pub(crate) enum Query {
     Scope(ScopeKey),
     /// Whether there is any DestinationRule.
     HasRules,
+    /// Whether a route or a rule depends on labels of clients that see this.
+    SelectsByLabels(ScopeKey),
     /// The DestinationRules that may concern a host.
     HostRules(Arc<str>),
     /// What outbound listeners are made of.
@@ -113,6 +118,7 @@ impl Query {
             Self::Targets(..) => "Targets",
             Self::SniffedRoutes(..) => "SniffedRoutes",
             Self::HasRules => "HasRules",
+            Self::SelectsByLabels(..) => "SelectsByLabels",
             Self::Credential(..) => "Credential",
             Self::Outward(..) => "Outward",
             Self::MutualTls(..) => "MutualTls",
@@ -126,6 +132,7 @@ impl Query {
             Self::OutboundChains(..) => "OutboundChains",
             Self::Listener(..) => "Listener",
             Self::Inbound(..) => "Inbound",
+            Self::Policies(..) => "Policies",
             Self::Sensitivity => "Sensitivity",
             Self::Scope(..) => "Scope",
             Self::HostRules(..) => "HostRules",
@@ -151,10 +158,19 @@ impl Query {
     pub(crate) fn level(&self) -> u8 {
         match self {
             Self::Rules | Self::VirtualServices | Self::Targets(_) | Self::Retries(_) => 0,
-            Self::Visible(_) | Self::MutualTls(_) | Self::Credential(..) | Self::SniffedRoutes(_) => 0,
+            Self::Policies(_)
+            | Self::Visible(_)
+            | Self::MutualTls(_)
+            | Self::Credential(..)
+            | Self::SniffedRoutes(_) => 0,
             Self::HasRules | Self::HostRules(_) | Self::Sensitivity | Self::Scope(_) | Self::Servers(_) => 1,
             Self::Clusters(..) | Self::Endpoints(..) | Self::VirtualHost(..) => 2,
-            Self::Outward(_) | Self::Known(..) | Self::ByGateway(_) | Self::Common(_) | Self::PassesThrough(_) => 2,
+            Self::Outward(_)
+            | Self::Known(..)
+            | Self::SelectsByLabels(_)
+            | Self::ByGateway(_)
+            | Self::Common(_)
+            | Self::PassesThrough(_) => 2,
             Self::OutboundClusters(..) | Self::OutboundEndpoints(..) | Self::VirtualHosts(..) => 3,
             Self::Bound(..) | Self::Routes(_) | Self::Manager(..) | Self::Socket(_) => 3,
             Self::OutboundRoutes(_) | Self::BoundRoutes(_) => 4,
@@ -193,7 +209,7 @@ pub(crate) enum Value {
     Targets(Arc<Vec<Target>>),
     /// To [`Query::Servers`].
     Servers(Arc<Merged>),
-    /// To [`Query::PassesThrough`] and [`Query::HasRules`].
+    /// To [`Query::PassesThrough`], [`Query::HasRules`] and [`Query::SelectsByLabels`].
     Flag(bool),
     /// To [`Query::Visible`].
     Seen(Seen),
@@ -207,6 +223,8 @@ pub(crate) enum Value {
     Chain(Option<Arc<Finished>>),
     /// To [`Query::OutboundChains`].
     Chains(Arc<Vec<Arc<Finished>>>),
+    /// To [`Query::Policies`].
+    Policies(Arc<authz::Encoded>),
     /// To [`Query::HostRules`].
     HostRules(Arc<HostRules>),
     /// To [`Query::Scope`].
@@ -265,6 +283,7 @@ impl PartialEq for Value {
             (Self::Socket(a), Self::Socket(b)) => a == b,
             (Self::Chain(a), Self::Chain(b)) => a == b,
             (Self::Chains(a), Self::Chains(b)) => a == b,
+            (Self::Policies(a), Self::Policies(b)) => a == b,
             (Self::Resource(a), Self::Resource(b)) => match (a, b) {
                 (Some(a), Some(b)) => a.name == b.name && a.hash == b.hash,
                 (a, b) => a.is_none() && b.is_none(),
@@ -306,6 +325,7 @@ pub(crate) fn compute(query: &Query, cx: &mut Cx<'_>) -> Value {
         Query::HttpsChain(question) => Value::Chain(listener::gateway::https_chain(cx, question)),
         Query::OutboundChains(question) => Value::Chains(Arc::new(listener::outbound::chains::answer(cx, question))),
         Query::Listener(question) => Value::Resource(listener::put_together(cx, question)),
+        Query::Policies(question) => Value::Policies(Arc::new(authz::Encoded::of(question))),
         Query::Inbound(id) => Value::Resources(Arc::new(listener::inbound(cx, *id))),
         Query::Known(key, host) => Value::Service(cx.seen_of(key).service(host).cloned()),
         Query::ByGateway(key) => Value::ByGateway(Arc::new(bound::by_gateway(cx, key))),
@@ -316,6 +336,7 @@ pub(crate) fn compute(query: &Query, cx: &mut Cx<'_>) -> Value {
         Query::Routes(question) => Value::Routes(Arc::new(made::routes(cx, question))),
         Query::GatewayRoutes(question) => Value::Resource(Some(Arc::new(gateway::configuration(cx, question)))),
         Query::Sensitivity => Value::Sensitivity(Arc::new(crate::sensitivity::of_mesh(cx))),
+        Query::SelectsByLabels(key) => Value::Flag(crate::scope::selects_by_labels(cx, key)),
         Query::HasRules => Value::Flag(!cx.rules().is_empty()),
         Query::HostRules(host) => Value::HostRules(Arc::new(crate::rules::of_host(cx, host))),
         Query::Scope(key) => Value::Scope(Arc::new(crate::scope::of_key(cx, key))),
@@ -517,9 +538,19 @@ impl Cx<'_> {
         }
     }
 
+    /// Whether there is any DestinationRule.
+    pub(crate) fn has_rules(&mut self) -> bool {
+        matches!(self.get(&Query::HasRules), Value::Flag(true))
+    }
+
+    /// Whether a route or a rule depends on labels of clients that see this.
+    pub(crate) fn selects_by_labels(&mut self, key: ScopeKey) -> bool {
+        matches!(self.get(&Query::SelectsByLabels(key)), Value::Flag(true))
+    }
+
     pub(crate) fn host_rules(&mut self, host: &Arc<str>) -> Arc<HostRules> {
         // Many meshes have no rule; there, none is looked for host by host.
-        if !matches!(self.get(&Query::HasRules), Value::Flag(true)) {
+        if !self.has_rules() {
             return Arc::default();
         }
         match self.get(&Query::HostRules(host.clone())) {

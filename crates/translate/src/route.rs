@@ -3,6 +3,7 @@
 mod action;
 pub(crate) mod bound;
 mod condition;
+pub(crate) mod domains;
 pub(crate) mod encoded;
 pub(crate) mod gateway;
 mod hash;
@@ -28,7 +29,6 @@ use crate::graph::{ClassId, Cx};
 use crate::proto;
 use crate::proxy::{ProxyClass, Role};
 use crate::query::Query;
-use crate::scope::ScopeKey;
 
 /// Longest body of a direct response, in bytes.
 const MAX_DIRECT_RESPONSE: u32 = 1 << 20;
@@ -52,16 +52,10 @@ pub(crate) fn of_sidecar(cx: &mut Cx<'_>, class: &ProxyClass) -> Query {
         preserve_case: false,
         ..Client::scoped(cx, class)
     };
-    if !selects_by_labels(cx, &client.scope()) {
+    if !cx.selects_by_labels(client.scope()) {
         client.labels = None;
     }
     Query::OutboundRoutes(Arc::new(client))
-}
-
-/// Whether some route or rule depends on the labels of clients that see this.
-fn selects_by_labels(cx: &mut Cx<'_>, scope: &ScopeKey) -> bool {
-    let scope = cx.scope_of(scope.clone());
-    scope.virtual_services.iter().any(|vs| vs.selects_by_labels) || cx.rules().select_by_labels()
 }
 
 /// The match of everything.

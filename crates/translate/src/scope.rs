@@ -128,6 +128,34 @@ pub(crate) fn unknown(cx: &mut Cx<'_>, sidecar: Option<&Config<Sidecar>>) -> Out
     policy
 }
 
+/// Cluster of such traffic; none if it is blocked.
+pub(crate) fn cluster_of_unknown(policy: &OutboundTrafficPolicy) -> Option<String> {
+    let cluster = |proxy: &Destination| {
+        let port = proxy.port.as_ref().map_or(0, naming::port);
+        naming::outbound(port, &proxy.subset, &proxy.host)
+    };
+    let proxy = policy.egress_proxy.as_ref();
+    (!policy.registry_only()).then(|| proxy.map_or_else(|| naming::PASSTHROUGH.to_owned(), cluster))
+}
+
+/// The port that a destination states, or the only one that its service has.
+pub(crate) fn stated_port(cx: &mut Cx<'_>, scope: &ScopeKey, destination: &Destination) -> Option<u16> {
+    if let Some(selector) = &destination.port {
+        return Some(naming::port(selector));
+    }
+    match cx.known(scope, &destination.host)?.ports.as_slice() {
+        [only] => Some(only.number),
+        _ => None,
+    }
+}
+
+/// The answer to [`crate::query::Query::SelectsByLabels`]: whether a route or a rule depends on labels of clients that
+/// see this.
+pub(crate) fn selects_by_labels(cx: &mut Cx<'_>, key: &ScopeKey) -> bool {
+    let scope = cx.scope_of(key.clone());
+    scope.virtual_services.iter().any(|vs| vs.selects_by_labels) || cx.rules().select_by_labels()
+}
+
 pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
     let namespace = &key.namespace;
     let included = cx.services().iter().filter(|s| s.visibility.includes(namespace));

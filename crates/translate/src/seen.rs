@@ -1,10 +1,10 @@
 //! The services that clients see, as part of a question: clients that see the same share the answer, whatever
 //! namespace they are in.
 
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use mesh::Service;
 
 /// Fewest entries before unused ones are looked for.
@@ -61,13 +61,14 @@ impl Hash for Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Views {
     known: HashSet<Seen>,
+    hashes: DefaultHashBuilder,
     sweep_at: usize,
 }
 
 impl Views {
     /// These services, where they already are if they are known.
     pub(crate) fn share(&mut self, services: Vec<Arc<Service>>, narrowed: bool) -> Seen {
-        let mut hasher = std::hash::DefaultHasher::new();
+        let mut hasher = self.hashes.build_hasher();
         services.iter().for_each(|service| service.key.hash(&mut hasher));
         let mut seen = Seen {
             services: Arc::new(services),

@@ -17,12 +17,8 @@ pub(crate) struct Sensitivity {
     namespaces: BTreeSet<Arc<str>>,
     /// A DestinationRule selects clients by their labels.
     pub(crate) rules_select_by_labels: bool,
-    /// Endpoints may be ordered by the client's locality.
-    pub(crate) endpoints_by_place: bool,
-    /// Endpoints may be ordered by the client's labels.
-    pub(crate) endpoints_by_labels: bool,
-    /// Endpoints may be chosen or ordered by the client's node.
-    pub(crate) endpoints_by_node: bool,
+    /// Endpoints may be chosen or ordered by this.
+    pub(crate) endpoints: Order,
     /// The same of endpoints that clusters hold.
     pub(crate) inline: Order,
 }
@@ -50,9 +46,11 @@ pub(crate) fn of_mesh(cx: &mut Cx<'_>) -> Sensitivity {
     Sensitivity {
         namespaces: rules.named(),
         rules_select_by_labels: rules.select_by_labels(),
-        endpoints_by_place: by_rules_or_mesh.by_place || by_service,
-        endpoints_by_labels: by_rules_or_mesh.by_labels || by_service,
-        endpoints_by_node: by_rules_or_mesh.by_node || services.iter().any(|s| endpoint::by_node(s)),
+        endpoints: Order {
+            by_place: by_rules_or_mesh.by_place || by_service,
+            by_labels: by_rules_or_mesh.by_labels || by_service,
+            by_node: by_rules_or_mesh.by_node || services.iter().any(|s| endpoint::by_node(s)),
+        },
         inline: Order {
             by_place: any_inline && (by_rules_or_mesh.by_place || inline_by_service),
             by_labels: any_inline && (by_rules_or_mesh.by_labels || inline_by_service),

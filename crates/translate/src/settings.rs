@@ -40,13 +40,18 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings that the proxy's node message carries, else those of the mesh.
-    pub(crate) fn of(node: Option<&Value>, mesh: &ProxyConfig) -> Self {
-        let own = node.map(json);
-        let (headers, topology) = match &own {
-            Some(config) => (config.get("proxyHeaders"), config.get("gatewayTopology")),
-            None => (mesh.proxy_headers.as_ref(), mesh.gateway_topology.as_ref()),
-        };
+    /// Settings that a node message carries. They are all that counts for its proxy.
+    pub(crate) fn of_node(config: &Value) -> Self {
+        let config = json(config);
+        Self::of(config.get("proxyHeaders"), config.get("gatewayTopology"))
+    }
+
+    /// Settings of the mesh.
+    pub(crate) fn of_mesh(mesh: &ProxyConfig) -> Self {
+        Self::of(mesh.proxy_headers.as_ref(), mesh.gateway_topology.as_ref())
+    }
+
+    fn of(headers: Option<&Json>, topology: Option<&Json>) -> Self {
         let (headers, topology) = (headers.unwrap_or(&Json::Null), topology.unwrap_or(&Json::Null));
         let is = |path: &str| headers.pointer(path).and_then(Json::as_bool) == Some(true);
         let certificate = |value: Option<&Json>| value.and_then(Json::as_str).map(str::to_owned);
@@ -135,7 +140,7 @@ mod tests {
             gateway_topology: Some(topology),
             ..ProxyConfig::default()
         };
-        Settings::of(None, &mesh)
+        Settings::of_mesh(&mesh)
     }
 
     #[test]
@@ -155,8 +160,8 @@ mod tests {
             proxy_headers: Some(serde_json::json!({"server": {"value": "x"}})),
             ..ProxyConfig::default()
         };
-        assert_eq!(Settings::of(Some(&own), &mesh), Settings::default());
-        assert_eq!(Settings::of(None, &mesh).server, Server::Named("x".to_owned()));
+        assert_eq!(Settings::of_node(&own), Settings::default());
+        assert_eq!(Settings::of_mesh(&mesh).server, Server::Named("x".to_owned()));
     }
 
     #[test]

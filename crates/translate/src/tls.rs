@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use prost::encoding::string;
 use prost::{Message, Name};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
@@ -15,6 +14,7 @@ use crate::graph::Cx;
 use crate::proto;
 use crate::proxy::Flavour;
 use crate::query::Query;
+use crate::wire;
 
 /// Secret with the workload's certificate and key.
 pub(crate) const WORKLOAD_SECRET: &str = "default";
@@ -114,13 +114,13 @@ pub(crate) struct Mutual {
 }
 
 /// A transport socket of mutual TLS inside the mesh. Most of it is the same for many clusters; that is encoded once.
-pub(crate) fn mesh_socket(cx: &mut Cx<'_>, mutual: Mutual, sni: &String) -> core::TransportSocket {
+pub(crate) fn mesh_socket(cx: &mut Cx<'_>, mutual: Mutual, sni: &str) -> core::TransportSocket {
     const SNI: u32 = 2;
     let common = cx.bytes(&Query::MutualTls(mutual));
     let mut value = BytesMut::with_capacity(common.len() + sni.len() + 8);
     value.extend_from_slice(&common);
     if !sni.is_empty() {
-        string::encode(SNI, sni, &mut value);
+        wire::put(SNI, sni.as_bytes(), &mut value);
     }
     let context = Any {
         type_url: tls::UpstreamTlsContext::type_url(),

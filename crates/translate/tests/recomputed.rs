@@ -52,7 +52,12 @@ spec:
 /// What is computed after hosts 0 to 7 are there and these objects change.
 fn check(role: &str, changed: &str) -> String {
     let text: String = (0..8).map(|number| host(number, "1s", "", "10.0.0.1")).collect();
-    let mut mesh = testkit::mesh(&text, "").unwrap();
+    check_mesh(&text, role, changed)
+}
+
+/// What is computed after objects change in a mesh.
+fn check_mesh(text: &str, role: &str, changed: &str) -> String {
+    let mut mesh = testkit::mesh(text, "").unwrap();
     let spec = ProxySpec {
         role: role.to_owned(),
         ..ProxySpec::sidecar("edge", "edge-0", "10.244.0.2", &[("app", "edge")])
@@ -79,13 +84,15 @@ fn check(role: &str, changed: &str) -> String {
 
 #[test]
 fn a_gateway_makes_the_routes_of_one_virtual_service_anew() {
-    // Two configurations of nine have the host. Its service has two ports, so that its routes are of the listener's.
+    // Two configurations of nine have the host. Its service has two ports, so that its routes are of the listener's,
+    // which is found out by making them.
     assert_snapshot!(check("router", &host(3, "2s", "", "10.0.0.1")), @r"
     differs: [Route]
     Class: 1
     GatewayRoutes: 2
-    Routes: 2
+    Routes: 3
     Scope: 1
+    SelectsByLabels: 1
     VirtualServices: 1
     ");
 }
@@ -115,11 +122,11 @@ fn one_service_s_endpoints_cost_one_assignment() {
 fn a_sidecar_makes_one_virtual_host_anew() {
     assert_snapshot!(check("sidecar", &host(3, "2s", "", "10.0.0.1")), @r"
     differs: [Route]
-    Class: 1
     OutboundRoutes: 1
     Outward: 1
     Routes: 1
     Scope: 1
+    SelectsByLabels: 1
     VirtualServices: 1
     ");
 }
@@ -128,7 +135,7 @@ fn a_sidecar_makes_one_virtual_host_anew() {
 fn a_sidecar_makes_the_listeners_of_one_service_anew() {
     assert_snapshot!(check("sidecar", &host(3, "1s", "", "10.0.0.1").replace("9000", "9001")), @r"
     differs: [Cluster, Endpoints, Listener]
-    Class: 4
+    Class: 3
     Clusters: 1
     Common: 1
     Endpoints: 1
@@ -139,10 +146,36 @@ fn a_sidecar_makes_the_listeners_of_one_service_anew() {
     OutboundRoutes: 1
     Outward: 1
     Scope: 1
+    SelectsByLabels: 1
     Sensitivity: 1
     Targets: 1
     VirtualHost: 1
     VirtualHosts: 1
     Visible: 1
+    ");
+}
+
+#[test]
+fn a_policy_is_made_anew_alone() {
+    let policy = |name: &str, method: &str| {
+        format!(
+            "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{ name: {name}, namespace: edge }}
+spec: {{ action: DENY, rules: [{{ to: [{{ operation: {{ methods: [{method}] }} }}] }}] }}
+---"
+        )
+    };
+    let text: String = (0..8)
+        .map(|number| policy(&format!("policy-{number}"), "PUT"))
+        .collect();
+    assert_snapshot!(check_mesh(&text, "sidecar", &policy("policy-3", "POST")), @r"
+    differs: [Listener]
+    Class: 1
+    Common: 1
+    Inbound: 1
+    Manager: 1
+    Policies: 1
     ");
 }

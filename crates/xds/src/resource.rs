@@ -151,6 +151,17 @@ impl Resource {
         let length = message.encoded_len();
         let mut body = head::<M>(length, length);
         message.encode_raw(&mut body);
+        Self::of_body(name, body)
+    }
+
+    /// A resource whose message is already encoded.
+    pub fn of_message<M: Name>(name: impl Into<Arc<str>>, message: &[u8]) -> Self {
+        let mut body = head::<M>(message.len(), message.len());
+        body.extend_from_slice(message);
+        Self::of_body(name, body)
+    }
+
+    fn of_body(name: impl Into<Arc<str>>, body: BytesMut) -> Self {
         let body = body.freeze();
         Self {
             name: name.into(),

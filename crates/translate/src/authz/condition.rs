@@ -11,7 +11,7 @@ use crate::proto;
 
 /// Attributes that conditions are about.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Attribute {
+pub(super) enum Attribute<'a> {
     DestinationIp,
     DestinationPort,
     ServerName,
@@ -25,12 +25,12 @@ pub(super) enum Attribute {
     Namespace,
     TrustDomain,
     /// Service account; a name without a namespace is of this one.
-    ServiceAccount(String),
+    ServiceAccount(&'a str),
     Principal,
     RequestPrincipal,
     Audiences,
     Presenter,
-    Header(String),
+    Header(&'a str),
     Claim(Vec<String>),
 }
 
@@ -40,9 +40,9 @@ pub(super) struct Inexpressible;
 
 type Result<T> = std::result::Result<T, Inexpressible>;
 
-impl Attribute {
+impl<'a> Attribute<'a> {
     /// The attribute that a `when` key names.
-    pub(super) fn of_key(key: &str, namespace: &str) -> Option<Self> {
+    pub(super) fn of_key(key: &'a str, namespace: &'a str) -> Option<Self> {
         Some(match key {
             "destination.ip" => Self::DestinationIp,
             "destination.port" => Self::DestinationPort,
@@ -51,7 +51,7 @@ impl Attribute {
             "remote.ip" => Self::RemoteIp,
             "source.namespace" => Self::Namespace,
             "source.trustDomain" => Self::TrustDomain,
-            "source.serviceAccount" => Self::ServiceAccount(namespace.to_owned()),
+            "source.serviceAccount" => Self::ServiceAccount(namespace),
             "source.principal" => Self::Principal,
             "request.auth.principal" => Self::RequestPrincipal,
             "request.auth.audiences" => Self::Audiences,
@@ -61,7 +61,7 @@ impl Attribute {
                     let (filter, field) = rest.strip_suffix(']').unwrap_or(rest).split_once('[')?;
                     Self::FilterMetadata(format!("envoy.filters.{filter}"), field.to_owned())
                 } else if let Some(rest) = key.strip_prefix("request.headers") {
-                    Self::Header(rest.strip_prefix('[')?.strip_suffix(']')?.to_owned())
+                    Self::Header(rest.strip_prefix('[')?.strip_suffix(']')?)
                 } else {
                     let rest = key.strip_prefix("request.auth.claims")?;
                     Self::Claim(nested(rest)?)

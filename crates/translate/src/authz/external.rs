@@ -90,7 +90,7 @@ pub(super) fn filters(inputs: &Inputs<'_>) -> Filters {
             policies: policies
                 .iter()
                 .filter(|p| is_dry_run(p) == dry_run)
-                .flat_map(|p| policies_of(p, &prefix, Action::Custom, tcp, &inputs.trust_domains))
+                .flat_map(|p| policies_of(p, &prefix, tcp, &inputs.trust_domains))
                 .collect(),
             ..Default::default()
         };

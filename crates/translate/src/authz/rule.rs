@@ -1,6 +1,10 @@
 //! A rule of a policy as Envoy's permissions and principals.
 
+use std::borrow::Cow;
+
+use api::security::AuthorizationPolicy;
 use api::security::authorization_policy::{Action, Rule};
+use mesh::Config;
 use xds::envoy::config::rbac::v3::{Permission, Policy, Principal, permission, principal};
 
 use super::condition::{Attribute, Inexpressible};
@@ -8,14 +12,14 @@ use super::trust_domain;
 
 /// An attribute with the values it may have and those it must not.
 #[derive(Clone)]
-struct Condition {
-    attribute: Attribute,
-    values: Vec<String>,
-    not_values: Vec<String>,
+pub(super) struct Condition<'a> {
+    attribute: Attribute<'a>,
+    values: Cow<'a, [String]>,
+    not_values: Cow<'a, [String]>,
 }
 
 /// A policy that nothing matches.
-pub(super) fn never() -> Policy {
+fn never() -> Policy {
     let any = Permission {
         rule: Some(permission::Rule::Any(true)),
     };
@@ -33,29 +37,64 @@ pub(super) fn never() -> Policy {
     }
 }
 
-/// The policy; none if the rule cannot be expressed.
-pub(super) fn translate(rule: &Rule, namespace: &str, action: Action, tcp: bool, domains: &[String]) -> Option<Policy> {
-    let (permissions, principals) = conditions(rule, namespace, domains)?;
-    let strict = action == Action::Allow;
-    let permissions: Result<Vec<_>, Inexpressible> = permissions
-        .iter()
-        .map(|list| all_permissions(list, tcp, strict))
-        .collect();
-    let principals: Result<Vec<_>, Inexpressible> = principals
-        .iter()
-        .map(|list| all_principals(list, tcp, strict))
-        .collect();
-    Some(Policy {
-        permissions: permissions.ok()?,
-        principals: principals.ok()?,
-        ..Default::default()
-    })
+/// A rule, read once for all protocols.
+pub(super) enum Translated<'a> {
+    /// That nothing matches.
+    Never,
+    /// What may be requested and by whom, each as alternatives of conditions that all hold.
+    Conditions {
+        permissions: Alternatives<'a>,
+        principals: Alternatives<'a>,
+        /// Whether a rule that cannot be expressed in full is left out.
+        strict: bool,
+    },
+    /// With an attribute that is unknown.
+    Unknown,
 }
 
-type Alternatives = Vec<Vec<Condition>>;
+impl<'a> Translated<'a> {
+    /// Reads a rule of a policy, or that it has none.
+    pub(super) fn of(rule: Option<&'a Rule>, policy: &'a Config<AuthorizationPolicy>, domains: &[String]) -> Self {
+        let Some(rule) = rule else { return Self::Never };
+        match conditions(rule, &policy.meta.namespace, domains) {
+            Some((permissions, principals)) => Self::Conditions {
+                permissions,
+                principals,
+                strict: policy.spec.action() == Action::Allow,
+            },
+            None => Self::Unknown,
+        }
+    }
+
+    /// Envoy's policy; none if the rule cannot be expressed.
+    pub(super) fn policy(&self, tcp: bool) -> Option<Policy> {
+        let (permissions, principals, strict) = match self {
+            Self::Never => return Some(never()),
+            Self::Unknown => return None,
+            Self::Conditions {
+                permissions,
+                principals,
+                strict,
+            } => (permissions, principals, *strict),
+        };
+        let permissions = permissions.iter().map(|list| all_permissions(list, tcp, strict));
+        let principals = principals.iter().map(|list| all_principals(list, tcp, strict));
+        Some(Policy {
+            permissions: permissions.collect::<Result<_, Inexpressible>>().ok()?,
+            principals: principals.collect::<Result<_, Inexpressible>>().ok()?,
+            ..Default::default()
+        })
+    }
+}
+
+type Alternatives<'a> = Vec<Vec<Condition<'a>>>;
 
 /// Alternatives of what is requested and of who requests; none if an attribute is unknown.
-fn conditions(rule: &Rule, namespace: &str, domains: &[String]) -> Option<(Alternatives, Alternatives)> {
+fn conditions<'a>(
+    rule: &'a Rule,
+    namespace: &'a str,
+    domains: &[String],
+) -> Option<(Alternatives<'a>, Alternatives<'a>)> {
     let (mut permissions, mut principals) = (Vec::new(), Vec::new());
     for when in &rule.when {
         let attribute = Attribute::of_key(&when.key, namespace)?;
@@ -66,20 +105,21 @@ fn conditions(rule: &Rule, namespace: &str, domains: &[String]) -> Option<(Alter
         };
         push(list, attribute, &when.values, &when.not_values, domains);
     }
-    let from: Alternatives = rule
+    let from: Alternatives<'a> = rule
         .from
         .iter()
         .map(|from| {
             let mut list = Vec::new();
             if let Some(s) = &from.source {
-                let mut add = |attribute, yes: &[String], no: &[String]| push(&mut list, attribute, yes, no, domains);
+                let mut add =
+                    |attribute, yes: &'a [String], no: &'a [String]| push(&mut list, attribute, yes, no, domains);
                 add(Attribute::Principal, &s.principals, &s.not_principals);
                 add(
                     Attribute::RequestPrincipal,
                     &s.request_principals,
                     &s.not_request_principals,
                 );
-                let account = Attribute::ServiceAccount(namespace.to_owned());
+                let account = Attribute::ServiceAccount(namespace);
                 add(account, &s.service_accounts, &s.not_service_accounts);
                 add(Attribute::TrustDomain, &s.trust_domains, &s.not_trust_domains);
                 add(Attribute::Namespace, &s.namespaces, &s.not_namespaces);
@@ -90,13 +130,14 @@ fn conditions(rule: &Rule, namespace: &str, domains: &[String]) -> Option<(Alter
             list
         })
         .collect();
-    let to: Alternatives = rule
+    let to: Alternatives<'a> = rule
         .to
         .iter()
         .map(|to| {
             let mut list = Vec::new();
             if let Some(o) = &to.operation {
-                let mut add = |attribute, yes: &[String], no: &[String]| push(&mut list, attribute, yes, no, domains);
+                let mut add =
+                    |attribute, yes: &'a [String], no: &'a [String]| push(&mut list, attribute, yes, no, domains);
                 add(Attribute::Host, &o.hosts, &o.not_hosts);
                 add(Attribute::Method, &o.methods, &o.not_methods);
                 add(Attribute::Path, &o.paths, &o.not_paths);
@@ -112,14 +153,20 @@ fn conditions(rule: &Rule, namespace: &str, domains: &[String]) -> Option<(Alter
     ))
 }
 
-fn push(list: &mut Vec<Condition>, attribute: Attribute, values: &[String], not_values: &[String], domains: &[String]) {
+fn push<'a>(
+    list: &mut Vec<Condition<'a>>,
+    attribute: Attribute<'a>,
+    values: &'a [String],
+    not_values: &'a [String],
+    domains: &[String],
+) {
     if values.is_empty() && not_values.is_empty() {
         return;
     }
-    let expand = |values: &[String]| match attribute {
-        Attribute::Principal => trust_domain::principals(values, domains),
-        Attribute::TrustDomain => trust_domain::names(values, domains),
-        _ => values.to_vec(),
+    let expand = |values: &'a [String]| match attribute {
+        Attribute::Principal => trust_domain::principals(values, domains).into(),
+        Attribute::TrustDomain => trust_domain::names(values, domains).into(),
+        _ => Cow::Borrowed(values),
     };
     let (values, not_values) = (expand(values), expand(not_values));
     list.push(Condition {
@@ -160,7 +207,7 @@ fn alternatives<T>(
     Ok((!list.is_empty()).then(|| or(list)))
 }
 
-fn all_permissions(list: &[Condition], tcp: bool, strict: bool) -> Result<Permission, Inexpressible> {
+fn all_permissions(list: &[Condition<'_>], tcp: bool, strict: bool) -> Result<Permission, Inexpressible> {
     let or = |rules| Permission {
         rule: Some(permission::Rule::OrRules(permission::Set { rules })),
     };
@@ -198,7 +245,7 @@ fn all_permissions(list: &[Condition], tcp: bool, strict: bool) -> Result<Permis
     })
 }
 
-fn all_principals(list: &[Condition], tcp: bool, strict: bool) -> Result<Principal, Inexpressible> {
+fn all_principals(list: &[Condition<'_>], tcp: bool, strict: bool) -> Result<Principal, Inexpressible> {
     let or = |ids| Principal {
         identifier: Some(principal::Identifier::OrIds(principal::Set { ids })),
     };

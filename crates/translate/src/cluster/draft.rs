@@ -1,17 +1,26 @@
 //! A cluster in the making: its message, and HTTP options that become part of it at the end.
 
+use std::sync::Arc;
+
 use api::lenient::Duration;
 use xds::envoy::config::cluster::v3::{Cluster, cluster};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::extensions::upstreams::http::v3::{HttpProtocolOptions, http_protocol_options as options};
+use xds::resource::Resource;
 
-use crate::proto;
+use crate::{proto, wire};
 
 /// Key under which a cluster carries its HTTP options.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
+/// Number of the field `metadata` of a cluster.
+const METADATA: u32 = 25;
+
 pub(super) struct Draft {
+    /// Without its metadata.
     pub(super) cluster: Cluster,
+    /// Encoded.
+    pub(super) metadata: Option<Vec<u8>>,
     pub(super) http: Option<HttpProtocolOptions>,
     preserve_case: bool,
 }
@@ -26,6 +35,7 @@ impl Draft {
                 cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(discovery as i32)),
                 ..Cluster::default()
             },
+            metadata: None,
             http: None,
             preserve_case: false,
         }
@@ -81,7 +91,8 @@ impl Draft {
         }
     }
 
-    pub(super) fn finish(mut self) -> Cluster {
+    /// The cluster as it is sent.
+    pub(super) fn finish(mut self) -> Arc<Resource> {
         if let Some(mut http) = self.http {
             // The choice of a protocol is required: without one, HTTP/1.1.
             http.upstream_protocol_options.get_or_insert_with(|| {
@@ -100,7 +111,8 @@ impl Draft {
                 .typed_extension_protocol_options
                 .insert(HTTP_OPTIONS.to_owned(), proto::any(&http));
         }
-        self.cluster
+        let message = wire::encode_with(&self.cluster, [(METADATA, self.metadata.as_deref())]);
+        Arc::new(Resource::of_message::<Cluster>(self.cluster.name, &message))
     }
 }
 

@@ -1,9 +1,12 @@
 //! Clusters that every proxy has: nowhere, and wherever the client meant.
 
+use std::sync::Arc;
+
 use api::lenient::Duration;
 use api::mesh_config::MeshConfig;
-use xds::envoy::config::cluster::v3::{Cluster, cluster};
+use xds::envoy::config::cluster::v3::cluster;
 use xds::envoy::config::core::v3 as core;
+use xds::resource::Resource;
 
 use super::draft::{Draft, downstream_protocol};
 use super::policy;
@@ -11,7 +14,7 @@ use crate::naming;
 use crate::proto;
 use crate::proxy::ProxyClass;
 
-pub(super) fn black_hole(mesh: &MeshConfig) -> Cluster {
+pub(super) fn black_hole(mesh: &MeshConfig) -> Arc<Resource> {
     Draft::new(
         naming::BLACK_HOLE.to_owned(),
         cluster::DiscoveryType::Static,
@@ -20,22 +23,23 @@ pub(super) fn black_hole(mesh: &MeshConfig) -> Cluster {
     .finish()
 }
 
-pub(super) fn passthrough(mesh: &MeshConfig, class: &ProxyClass) -> Cluster {
-    let mut cluster = original_destination(mesh, class, naming::PASSTHROUGH);
-    super::upstream_tls::add_metadata_exchange(&mut cluster, class.flavour);
-    cluster
+pub(super) fn passthrough(mesh: &MeshConfig, class: &ProxyClass) -> Arc<Resource> {
+    let mut draft = original_destination(mesh, class, naming::PASSTHROUGH);
+    super::upstream_tls::add_metadata_exchange(&mut draft.cluster, class.flavour);
+    draft.finish()
 }
 
-pub(super) fn inbound_passthrough(mesh: &MeshConfig, class: &ProxyClass) -> Cluster {
-    let mut cluster = original_destination(mesh, class, naming::INBOUND_PASSTHROUGH);
-    cluster.upstream_bind_config = Some(source(class));
-    if let (Some(bind), true, true) = (&mut cluster.upstream_bind_config, class.ipv4, class.ipv6) {
+pub(super) fn inbound_passthrough(mesh: &MeshConfig, class: &ProxyClass) -> Arc<Resource> {
+    let mut draft = original_destination(mesh, class, naming::INBOUND_PASSTHROUGH);
+    let mut bind = source(class);
+    if class.ipv4 && class.ipv6 {
         bind.extra_source_addresses = vec![core::ExtraSourceAddress {
             address: Some(socket("::6")),
             ..Default::default()
         }];
     }
-    cluster
+    draft.cluster.upstream_bind_config = Some(bind);
+    draft.finish()
 }
 
 /// Traffic from the proxy to its workload comes from an address that redirection leaves alone.
@@ -54,7 +58,7 @@ fn socket(address: &str) -> core::SocketAddress {
     }
 }
 
-fn original_destination(mesh: &MeshConfig, class: &ProxyClass, name: &str) -> Cluster {
+fn original_destination(mesh: &MeshConfig, class: &ProxyClass, name: &str) -> Draft {
     let mut draft = Draft::new(
         name.to_owned(),
         cluster::DiscoveryType::OriginalDst,
@@ -77,5 +81,5 @@ fn original_destination(mesh: &MeshConfig, class: &ProxyClass, name: &str) -> Cl
         .and_then(|p| p.connection_pool.clone())
         .unwrap_or_default();
     policy::apply_connection_pool(&mut draft, mesh, &pool, None);
-    draft.finish()
+    draft
 }

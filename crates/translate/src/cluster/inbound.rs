@@ -8,7 +8,8 @@ use api::names::group;
 use api::networking::Sidecar;
 use api::networking::destination_rule::TrafficPolicy;
 use mesh::{Config, Port, Protocol, Registry, Service, TargetPort};
-use xds::envoy::config::cluster::v3::{Cluster, cluster};
+use xds::envoy::config::cluster::v3::cluster;
+use xds::resource::Resource;
 
 use super::draft::Draft;
 use super::outbound::service_metadata;
@@ -16,6 +17,7 @@ use super::{fixed, policy};
 use crate::client::Client;
 use crate::graph::{ClassId, Cx};
 use crate::proxy::{Interception, ProxyClass};
+use crate::wire::Fields;
 use crate::{naming, proto, rules};
 
 /// A port of the own workload, and the services that lead to it, older first.
@@ -210,7 +212,7 @@ pub(super) fn clusters(
     class: &ProxyClass,
     id: ClassId,
     sidecar: Option<&Config<Sidecar>>,
-) -> Vec<Cluster> {
+) -> Vec<Arc<Resource>> {
     let mesh = cx.mesh().clone();
     let served = served(cx, class, id, sidecar);
     served
@@ -225,7 +227,7 @@ fn cluster(
     sidecar: Option<&Config<Sidecar>>,
     mesh: &MeshConfig,
     inbound: &Inbound,
-) -> Cluster {
+) -> Arc<Resource> {
     let localhost = mesh.inbound_traffic_policy.mode.as_deref() == Some("LOCALHOST");
     let port = &inbound.port;
     let name = naming::inbound(inbound.number);
@@ -313,7 +315,6 @@ fn describe(
             named.push(service);
         }
     }
-    let mut istio = proto::fields_of([("services", proto::list(named.iter().map(|s| service_metadata(s))))]);
     let client = Client {
         labels: None,
         ..Client::of_class(class)
@@ -322,12 +323,14 @@ fn describe(
         .host_rules(&service.key.host)
         .resolve(&client, &service.key.namespace);
     let own = rule.as_ref().and_then(|r| r.spec.traffic_policy.clone());
-    if let (Some(rule), Some(_)) = (&rule, &own) {
-        let path = naming::object_path(group::NETWORKING, "destination-rule", &rule.meta);
-        istio.fields.insert("config".to_owned(), proto::text(path));
-    }
     if !service.external {
-        draft.cluster.metadata = Some(proto::metadata([("istio", istio)]));
+        let mut istio = Fields::default();
+        if let (Some(rule), Some(_)) = (&rule, &own) {
+            let path = naming::object_path(group::NETWORKING, "destination-rule", &rule.meta);
+            istio = istio.text("config", &path);
+        }
+        let services: Vec<Fields> = named.iter().map(|s| service_metadata(s)).collect();
+        draft.metadata = Some(istio.list("services", &services).metadata("istio"));
     }
     own
 }

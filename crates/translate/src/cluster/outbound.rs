@@ -9,7 +9,6 @@ use mesh::{Endpoints, Port, Protocol, Registry, Resolution, Service, ServiceKey}
 use xds::envoy::config::cluster::v3::{Cluster, cluster};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
-use xds::google::protobuf::{Struct, Value, value};
 use xds::resource::{Resource, ResourceSet};
 
 use super::draft::Draft;
@@ -21,6 +20,7 @@ use crate::graph::Cx;
 use crate::query::Query;
 use crate::rules::{self, Applied, HostRules};
 use crate::seen::Seen;
+use crate::wire::Fields;
 use crate::{dynamic_dns, naming, proto};
 
 /// The part of a client that clusters of any service depend on.
@@ -101,7 +101,7 @@ pub(crate) fn of_service(cx: &mut Cx<'_>, key: &ServiceKey, client: &Client) -> 
     for port in service.ports.iter().filter(|p| p.protocol != Protocol::Udp) {
         built.of_port(cx, port, &mut clusters);
     }
-    clusters.iter().map(super::encode).collect()
+    clusters
 }
 
 /// Names that the endpoints' certificates may have, in order.
@@ -133,7 +133,7 @@ struct ServiceClusters<'a> {
 }
 
 impl ServiceClusters<'_> {
-    fn of_port(&self, cx: &mut Cx<'_>, port: &Port, clusters: &mut Vec<Cluster>) {
+    fn of_port(&self, cx: &mut Cx<'_>, port: &Port, clusters: &mut Vec<Arc<Resource>>) {
         let spec = self.rule.map(|r| &r.spec);
         let whole = rules::policy_for_port(spec.and_then(|s| s.traffic_policy.as_ref()), port.number);
         let whole = policy::with_mesh_defaults(self.mesh, whole);
@@ -171,7 +171,7 @@ impl ServiceClusters<'_> {
         policy: Option<&TrafficPolicy>,
         inference: Option<&TrafficPolicy>,
         labels: Option<&std::collections::BTreeMap<String, String>>,
-    ) -> Option<Cluster> {
+    ) -> Option<Arc<Resource>> {
         let host = &*self.service.key.host;
         let name = if self.client.through {
             naming::sni(port.number, subset, host)
@@ -221,7 +221,7 @@ impl ServiceClusters<'_> {
         } else if port.protocol.is_unknown() && self.client.is_sidecar() {
             draft.set_downstream_protocol();
         }
-        draft.cluster.metadata = Some(self.metadata(subset, policy));
+        draft.metadata = Some(self.metadata(subset, policy));
         let pool = policy.and_then(|p| p.connection_pool.clone());
         if policy::upgrades_to_http2(self.mesh, port.protocol, pool.as_ref()) {
             draft.set_http2();
@@ -328,43 +328,34 @@ impl ServiceClusters<'_> {
         }
     }
 
-    fn metadata(&self, subset: &str, policy: Option<&TrafficPolicy>) -> core::Metadata {
-        let mut istio = Struct::default();
-        let mut put = |key: &str, value: Value| drop(istio.fields.insert(key.to_owned(), value));
-        if !dynamic_dns::is_resolved_by_proxy(self.service) {
-            put("services", proto::list([service_metadata(self.service)]));
-        }
+    fn metadata(&self, subset: &str, policy: Option<&TrafficPolicy>) -> Vec<u8> {
+        let mut istio = Fields::default();
         if let Some(rule) = self.rule {
-            put(
-                "config",
-                proto::text(naming::object_path(group::NETWORKING, "destination-rule", &rule.meta)),
-            );
             let mode = policy.and_then(|p| p.tls.as_ref()).map(|t| t.mode.as_str());
             // Only Istio's own mutual TLS carries the ALPN by which servers tell it apart.
             if self.client.flavour == crate::proxy::Flavour::Contrib && mode.is_some_and(|m| m != "ISTIO_MUTUAL") {
-                put("alpn_override", proto::text("false"));
+                istio = istio.text("alpn_override", "false");
             }
-        }
-        if !subset.is_empty() {
-            put("subset", proto::text(subset));
+            let path = naming::object_path(group::NETWORKING, "destination-rule", &rule.meta);
+            istio = istio.text("config", &path);
         }
         if self.service.external && subset.is_empty() {
-            put(
-                "external",
-                Value {
-                    kind: Some(value::Kind::BoolValue(true)),
-                },
-            );
+            istio = istio.flag("external");
         }
-        proto::metadata([("istio", istio)])
+        if !dynamic_dns::is_resolved_by_proxy(self.service) {
+            istio = istio.list("services", [&service_metadata(self.service)]);
+        }
+        if !subset.is_empty() {
+            istio = istio.text("subset", subset);
+        }
+        istio.metadata("istio")
     }
 }
 
 /// How metadata names a service.
-pub(super) fn service_metadata(service: &Service) -> Value {
-    proto::object([
-        ("host", proto::text(&*service.key.host)),
-        ("name", proto::text(&*service.name)),
-        ("namespace", proto::text(&*service.key.namespace)),
-    ])
+pub(super) fn service_metadata(service: &Service) -> Fields {
+    Fields::default()
+        .text("host", &service.key.host)
+        .text("name", &service.name)
+        .text("namespace", &service.key.namespace)
 }

@@ -1,6 +1,5 @@
 //! Traffic policy of a DestinationRule on a cluster: limits, outlier detection, load balancing.
 
-use api::lenient::Duration;
 use api::mesh_config::MeshConfig;
 use api::networking::destination_rule::{
     ConnectionPool, LoadBalancer, OutlierDetection, RetryBudget, TcpKeepalive, TrafficPolicy, Warmup,
@@ -112,8 +111,6 @@ fn apply_keepalive(draft: &mut Draft, mesh: Option<&TcpKeepalive>, own: Option<&
         return;
     }
     let pick = |f: fn(&TcpKeepalive) -> Option<u32>| own.and_then(f).or_else(|| mesh.and_then(f)).map(proto::u32_value);
-    let whole = |d: Duration| u32::try_from(d.seconds).ok().filter(|s| *s > 0);
-    let _ = whole;
     draft.cluster.upstream_connection_options = Some(cluster_v3::UpstreamConnectionOptions {
         tcp_keepalive: Some(core::TcpKeepalive {
             keepalive_probes: pick(|k| k.probes.map(|p| p.0).filter(|p| *p > 0)),

@@ -6,14 +6,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener};
 use xds::envoy::extensions::transport_sockets::tls::v3::DownstreamTlsContext;
 use xds::resource::Resource;
 
-use crate::proto;
-use crate::tls;
+use crate::{proto, tls, wire};
 
 /// What plain HTTP looks like to the inspector.
 pub(super) const PLAIN_HTTP: [&str; 2] = ["http/1.1", "h2c"];
@@ -26,6 +24,8 @@ pub(super) const TLS: &str = "tls";
 const CHAINS: u32 = 3;
 const DEFAULT_CHAIN: u32 = 25;
 const SOCKET: u32 = 6;
+/// Number of chains of a listener that are copied together.
+const FEW: usize = 8;
 
 /// A filter chain.
 #[derive(Default)]
@@ -142,23 +142,15 @@ impl Chain {
     /// The chain as it is sent. The time limit keeps slow handshakes from holding memory.
     pub(super) fn finish(self) -> Arc<Finished> {
         let takes_all = self.takes_all();
-        let head = FilterChain {
+        let chain = FilterChain {
             filter_chain_match: self.chain_match(),
             filters: self.filters,
             metadata: self.metadata,
-            ..Default::default()
-        };
-        let rest = FilterChain {
             transport_socket_connect_timeout: Some(proto::seconds(15)),
             ..Default::default()
         };
-        let mut bytes =
-            BytesMut::with_capacity(head.encoded_len() + self.tls.as_ref().map_or(0, |t| t.bytes.len()) + 16);
-        head.encode_raw(&mut bytes);
-        if let Some(socket) = &self.tls {
-            field(SOCKET, &socket.bytes, &mut bytes);
-        }
-        rest.encode_raw(&mut bytes);
+        let socket = self.tls.as_ref().map(|socket| &*socket.bytes);
+        let bytes = wire::encode_with(&chain, [(SOCKET, socket)]);
         Arc::new(Finished {
             takes_all,
             by_name: !self.sni.is_empty(),
@@ -169,41 +161,34 @@ impl Chain {
                 ranges: self.ranges.iter().filter_map(|r| range(r)).collect(),
                 alpn: self.alpn,
             }),
-            bytes: bytes.freeze(),
+            bytes: bytes.into(),
         })
     }
 }
 
-/// A message that is encoded already, as a field of another.
-fn field(number: u32, bytes: &[u8], out: &mut BytesMut) {
-    encode_key(number, WireType::LengthDelimited, out);
-    encode_varint(bytes.len() as u64, out);
-    out.extend_from_slice(bytes);
-}
-
-/// A listener with chains that are encoded already. Fields come in the order of their numbers.
+/// A listener with chains that are encoded already.
 pub(super) fn assemble(mut listener: Listener, chains: &[Arc<Finished>], default: Option<&Finished>) -> Resource {
     let head = Listener {
         name: std::mem::take(&mut listener.name),
         address: listener.address.take(),
         ..Default::default()
     };
-    let length: usize = chains.iter().map(|chain| chain.bytes.len() + 8).sum();
-    let mut bytes = BytesMut::with_capacity(length + 512);
-    head.encode_raw(&mut bytes);
-    chains.iter().for_each(|chain| field(CHAINS, &chain.bytes, &mut bytes));
-    // The default chain's number is in the midst of what follows.
-    let after = Listener {
-        max_connections_to_accept_per_socket_event: listener.max_connections_to_accept_per_socket_event.take(),
-        bind_to_port: listener.bind_to_port.take(),
-        ..Default::default()
-    };
-    listener.encode_raw(&mut bytes);
-    if let Some(default) = default {
-        field(DEFAULT_CHAIN, &default.bytes, &mut bytes);
+    let default = default.map(|default| &*default.bytes);
+    let rest = wire::encode_with(&listener, [(DEFAULT_CHAIN, default)]);
+    let (few, many) = chains.split_at(chains.len().min(FEW));
+    let length: usize = few.iter().map(|chain| wire::len(CHAINS, chain.bytes.len())).sum();
+    let mut own = BytesMut::with_capacity(head.encoded_len() + length + 8 * many.len() + rest.len());
+    head.encode_raw(&mut own);
+    few.iter().for_each(|chain| wire::put(CHAINS, &chain.bytes, &mut own));
+    // What is before each of many chains, which are not copied.
+    let mut pieces = Vec::with_capacity(2 * many.len() + 1);
+    for chain in many {
+        wire::put_head(CHAINS, chain.bytes.len(), &mut own);
+        pieces.extend([own.split().freeze(), chain.bytes.clone()]);
     }
-    after.encode_raw(&mut bytes);
-    Resource::of_pieces::<Listener>(head.name, vec![bytes.freeze()])
+    own.extend_from_slice(&rest);
+    pieces.push(own.freeze());
+    Resource::of_pieces::<Listener>(head.name, pieces)
 }
 
 /// A range, or a single address as a range; none for "everything".

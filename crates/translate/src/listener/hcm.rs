@@ -4,7 +4,7 @@
 use api::lenient::Duration;
 use bytes::{Bytes, BytesMut};
 use mesh::Protocol;
-use prost::encoding::{message, string};
+use prost::encoding::message;
 use prost::{Message, Name};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::config::listener::v3::Filter;
@@ -20,6 +20,7 @@ use crate::graph::{ClassId, Cx};
 use crate::proto;
 use crate::proxy::Flavour;
 use crate::query::Query;
+use crate::wire;
 
 /// Where routes come from.
 pub(super) enum Routes {
@@ -69,7 +70,7 @@ pub(super) fn filter(cx: &mut Cx<'_>, common: &Common, options: Options) -> Filt
         resolver => manager(common, options.sort, resolver).encode_to_vec().into(),
     };
     let mut value = BytesMut::with_capacity(rest.len() + options.stat_prefix.len() + 512);
-    string::encode(STAT_PREFIX, &options.stat_prefix, &mut value);
+    wire::put(STAT_PREFIX, options.stat_prefix.as_bytes(), &mut value);
     match options.routes {
         Routes::Named(name) => {
             let rds = Rds {

@@ -7,24 +7,17 @@ use xds::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Li
 use super::hcm::{self, Http1, Routes};
 use super::{Common, Traffic, tcp};
 use crate::graph::Cx;
-use crate::naming;
-use crate::proto;
 use crate::proxy::Interception;
+use crate::{naming, proto, scope};
 
 /// Where traffic goes whose destination is unknown.
 pub(super) fn unknown_destination(common: &Common) -> Filter {
-    tcp::plain(common, Traffic::Outbound, &cluster(common))
-}
-
-fn cluster(common: &Common) -> String {
-    match &common.unknown.egress_proxy {
-        Some(proxy) => {
-            let port = proxy.port.as_ref().map_or(0, naming::port);
-            naming::outbound(port, &proxy.subset, &proxy.host)
-        }
-        None if common.unknown.registry_only() => naming::BLACK_HOLE.to_owned(),
-        None => naming::PASSTHROUGH.to_owned(),
-    }
+    let cluster = scope::cluster_of_unknown(&common.unknown);
+    tcp::plain(
+        common,
+        Traffic::Outbound,
+        cluster.as_deref().unwrap_or(naming::BLACK_HOLE),
+    )
 }
 
 pub(super) fn listener(common: &Common) -> Option<Listener> {

@@ -72,9 +72,8 @@ impl Question {
 pub(crate) fn routes(cx: &mut Cx<'_>, question: &Question) -> Vec<Served> {
     let bound = cx.bound(&question.scope, &question.gateway);
     let of_config = |config: &Ready| {
-        let is_same = made::is_same_everywhere(cx, &question.scope, config);
-        let routes = is_same.then(|| cx.routes(question.routes(config, None)));
-        (config.clone(), routes)
+        let routes = cx.routes(question.routes(config, None));
+        (config.clone(), (!routes.is_of_place).then_some(routes))
     };
     bound.iter().map(of_config).collect()
 }

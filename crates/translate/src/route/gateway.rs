@@ -17,10 +17,10 @@ use crate::client::Client;
 use crate::graph::{ClassId, Cx};
 use crate::host;
 use crate::listener::Served;
-use crate::proto;
 use crate::proxy::ProxyClass;
 use crate::query::Query;
 use crate::scope::ScopeKey;
+use crate::{proto, wire};
 
 /// Which configuration, and for whom.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(super) fn configurations(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -
         sidecar: None,
     };
     let mut client = made::view(&Client::of_class(class));
-    if !super::selects_by_labels(cx, &scope) {
+    if !cx.selects_by_labels(scope.clone()) {
         client.labels = None;
     }
     let client = Arc::new(client);
@@ -86,13 +86,10 @@ pub(crate) fn configuration(cx: &mut Cx<'_>, question: &Question) -> Resource {
     for (served, bound) in question.servers.iter().zip(&bound) {
         hosts.add_server(cx, served, bound);
     }
-    let name = question.name.to_string();
+    const NAME: u32 = 1;
+    let name = &question.name;
     let mut bytes = BytesMut::new();
-    let head = RouteConfiguration {
-        name: name.clone(),
-        ..Default::default()
-    };
-    head.encode_raw(&mut bytes);
+    wire::put(NAME, name.as_bytes(), &mut bytes);
     if hosts.list.is_empty() {
         let port = question.servers.first().map(|s| s.server_port());
         let name = format!("blackhole:{}", port.unwrap_or_default());
@@ -101,7 +98,7 @@ pub(crate) fn configuration(cx: &mut Cx<'_>, question: &Question) -> Resource {
         hosts.write(question.attempt_count, &mut bytes);
     }
     bytes.extend_from_slice(&TAIL);
-    Resource::of_pieces::<RouteConfiguration>(name, vec![bytes.freeze()])
+    Resource::of_pieces::<RouteConfiguration>(name.clone(), vec![bytes.freeze()])
 }
 
 /// What comes after the virtual hosts, which is the same in all configurations.
@@ -125,8 +122,44 @@ struct Host<'a> {
     /// Port that it is named after.
     port: u16,
     requires_tls: bool,
-    /// Places of its routes, in order: hosts with the same routes share a virtual host.
-    origin: Vec<usize>,
+    /// Its routes: hosts with the same routes share a virtual host.
+    routes: List,
+}
+
+/// Number of a list of places.
+type List = usize;
+
+/// Lists of places of routes, each once: nothing, or another list and one more place.
+#[derive(Default)]
+struct Lists {
+    known: HashMap<(List, usize), List>,
+    all: Vec<(List, usize)>,
+}
+
+impl Lists {
+    /// The number of the list without places.
+    const NOTHING: List = 0;
+
+    /// The list and one more place.
+    fn and(&mut self, list: List, place: usize) -> List {
+        *self.known.entry((list, place)).or_insert_with(|| {
+            self.all.push((list, place));
+            self.all.len()
+        })
+    }
+
+    /// Places of a list, in order.
+    fn places(&self, list: List) -> Vec<usize> {
+        let last = |list: &List| self.all.get(list.checked_sub(1)?);
+        let mut places = Vec::new();
+        let mut rest = list;
+        while let Some((before, place)) = last(&rest) {
+            places.push(*place);
+            rest = *before;
+        }
+        places.reverse();
+        places
+    }
 }
 
 /// Virtual hosts of a configuration.
@@ -135,6 +168,7 @@ struct Hosts<'a> {
     list: Vec<Host<'a>>,
     /// Places of hosts by their names.
     by_name: HashMap<Cow<'a, str>, usize>,
+    lists: Lists,
     /// Routes of VirtualServices; the first server's are those of all servers of the gateway.
     made: Vec<Option<Arc<Made>>>,
     /// Where those of a gateway's VirtualServices start.
@@ -148,8 +182,13 @@ impl<'a> Hosts<'a> {
         if start == self.made.len() {
             self.made.extend(bound.iter().map(|(_, made)| made.clone()));
         }
+        let mut common = Vec::new();
         for (place, (config, _)) in (start..).zip(bound.iter()) {
-            let common = intersection(served.hosts_for(&config.meta.namespace), &config.spec.hosts);
+            intersect(
+                served.hosts_for(&config.meta.namespace),
+                &config.spec.hosts,
+                &mut common,
+            );
             if common.is_empty() {
                 continue;
             }
@@ -163,9 +202,10 @@ impl<'a> Hosts<'a> {
             if made.is_empty() {
                 continue;
             }
-            for name in common {
+            for name in common.drain(..) {
                 let host = self.host(name, served, redirects);
-                host.origin.push(place);
+                let list = self.list[host].routes;
+                self.list[host].routes = self.lists.and(list, place);
             }
         }
         if redirects {
@@ -175,44 +215,33 @@ impl<'a> Hosts<'a> {
         }
     }
 
-    fn host(&mut self, name: &'a str, served: &Served, redirects: bool) -> &mut Host<'a> {
+    /// The place of a host.
+    fn host(&mut self, name: &'a str, served: &Served, redirects: bool) -> usize {
         let name = host::lower(name);
         let place = *self.by_name.entry(name).or_insert_with_key(|name| {
             self.list.push(Host {
                 name: name.clone(),
                 port: served.server_port(),
                 requires_tls: false,
-                origin: Vec::new(),
+                routes: Lists::NOTHING,
             });
             self.list.len() - 1
         });
-        let host = &mut self.list[place];
-        host.requires_tls |= redirects;
-        host
+        self.list[place].requires_tls |= redirects;
+        place
     }
 
     /// Writes virtual hosts in order of their names; hosts with the same routes are one, named after the first.
-    fn write(&self, attempt_count: bool, out: &mut BytesMut) {
-        let mut united: Vec<Vec<&Host<'_>>> = Vec::new();
-        let mut by_origin: HashMap<(&[usize], bool), usize> = HashMap::new();
-        for host in &self.list {
-            let place = *by_origin
-                .entry((&host.origin, host.requires_tls))
-                .or_insert(united.len());
-            match united.get_mut(place) {
-                Some(hosts) => hosts.push(host),
-                None => united.push(vec![host]),
-            }
-        }
-        let mut named: Vec<(String, Vec<&Host<'_>>)> = Vec::with_capacity(united.len());
-        for mut hosts in united {
-            hosts.sort_by(|a, b| a.name.cmp(&b.name));
-            if let Some(first) = hosts.first() {
-                named.push((format!("{}:{}", first.name, first.port), hosts));
-            }
-        }
+    fn write(mut self, attempt_count: bool, out: &mut BytesMut) {
+        let same = |host: &Host<'_>| (host.routes, host.requires_tls);
+        self.list
+            .sort_unstable_by(|a, b| same(a).cmp(&same(b)).then_with(|| a.name.cmp(&b.name)));
+        let united = self.list.chunk_by(|a, b| same(a) == same(b));
+        let mut named: Vec<(String, &[Host<'_>])> = united
+            .map(|hosts| (format!("{}:{}", hosts[0].name, hosts[0].port), hosts))
+            .collect();
         // Ports can make names alike; then the host decides, as without a port.
-        named.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1[0].name.cmp(&b.1[0].name)));
+        named.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1[0].name.cmp(&b.1[0].name)));
         let rest = |requires_tls| {
             let requirement = if requires_tls {
                 virtual_host::TlsRequirementType::All
@@ -227,13 +256,25 @@ impl<'a> Hosts<'a> {
             host.encode_to_vec()
         };
         let (plain, tls) = (LazyCell::new(|| rest(false)), LazyCell::new(|| rest(true)));
-        for (name, hosts) in named {
-            let host = hosts[0];
+        let routes = |hosts: &[Host<'_>]| -> Vec<&Made> {
+            let places = self.lists.places(hosts[0].routes);
+            places.iter().filter_map(|place| self.made[*place].as_deref()).collect()
+        };
+        let ready: Vec<_> = named
+            .into_iter()
+            .map(|(name, hosts)| (name, hosts, routes(hosts)))
+            .collect();
+        let length = |(name, hosts, routes): &(String, &[Host<'_>], Vec<&Made>)| {
+            let names: usize = hosts.iter().map(|host| host.name.len() + 4).sum();
+            let routes: usize = routes.iter().map(|made| made.some.len() + made.all.len()).sum();
+            name.len() + names + routes + 16
+        };
+        out.reserve(ready.iter().map(length).sum::<usize>() + TAIL.len());
+        for (name, hosts, routes) in ready {
             // Routes that take everything come last.
-            let routes = host.origin.iter().filter_map(|place| self.made[*place].as_deref());
-            let some = routes.clone().map(|made| made.some.as_ref());
-            let all = routes.map(|made| made.all.as_ref());
-            let rest = if host.requires_tls { &*tls } else { &*plain };
+            let some = routes.iter().map(|made| made.some.as_ref());
+            let all = routes.iter().map(|made| made.all.as_ref());
+            let rest = if hosts[0].requires_tls { &*tls } else { &*plain };
             let domains = hosts.iter().map(|host| &*host.name);
             kept::write(out, &name, domains, some.chain(all), rest);
         }
@@ -241,8 +282,8 @@ impl<'a> Hosts<'a> {
 }
 
 /// Hosts that both lists cover, in the more specific form.
-fn intersection<'a>(server: impl Iterator<Item = &'a str>, routes: &'a [String]) -> Vec<&'a str> {
-    let mut common: Vec<&str> = Vec::new();
+fn intersect<'a>(server: impl Iterator<Item = &'a str>, routes: &'a [String], common: &mut Vec<&'a str>) {
+    common.clear();
     for s in server {
         for r in routes {
             let both = if host::covers(r, s) {
@@ -257,5 +298,4 @@ fn intersection<'a>(server: impl Iterator<Item = &'a str>, routes: &'a [String])
             }
         }
     }
-    common
 }

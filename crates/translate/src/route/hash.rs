@@ -19,7 +19,7 @@ pub(super) fn of_destination(
     subset: &str,
     port: u16,
 ) -> Option<HashPolicy> {
-    if cx.host_rules(&host.into()).is_empty() {
+    if !cx.has_rules() || cx.host_rules(&host.into()).is_empty() {
         return None;
     }
     let service = cx.known(scope, host)?;

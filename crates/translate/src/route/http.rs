@@ -1,57 +1,81 @@
 //! Routes of a VirtualService, for one listener port.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use api::names::group;
 use api::networking::VirtualService;
 use api::networking::virtual_service::{Destination, HttpMatch, HttpRoute, HttpRouteDestination};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mesh::Config;
-use prost::Message;
 use xds::envoy::config::route::v3::{self as route_v3, route, route_action, weighted_cluster};
 use xds::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher};
 
-use super::encoded::{self, Draft};
+use super::encoded::{self, Shared};
 use super::headers::Changes;
-use super::made::Place;
-use super::{action, condition, hash, retry};
+use super::made::{Made, Place};
+use super::{action, condition, hash};
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::query::Query;
-use crate::scope::ScopeKey;
+use crate::scope::{self, ScopeKey};
+use crate::wire::Fields;
 use crate::{naming, proto};
 
 /// For whom routes are made.
 pub(super) struct Audience<'a> {
     pub(super) client: &'a Client,
     pub(super) scope: &'a ScopeKey,
-    /// Where requests arrive.
-    pub(super) place: Place,
+    /// Where requests arrive, if it is known.
+    pub(super) place: Option<Place>,
+    /// Whether routes ask for it.
+    pub(super) asks_for_place: Cell<bool>,
     /// Name of the gateway (`mesh` for sidecars) that the routes are for.
     pub(super) gateway: &'a str,
 }
 
+impl Audience<'_> {
+    fn place(&self) -> Place {
+        self.asks_for_place.set(true);
+        self.place.unwrap_or_default()
+    }
+}
+
 /// Routes in order; what follows one that takes everything is unreachable and left out.
-pub(super) fn routes(cx: &mut Cx<'_>, to: &Audience<'_>, config: &Config<VirtualService>) -> Vec<Draft> {
+pub(super) fn routes(cx: &mut Cx<'_>, to: &Audience<'_>, config: &Config<VirtualService>) -> Made {
     let path = naming::object_path(group::NETWORKING, "virtual-service", &config.meta);
-    let metadata = encoded::config_metadata(&path);
-    let mut routes = Vec::new();
+    let metadata = Fields::default().text("config", &path).metadata("istio");
+    let (mut some, mut all) = (BytesMut::new(), BytesMut::new());
     for http in &config.spec.http {
-        if http.matches.is_empty() {
-            routes.extend(translate(cx, to, config, &metadata, http, None));
-            return routes;
-        }
-        for single in &http.matches {
-            if let Some(route) = translate(cx, to, config, &metadata, http, Some(single)) {
-                let last = route.route.r#match.as_ref().is_some_and(condition::is_everything);
-                routes.push(route);
-                if last {
-                    return routes;
-                }
+        let mut action = None;
+        let always = http.matches.is_empty().then_some(None);
+        for single in always.into_iter().chain(http.matches.iter().map(Some)) {
+            if single.is_some_and(|single| !applies(to, single)) {
+                continue;
+            }
+            let action = action.get_or_insert_with(|| Action::of(cx, to, config, &metadata, http));
+            let matches = condition::of(single);
+            let is_last = condition::is_everything(&matches);
+            let route = route_v3::Route {
+                name: match single {
+                    Some(single) if !single.name.is_empty() => format!("{}.{}", http.name, single.name),
+                    _ => http.name.clone(),
+                },
+                stat_prefix: single.map(|s| s.stat_prefix.clone()).unwrap_or_default(),
+                decorator: Some(route_v3::Decorator {
+                    operation: action.operation(&matches),
+                    ..Default::default()
+                }),
+                r#match: Some(matches),
+                ..Default::default()
+            };
+            action.shared.write(&route, if is_last { &mut all } else { &mut some });
+            if is_last {
+                return Made::new(some, all, to.asks_for_place.get());
             }
         }
     }
-    routes
+    Made::new(some, all, to.asks_for_place.get())
 }
 
 /// The route to a service without any VirtualService.
@@ -60,7 +84,14 @@ pub(super) fn default_route(
     cluster: String,
     operation: String,
     hash: Option<route_action::HashPolicy>,
-) -> Draft {
+) -> Made {
+    let action = route_v3::RouteAction {
+        cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster)),
+        timeout: Some(proto::seconds(0)),
+        max_grpc_timeout: Some(proto::seconds(0)),
+        hash_policy: hash.into_iter().collect(),
+        ..Default::default()
+    };
     let route = route_v3::Route {
         name: "default".to_owned(),
         r#match: Some(super::everything()),
@@ -68,25 +99,19 @@ pub(super) fn default_route(
             operation,
             ..Default::default()
         }),
-        action: Some(route::Action::Route(route_v3::RouteAction {
-            cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster)),
-            timeout: Some(proto::seconds(0)),
-            max_grpc_timeout: Some(proto::seconds(0)),
-            hash_policy: hash.into_iter().collect(),
-            ..Default::default()
-        })),
         ..Default::default()
     };
-    Draft {
-        route,
-        metadata: Bytes::new(),
-        retries: cx.bytes(&Query::Retries(false)),
-    }
+    let mut all = BytesMut::new();
+    encoded::write_forward(&route, &action, &cx.bytes(&Query::Retries(false)), &mut all);
+    Made::new(BytesMut::new(), all, true)
 }
 
 /// Whether a condition can hold for these clients.
 fn applies(to: &Audience<'_>, single: &HttpMatch) -> bool {
-    if single.port.is_some_and(|p| p.0 != 0 && p.0 != u32::from(to.place.port)) {
+    if single
+        .port
+        .is_some_and(|p| p.0 != 0 && p.0 != u32::from(to.place().port))
+    {
         return false;
     }
     if !single.gateways.is_empty() {
@@ -98,59 +123,77 @@ fn applies(to: &Audience<'_>, single: &HttpMatch) -> bool {
         && (single.source_namespace.is_empty() || single.source_namespace == to.client.namespace())
 }
 
-fn translate(
-    cx: &mut Cx<'_>,
-    to: &Audience<'_>,
-    config: &Config<VirtualService>,
-    metadata: &Bytes,
-    http: &HttpRoute,
-    single: Option<&HttpMatch>,
-) -> Option<Draft> {
-    if single.is_some_and(|single| !applies(to, single)) {
-        return None;
+/// What routes do for all conditions of an HTTP route.
+struct Action {
+    shared: Shared,
+    /// What it is called in traces, but for the path.
+    name: String,
+}
+
+impl Action {
+    fn of(
+        cx: &mut Cx<'_>,
+        to: &Audience<'_>,
+        config: &Config<VirtualService>,
+        metadata: &[u8],
+        http: &HttpRoute,
+    ) -> Self {
+        let changes = Changes::of(http.headers.as_ref());
+        let mut route = route_v3::Route {
+            request_headers_to_add: changes.request_add,
+            request_headers_to_remove: changes.request_remove,
+            response_headers_to_add: changes.response_add,
+            response_headers_to_remove: changes.response_remove,
+            ..Default::default()
+        };
+        let mut retries = Bytes::new();
+        if let Some(redirect) = &http.redirect {
+            let place = to.place();
+            route.action = action::redirect(redirect, place.port, place.is_tls);
+        } else if let Some(direct) = &http.direct_response {
+            route.action = Some(action::direct_response(direct));
+        } else {
+            retries = forward(cx, to, http, changes.authority, &mut route);
+        }
+        let filters = &mut route.typed_per_filter_config;
+        if let Some(fault) = &http.fault {
+            filters.insert("envoy.filters.http.fault".to_owned(), proto::any(&action::fault(fault)));
+        }
+        if let Some(cors) = &http.cors_policy {
+            filters.insert("envoy.filters.http.cors".to_owned(), proto::any(&action::cors(cors)));
+        }
+        Self {
+            name: name_in_traces(&route, &config.meta.name, to),
+            shared: Shared::new(route, Some(metadata), &retries),
+        }
     }
-    let name = match single {
-        Some(single) if !single.name.is_empty() => format!("{}.{}", http.name, single.name),
-        _ => http.name.clone(),
-    };
-    let changes = Changes::of(http.headers.as_ref());
-    let mut route = route_v3::Route {
-        name,
-        r#match: Some(condition::of(single)),
-        stat_prefix: single.map(|s| s.stat_prefix.clone()).unwrap_or_default(),
-        request_headers_to_add: changes.request_add,
-        request_headers_to_remove: changes.request_remove,
-        response_headers_to_add: changes.response_add,
-        response_headers_to_remove: changes.response_remove,
-        ..Default::default()
-    };
-    let mut retries = Bytes::new();
-    if let Some(redirect) = &http.redirect {
-        route.action = action::redirect(redirect, to.place.port, to.place.is_tls);
-    } else if let Some(direct) = &http.direct_response {
-        route.action = Some(action::direct_response(direct));
-    } else {
-        retries = forward(cx, to, http, changes.authority, &mut route);
+
+    /// Name of the operation in traces.
+    fn operation(&self, matches: &route_v3::RouteMatch) -> String {
+        use route_v3::route_match::PathSpecifier;
+        let name = &self.name;
+        match &matches.path_specifier {
+            Some(PathSpecifier::Prefix(prefix)) => format!("{name}{prefix}*"),
+            Some(PathSpecifier::Path(path)) => format!("{name}{path}"),
+            Some(PathSpecifier::SafeRegex(regex)) => format!("{name}{}", regex.regex),
+            _ => format!("{name}/*"),
+        }
     }
-    route.decorator = Some(route_v3::Decorator {
-        operation: operation(&route, &config.meta.name, to.place.port),
-        ..Default::default()
-    });
-    if let Some(fault) = &http.fault {
-        route
-            .typed_per_filter_config
-            .insert("envoy.filters.http.fault".to_owned(), proto::any(&action::fault(fault)));
+}
+
+/// What a route is called in traces, but for the path: after the service that it leads to, or else its VirtualService.
+fn name_in_traces(route: &route_v3::Route, name: &str, to: &Audience<'_>) -> String {
+    if let Some(route::Action::Route(forward)) = &route.action
+        && let Some(route_action::ClusterSpecifier::Cluster(cluster)) = &forward.cluster_specifier
+    {
+        let mut parts = cluster.split('|');
+        if let (Some("outbound"), Some(port), Some(_), Some(host), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        {
+            return format!("{host}:{port}");
+        }
     }
-    if let Some(cors) = &http.cors_policy {
-        route
-            .typed_per_filter_config
-            .insert("envoy.filters.http.cors".to_owned(), proto::any(&action::cors(cors)));
-    }
-    Some(Draft {
-        route,
-        metadata: metadata.clone(),
-        retries,
-    })
+    format!("{name}:{}", to.place().port)
 }
 
 /// Cluster of a destination. A host that nobody knows still yields a name: the request then fails visibly.
@@ -158,15 +201,14 @@ fn cluster(cx: &mut Cx<'_>, to: &Audience<'_>, destination: &Destination) -> (St
     if destination.host.is_empty() {
         return ("UnknownService".to_owned(), 0);
     }
-    let port = match &destination.port {
-        Some(selector) => naming::port(selector),
-        // A sidecar's client addressed the port; a gateway's may have addressed any.
-        None if to.client.is_sidecar() && to.place.port != 0 => to.place.port,
-        None => match cx.known(to.scope, &destination.host) {
-            Some(service) if service.ports.len() == 1 => service.ports[0].number,
-            _ => to.place.port,
-        },
+    // A sidecar's client addressed the port; a gateway's may have addressed any.
+    let is_addressed = destination.port.is_none() && to.client.is_sidecar() && to.place().port != 0;
+    let stated = if is_addressed {
+        None
+    } else {
+        scope::stated_port(cx, to.scope, destination)
     };
+    let port = stated.unwrap_or_else(|| to.place().port);
     (naming::outbound(port, &destination.subset, &destination.host), port)
 }
 
@@ -230,10 +272,7 @@ fn forward(
     route.action = Some(route::Action::Route(forward));
     match &http.retries {
         None => cx.bytes(&Query::Retries(hashed)),
-        own => {
-            let policy = retry::outbound(own.as_ref(), hashed);
-            policy.map(|policy| policy.encode_to_vec().into()).unwrap_or_default()
-        }
+        own => encoded::retries(own.as_ref(), hashed),
     }
 }
 
@@ -253,8 +292,9 @@ fn single_destination(
     forward: &mut route_v3::RouteAction,
     route: &mut route_v3::Route,
 ) -> bool {
-    let destination = only.destination.clone().unwrap_or_default();
-    let (name, port) = cluster(cx, to, &destination);
+    let nothing = Destination::default();
+    let destination = only.destination.as_ref().unwrap_or(&nothing);
+    let (name, port) = cluster(cx, to, destination);
     forward.cluster_specifier = Some(route_action::ClusterSpecifier::Cluster(name));
     let changes = Changes::of(only.headers.as_ref());
     route.request_headers_to_add.extend(changes.request_add);
@@ -266,7 +306,7 @@ fn single_destination(
             changes.authority,
         ));
     }
-    let hash = hash_of(cx, to, &destination, port);
+    let hash = hash_of(cx, to, destination, port);
     let hashed = hash.is_some();
     forward.hash_policy.extend(hash);
     hashed
@@ -278,10 +318,11 @@ fn weighted_destinations(
     several: &[HttpRouteDestination],
     forward: &mut route_v3::RouteAction,
 ) {
+    let nothing = Destination::default();
     let mut clusters = Vec::new();
     for share in several.iter().filter(|d| d.weight.0 > 0) {
-        let destination = share.destination.clone().unwrap_or_default();
-        let (name, port) = cluster(cx, to, &destination);
+        let destination = share.destination.as_ref().unwrap_or(&nothing);
+        let (name, port) = cluster(cx, to, destination);
         let changes = Changes::of(share.headers.as_ref());
         clusters.push(route_v3::weighted_cluster::ClusterWeight {
             name,
@@ -295,7 +336,7 @@ fn weighted_destinations(
             }),
             ..Default::default()
         });
-        forward.hash_policy.extend(hash_of(cx, to, &destination, port));
+        forward.hash_policy.extend(hash_of(cx, to, destination, port));
     }
     forward.cluster_specifier = Some(route_action::ClusterSpecifier::WeightedClusters(
         route_v3::WeightedCluster {
@@ -303,26 +344,4 @@ fn weighted_destinations(
             ..Default::default()
         },
     ));
-}
-
-/// Name of the operation in traces.
-fn operation(route: &route_v3::Route, name: &str, port: u16) -> String {
-    use route_v3::route_match::PathSpecifier;
-    let path = match route.r#match.as_ref().and_then(|m| m.path_specifier.as_ref()) {
-        Some(PathSpecifier::Prefix(prefix)) => format!("{prefix}*"),
-        Some(PathSpecifier::Path(path)) => path.clone(),
-        Some(PathSpecifier::SafeRegex(regex)) => regex.regex.clone(),
-        _ => "/*".to_owned(),
-    };
-    if let Some(route::Action::Route(forward)) = &route.action
-        && let Some(route_action::ClusterSpecifier::Cluster(cluster)) = &forward.cluster_specifier
-    {
-        let mut parts = cluster.split('|');
-        if let (Some("outbound"), Some(port), Some(_), Some(host), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        {
-            return format!("{host}:{port}{path}");
-        }
-    }
-    format!("{name}:{port}{path}")
 }

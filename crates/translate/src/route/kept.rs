@@ -1,25 +1,34 @@
 //! Virtual hosts as they are sent: those of services without a VirtualService are made once for all clients that
 //! nobody tells apart. Configurations are put together from them without encoding or copying them again.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
 
 use bytes::{Bytes, BytesMut};
 use mesh::{Registry, Resolution, Service, ServiceKey};
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, message};
+use prost::encoding::message;
 use xds::envoy::config::route::v3::VirtualHost;
 
+use super::domains::Domains;
 use super::made::Made;
-use super::{encoded, hash, http};
+use super::{hash, http};
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::query::Query;
 use crate::seen::Seen;
-use crate::{host, naming};
+use crate::{naming, wire};
 
 /// Number of the field `virtual_hosts` in a route configuration.
 const VIRTUAL_HOSTS: u32 = 2;
+
+/// What follows the routes of a virtual host whose servers are told how often a request was tried.
+static ATTEMPTS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let rest = VirtualHost {
+        include_request_attempt_count: true,
+        ..Default::default()
+    };
+    rest.encode_to_vec()
+});
 
 /// A virtual host, encoded as a field of a configuration.
 #[derive(Debug)]
@@ -27,36 +36,29 @@ pub(crate) struct Kept {
     pub(crate) name: Arc<str>,
     pub(crate) domains: Domains,
     pub(crate) bytes: Bytes,
-    /// Of the domains in lower case, without repetition: by them hosts are held against one another.
-    pub(super) claims: Box<[Claim]>,
 }
 
 impl Kept {
-    pub(crate) fn new(host: &VirtualHost, domains: Domains) -> Self {
+    /// A virtual host that is held against no other.
+    pub(crate) fn new(host: &VirtualHost) -> Self {
         let mut bytes = BytesMut::with_capacity(message::encoded_len(VIRTUAL_HOSTS, host));
         message::encode(VIRTUAL_HOSTS, host, &mut bytes);
         Self {
             name: host.name.as_str().into(),
-            domains,
+            domains: Domains::default(),
             bytes: bytes.freeze(),
-            claims: host.domains.iter().map(|domain| claim(domain)).collect(),
         }
     }
 
-    /// A virtual host with these routes; of its domains, those are sent that nobody else has.
-    pub(super) fn of_routes(name: &str, sent: &[String], domains: Domains, routes: &Made, client: &Client) -> Self {
-        let rest = VirtualHost {
-            include_request_attempt_count: client.attempt_count,
-            ..Default::default()
-        };
+    /// A virtual host with these routes.
+    pub(super) fn of_routes(name: &str, domains: Domains, routes: &Made, client: &Client) -> Self {
+        let rest: &[u8] = if client.attempt_count { &ATTEMPTS } else { &[] };
         let mut bytes = BytesMut::new();
         let routes = [routes.some.as_ref(), routes.all.as_ref()];
-        let names = sent.iter().map(String::as_str);
-        write(&mut bytes, name, names, routes.into_iter(), &rest.encode_to_vec());
+        write(&mut bytes, name, domains.names(), routes.into_iter(), rest);
         Self {
             name: name.into(),
             bytes: bytes.freeze(),
-            claims: sent.iter().map(|domain| claim(domain)).collect(),
             domains,
         }
     }
@@ -80,22 +82,14 @@ pub(super) fn write<'a>(
 ) {
     const NAME: u32 = 1;
     const DOMAINS: u32 = 2;
-    // The keys of these fields are one byte.
-    let of_text = |text: &str| 1 + encoded_len_varint(text.len() as u64) + text.len();
-    let length = of_text(name)
-        + domains.clone().map(of_text).sum::<usize>()
+    let length = wire::len(NAME, name.len())
+        + domains.clone().map(|d| wire::len(DOMAINS, d.len())).sum::<usize>()
         + routes.clone().map(<[u8]>::len).sum::<usize>()
         + rest.len();
-    let put_text = |field: u32, text: &str, out: &mut BytesMut| {
-        encode_key(field, WireType::LengthDelimited, out);
-        encode_varint(text.len() as u64, out);
-        out.extend_from_slice(text.as_bytes());
-    };
-    out.reserve(1 + encoded_len_varint(length as u64) + length);
-    encode_key(VIRTUAL_HOSTS, WireType::LengthDelimited, out);
-    encode_varint(length as u64, out);
-    put_text(NAME, name, out);
-    domains.for_each(|domain| put_text(DOMAINS, domain, out));
+    out.reserve(wire::len(VIRTUAL_HOSTS, length));
+    wire::put_head(VIRTUAL_HOSTS, length, out);
+    wire::put(NAME, name.as_bytes(), out);
+    domains.for_each(|domain| wire::put(DOMAINS, domain.as_bytes(), out));
     routes.for_each(|part| out.extend_from_slice(part));
     out.extend_from_slice(rest);
 }
@@ -106,25 +100,7 @@ impl PartialEq for Kept {
     }
 }
 
-/// A domain without its case, told from others by 128 bits that nobody outside can foresee.
-pub(super) type Claim = [u64; 2];
-
 impl Eq for Kept {}
-
-/// Names of hosts have no case.
-pub(super) fn claim(domain: &str) -> Claim {
-    static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
-    let lower = host::lower(domain);
-    [KEYS[0].hash_one(&*lower), KEYS[1].hash_one(&*lower)]
-}
-
-/// Names under which a service is addressed.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Domains {
-    pub(crate) all: Vec<String>,
-    /// Those of them that are short forms.
-    pub(crate) short: Vec<String>,
-}
 
 /// How domains are made.
 pub(super) struct Naming<'a> {
@@ -146,37 +122,36 @@ impl Naming<'_> {
         port: u16,
     ) -> Domains {
         let mut domains = Domains::default();
-        let push = |list: &mut Vec<String>, name: String| {
-            if self.with_port {
-                list.push(format!("{name}:{port}"));
+        let port = self.with_port.then(|| port.to_string());
+        let push = |domains: &mut Domains, name: &[&str], is_short| {
+            if let Some(port) = &port {
+                domains.push(name.iter().copied().chain([":", port]), is_short);
             }
-            list.push(name);
+            domains.push(name.iter().copied(), is_short);
         };
         for host in std::iter::once(&service.key.host).chain(aliases) {
-            push(&mut domains.all, host.to_string());
-            let mut alternatives = Vec::new();
+            push(&mut domains, &[host], false);
             if host.parse::<std::net::IpAddr>().is_err() {
-                push(&mut alternatives, format!("{host}."));
+                push(&mut domains, &[host, "."], true);
             }
             if let Some((name, namespace)) = in_cluster(host, self.suffix) {
                 if namespace == self.namespace {
-                    push(&mut alternatives, name.to_owned());
+                    push(&mut domains, &[name], true);
                 }
-                push(&mut alternatives, format!("{name}.{namespace}.svc"));
-                push(&mut alternatives, format!("{name}.{namespace}"));
+                push(&mut domains, &[name, ".", namespace, ".svc"], true);
+                push(&mut domains, &[name, ".", namespace], true);
             }
-            domains.short.extend(alternatives.iter().cloned());
-            domains.all.extend(alternatives);
         }
         // Pods of a headless service are addressed by names of their own.
         if service.resolution == Resolution::Passthrough && service.registry == Registry::Kubernetes {
-            let wild: Vec<String> = domains.all.iter().map(|d| format!("*.{d}")).collect();
-            domains.all.extend(wild);
+            for name in domains.clone().names() {
+                domains.push(["*.", name].into_iter(), false);
+            }
         }
         for address in &service.addresses {
             let v6 = address.contains(':');
             if (v6 && self.client.ipv6) || (!v6 && self.client.ipv4) {
-                push(&mut domains.all, bracketed(address));
+                push(&mut domains, &[&bracketed(address)], false);
             }
         }
         domains
@@ -259,11 +234,8 @@ pub(crate) fn compute(cx: &mut Cx<'_>, key: &ServiceKey, port: u16, is_local: bo
     };
     let domains = naming.domains(&service, std::iter::empty(), port);
     let routes = default_routes(cx, client, &service, port);
-    let mut seen = hashbrown::HashSet::new();
-    let mut sent = domains.all.clone();
-    sent.retain(|domain| seen.insert(claim(domain)));
     let name = format!("{}:{port}", key.host);
-    Some(Kept::of_routes(&name, &sent, domains, &routes, client))
+    Some(Kept::of_routes(&name, domains, &routes, client))
 }
 
 /// The routes of a service that no VirtualService is for.
@@ -271,11 +243,5 @@ pub(super) fn default_routes(cx: &mut Cx<'_>, client: &Client, service: &Service
     let host = &service.key.host;
     let hash = hash::of_service(cx, client, service, "", port);
     let cluster = naming::outbound(port, "", host);
-    let route = http::default_route(cx, cluster, format!("{host}:{port}/*"), hash);
-    let mut bytes = BytesMut::new();
-    encoded::write(route, &mut bytes);
-    Made {
-        some: Bytes::new(),
-        all: bytes.freeze(),
-    }
+    http::default_route(cx, cluster, format!("{host}:{port}/*"), hash)
 }

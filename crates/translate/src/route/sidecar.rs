@@ -14,15 +14,16 @@ use xds::envoy::config::route::v3::{self as route_v3, RouteConfiguration, Virtua
 use xds::resource::{Resource, ResourceSet};
 
 use super::MAX_DIRECT_RESPONSE;
-use super::kept::{self, Domains, Kept, Naming, bracketed};
+use super::domains::{Claims, Domains};
+use super::kept::{self, Kept, Naming, bracketed};
 use super::made::{self, Made, Place};
 use super::virtual_services::Ready;
 use crate::client::Client;
 use crate::graph::Cx;
 use crate::host;
+use crate::proto;
 use crate::query::Query;
-use crate::scope::{Egress, Scope};
-use crate::{naming, proto};
+use crate::scope::{self, Egress, Scope};
 
 /// All route configurations that clients of the sort may ask for.
 pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet> {
@@ -67,7 +68,7 @@ pub(crate) fn outbound(cx: &mut Cx<'_>, client: &Arc<Client>) -> Arc<ResourceSet
         domain,
         namespace: &namespace,
     };
-    let last = Arc::new(Kept::new(&catch_all(client, &scope.unknown), Domains::default()));
+    let last = Arc::new(Kept::new(&catch_all(client, &scope.unknown)));
     let mut configurations = Vec::new();
     for port in ports {
         let Some(egress) = scope.egress_for(port, "") else {
@@ -100,7 +101,7 @@ fn sniffed_routes<'a>(
     let mut names = names.peekable();
     let mut by_domain: HashMap<&str, Vec<&Arc<Kept>>> = HashMap::new();
     if names.peek().is_some() {
-        for (domain, host) in all.iter().flat_map(|v| v.domains.all.iter().map(move |d| (d, v))) {
+        for (domain, host) in all.iter().flat_map(|v| v.domains.names().map(move |d| (d, v))) {
             let hosts = by_domain.entry(domain).or_default();
             if hosts.last().is_none_or(|last| !Arc::ptr_eq(last, host)) {
                 hosts.push(host);
@@ -139,7 +140,7 @@ pub(crate) fn sniffed(question: &Sniffed) -> Arc<Resource> {
     };
     let mut host = only.decode();
     host.domains = vec!["*".to_owned()];
-    configuration(name, &[Arc::new(Kept::new(&host, Domains::default()))])
+    configuration(name, &[Arc::new(Kept::new(&host))])
 }
 
 fn configuration(name: String, hosts: &[Arc<Kept>]) -> Arc<Resource> {
@@ -157,29 +158,23 @@ fn configuration(name: String, hosts: &[Arc<Kept>]) -> Arc<Resource> {
 
 /// What happens to requests for other hosts.
 fn catch_all(client: &Client, policy: &OutboundTrafficPolicy) -> VirtualHost {
-    let (name, action) = if policy.registry_only() {
-        (
+    let (name, action) = match scope::cluster_of_unknown(policy) {
+        None => (
             "block_all",
             route::Action::DirectResponse(route_v3::DirectResponseAction {
                 status: 502,
                 ..Default::default()
             }),
-        )
-    } else {
-        let cluster = match &policy.egress_proxy {
-            Some(proxy) => {
-                let port = proxy.port.as_ref().map_or(0, naming::port);
-                naming::outbound(port, &proxy.subset, &proxy.host)
-            }
-            None => naming::PASSTHROUGH.to_owned(),
-        };
-        let forward = route_v3::RouteAction {
-            cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster)),
-            timeout: Some(proto::seconds(0)),
-            max_grpc_timeout: Some(proto::seconds(0)),
-            ..Default::default()
-        };
-        ("allow_any", route::Action::Route(forward))
+        ),
+        Some(cluster) => {
+            let forward = route_v3::RouteAction {
+                cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster)),
+                timeout: Some(proto::seconds(0)),
+                max_grpc_timeout: Some(proto::seconds(0)),
+                ..Default::default()
+            };
+            ("allow_any", route::Action::Route(forward))
+        }
     };
     VirtualHost {
         name: name.to_owned(),
@@ -391,19 +386,13 @@ impl Hosts<'_> {
             .iter()
             .flat_map(|g| g.services.iter().map(|s| &*s.key.host))
             .collect();
-        let mut claims = Claims {
-            known,
-            names: HashSet::new(),
-            taken: HashSet::new(),
-        };
+        let mut claims = Claims::among(known);
         let mut hosts = Vec::new();
         for group in groups {
             for name in &group.names {
                 let name = name.to_ascii_lowercase();
-                let domains = Domains {
-                    all: vec![bracketed(&name)],
-                    short: Vec::new(),
-                };
+                let mut domains = Domains::default();
+                domains.push(std::iter::once(&*bracketed(&name)), false);
                 if let Some(routes) = &group.routes {
                     hosts.extend(self.with_routes(group, &name, &domains, &mut claims, routes));
                 }
@@ -462,61 +451,14 @@ impl Hosts<'_> {
         routes: &Made,
     ) -> Option<Arc<Kept>> {
         let name = format!("{host}:{}", group.port);
-        let sent = self.free(&name, group, domains, claims)?;
-        let domains = Domains {
-            all: sent.clone(),
-            short: Vec::new(),
-        };
-        Some(Arc::new(Kept::of_routes(&name, &sent, domains, routes, self.client)))
-    }
-
-    /// Those of a virtual host's domains that nobody has; none if all are taken.
-    fn free(&self, name: &str, group: &Group, domains: &Domains, claims: &mut Claims<'_>) -> Option<Vec<String>> {
-        let mut own = claims.take(name, domains)?;
+        let mut own = claims.take(&name, domains)?;
+        // Clients of a proxy for any port name the port that they want.
         if self.port == 0 && group.port != 80 {
-            own.retain(|d| d.contains(':'));
+            let all = std::mem::take(&mut own);
+            let with_port = all.names().filter(|name| name.contains(':'));
+            with_port.for_each(|name| own.push(std::iter::once(name), false));
         }
-        (!own.is_empty()).then_some(own)
-    }
-}
-
-/// Names that are spoken for.
-struct Claims<'a> {
-    /// Hosts of services.
-    known: HashSet<&'a str>,
-    /// Of virtual hosts.
-    names: HashSet<Arc<str>>,
-    /// Domains.
-    taken: HashSet<kept::Claim>,
-}
-
-impl Claims<'_> {
-    /// Takes what is free of a virtual host's domains; nothing if there is one of that name.
-    fn take(&mut self, name: &str, domains: &Domains) -> Option<Vec<String>> {
-        if !self.names.insert(name.into()) {
-            return None;
-        }
-        let mut own = Vec::new();
-        for domain in &domains.all {
-            // A short form may be the full name of another service, which has the better claim.
-            let claimed = domains.short.contains(domain) && self.known.contains(domain.as_str());
-            if !claimed && self.taken.insert(kept::claim(domain)) {
-                own.push(domain.clone());
-            }
-        }
-        Some(own)
-    }
-
-    /// Takes all domains of a virtual host, or nothing.
-    fn take_all(&mut self, kept: &Kept) -> bool {
-        let is_free = !self.names.contains(&kept.name)
-            && !kept.claims.iter().any(|claim| self.taken.contains(claim))
-            && kept.domains.short.iter().all(|d| !self.known.contains(d.as_str()));
-        if is_free {
-            self.names.insert(kept.name.clone());
-            self.taken.extend(&kept.claims);
-        }
-        is_free
+        (!own.is_empty()).then(|| Arc::new(Kept::of_routes(&name, own, routes, self.client)))
     }
 }
 

@@ -89,18 +89,20 @@ fn resolved(all: &Shelf<Config<VirtualService>>, domain: &str) -> Vec<Ready> {
                 return Ready::new(vs.clone(), Some(vs.clone()));
             }
             let mut spec = vs.spec.clone();
-            spec.http = spec
-                .http
-                .into_iter()
-                .flat_map(|route| with_delegate(all, vs, route, domain))
-                .collect();
+            let delegates = spec.http.iter().any(|route| route.delegate.is_some());
+            if delegates {
+                spec.http = spec
+                    .http
+                    .into_iter()
+                    .flat_map(|route| with_delegate(all, vs, route, domain))
+                    .collect();
+            }
             expand(&mut spec, &vs.meta.namespace, domain);
             let ready = Arc::new(Config {
                 meta: vs.meta.clone(),
                 spec,
                 status: None,
             });
-            let delegates = vs.spec.http.iter().any(|route| route.delegate.is_some());
             Ready::new(ready, (!delegates).then(|| vs.clone()))
         })
         .collect()
@@ -191,7 +193,9 @@ fn expand_route(route: &mut HttpRoute, namespace: &str, domain: &str) {
 }
 
 fn destination(destination: &mut Destination, namespace: &str, domain: &str) {
-    destination.host = full_name(&destination.host, namespace, domain);
+    if !is_full_name(&destination.host) {
+        destination.host = full_name(&destination.host, namespace, domain);
+    }
 }
 
 /// The routes that stand for a route: itself, or those of its delegate under its conditions.

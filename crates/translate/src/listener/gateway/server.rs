@@ -28,6 +28,8 @@ pub(crate) struct Served {
     /// Hosts, if they are not as they are written: `.` means the Gateway's namespace, `*` any.
     hosts: Option<Vec<String>>,
     protocol: Protocol,
+    /// Port that its clients name.
+    port: u16,
     /// Name of its route configuration; empty without HTTP.
     pub(crate) route: Arc<str>,
 }
@@ -51,7 +53,7 @@ impl Hash for Served {
 }
 
 impl Served {
-    fn new(config: &Arc<Config<Gateway>>, index: usize, gateway: &Arc<str>, port: u16) -> Self {
+    fn new(config: &Arc<Config<Gateway>>, index: usize, gateway: &Arc<str>, port: u16, routes: &RouteNames) -> Self {
         let server = &config.spec.servers[index];
         let (namespace, protocol) = (&*config.meta.namespace, protocol(server));
         let hosts = server.hosts.iter().any(|host| host.contains('/'));
@@ -61,7 +63,8 @@ impl Served {
             gateway: gateway.clone(),
             hosts: hosts.then(|| own_hosts(&server.hosts, namespace)),
             protocol,
-            route: route_name(server, protocol, port, config).into(),
+            port,
+            route: routes.of_server(server, protocol, config),
         }
     }
 
@@ -80,7 +83,7 @@ impl Served {
     }
 
     pub(crate) fn server_port(&self) -> u16 {
-        server_port(self.server()).unwrap_or_default()
+        self.port
     }
 
     pub(crate) fn mode(&self) -> &str {
@@ -106,7 +109,10 @@ impl Served {
     /// Names of the server, without namespaces.
     pub(crate) fn sni(&self) -> Vec<String> {
         let name = |host: &String| host.split_once('/').map_or(host.as_str(), |(_, h)| h).to_owned();
-        let mut names: Vec<String> = self.hosts().iter().map(name).collect();
+        let mut names: Vec<String> = match &self.hosts {
+            None => self.server().hosts.clone(),
+            Some(hosts) => hosts.iter().map(name).collect(),
+        };
         names.sort();
         names.dedup();
         names
@@ -114,10 +120,17 @@ impl Served {
 
     /// Hosts of the server that objects of a namespace may serve.
     pub(crate) fn hosts_for<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a str> + Clone {
-        self.hosts().iter().filter_map(move |host| match host.split_once('/') {
-            None => Some(host.as_str()),
-            Some((of, host)) => (of == namespace).then_some(host),
-        })
+        let names_namespaces = self.hosts.is_some();
+        let of_namespace = move |host: &'a String| {
+            if !names_namespaces {
+                return Some(host.as_str());
+            }
+            match host.split_once('/') {
+                None => Some(host.as_str()),
+                Some((of, host)) => (of == namespace).then_some(host),
+            }
+        };
+        self.hosts().iter().filter_map(of_namespace)
     }
 }
 
@@ -163,7 +176,7 @@ pub(crate) struct Group {
 pub(crate) struct Merged {
     pub(crate) groups: Vec<Group>,
     /// Servers by the route configuration that they ask for.
-    pub(crate) by_route: BTreeMap<Arc<str>, Arc<Vec<Arc<Served>>>>,
+    pub(crate) by_route: HashMap<Arc<str>, Arc<Vec<Arc<Served>>>>,
 }
 
 /// Claims names for a bind address; false if one is taken there already.
@@ -185,14 +198,17 @@ pub(crate) fn merged_servers(cx: &mut Cx<'_>, class: &ProxyClass, id: ClassId) -
     let targets = cx.targets(id);
     let mut gateways = selecting(cx, class);
     gateways.sort_by(|a, b| a.meta.age_order(&b.meta));
-    let mut ports: BTreeMap<u16, u16> = BTreeMap::new();
+    let mut ports: BTreeMap<u16, (u16, RouteNames)> = BTreeMap::new();
     let mut all: Vec<(u16, Arc<Served>)> = Vec::new();
     for gateway in gateways {
         let name: Arc<str> = format!("{}/{}", gateway.meta.namespace, gateway.meta.name).into();
         for (index, server) in gateway.spec.servers.iter().enumerate() {
             let Some(number) = server_port(server) else { continue };
-            let port = *ports.entry(number).or_insert_with(|| target_port(&targets, number));
-            all.push((port, Arc::new(Served::new(gateway, index, &name, port))));
+            let (port, routes) = ports.entry(number).or_insert_with(|| {
+                let port = target_port(&targets, number);
+                (port, RouteNames::new(number, port))
+            });
+            all.push((*port, Arc::new(Served::new(gateway, index, &name, number, routes))));
         }
     }
     let mut state = Merging::default();
@@ -332,19 +348,41 @@ fn own_hosts(hosts: &[String], namespace: &str) -> Vec<String> {
     hosts.iter().map(own).collect()
 }
 
-fn route_name(server: &Server, protocol: Protocol, port: u16, gateway: &Config<Gateway>) -> String {
-    let dot = if server.bind.is_empty() { "" } else { "." };
-    if protocol.is_http() {
-        return format!("http.{port}{dot}{}", server.bind);
-    }
-    match &server.port {
-        Some(own) if terminates_https(server, protocol) => {
-            let (number, name, meta) = (own.number.0, &own.name, &gateway.meta);
-            format!(
-                "https.{number}.{name}.{}.{}{dot}{}",
-                meta.name, meta.namespace, server.bind
-            )
+/// Names of route configurations of servers of a port.
+struct RouteNames {
+    /// What those of servers that terminate HTTPS start with.
+    https: String,
+    /// That of HTTP at every address.
+    http: Arc<str>,
+    none: Arc<str>,
+}
+
+impl RouteNames {
+    fn new(number: u16, target: u16) -> Self {
+        Self {
+            https: format!("https.{number}"),
+            http: format!("http.{target}").into(),
+            none: "".into(),
         }
-        _ => String::new(),
+    }
+
+    fn of_server(&self, server: &Server, protocol: Protocol, gateway: &Config<Gateway>) -> Arc<str> {
+        let (bind, meta) = (server.bind.as_str(), &gateway.meta);
+        let dot = if bind.is_empty() { "" } else { "." };
+        if protocol.is_http() && bind.is_empty() {
+            return self.http.clone();
+        }
+        if protocol.is_http() {
+            return [&*self.http, dot, bind].concat().into();
+        }
+        match &server.port {
+            Some(own) if terminates_https(server, protocol) => {
+                let (port, name, namespace) = (own.name.as_str(), &*meta.name, &*meta.namespace);
+                [&self.https, ".", port, ".", name, ".", namespace, ".", dot, bind]
+                    .concat()
+                    .into()
+            }
+            _ => self.none.clone(),
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::listener::hcm::{self, Http1, Routes};
 use crate::listener::tcp::{self, Settings, Target};
 use crate::listener::{Common, Traffic};
 use crate::route::virtual_services::Ready;
-use crate::{dynamic_dns, naming, proto};
+use crate::{dynamic_dns, naming, proto, scope};
 
 /// Which chains, and what they are made of.
 #[derive(Debug, PartialEq, Eq)]
@@ -281,13 +281,7 @@ pub(crate) fn route_filters(
     let mut first: Option<(String, String)> = None;
     for route in routes {
         let destination = route.destination.as_ref().unwrap_or(&nothing);
-        let number = match &destination.port {
-            Some(selector) => naming::port(selector),
-            None => match cx.known(&common.scope, &destination.host) {
-                Some(service) if service.ports.len() == 1 => service.ports[0].number,
-                _ => port.number,
-            },
-        };
+        let number = scope::stated_port(cx, &common.scope, destination).unwrap_or(port.number);
         let weight = u32::try_from(route.weight.0).unwrap_or_default();
         if routes.len() > 1 && weight == 0 {
             continue;
