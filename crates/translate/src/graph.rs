@@ -103,8 +103,8 @@ impl Readers {
 /// Answers that are known, and who read what.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
-    /// By the hash of the query.
-    ids: HashTable<NodeId>,
+    /// With the hash of the query, by it.
+    ids: HashTable<(u64, NodeId)>,
     hashes: DefaultHashBuilder,
     nodes: Vec<Option<Node>>,
     free: Vec<NodeId>,
@@ -169,8 +169,8 @@ impl Graph {
     }
 
     fn id_of(&self, query: &Query, hash: u64) -> Option<NodeId> {
-        let is_it = |id: &NodeId| self.node(*id).is_some_and(|node| node.query == *query);
-        self.ids.find(hash, is_it).copied()
+        let is_it = |(of, id): &(u64, NodeId)| *of == hash && self.node(*id).is_some_and(|node| node.query == *query);
+        self.ids.find(hash, is_it).map(|(_, id)| *id)
     }
 
     fn keep(
@@ -195,8 +195,7 @@ impl Graph {
             forwards: None,
             used_by: Readers::default(),
         });
-        let hash_of = |id: &NodeId| self.nodes[*id as usize].as_ref().map_or(0, |node| node.hash);
-        self.ids.insert_unique(hash, id, hash_of);
+        self.ids.insert_unique(hash, (hash, id), |(hash, _)| *hash);
         self.link(id, inputs, reads);
         (id, value)
     }
@@ -352,7 +351,7 @@ impl Graph {
         if let Some(node) = self.nodes.get_mut(id as usize).and_then(Option::take) {
             self.age += 1;
             self.stuck.remove(&id);
-            if let Ok(place) = self.ids.find_entry(node.hash, |other| *other == id) {
+            if let Ok(place) = self.ids.find_entry(node.hash, |(_, other)| *other == id) {
                 place.remove();
             }
             self.free.push(id);

@@ -1,6 +1,6 @@
 //! The queries, their levels and their answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use mesh::{SecretReader, Service, ServiceKey, Visibility};
@@ -549,9 +549,10 @@ impl Cx<'_> {
     }
 
     pub(crate) fn host_rules(&mut self, host: &Arc<str>) -> Arc<HostRules> {
+        static NONE: LazyLock<Arc<HostRules>> = LazyLock::new(Arc::default);
         // Many meshes have no rule; there, none is looked for host by host.
         if !self.has_rules() {
-            return Arc::default();
+            return NONE.clone();
         }
         match self.get(&Query::HostRules(host.clone())) {
             Value::HostRules(rules) => rules,

@@ -381,3 +381,25 @@ fn destinations<'a>(spec: &'a VirtualService, namespace: &str) -> BTreeMap<&'a s
     hosts.retain(|host, _| !host.is_empty() && !host::is_wildcard(host));
     hosts
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_unknown_goes_where_the_policy_says() {
+        let check = |policy: serde_json::Value, expected: Option<&str>| {
+            let parsed: OutboundTrafficPolicy = serde_json::from_value(policy.clone()).unwrap();
+            assert_eq!(cluster_of_unknown(&parsed).as_deref(), expected, "{policy}");
+        };
+        let proxy = serde_json::json!({"host": "out.example.com", "port": {"number": 3128}});
+        check(serde_json::json!({}), Some("PassthroughCluster"));
+        check(
+            serde_json::json!({"egressProxy": proxy}),
+            Some("outbound|3128||out.example.com"),
+        );
+        check(serde_json::json!({"mode": "REGISTRY_ONLY"}), None);
+        check(serde_json::json!({"mode": "REGISTRY_ONLY", "egressProxy": proxy}), None);
+    }
+}

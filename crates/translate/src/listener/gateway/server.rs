@@ -378,11 +378,44 @@ impl RouteNames {
         match &server.port {
             Some(own) if terminates_https(server, protocol) => {
                 let (port, name, namespace) = (own.name.as_str(), &*meta.name, &*meta.namespace);
-                [&self.https, ".", port, ".", name, ".", namespace, ".", dot, bind]
+                [&self.https, ".", port, ".", name, ".", namespace, dot, bind]
                     .concat()
                     .into()
             }
             _ => self.none.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn route_configurations_are_named_after_port_and_server() {
+        let check = |server: &str, expected| {
+            let text = format!(
+                "{{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {{name: main, namespace: edge}}, \
+                 spec: {{servers: [{{hosts: [a.com], {server}}}]}}}}"
+            );
+            let mesh = testkit::mesh(&text, "").unwrap();
+            let snapshot = mesh.snapshot();
+            let gateway = snapshot.gateways.get("edge", "main").unwrap();
+            let names = RouteNames::new(443, 8443);
+            let served = Served::new(gateway, 0, &"edge/main".into(), 443, &names);
+            assert_eq!(&*served.route, expected, "{server}");
+        };
+        let port = |protocol| format!("port: {{number: 443, name: web, protocol: {protocol}}}");
+        let (http, https) = (port("HTTP"), port("HTTPS"));
+        check(&http, "http.8443");
+        check(&format!("{http}, bind: 1.2.3.4"), "http.8443.1.2.3.4");
+        let tls = "tls: {mode: SIMPLE, credentialName: c}";
+        check(&format!("{https}, {tls}"), "https.443.web.main.edge");
+        check(
+            &format!("{https}, {tls}, bind: 1.2.3.4"),
+            "https.443.web.main.edge.1.2.3.4",
+        );
+        check(&format!("{https}, tls: {{mode: PASSTHROUGH}}"), "");
     }
 }
