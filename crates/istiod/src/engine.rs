@@ -28,6 +28,9 @@ const BATCH: usize = 10_000;
 /// Shortest time between the beginnings of two batches. A proxy that is told of changes a dozen times a second knows
 /// soon enough, and a push costs the same for one change as for ten.
 const PACE: Duration = Duration::from_millis(80);
+/// How long the first reading is gathered before each batch: nobody is served yet, and batches of one object each would
+/// copy the mesh's lists as often as there are objects.
+const FIRST: Duration = Duration::from_millis(20);
 /// How long nothing comes before streams that left are looked for.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -36,6 +39,8 @@ const IDLE: Duration = Duration::from_secs(10);
 pub enum Message {
     /// Something happened to an object.
     Change(Change),
+    /// An object is this; whoever tells it has read it already.
+    Object(Object),
     /// The mesh configuration is this.
     MeshConfig(Box<api::mesh_config::MeshConfig>),
 }
@@ -131,10 +136,13 @@ impl<T: Translate> Engine<T> {
         let mut whole = true;
         while let Some(first) = messages.blocking_recv() {
             let started = SystemTime::now();
-            if self.is_ready() {
+            let rest = if self.is_ready() {
                 let rest = last.map_or(Duration::ZERO, |last| PACE.saturating_sub(last.elapsed()));
-                std::thread::sleep(rest.max(gather));
-            }
+                rest.max(gather)
+            } else {
+                FIRST
+            };
+            std::thread::sleep(rest);
             last = Some(Instant::now());
             let mut batch = vec![first];
             while batch.len() < BATCH {
@@ -195,23 +203,44 @@ impl<T: Translate> Engine<T> {
                 self.kept.forget(&key);
                 Some(Event::Delete(key))
             }
-            Message::Change(Change::Apply(value)) => self.apply_event(value, own),
+            Message::Change(Change::Apply(value)) => self.read(value, own),
+            Message::Object(object) => {
+                let revision = object.meta().labels.get(REVISION_KEY).cloned();
+                self.admit(&object.key(), revision.as_deref(), own, || Some(object))
+            }
         }
     }
 
-    /// An object that another revision reads, or that cannot be read, counts as absent.
-    fn apply_event(&self, value: Value, own: &str) -> Option<Event> {
+    /// An object that cannot be read counts as absent.
+    fn read(&self, value: Value, own: &str) -> Option<Event> {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let group = text("/apiVersion").split_once('/').map_or("", |(group, _)| group);
         let kind = Kind::find(group, text("/kind"))?;
         let key = Key::new(kind, text("/metadata/namespace"), text("/metadata/name"));
-        self.count(kind);
-        let foreign = value["metadata"]["labels"][REVISION_KEY]
-            .as_str()
-            .is_some_and(|revision| revision != own);
-        if group.ends_with("istio.io") && foreign {
-            match self.kept.judge(&self.snapshot(), &key) {
-                Verdict::Absent => return Some(Event::Delete(key)),
+        let revision = value["metadata"]["labels"][REVISION_KEY].as_str().map(str::to_owned);
+        self.admit(&key, revision.as_deref(), own, || match Object::from_json(value) {
+            Ok(object) => object,
+            Err(error) => {
+                self.counters.unreadable.fetch_add(1, Relaxed);
+                tracing::warn!(object = %key, %error, "object left out");
+                None
+            }
+        })
+    }
+
+    /// An object that another revision reads counts as absent.
+    fn admit(
+        &self,
+        key: &Key,
+        revision: Option<&str>,
+        own: &str,
+        object: impl FnOnce() -> Option<Object>,
+    ) -> Option<Event> {
+        self.count(key.kind);
+        let foreign = revision.is_some_and(|revision| revision != own);
+        if key.kind.group().ends_with("istio.io") && foreign {
+            match self.kept.judge(&self.snapshot(), key) {
+                Verdict::Absent => return Some(Event::Delete(key.clone())),
                 Verdict::Stays => {
                     tracing::info!(object = %key, "belongs to another revision now; gateways that are connected here keep it");
                     return None;
@@ -219,16 +248,9 @@ impl<T: Translate> Engine<T> {
                 Verdict::Returns => {}
             }
         } else {
-            self.kept.forget(&key);
+            self.kept.forget(key);
         }
-        match Object::from_json(value) {
-            Ok(object) => object.map(Event::Apply),
-            Err(error) => {
-                self.counters.unreadable.fetch_add(1, Relaxed);
-                tracing::warn!(object = %key, %error, "object left out");
-                None
-            }
-        }
+        object().map(Event::Apply)
     }
 
     fn count(&self, kind: Kind) {

@@ -77,7 +77,7 @@ fn what_stayed_here_stays_after_a_restart() {
         })
     };
     let tell = |engine: &Engine<Counting>, object: Value| {
-        let event = engine.apply_event(object, "old");
+        let event = engine.read(object, "old");
         engine.take(event.into_iter().collect(), SystemTime::now());
         let names: Vec<String> = engine
             .snapshot()
@@ -118,11 +118,11 @@ fn configuration_of_other_revisions_counts_as_absent() {
         })
     };
     assert!(matches!(
-        engine.apply_event(object("canary"), "canary"),
+        engine.read(object("canary"), "canary"),
         Some(Event::Apply(_))
     ));
     assert!(matches!(
-        engine.apply_event(object("other"), "canary"),
+        engine.read(object("other"), "canary"),
         Some(Event::Delete(_))
     ));
 }

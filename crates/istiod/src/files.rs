@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use api::mesh_config::MeshConfig;
 use cluster::feed::Change;
-use mesh::Key;
+use mesh::{Key, Object};
 use notify::RecursiveMode;
 use tokio::sync::mpsc;
 
@@ -45,14 +45,14 @@ pub fn follow(directory: &Path, messages: mpsc::Sender<Message>) -> anyhow::Resu
 fn follow_with(mut watching: Watching, directory: PathBuf, messages: mpsc::Sender<Message>) -> anyhow::Result<()> {
     let mut tree = Tree::new(directory);
     std::thread::Builder::new().name("files".to_owned()).spawn(move || {
-        let mut tell = |change| messages.blocking_send(Message::Change(change)).is_ok();
+        let mut tell = |message| messages.blocking_send(message).is_ok();
         let mut listened = tree.read_first(&mut tell);
         let mut synced = false;
         while listened {
             // What a broken file would say may be a policy: nobody is served without.
             if !synced && tree.files.values().all(|file| file.was_read) {
                 synced = true;
-                listened = tell(Change::Synced);
+                listened = tell(Message::Change(Change::Synced));
                 continue;
             }
             let news = watching.next(tree.leaving.values().min().copied());
@@ -174,7 +174,7 @@ struct Tree {
 /// What objects were of which a file says something else now; nothing, if they were not.
 type Before = BTreeMap<Key, Option<Box<str>>>;
 /// Who is told; `false` if nobody listens any more.
-type Tell<'a> = &'a mut dyn FnMut(Change) -> bool;
+type Tell<'a> = &'a mut dyn FnMut(Message) -> bool;
 
 impl Tree {
     fn new(directory: PathBuf) -> Self {
@@ -282,8 +282,7 @@ impl Tree {
                 }
                 Some(text) if was.as_ref() != Some(text) => {
                     self.leaving.remove(&key);
-                    // It is what a value was written as.
-                    serde_json::from_str(text).map_or(true, |value| tell(Change::Apply(value)))
+                    message(text).is_none_or(&mut *tell)
                 }
                 _ => true,
             }
@@ -295,13 +294,22 @@ impl Tree {
         let now = Instant::now();
         let gone = self.leaving.extract_if(.., |_, since| *since <= now);
         gone.map(|(key, _)| key).all(|key| {
-            tell(Change::Delete {
+            tell(Message::Change(Change::Delete {
                 group: key.kind.group().to_owned(),
                 kind: key.kind.to_string(),
                 namespace: key.namespace.to_string(),
                 name: key.name.to_string(),
-            })
+            }))
         })
+    }
+}
+
+/// What tells an object. It is read here, so that its tree of values does not go to another thread, which would have to
+/// free it while this one makes the next. What cannot be read the engine has to see.
+fn message(text: &str) -> Option<Message> {
+    match Object::from_json(serde_json::from_str(text).ok()?) {
+        Ok(object) => object.map(Message::Object),
+        Err(_) => Some(Message::Change(Change::Apply(serde_json::from_str(text).ok()?))),
     }
 }
 

@@ -17,15 +17,17 @@ fn service(name: &str, label: &str) -> String {
     )
 }
 
-fn word(change: Change) -> String {
-    match change {
-        Change::Delete { name, .. } => format!("-{name}"),
-        Change::Apply(object) => {
-            let of = object["metadata"]["labels"]["of"].as_str();
-            let name = object["metadata"]["name"].as_str().unwrap();
-            of.map_or_else(|| format!("+{name}"), |of| format!("+{name}={of}"))
+fn word(message: Message) -> String {
+    match message {
+        Message::Change(Change::Delete { name, .. }) => format!("-{name}"),
+        Message::Object(object) => {
+            let meta = object.meta();
+            let of = meta.labels.get("of").map(|of| format!("={of}"));
+            format!("+{}{}", meta.name, of.unwrap_or_default())
         }
-        Change::Synced => "synced".to_owned(),
+        Message::Change(Change::Apply(object)) => format!("?{}", object["metadata"]["name"]),
+        Message::Change(Change::Synced) => "synced".to_owned(),
+        other => format!("{other:?}"),
     }
 }
 
@@ -77,8 +79,8 @@ impl Hand {
         }
         let names = files.iter().map(|(name, _)| self.folder.0.join(name)).collect();
         let mut told = Vec::new();
-        let mut tell = |change| {
-            told.push(word(change));
+        let mut tell = |message| {
+            told.push(word(message));
             true
         };
         assert!(self.tree.read(Some(names), &mut tell));
@@ -91,8 +93,8 @@ impl Hand {
             *since = Instant::now();
         }
         let mut told = Vec::new();
-        let mut tell = |change| {
-            told.push(word(change));
+        let mut tell = |message| {
+            told.push(word(message));
             true
         };
         assert!(self.tree.tell_gone(&mut tell));
@@ -168,6 +170,13 @@ fn a_second_writing_of_the_same_length_is_seen() {
 }
 
 #[test]
+fn an_object_that_makes_no_sense_is_for_the_engine_to_see() {
+    let mut hand = Hand::new("senseless");
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: x}\nspec: {ports: yes}\n";
+    assert_eq!(hand.read(&[("x.yaml", Some(text))]), ["?\"a\""]);
+}
+
+#[test]
 fn a_broken_file_keeps_what_it_said() {
     let mut hand = Hand::new("broken");
     assert_eq!(hand.read(&[("x.yaml", Some(TWO))]), ["+a", "+b"]);
@@ -187,10 +196,7 @@ struct Followed {
 impl Followed {
     async fn next(&mut self) -> String {
         let next = tokio::time::timeout(Duration::from_secs(60), self.told.recv()).await;
-        match next.expect("a change in time").unwrap() {
-            Message::Change(change) => word(change),
-            other => format!("{other:?}"),
-        }
+        word(next.expect("a change in time").unwrap())
     }
 
     async fn expect(&mut self, words: &[&str]) {
