@@ -163,7 +163,8 @@ async fn undo(global: &Global, flags: UndoFlags) -> Result<(), Failure> {
     };
     let how = How {
         dry_run: flags.dry_run,
-        skip_confirmation: false,
+        // The way back is not held up: the tag has these webhooks already.
+        skip_confirmation: true,
         output: flags.output,
     };
     change(&cluster, &request, &before, how).await
@@ -198,8 +199,12 @@ async fn change(cluster: &Cluster, request: &Request, before: &Inventory, how: H
     let (tag, revision) = (request.tag.as_str(), request.revision.label());
     // Known before anything is written, so that whoever is cut off afterwards has been told nothing wrong.
     let webhooks = followers::webhooks(&before.webhooks, &planned);
-    let conflict = conflict::of_tag(&webhooks, &planned);
-    if !how.dry_run && !how.skip_confirmation && !conflict::goes_on(&conflict, how.output)? {
+    let conflict = if how.skip_confirmation {
+        None
+    } else {
+        conflict::of_tag(&webhooks, &planned)
+    };
+    if !how.dry_run && !conflict::goes_on(&conflict, how.output)? {
         return Ok(());
     }
     let question = followers::Question {
