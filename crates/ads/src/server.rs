@@ -444,6 +444,9 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Result<bool, Status> {
         let Some(open) = &mut self.open else { return Ok(false) };
         let now = self.inner.clock.now();
+        if let Poll::Ready(view) = poll_newest(&mut open.views, cx)? {
+            open.connection.with_stream(|stream| stream.set_view(view));
+        }
         match self.turns.poll(cx) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Some(response)) => {
@@ -454,11 +457,7 @@ impl<S: Source, R: Request> DiscoveryBody<S, R> {
             }
             Poll::Ready(None) => {}
         }
-        let newest = poll_newest(&mut open.views, cx)?;
         let (response, wake_at) = open.connection.with_stream(|stream| {
-            if let Poll::Ready(view) = newest {
-                stream.set_view(view);
-            }
             let response = stream.poll(now);
             let wake_at = if response.is_none() { stream.wake_at(now) } else { None };
             (response, wake_at)

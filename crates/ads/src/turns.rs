@@ -7,7 +7,7 @@
 //!
 //! A response is on its way until its proxy answers. A proxy may take its time, and others do not wait for it: after
 //! [`LONGEST`] it counts no more. With nobody answering at all the default number of bytes still makes 5 Gbit/s, so
-//! that who never answers cannot hold others up.
+//! that who never answers cannot hold others up. What changes while a response waits is not in it, and follows it.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
