@@ -137,8 +137,12 @@ impl Stream {
             return self.subscribe_sotw(type_url, wildcard, names, &request.version_info);
         };
         if !self.watches[at].is_current(nonce) {
-            // Its names may be old, but what it accepts it has.
-            self.watches[at].accept(nonce);
+            // Its names may be old, but what it accepts it has, and what it does without it forgets.
+            let watch = &mut self.watches[at];
+            watch.accept(nonce);
+            if !wildcard {
+                watch.let_go_but(&names);
+            }
             return Ok(Outcome::Stale);
         }
         let watch = &mut self.watches[at];
@@ -164,6 +168,7 @@ impl Stream {
             let added = names.iter().filter(|name| !before.contains(name));
             added.for_each(|name| watch.send_again(name));
         }
+        watch.send_what_was_let_go();
         self.check_subscription(at)?;
         Ok(Outcome::Accepted)
     }

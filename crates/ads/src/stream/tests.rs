@@ -519,3 +519,20 @@ fn state_of_the_world_unsubscribes_with_an_empty_list() {
     sotw_ask(&mut story, "eds", &[], "00000001", "");
     assert!(story.stream.status().is_empty());
 }
+
+/// A proxy that does without a name forgets it, also if the request that says so comes too late to count.
+#[test]
+fn state_of_the_world_sends_again_what_was_let_go_in_between() {
+    let mut story = Story::new(Protocol::Sotw, "sds a=1 b=1");
+    sotw_ask(&mut story, "sds", &["a", "b"], "", "");
+    story.sends(&["sds 1 1"]);
+    sotw_ask(&mut story, "sds", &["a", "b"], "00000001", "");
+    story.view("sds a=2 b=1").sends(&["sds 2"]);
+    // Both were said before it had read that.
+    assert_eq!(sotw_ask(&mut story, "sds", &["a"], "00000001", ""), Outcome::Stale);
+    assert_eq!(sotw_ask(&mut story, "sds", &["a", "b"], "00000001", ""), Outcome::Stale);
+    sotw_ask(&mut story, "sds", &["a", "b"], "00000002", "");
+    story.sends(&["sds 1"]);
+    sotw_ask(&mut story, "sds", &["a", "b"], "00000003", "");
+    story.sends(&[]);
+}

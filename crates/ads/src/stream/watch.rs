@@ -137,6 +137,8 @@ pub(super) struct Watch {
     owed: bool,
     /// Names to send whether or not they changed.
     again: BTreeSet<Arc<str>>,
+    /// Names that a request did without which came too late to count (full state only): what it named it forgot.
+    let_go: BTreeSet<Arc<str>>,
     in_flight: VecDeque<InFlight>,
     /// The last response whose answer is not waited for any more.
     given_up: Nonce,
@@ -160,6 +162,7 @@ impl Watch {
             unsettled: false,
             owed: true,
             again: BTreeSet::new(),
+            let_go: BTreeSet::new(),
             in_flight: VecDeque::new(),
             given_up: Nonce::default(),
             nonce_sent: Nonce::default(),
@@ -179,6 +182,19 @@ impl Watch {
 
     pub fn set_names(&mut self, names: Arc<NameSet>) {
         self.names = names;
+    }
+
+    /// The proxy did without all names but these for a while.
+    pub fn let_go_but(&mut self, names: &NameSet) {
+        let gone = self.names.iter().filter(|name| !names.contains(name)).cloned();
+        self.let_go.extend(gone);
+    }
+
+    /// What it asks for again after it did without must be sent, although it was named all the time.
+    pub fn send_what_was_let_go(&mut self) {
+        for name in std::mem::take(&mut self.let_go) {
+            self.send_again(&name);
+        }
     }
 
     /// What is no longer asked for is not owed either.
