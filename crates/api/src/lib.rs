@@ -11,6 +11,7 @@ pub mod mesh_config;
 pub mod names;
 pub mod nearest;
 pub mod networking;
+pub mod proxy_config;
 pub mod security;
 pub mod telemetry;
 

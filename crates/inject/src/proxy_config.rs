@@ -1,4 +1,4 @@
-//! A pod's own proxy configuration, annotation `proxy.istio.io/config`: which fields there are, and what they hold.
+//! A pod's own proxy configuration, annotation `proxy.istio.io/config`: is it what [`api::proxy_config`] says?
 //!
 //! As in Istio, a value of the wrong type refuses the pod, and a field that does not exist is ignored. It is not ignored
 //! silently: whoever mistyped a name is told. Both of protobuf's spellings are read, `drainDuration` and `drain_duration`.
@@ -6,26 +6,11 @@
 use std::collections::BTreeSet;
 
 use api::nearest::nearest;
+use api::proxy_config::FIELDS;
+use api::proxy_config::Holds::{
+    self, Address, Anything, Duration, Fields, Flag, List, OneOf, Port, Text, Texts, Whole,
+};
 use serde_json::Value;
-
-/// What a field holds.
-#[derive(Clone, Copy)]
-enum Holds {
-    /// Checked by who reads it.
-    Anything,
-    Text,
-    Whole,
-    Port,
-    Flag,
-    Duration,
-    /// `host:port`.
-    Address,
-    OneOf(&'static [&'static str]),
-    /// A map of texts.
-    Texts,
-    /// A map with these fields.
-    Fields(&'static [&'static str]),
-}
 
 /// Bytes of all annotations of an object that the API server takes, which it counts only after injection.
 const LARGEST: usize = 256 << 10;
@@ -33,60 +18,6 @@ const LARGEST: usize = 256 << 10;
 const MOST: usize = 10;
 /// Letters of a name or value that are repeated to whoever wrote it.
 const SHOWN: usize = 64;
-
-use Holds::{Address, Anything, Duration, Fields, Flag, OneOf, Port, Text, Texts, Whole};
-
-const FIELDS: [(&str, Holds); 43] = [
-    ("availabilityZone", Text),
-    ("binaryPath", Text),
-    ("caCertificatesPem", Anything),
-    ("clusterName", Anything),
-    ("concurrency", Whole),
-    ("configPath", Text),
-    ("configSources", Anything),
-    ("connectionSettings", Anything),
-    ("controlPlaneAuthPolicy", OneOf(&["NONE", "MUTUAL_TLS"])),
-    ("customConfigFile", Text),
-    ("discoveryAddress", Address),
-    ("discoveryRefreshDelay", Duration),
-    ("drainDuration", Duration),
-    ("envoyAccessLogService", Anything),
-    ("envoyMetricsService", Anything),
-    ("envoyMetricsServiceAddress", Address),
-    ("extraStatTags", Anything),
-    ("fileFlushInterval", Duration),
-    ("fileFlushMinSizeKb", Whole),
-    (
-        "gatewayTopology",
-        Fields(&["forwardClientCertDetails", "numTrustedProxies", "proxyProtocol"]),
-    ),
-    ("holdApplicationUntilProxyStarts", Flag),
-    ("image", Fields(&["imageType"])),
-    ("interceptionMode", OneOf(&["REDIRECT", "TPROXY", "NONE"])),
-    ("meshId", Text),
-    ("parentShutdownDuration", Duration),
-    ("privateKeyProvider", Anything),
-    ("proxyAdminPort", Port),
-    ("proxyBootstrapTemplatePath", Text),
-    ("proxyHeaders", Anything),
-    ("proxyMetadata", Texts),
-    (
-        "proxyStatsMatcher",
-        Fields(&["inclusionPrefixes", "inclusionRegexps", "inclusionSuffixes"]),
-    ),
-    ("readinessProbe", Anything),
-    ("runtimeValues", Texts),
-    ("sds", Anything),
-    ("serviceCluster", Text),
-    ("statNameLength", Whole),
-    ("statsCompression", Flag),
-    ("statsdUdpAddress", Address),
-    ("statusPort", Port),
-    ("terminationDrainDuration", Duration),
-    ("tracing", Anything),
-    ("tracingServiceName", Anything),
-    ("zipkinAddress", Address),
-];
 
 /// Reads the annotation: fields have the names that the rest of the program knows, and whole numbers are written as such.
 ///
@@ -99,7 +30,7 @@ pub fn read(text: &str) -> Result<Value, String> {
     };
     respell(fields, FIELDS.iter().map(|(field, _)| *field));
     for (name, holds) in FIELDS {
-        match (holds, fields.get_mut(name)) {
+        match (holds, fields.get_mut(*name)) {
             (Fields(known), Some(Value::Object(inner))) => respell(inner, known.iter().copied()),
             (Whole | Port, Some(value)) if value.is_f64() => {
                 if let Some(number) = whole(value) {
@@ -156,12 +87,10 @@ pub fn validate(text: &str) -> Result<(), String> {
     }
     let fields = config.as_object().ok_or("a mapping is expected")?;
     for (name, holds) in FIELDS {
-        let Some(value) = fields.get(name).filter(|value| !value.is_null()) else {
+        let Some(value) = fields.get(*name).filter(|value| !value.is_null()) else {
             continue;
         };
-        holds
-            .check(value)
-            .map_err(|wants| format!("{name}: wants {wants}, has {}", shown(&value.to_string())))?;
+        fit(*holds, value).map_err(|wants| format!("{name}: wants {wants}, has {}", shown(&value.to_string())))?;
     }
     Ok(())
 }
@@ -213,45 +142,42 @@ fn shown(text: &str) -> String {
     }
 }
 
-impl Holds {
-    /// What belongs there, if this does not.
-    fn check(self, value: &Value) -> Result<(), String> {
-        let wants = |fits: bool, what: &str| if fits { Ok(()) } else { Err(what.to_owned()) };
-        match self {
-            Anything => Ok(()),
-            Text => wants(value.is_string(), "text"),
-            Whole => wants(whole(value).is_some(), "a whole number"),
-            Port => wants(
-                whole(value).is_some_and(|port| (1..=65535).contains(&port)),
-                "a port between 1 and 65535",
-            ),
-            Flag => wants(value.is_boolean(), "true or false"),
-            Duration => wants(
-                value
-                    .as_str()
-                    .is_some_and(|text| text.parse::<api::lenient::Duration>().is_ok()),
-                "a duration with its unit, for example 5s",
-            ),
-            Address => {
-                let port = value.as_str().and_then(|text| text.rsplit_once(':'));
-                let fits =
-                    port.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));
-                wants(fits || value == "", "an address with its port, for example host:15012")
-            }
-            OneOf(choices) => wants(
-                value.as_str().is_some_and(|text| choices.contains(&text)) || value.is_number(),
-                &format!("one of {}", choices.join(", ")),
-            ),
-            Texts => {
-                let fields = value.as_object();
-                let fits = fields.is_some_and(|fields| fields.values().all(Value::is_string));
-                wants(fits, "a map of texts (put numbers, true and false into quotes)")
-            }
-            Fields(_) => wants(value.is_object(), "a map"),
+/// What belongs there, if this does not.
+fn fit(holds: Holds, value: &Value) -> Result<(), String> {
+    let wants = |fits: bool, what: &str| if fits { Ok(()) } else { Err(what.to_owned()) };
+    match holds {
+        Anything => Ok(()),
+        Text => wants(value.is_string(), "text"),
+        Whole => wants(whole(value).is_some(), "a whole number"),
+        Port => wants(
+            whole(value).is_some_and(|port| (1..=65535).contains(&port)),
+            "a port between 1 and 65535",
+        ),
+        Flag => wants(value.is_boolean(), "true or false"),
+        Duration => wants(
+            value
+                .as_str()
+                .is_some_and(|text| text.parse::<api::lenient::Duration>().is_ok()),
+            "a duration with its unit, for example 5s",
+        ),
+        Address => {
+            let port = value.as_str().and_then(|text| text.rsplit_once(':'));
+            let fits = port.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));
+            wants(fits || value == "", "an address with its port, for example host:15012")
         }
+        OneOf(choices) => wants(
+            value.as_str().is_some_and(|text| choices.contains(&text)) || value.is_number(),
+            &format!("one of {}", choices.join(", ")),
+        ),
+        Texts => {
+            let fields = value.as_object();
+            let fits = fields.is_some_and(|fields| fields.values().all(Value::is_string));
+            wants(fits, "a map of texts (put numbers, true and false into quotes)")
+        }
+        List => wants(value.is_array(), "a list"),
+        Fields(_) => wants(value.is_object(), "a map"),
     }
 }
-
 /// Protobuf's JSON takes numbers in quotes, too, and `2.0`.
 fn whole(value: &Value) -> Option<i64> {
     let of_float = || {
@@ -306,6 +232,7 @@ mod tests {
             Some("discoveryAddress: wants an address with its port, for example host:15012, has \"istiod\""),
             &[],
         );
+        check("extraStatTags: a", Some("extraStatTags: wants a list, has \"a\""), &[]);
         check(
             "drainDuration: 5",
             Some("drainDuration: wants a duration with its unit, for example 5s, has 5"),
