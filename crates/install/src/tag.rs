@@ -1,9 +1,9 @@
 //! Revision tags: the objects a tag consists of, and who has which (revisions.md §3). Pure.
 
-pub(crate) mod helm;
+mod helm;
 mod list;
 
-pub use helm::OfHelm;
+pub use helm::{OfHelm, bereft};
 pub use list::{Row, list};
 
 use std::collections::{BTreeMap, BTreeSet};

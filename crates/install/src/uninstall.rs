@@ -20,7 +20,7 @@ use crate::owner;
 use crate::proof::ProofError;
 use crate::prune::kinds;
 use crate::retag::{self, ChangeError};
-use crate::tag::{self, Inventory, Request, TagError, helm, leads_to};
+use crate::tag::{self, Inventory, Request, TagError, leads_to};
 
 /// How long pods of a removed control plane may take to end.
 const ENDING: Duration = Duration::from_secs(60);
@@ -151,7 +151,7 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
         .filter(|tag| **tag != DEFAULT_REVISION || plan.default_moves_to.is_none())
         .map(|tag| (*tag).to_owned())
         .collect();
-    plan.bereft = helm::bereft(inventory, &tags);
+    plan.bereft = tag::bereft(inventory, &tags);
     plan.namespaces = users(revision, &tags, inventory);
     for tag in &plan.tags {
         plan.remove.extend(tag_objects(tag, revision, inventory));

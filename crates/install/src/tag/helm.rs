@@ -56,7 +56,7 @@ impl Inventory {
 
 /// What has to follow for each release that made one of these tags, which go or become others': as long as it asks for
 /// them, it would bring them back.
-pub(crate) fn bereft(inventory: &Inventory, tags: &BTreeSet<&str>) -> Vec<String> {
+pub fn bereft(inventory: &Inventory, tags: &BTreeSet<&str>) -> Vec<String> {
     let mut releases: BTreeMap<String, (OfHelm, Vec<&str>)> = BTreeMap::new();
     for tag in tags {
         if let Some(found) = inventory.of_helm(tag, DEFAULT) {

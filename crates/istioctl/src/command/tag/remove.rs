@@ -59,6 +59,10 @@ pub(super) async fn run(global: &Global, flags: RemoveFlags) -> Result<(), Failu
     if let Some(unknown) = unknown.as_ref().filter(|_| is_text) {
         anstream::eprintln!("❗ {unknown}");
     }
+    let of_helm = tag::bereft(&before, &BTreeSet::from([tag.as_str()]));
+    for line in of_helm.iter().filter(|_| is_text) {
+        anstream::eprintln!("❗ {line}");
+    }
     let mut warnings = orphaned(&before, tag);
     if flags.dry_run && is_text {
         put(&format!(
@@ -95,6 +99,7 @@ pub(super) async fn run(global: &Global, flags: RemoveFlags) -> Result<(), Failu
         return Ok(());
     }
     warnings.extend(unknown);
+    warnings.extend(of_helm);
     let report = Report {
         tag: tag.clone(),
         revision: before.target(tag).filter(|_| flags.dry_run).map(str::to_owned),

@@ -39,7 +39,12 @@ pub fn describe(users: &Users, plan: &Plan, revisions: &[&str]) -> (String, bool
             error.message()
         ));
     }
-    let used = !proxies.is_empty() || users.pods.is_err() || !plan.namespaces.is_empty();
+    // Proxies may be outside of this cluster, and only an istiod knows those (revisions.md §8.3).
+    let silent = !users.answered && !revisions.is_empty();
+    if silent && users.pods.is_ok() {
+        lines.push("No istiod answers, so that proxies outside of this cluster are not known".to_owned());
+    }
+    let used = !proxies.is_empty() || users.pods.is_err() || silent || !plan.namespaces.is_empty();
     (lines.join("\n") + "\n", used)
 }
 
@@ -49,8 +54,12 @@ mod tests {
     use super::*;
 
     fn check(pods: &[&str], plan: &Plan, revisions: &[&str], used: bool) -> String {
+        check_where(true, pods, plan, revisions, used)
+    }
+
+    fn check_where(answered: bool, pods: &[&str], plan: &Plan, revisions: &[&str], used: bool) -> String {
         let users = Users {
-            answered: true,
+            answered,
             connected: vec!["gateway.istio-system".to_owned()].split_off(usize::from(pods.is_empty())),
             pods: Ok(pods.iter().map(|pod| (*pod).to_owned()).collect()),
         };
@@ -78,5 +87,12 @@ mod tests {
         web.app
         "#);
         insta::assert_snapshot!(check(&[], &Plan::default(), &[], false), @"All Istio resources will be pruned from the cluster");
+        check(&[], &Plan::default(), &["canary"], false);
+        insta::assert_snapshot!(check_where(false, &[], &Plan::default(), &["canary"], true), @"
+        All Istio resources will be pruned from the cluster
+        Control planes that go: canary
+        No istiod answers, so that proxies outside of this cluster are not known
+        ");
+        check_where(false, &[], &Plan::default(), &[], false);
     }
 }
