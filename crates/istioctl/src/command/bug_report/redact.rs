@@ -2,6 +2,7 @@
 
 mod addresses;
 mod name;
+mod pairs;
 mod scan;
 mod words;
 

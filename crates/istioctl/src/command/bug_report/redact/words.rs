@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::GONE;
 use super::addresses::{addresses, last_len, sockets};
 use super::name::Name;
+use super::pairs::pairs;
 use super::scan::{find, looked, rfind};
 
 /// Fields that hold a text or a secret, in messages that quote a filter.
@@ -19,6 +20,7 @@ pub fn redact(text: &str, replaced: &mut usize) -> String {
     let text = addresses(&text, replaced);
     let text = sockets(&text, replaced);
     let text = assignments(&text, replaced);
+    let text = pairs(&text, replaced);
     words(&text, replaced)
 }
 
@@ -94,7 +96,7 @@ fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
         let Some((skipped, length)) = extent(&place, value) else {
             continue;
         };
-        let secret = value[skipped..skipped + length].trim_end();
+        let secret = value[skipped..skipped + length].trim_end().trim_end_matches(',');
         let length = secret.len();
         if matches!(secret, "" | "true" | "false" | "null" | "nil" | ">" | GONE) {
             continue;
@@ -140,7 +142,8 @@ impl Line {
             let line = &text[self.start..];
             self.text = self.start + time_len(line);
             let words = &text[self.text..];
-            self.word = self.text + find(words, |c| !matches!(c, ' ' | '\t' | '-')).unwrap_or(words.len());
+            let is_before = |c: char| matches!(c, ' ' | '\t' | '-' | '"' | '\'');
+            self.word = self.text + find(words, |c| !is_before(c)).unwrap_or(words.len());
         }
         self.seen = place;
     }
@@ -158,7 +161,7 @@ struct Place<'a> {
     gap: usize,
 }
 
-fn is_name(c: char) -> bool {
+pub(super) fn is_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
@@ -224,7 +227,7 @@ fn quoted_len(text: &str, slashes: usize, quote: u8) -> Option<usize> {
     closing.map(|at| at - slashes)
 }
 
-fn line_len(text: &str) -> usize {
+pub(super) fn line_len(text: &str) -> usize {
     find(text, |c| matches!(c, '\n' | '\r')).unwrap_or(text.len())
 }
 
@@ -467,6 +470,13 @@ mod tests {
                 "{\\\"token\\\":\\\"#\\\",\\\"c\\\":1}",
             ),
             ("password: \"{=x}\"\n", "password: \"#\"\n"),
+            // A name in quotes, as some write YAML; and JSON in lines.
+            ("\"password\": x y\nhost: a\n", "\"password\": #\nhost: a\n"),
+            ("- 'password': x\n", "- 'password': #\n"),
+            (
+                "  \"token\": true,\n  \"password\": null,\n",
+                "  \"token\": true,\n  \"password\": null,\n",
+            ),
             // Blocks.
             ("password: |\n  x\n\n  y\nhost: a\n", "password: |\n  #\nhost: a\n"),
             (
