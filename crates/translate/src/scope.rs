@@ -203,7 +203,7 @@ pub(crate) fn of_key(cx: &mut Cx<'_>, key: &ScopeKey) -> Scope {
 }
 
 fn of_mesh(all: &VirtualServices) -> impl Iterator<Item = &Ready> {
-    all.iter().filter(|vs| vs.spec.gateways.iter().any(|g| g == "mesh"))
+    all.iter().filter(|vs| vs.gateways().any(|gateway| gateway == "mesh"))
 }
 
 /// One service per host, in order of age, of services in that order.

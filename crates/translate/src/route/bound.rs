@@ -19,7 +19,7 @@ pub(crate) fn by_gateway(cx: &mut Cx<'_>, key: &ScopeKey) -> ByGateway {
     let scope = cx.scope_of(key.clone());
     let mut all: HashMap<&str, Vec<Ready>> = HashMap::new();
     for routes in scope.virtual_services.iter() {
-        for gateway in routes.spec.gateways.iter().filter(|gateway| *gateway != "mesh") {
+        for gateway in routes.gateways().filter(|gateway| *gateway != "mesh") {
             let bound = all.entry(gateway).or_default();
             // A gateway may be named twice.
             if bound.last() != Some(routes) {

@@ -22,6 +22,13 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    /// Gateways that it is for, by their full names; `mesh` for sidecars, which one that names none is for.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = &str> {
+        let named = &self.config.spec.gateways;
+        let default = named.is_empty().then_some("mesh");
+        default.into_iter().chain(named.iter().map(String::as_str))
+    }
+
     /// Whether it routes connections, and not only requests.
     pub(crate) fn routes_connections(&self) -> bool {
         !self.config.spec.tcp.is_empty() || !self.config.spec.tls.is_empty()
@@ -124,8 +131,7 @@ fn is_ready(vs: &Config<VirtualService>) -> bool {
             && destination(&route.mirror)
             && route.mirrors.iter().all(|m| destination(&m.destination))
     };
-    !spec.gateways.is_empty()
-        && gateways(&spec.gateways)
+    gateways(&spec.gateways)
         && spec.hosts.iter().all(is_full)
         && spec.http.iter().all(http)
         && spec.tls.is_empty()
@@ -151,9 +157,6 @@ fn expand(spec: &mut VirtualService, namespace: &str, domain: &str) {
             *gateway = gateway_name(gateway, namespace);
         }
     };
-    if spec.gateways.is_empty() {
-        spec.gateways.push("mesh".to_owned());
-    }
     gateways(&mut spec.gateways);
     for route in &mut spec.http {
         route.matches.iter_mut().for_each(|m| gateways(&mut m.gateways));

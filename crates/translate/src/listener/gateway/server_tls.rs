@@ -25,10 +25,27 @@ pub(crate) struct Question {
     http: bool,
 }
 
+/// Mode of a server whose certificate and roots are the mesh's.
+const ISTIO: &str = "ISTIO_MUTUAL";
+
+/// What of a server's settings is read.
+#[derive(PartialEq)]
+enum Read<'a> {
+    Nothing,
+    /// With the mesh's certificates, names that clients may have.
+    Names(&'a [String]),
+    Everything(&'a ServerTls),
+}
+
 impl Question {
-    /// Servers of which nothing else than this is read are alike.
-    fn of(&self) -> (ClassId, bool, Option<&ServerTls>) {
-        (self.class, self.http, self.served.server().tls.as_ref())
+    /// Servers of which nothing else than this is read are alike. Most gateways have many of one sort.
+    fn of(&self) -> (ClassId, bool, Read<'_>) {
+        let read = match &self.served.server().tls {
+            None => Read::Nothing,
+            Some(tls) if self.served.mode() == ISTIO => Read::Names(&tls.subject_alt_names),
+            Some(tls) => Read::Everything(tls),
+        };
+        (self.class, self.http, read)
     }
 }
 
@@ -42,9 +59,12 @@ impl Eq for Question {}
 
 impl Hash for Question {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.class, self.http).hash(state);
-        if let Some(tls) = &self.served.server().tls {
-            (&tls.mode, &tls.credential_name, &tls.server_certificate).hash(state);
+        let (class, http, read) = self.of();
+        (class, http).hash(state);
+        match read {
+            Read::Nothing => {}
+            Read::Names(names) => names.hash(state),
+            Read::Everything(tls) => (&tls.mode, &tls.credential_name, &tls.server_certificate).hash(state),
         }
     }
 }
@@ -73,8 +93,8 @@ fn context(common: &Common, served: &Served, http: bool) -> Option<tls_v3::Downs
         return None;
     }
     let mode = served.mode();
-    let istio = mode == "ISTIO_MUTUAL";
-    let requires = matches!(mode, "MUTUAL" | "ISTIO_MUTUAL");
+    let istio = mode == ISTIO;
+    let requires = matches!(mode, "MUTUAL" | ISTIO);
     let validates = requires || mode == "OPTIONAL_MUTUAL";
     let mut shared = tls_v3::CommonTlsContext {
         alpn_protocols: tls::server_alpn(common.class.flavour, http || !istio),
