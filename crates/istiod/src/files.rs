@@ -8,6 +8,7 @@ mod documents;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -127,26 +128,38 @@ impl Stamp {
 enum Seen {
     Absent,
     Same,
-    Unreadable(Option<Stamp>),
+    Unreadable(Option<Stamp>, anyhow::Error),
     Other(Option<Stamp>, Objects),
 }
 
 fn look(path: &Path, known: Option<Stamp>) -> Seen {
     let now = SystemTime::now();
-    let Ok(meta) = std::fs::metadata(path) else {
-        return Seen::Absent;
+    let meta = match std::fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if is_absence(&error) => return Seen::Absent,
+        Err(error) => return Seen::Unreadable(None, error.into()),
     };
+    if meta.is_dir() {
+        // Only one that cannot be read stands for what is in it.
+        return match std::fs::read_dir(path) {
+            Ok(_) => Seen::Absent,
+            Err(error) if is_absence(&error) => Seen::Absent,
+            Err(error) => Seen::Unreadable(None, error.into()),
+        };
+    }
     let stamp = Stamp::of(&meta, now);
     if stamp.is_some() && stamp == known {
         return Seen::Same;
     }
     match read_file(path) {
         Ok(objects) => Seen::Other(stamp, objects),
-        Err(error) => {
-            tracing::warn!(file = %path.display(), %error, "file not read; what it said before stays");
-            Seen::Unreadable(stamp)
-        }
+        Err(error) => Seen::Unreadable(stamp, error),
     }
+}
+
+/// Whether nothing is there, and not merely nothing to be seen.
+fn is_absence(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 /// A file, as it was when it was last readable.
@@ -228,7 +241,13 @@ impl Tree {
         };
         let objects = match seen {
             Seen::Same | Seen::Absent => Objects::new(),
-            Seen::Unreadable(stamp) => {
+            Seen::Unreadable(stamp, error) => {
+                let path = path.display();
+                if file.was_read {
+                    tracing::warn!(file = %path, %error, "file not read; what it said before stays");
+                } else {
+                    tracing::warn!(file = %path, %error, "file not read; nobody is served before it can be, or is gone");
+                }
                 file.stamp = stamp;
                 self.files.insert(name, file);
                 return;
@@ -313,17 +332,22 @@ fn message(text: &str) -> Option<Message> {
     }
 }
 
+/// Files with objects below a folder, and folders that cannot be read.
 fn yaml_files(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let Ok(entries) = std::fs::read_dir(directory) else {
-        return files;
-    };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        if path.is_dir() {
-            files.extend(yaml_files(&path));
-        } else if is_read(&path) {
-            files.push(path);
+    let entries = std::fs::read_dir(directory).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    match entries {
+        Ok(entries) => {
+            for path in entries.into_iter().map(|entry| entry.path()) {
+                if path.is_dir() {
+                    files.extend(yaml_files(&path));
+                } else if is_read(&path) {
+                    files.push(path);
+                }
+            }
         }
+        Err(error) if is_absence(&error) => {}
+        Err(_) => files.push(directory.to_owned()),
     }
     files.sort();
     files

@@ -187,6 +187,38 @@ fn a_broken_file_keeps_what_it_said() {
     assert!(hand.tree.files.is_empty() && hand.tree.objects.is_empty());
 }
 
+#[test]
+fn a_file_that_cannot_be_looked_at_is_not_gone() {
+    let mut hand = Hand::new("loop");
+    assert_eq!(hand.read(&[("x.yaml", Some(TWO))]), ["+a", "+b"]);
+    let file = hand.folder.0.join("x.yaml");
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&file, &file).unwrap();
+    let mut told = Vec::new();
+    hand.tree.read(None, &mut |message| {
+        told.push(word(message));
+        true
+    });
+    assert!(told.is_empty() && hand.later().is_empty(), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_folder_that_moves_in_and_out_is_seen_whatever_it_is_called() {
+    let folder = Folder::new("dots");
+    let away = Folder::new("dots-away");
+    std::fs::create_dir(away.0.join("team.a")).unwrap();
+    away.write("team.a/x.yaml", TWO);
+    let (messages, told) = mpsc::channel(10);
+    follow(&folder.0, messages).unwrap();
+    let mut followed = Followed { folder, told };
+    followed.expect(&["synced"]).await;
+    let (outside, inside) = (away.0.join("team.a"), followed.folder.0.join("team.a"));
+    std::fs::rename(&outside, &inside).unwrap();
+    followed.expect(&["+a", "+b"]).await;
+    std::fs::rename(&inside, &outside).unwrap();
+    followed.expect(&["-a", "-b"]).await;
+}
+
 /// A folder that is followed, and the next that is told.
 struct Followed {
     folder: Folder,

@@ -35,16 +35,22 @@ pub(super) fn read_text(text: &str) -> anyhow::Result<Objects> {
     let mut parts = documents.chunks(share);
     let first = parts.next().unwrap_or_default();
     let all: anyhow::Result<Vec<Vec<Object>>> = std::thread::scope(|scope| {
-        let others: Vec<_> = parts.map(|part| scope.spawn(move || read_documents(part))).collect();
-        let joined = others.into_iter().map(|other| match other.join() {
-            Ok(read) => read,
-            Err(_) => Err(anyhow::anyhow!(
-                "a document could not be read; this is a bug of the control plane"
-            )),
-        });
-        std::iter::once(read_documents(first)).chain(joined).collect()
+        let others: Vec<_> = parts.map(|part| scope.spawn(move || guarded(part))).collect();
+        let joined = others
+            .into_iter()
+            .map(|other| other.join().unwrap_or_else(|_| Err(a_bug())));
+        std::iter::once(guarded(first)).chain(joined).collect()
     });
     Ok(all?.into_iter().flatten().collect())
+}
+
+/// A panic of the parser costs these documents, and not all that comes later.
+fn guarded(documents: &[&str]) -> anyhow::Result<Vec<Object>> {
+    std::panic::catch_unwind(|| read_documents(documents)).unwrap_or_else(|_| Err(a_bug()))
+}
+
+fn a_bug() -> anyhow::Error {
+    anyhow::anyhow!("a document could not be read; this is a bug of the control plane")
 }
 
 fn read_documents(documents: &[&str]) -> anyhow::Result<Vec<Object>> {

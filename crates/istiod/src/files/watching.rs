@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 /// An editor writes a file in several steps; this long without another one counts as done.
@@ -39,12 +39,15 @@ impl News {
             _ => event.need_rescan(),
         };
         let settle = if done { Duration::ZERO } else { SETTLE };
-        // A folder that was moved or removed has no ending; those of mounted ConfigMaps begin with two dots.
-        let is_folder = |path: &PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            path.extension().is_none() || name.starts_with("..")
-        };
-        if event.need_rescan() || event.paths.iter().any(is_folder) {
+        // What comes or goes may be a folder, or a link to one, whatever it is called; and into one that changes its
+        // rights somebody may have been let.
+        let may_be_folder = matches!(
+            event.kind,
+            EventKind::Create(_)
+                | EventKind::Remove(_)
+                | EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_))
+        );
+        if event.need_rescan() || (may_be_folder && event.paths.iter().any(|path| !is_read(path))) {
             return Some(Self::all(settle));
         }
         let files: BTreeSet<PathBuf> = event.paths.into_iter().filter(|path| is_read(path)).collect();
@@ -72,6 +75,15 @@ pub(super) fn is_written(event: &notify::Event) -> bool {
     event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write))
 }
 
+/// Whether the folder itself was moved or removed.
+fn leaves(event: &notify::Event, folder: &Path) -> bool {
+    let goes = matches!(
+        event.kind,
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From | RenameMode::Any))
+    );
+    goes && event.paths.iter().any(|path| path == folder)
+}
+
 /// Whether files of this name are read.
 pub(super) fn is_read(path: &Path) -> bool {
     path.extension()
@@ -95,6 +107,8 @@ pub(super) struct Watching {
     _wake: Sender<Heard>,
     /// How often to look without being told; never, where the system tells.
     look: Option<Duration>,
+    /// When to look next.
+    next_look: Option<Instant>,
 }
 
 impl Watching {
@@ -108,8 +122,13 @@ impl Watching {
     ) -> Self {
         let (wake, heard) = channel();
         let tell = wake.clone();
+        let root = folder.to_owned();
         let on_event = move |event: notify::Result<notify::Event>| {
             let heard = match event {
+                // What takes its place is another folder, of which the system tells nothing.
+                Ok(event) if leaves(&event, &root) => {
+                    Some(Heard::Deaf(notify::Error::path_not_found().add_path(root.clone())))
+                }
                 Ok(event) => of(event).map(Heard::News),
                 // It went while it was looked at.
                 Err(error) if matches!(error.kind, ErrorKind::PathNotFound | ErrorKind::WatchNotFound) => {
@@ -131,6 +150,7 @@ impl Watching {
             _watcher: None,
             _wake: wake,
             look: None,
+            next_look: None,
         };
         match watcher {
             Ok(watcher) => watching._watcher = Some(watcher),
@@ -149,19 +169,31 @@ impl Watching {
             );
         }
         self.look = Some(look);
+        self.next_look.get_or_insert_with(|| Instant::now() + look);
+    }
+
+    /// Whether it is time to look, whatever was told meanwhile.
+    fn looks_now(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.next_look.is_some_and(|next| next <= now);
+        if due {
+            self.next_look = self.look.map(|look| now + look);
+        }
+        due
     }
 
     /// What happened, with all that follows closely; nothing if the time comes first.
     pub(super) fn next(&mut self, until: Option<Instant>) -> Option<News> {
-        let look = self.look.map(|look| Instant::now() + look);
-        let first = match until.into_iter().chain(look).min() {
+        if self.looks_now() {
+            return Some(News::all(SETTLE));
+        }
+        let first = match until.into_iter().chain(self.next_look).min() {
             None => self.heard.recv().map_err(RecvTimeoutError::from),
             Some(until) => self.heard.recv_timeout(until.saturating_duration_since(Instant::now())),
         };
         let mut news = match first {
             Ok(heard) => self.understand(heard),
-            Err(_) if look.is_some_and(|look| look <= Instant::now()) => return Some(News::all(SETTLE)),
-            Err(_) => return None,
+            Err(_) => return self.looks_now().then(|| News::all(SETTLE)),
         };
         let end = Instant::now() + MOST;
         loop {
@@ -190,6 +222,8 @@ impl Watching {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use notify::event::{CreateKind, RemoveKind};
+
     use super::*;
 
     impl Watching {
@@ -202,6 +236,7 @@ mod tests {
                 _watcher: None,
                 _wake: wake,
                 look: None,
+                next_look: None,
             };
             watching.go_deaf(&notify::Error::new(ErrorKind::MaxFilesWatch), look);
             watching
@@ -221,6 +256,43 @@ mod tests {
         assert_eq!(watching.next(None).unwrap().files, one().files);
         drop(watching);
         without_end.join().unwrap();
+    }
+
+    #[test]
+    fn what_is_told_does_not_put_a_look_off() {
+        let mut watching = Watching::deaf(Duration::from_millis(50));
+        let (sender, heard) = channel();
+        watching.heard = heard;
+        let one = || News {
+            files: Some(BTreeSet::from(["x.yaml".into()])),
+            settle: Duration::ZERO,
+        };
+        let without_end = std::thread::spawn(move || while sender.send(Heard::News(one())).is_ok() {});
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while watching.next(None).unwrap().files.is_some() {
+            assert!(Instant::now() < deadline, "nobody looks");
+        }
+        drop(watching);
+        without_end.join().unwrap();
+    }
+
+    #[test]
+    fn a_folder_may_be_called_anything() {
+        let check = |kind: EventKind, path: &str| {
+            let event = notify::Event::new(kind).add_path(path.into());
+            News::of(event).map(|news| news.files.is_none())
+        };
+        let moved = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        assert_eq!(check(moved, "/c/team.a"), Some(true));
+        assert_eq!(check(EventKind::Create(CreateKind::Folder), "/c/v1.2"), Some(true));
+        assert_eq!(check(EventKind::Remove(RemoveKind::Folder), "/c/v1.2"), Some(true));
+        assert_eq!(check(moved, "/c/a.yaml"), Some(false));
+        // A link to a folder is one, too.
+        assert_eq!(check(EventKind::Create(CreateKind::File), "/c/team"), Some(true));
+        assert_eq!(check(EventKind::Modify(ModifyKind::Any), "/c/a.txt"), None);
+        let root = Path::new("/c");
+        let event = |path: &str| notify::Event::new(EventKind::Remove(RemoveKind::Folder)).add_path(path.into());
+        assert!(leaves(&event("/c"), root) && !leaves(&event("/c/d"), root));
     }
 
     #[test]
