@@ -117,12 +117,6 @@ fn configuration_of_other_revisions_counts_as_absent() {
             "metadata": { "name": "g", "namespace": "a", "labels": { "istio.io/rev": revision } }, "spec": {},
         })
     };
-    assert!(matches!(
-        engine.read(object("canary"), "canary"),
-        Some(Event::Apply(_))
-    ));
-    assert!(matches!(
-        engine.read(object("other"), "canary"),
-        Some(Event::Delete(_))
-    ));
+    assert!(matches!(engine.read(object("canary"), "canary"), Some(Event::Apply(_))));
+    assert!(matches!(engine.read(object("other"), "canary"), Some(Event::Delete(_))));
 }

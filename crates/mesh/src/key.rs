@@ -102,9 +102,7 @@ impl Kind {
 
     /// The kind of that group and name, if the mesh reads it.
     pub fn find(group: &str, kind: &str) -> Option<Kind> {
-        Self::ALL
-            .into_iter()
-            .find(|k| k.name() == kind && k.group() == group)
+        Self::ALL.into_iter().find(|k| k.name() == kind && k.group() == group)
     }
 }
 

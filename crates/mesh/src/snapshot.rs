@@ -94,7 +94,10 @@ impl Snapshot {
 
     /// Endpoints of a service; none for an unknown service.
     pub fn endpoints(&self, key: &ServiceKey) -> Arc<Endpoints> {
-        self.endpoints.get(&key.namespace, &key.host).cloned().unwrap_or_default()
+        self.endpoints
+            .get(&key.namespace, &key.host)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// The namespace of that name.
