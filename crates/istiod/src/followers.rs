@@ -246,20 +246,26 @@ impl<T: Translate> Followers<T> {
         let reclassifies = self.translate.reclassifies(update);
         let mut state = lock(&self.state);
         state.changes += 1;
-        let missing = reclassifies.map(|concerns| self.classify_again(&mut state, concerns));
+        let moved = reclassifies.map(|concerns| self.classify_again(&mut state, concerns));
         for (class, sets) in changed {
             self.forget_ended(&mut state, class);
             state.replace(class, sets, born);
         }
+        // Who comes into a class is told what it is now, and not first what it was.
+        let missing = state.enter_all(moved.unwrap_or_default());
         drop(state);
-        if let Some(missing) = missing.filter(|missing| !missing.is_empty()) {
+        if !missing.is_empty() {
             self.want(missing);
         }
     }
 
-    /// Puts proxies into the classes that they are in now, and answers which of those have no view. The class of a proxy
-    /// that cannot be told stays what it was.
-    fn classify_again(&self, state: &mut State<T>, concerns: impl Fn(&T::Proxy) -> bool) -> Vec<T::Class> {
+    /// Takes proxies that are in other classes now out of those that they were in. The class of a proxy that cannot be told
+    /// stays what it was.
+    fn classify_again(
+        &self,
+        state: &mut State<T>,
+        concerns: impl Fn(&T::Proxy) -> bool,
+    ) -> Vec<(T::Class, Follower<T>)> {
         let classes: Vec<T::Class> = state.classes.keys().copied().collect();
         let mut moved = Vec::new();
         for class in classes {
@@ -286,10 +292,7 @@ impl<T: Translate> Followers<T> {
             }
         }
         state.streams -= moved.len();
-        let entered = moved
-            .into_iter()
-            .map(|(class, follower)| (class, state.enter(class, follower)));
-        entered.filter(|(_, lacks)| *lacks).map(|(class, _)| class).collect()
+        moved
     }
 
     /// Makes everything anew, after a change of which nobody knows how far it was worked on: whoever is owed something
@@ -299,7 +302,8 @@ impl<T: Translate> Followers<T> {
         self.translate.start_again(snapshot);
         // Views that are being made are of the past, too.
         state.changes += 1;
-        self.classify_again(&mut state, |_| true);
+        let moved = self.classify_again(&mut state, |_| true);
+        state.enter_all(moved);
         let made = |(class, known): (&T::Class, &Class<T>)| (*class, known.view.is_some());
         let (kept, missing): (Vec<_>, Vec<_>) = state.classes.iter().map(made).partition(|(_, made)| *made);
         drop(state);
@@ -318,6 +322,14 @@ impl<T: Translate> Followers<T> {
 }
 
 impl<T: Translate> State<T> {
+    /// Streams come into classes; those that have no view yet.
+    fn enter_all(&mut self, moved: Vec<(T::Class, Follower<T>)>) -> Vec<T::Class> {
+        let entered = moved
+            .into_iter()
+            .map(|(class, follower)| (class, self.enter(class, follower)));
+        entered.filter(|(_, lacks)| *lacks).map(|(class, _)| class).collect()
+    }
+
     /// A stream comes into a class; whether that has no view yet.
     fn enter(&mut self, class: T::Class, follower: Follower<T>) -> bool {
         let known = self.classes.entry(class).or_insert_with(|| Class {
