@@ -1,5 +1,6 @@
 //! Uninstalling: what goes, what stays and why, and who is still using it (revisions.md §8; operators.md §1, §2).
 
+mod lost;
 mod validator;
 
 pub use validator::Stays;
@@ -20,6 +21,7 @@ use crate::owner;
 use crate::proof::ProofError;
 use crate::prune::kinds;
 use crate::retag::{self, ChangeError};
+use crate::served;
 use crate::tag::{self, Inventory, Request, TagError, leads_to};
 
 /// How long pods of a removed control plane may take to end.
@@ -60,7 +62,7 @@ pub struct Plan {
     pub namespaces: Vec<String>,
     /// Gateways that run on the revision and stay.
     pub gateways: Vec<Id>,
-    /// Revisions that remain.
+    /// Revisions that remain, but for those that are gone themselves and left their injector.
     pub others: Vec<String>,
     /// Releases of Helm that the control plane belongs to. Only Helm removes them, so nothing is removed here; but a purge
     /// does.
@@ -86,10 +88,13 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
     let Scope::Revision(revision) = scope else {
         return purge(owned, inventory);
     };
+    let absent = served::unserved(namespace, inventory);
+    // Nothing is moved to one of which only the webhooks are left.
+    let is_gone = |other: &str| absent.get(other).is_some_and(|absence| absence.gone);
     let others = inventory
         .revisions()
         .into_iter()
-        .filter(|other| *other != revision)
+        .filter(|other| *other != revision && !is_gone(other))
         .map(str::to_owned);
     let mut plan = Plan {
         others: others.collect(),
@@ -236,13 +241,21 @@ fn managers(objects: &[&Object]) -> Vec<String> {
 
 /// The releases of Helm whose control plane a revision is, as `name -n namespace`.
 fn releases(revision: &str, namespace: &str, owned: &[Object]) -> Vec<String> {
-    let deployments = owned.iter().filter(|object| {
-        object.kind() == "Deployment"
-            && object.namespace() == namespace
+    // Without its Deployment, the release still has the injector.
+    let is_its = |object: &&Object| {
+        let is_here = match object.kind() {
+            "Deployment" => object.namespace() == namespace,
+            "MutatingWebhookConfiguration" => {
+                object.label(label::TAG).is_empty()
+                    && object.text("/webhooks/0/clientConfig/service/namespace") == namespace
+            }
+            _ => false,
+        };
+        is_here
             && object.label(label::REVISION) == revision
             && object.label(label::OPERATOR_COMPONENT) == Kind::Pilot.label()
-    });
-    let named = deployments.filter_map(owner::release);
+    };
+    let named = owned.iter().filter(is_its).filter_map(owner::release);
     named.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
@@ -334,7 +347,7 @@ const RENDERED: &str = "app.kubernetes.io/part-of=istio";
 
 /// Reads the objects of all installations, and what charts rendered that no installer marked; with `purge` of the latter
 /// only what is outside of namespaces (a validator without a control plane would refuse what it validates for ever), and
-/// what no revision owns.
+/// what no revision owns. What is left of a release that Helm has no record of is nobody's.
 pub async fn owned(server: &ApiServer, purge: bool) -> Result<Vec<Object>, RequestError> {
     let mut found = Vec::new();
     let mut wanted = kinds();
@@ -349,6 +362,7 @@ pub async fn owned(server: &ApiServer, purge: bool) -> Result<Vec<Object>, Reque
         let is_wanted = |object: &Object| !object.is_dependent() && (!purge || object.namespace().is_empty());
         found.extend(rendered.into_iter().filter(is_wanted));
     }
+    lost::disown(server, &mut found).await;
     Ok(found)
 }
 

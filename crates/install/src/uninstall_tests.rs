@@ -302,6 +302,30 @@ fn a_gateway_goes_to_the_default_revision_if_that_can_serve() {
 }
 
 #[test]
+fn nothing_is_advised_to_go_to_a_revision_of_which_only_the_injector_is_left() {
+    let (owned, mut inventory) = cluster();
+    inventory.pods.retain(|pod| pod.label("istio.io/rev") != "canary");
+    let service = json!({"name": "istiod-canary", "namespace": "istio-system"});
+    let injector = json!([{"name": "rev.namespace.sidecar-injector.istio.io", "clientConfig": {"service": service}}]);
+    let is_canary = |webhook: &&mut Object| webhook.name() == "istio-sidecar-injector-canary";
+    for webhook in inventory.webhooks.iter_mut().filter(is_canary) {
+        webhook.0["webhooks"] = injector.clone();
+    }
+    let others = |inventory: &Inventory| {
+        let plan = plan(&Scope::Revision("old".into()), "istio-system", &owned, inventory);
+        (plan.successor(inventory).map(str::to_owned), plan.others)
+    };
+    assert_eq!(others(&inventory), (None, Vec::new()));
+    // One that is only asleep may wake up.
+    let labels = json!({"istio.io/rev": "canary", "app": "istiod"});
+    inventory.services.push(object("Service", "istiod-canary", labels));
+    assert_eq!(
+        others(&inventory),
+        (Some("canary".to_owned()), vec!["canary".to_owned()])
+    );
+}
+
+#[test]
 fn half_of_a_revision_goes_like_a_whole() {
     // Only the webhook is left, and nothing answers it; or only the rest.
     for gone in ["Deployment", "MutatingWebhookConfiguration"] {
