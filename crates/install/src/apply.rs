@@ -124,7 +124,8 @@ impl Installation<'_> {
         let is_moved = |live: &Object| self.wants_default_tag(before).is_some() && default::serves(live);
         let stays = |live: &&Object| !self.injectors().any(|own| own.name() == live.name()) && !is_moved(live);
         let own = self.injectors().filter(|object| !is_moved(object));
-        before.webhooks.iter().filter(stays).chain(own).cloned().collect()
+        let live = before.webhooks.iter().chain(&before.strangers);
+        live.filter(stays).chain(own).cloned().collect()
     }
 
     /// Carries it out.

@@ -3,7 +3,7 @@
 use api::names::label;
 
 use crate::api_server::{ApiServer, RequestError, kind};
-use crate::tag::Inventory;
+use crate::tag::{Inventory, is_injector};
 
 /// Reads everything at once; `namespace` is the system namespace.
 pub async fn read(server: &ApiServer, namespace: &str) -> Result<Inventory, RequestError> {
@@ -29,10 +29,12 @@ pub async fn read(server: &ApiServer, namespace: &str) -> Result<Inventory, Requ
         !object.label(label::REVISION).is_empty() || !object.label(label::TAG).is_empty()
     };
     services.retain(revisioned);
-    let webhooks = webhooks.into_iter().filter(revisioned).collect();
+    let (webhooks, mut strangers): (Vec<_>, Vec<_>) = webhooks.into_iter().partition(revisioned);
+    strangers.retain(is_injector);
     let validators = validators.into_iter().filter(|v| v.name().contains("istio")).collect();
     Ok(Inventory {
         webhooks,
+        strangers,
         services,
         validators,
         pods,

@@ -40,7 +40,8 @@ pub enum TagError {
     /// Its installation did not come as far as its injector.
     #[error(
         "cannot modify tag: revision {0:?} is not completely installed: it has no MutatingWebhookConfiguration, which \
-         comes once its istiod is ready; `istioctl install --revision {0}` goes on from there"
+         comes once its istiod is ready; the `istioctl install` that began it goes on from there: --revision {0}, with the \
+         same profile, settings and files as then"
     )]
     Unfinished(String),
     /// More than one control plane claims the revision.
@@ -116,6 +117,8 @@ pub struct Request {
 pub struct Inventory {
     /// MutatingWebhookConfigurations with a revision label.
     pub webhooks: Vec<Object>,
+    /// Those that inject as well, and do not say for which revision.
+    pub strangers: Vec<Object>,
     /// Services of the system namespace with a revision or tag label.
     pub services: Vec<Object>,
     /// ValidatingWebhookConfigurations of Istio.
@@ -348,6 +351,11 @@ fn remembered<'a>(inventory: &'a Inventory, tag: &str, revision: &str) -> Option
         Some(_) => inventory.previous(tag),
         None => None,
     }
+}
+
+/// Does a configuration inject, whatever its labels say?
+pub(crate) fn is_injector(configuration: &Object) -> bool {
+    injector(configuration).is_some()
 }
 
 /// The first injection webhook of a configuration.

@@ -134,6 +134,12 @@ fn what_is_not_allowed() {
     check("1-22-1", "1-23-1", TagError::IsRevision("1-22-1".into()));
     check("prod", "absent", TagError::NoRevision("absent".into()));
     check("prod", "half", TagError::Unfinished("half".into()));
+    // Begun with other settings, it would go on as something else.
+    assert!(
+        TagError::Unfinished("half".into())
+            .to_string()
+            .ends_with("--revision half, with the same profile, settings and files as then")
+    );
     check("prod", "prod-stable", TagError::NoRevision("prod-stable".into()));
     assert_eq!(
         build(&request("1-22-1", "1-23-1", true), &inventory(), false),

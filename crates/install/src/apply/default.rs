@@ -262,8 +262,10 @@ mod tests {
             whole: true,
         };
         let live = live.iter().map(|(name, revision, tag)| webhook(name, revision, tag));
+        let (webhooks, strangers) = live.partition(|webhook| !webhook.label(label::REVISION).is_empty());
         let before = Inventory {
-            webhooks: live.collect(),
+            webhooks,
+            strangers,
             ..Inventory::default()
         };
         let found = installation.webhooks(&before);
@@ -283,6 +285,7 @@ mod tests {
         let (tag, old) = (("tag", "default", "default"), ("istio-sidecar-injector-new", "new", ""));
         let own = "istio-sidecar-injector-new";
         compared("new", &[elsewhere, old, unnamed], &["of-another-mesh", own]);
+        compared("new", &[("of-nobody", "", "")], &["of-nobody", own]);
         compared("new", &[unnamed, tag], &["istio-sidecar-injector", "tag", own]);
         compared("", &[elsewhere, unnamed, tag], &["of-another-mesh"]);
     }

@@ -202,7 +202,7 @@ async fn change(cluster: &Cluster, request: &Request, before: &Inventory, how: H
     let conflict = if how.skip_confirmation {
         None
     } else {
-        conflict::of_tag(&webhooks, &planned)
+        conflict::of_tag(before, &planned)
     };
     if !how.dry_run && !conflict::goes_on(&conflict, how.output)? {
         return Ok(());
@@ -367,7 +367,7 @@ async fn generate(global: &Global, wanted: Wanted) -> Result<(), Failure> {
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
     let request = request(global, &wanted, &before)?;
     let built = tag::build(&request, &before, true)?;
-    let conflict = conflict::of_tag(&followers::webhooks(&before.webhooks, &built), &built);
+    let conflict = conflict::of_tag(&before, &built);
     if let Some(conflict) = conflict.filter(|_| !wanted.skip_confirmation) {
         anstream::eprintln!("{conflict}");
     }

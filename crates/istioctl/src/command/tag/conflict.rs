@@ -4,8 +4,9 @@ use analyze::analyzers;
 use analyze::message::Level;
 use analyze::objects::Objects;
 use install::object::Object;
-use install::tag::TagObjects;
+use install::tag::{Inventory, TagObjects};
 
+use crate::command::tag::followers;
 use crate::confirm::{self, Silence};
 use crate::failure::Failure;
 use crate::out::Format;
@@ -25,8 +26,10 @@ pub fn among(webhooks: &[Object], names: &[&str]) -> Option<String> {
 }
 
 /// What is wrong with the webhooks of a tag, once they are there.
-pub fn of_tag(webhooks: &[Object], built: &TagObjects) -> Option<String> {
-    let found = among(webhooks, &[built.apply.first()?.name()])?;
+pub fn of_tag(before: &Inventory, built: &TagObjects) -> Option<String> {
+    // A pod does not ask what labels they carry that inject it.
+    let live = [before.webhooks.as_slice(), &before.strangers].concat();
+    let found = among(&followers::webhooks(&live, built), &[built.apply.first()?.name()])?;
     Some(format!(
         "creating tag would conflict, pass --skip-confirmation to proceed:\n{found}"
     ))
@@ -49,7 +52,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::command::tag::fixture::configuration;
-    use crate::command::tag::followers;
     use install::tag;
     use revision::name::{Revision, Tag};
     use revision::webhook::{self, Options, of_revision};
@@ -76,9 +78,17 @@ mod tests {
             webhooks: vec![of("default"), of("new")],
             ..Default::default()
         };
-        before.webhooks.extend(other);
+        if let Some(other) = other {
+            let is_labelled = !other.label("istio.io/rev").is_empty();
+            if is_labelled {
+                &mut before.webhooks
+            } else {
+                &mut before.strangers
+            }
+            .push(other);
+        }
         let built = tag::build(&request, &before, false).unwrap();
-        of_tag(&followers::webhooks(&before.webhooks, &built), &built)
+        of_tag(&before, &built)
     }
 
     #[test]
@@ -95,7 +105,11 @@ mod tests {
         assert_eq!(check("prod", Some(tagged("istio-revision-tag-prod", "prod"))), None);
         let mut stranger = tagged("theirs", "prod");
         stranger.0["metadata"]["labels"] = serde_json::json!({"istio.io/rev": "elsewhere"});
-        insta::assert_snapshot!(check("prod", Some(stranger)).unwrap(), @r#"
+        let said = check("prod", Some(stranger.clone())).unwrap();
+        // Nor does it matter whether they say whose they are.
+        stranger.0["metadata"]["labels"] = serde_json::json!({});
+        assert_eq!(check("prod", Some(stranger)).as_ref(), Some(&said));
+        insta::assert_snapshot!(said, @r#"
         creating tag would conflict, pass --skip-confirmation to proceed:
         Error [IST0139] (MutatingWebhookConfiguration istio-revision-tag-prod) Webhook overlaps with others: [theirs/rev.namespace.sidecar-injector.istio.io]. This may cause injection to occur twice.
         Error [IST0139] (MutatingWebhookConfiguration istio-revision-tag-prod) Webhook overlaps with others: [theirs/rev.object.sidecar-injector.istio.io]. This may cause injection to occur twice.
