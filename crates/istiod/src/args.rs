@@ -1,10 +1,12 @@
 //! The command line of `pilot-discovery` (revisions.md §11.2).
 //!
-//! Unknown flags are ignored, as there, so that arguments of charts and of other versions do no harm.
+//! Unknown flags are ignored, as there, so that arguments of charts and of other versions do no harm; but not one that is
+//! only spelled wrongly: `--configdir x` would otherwise serve the cluster instead of the files.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Istio's control plane.
@@ -107,9 +109,9 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
 /// The command, and the flags that were ignored.
 ///
 /// # Errors
-/// A known flag with a wrong value, or no command.
+/// A known flag with a wrong value or in the wrong case, or no command.
 pub fn parse(args: impl IntoIterator<Item = String>) -> Result<(Command, Vec<String>), clap::Error> {
-    let (known, ignored) = without_unknown(args.into_iter().collect());
+    let (known, ignored) = without_unknown(args.into_iter().collect())?;
     let cli = Cli::command()
         .try_get_matches_from(known)
         .and_then(|matches| Cli::from_arg_matches(&matches))?;
@@ -117,13 +119,16 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<(Command, Vec<Str
 }
 
 /// Takes unknown long flags out, with their value if that is the next word.
-fn without_unknown(args: Vec<String>) -> (Vec<String>, Vec<String>) {
-    let command = Cli::command();
+fn without_unknown(args: Vec<String>) -> Result<(Vec<String>, Vec<String>), clap::Error> {
+    let mut command = Cli::command();
     let discovery = command.find_subcommand("discovery");
-    let is_known = |name: &str| {
-        let own = discovery.is_some_and(|c| c.get_arguments().any(|arg| arg.get_long() == Some(name)));
-        own || name == "help"
-    };
+    let mut flags: Vec<String> = discovery
+        .into_iter()
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(|arg| arg.get_long().map(str::to_owned))
+        .collect();
+    flags.push("help".to_owned());
+    let is_known = |name: &str| flags.iter().any(|flag| flag == name);
     let (mut known, mut ignored) = (Vec::new(), Vec::new());
     let mut words = args.into_iter().peekable();
     while let Some(word) = words.next() {
@@ -133,6 +138,10 @@ fn without_unknown(args: Vec<String>) -> (Vec<String>, Vec<String>) {
             .map(|rest| rest.split('=').next().unwrap_or(rest));
         match name {
             Some(name) if !is_known(name) => {
+                if let Some(meant) = flags.iter().find(|flag| flag.eq_ignore_ascii_case(name)) {
+                    let text = format!("there is no flag --{name}; write --{meant}\n");
+                    return Err(command.error(ErrorKind::UnknownArgument, text));
+                }
                 if !word.contains('=') && words.peek().is_some_and(|next| !next.starts_with('-')) {
                     words.next();
                 }
@@ -141,7 +150,7 @@ fn without_unknown(args: Vec<String>) -> (Vec<String>, Vec<String>) {
             _ => known.push(word),
         }
     }
-    (known, ignored)
+    Ok((known, ignored))
 }
 
 /// A tracing filter from Istio's `--log_output_level` (`all:debug`, `ads:debug,default:info`, `debug`).
@@ -194,6 +203,20 @@ mod tests {
         assert_eq!(options.monitoring_addr.unwrap().port(), 15014);
         assert_eq!(options.max_connection_age, Some(std::time::Duration::from_secs(1800)));
         assert_eq!(ignored, ["--ctrlz_port", "--profile=false"]);
+    }
+
+    #[test]
+    fn a_flag_in_the_wrong_case_is_not_ignored() {
+        for word in ["--configdir", "--ConfigDir=x", "--securegrpcaddr"] {
+            let error = parse(["istiod", "discovery", word, "x"].map(str::to_owned)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnknownArgument, "{word}");
+        }
+        let error = parse(["istiod", "discovery", "--configdir", "x"].map(str::to_owned)).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with("error: there is no flag --configdir; write --configDir\n"),
+            "{text}"
+        );
     }
 
     #[test]
