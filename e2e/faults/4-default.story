@@ -33,7 +33,8 @@ To have it done, instead of removing the tag or afterwards: istioctl tag set def
 Proceed with operation? [y/N] Aborting operation.
 
 $ istioctl tag remove default -y
-WARNING: Without the tag "default" nobody injects [..]
+WARNING: found 1 namespace(s) still injected by tag "default": app
+         Without the tag "default" nobody injects [..]
 ...
 Revision tag default removed
 

@@ -28,12 +28,32 @@ pub fn restart(namespace: &str, kinds: &BTreeSet<&str>) -> String {
     }
 }
 
+/// What a restart does to pods of namespaces that nobody would inject, in place of a command.
+pub fn loses(namespaces: &BTreeSet<&str>) -> String {
+    let names = namespaces.iter().copied().collect::<Vec<_>>().join(", ");
+    format!(
+        "A restart takes their proxy away from pods in {names}: nobody would inject the new ones. If they are to keep it, \
+         first label the namespace for a revision that is here, or make the tag anew that it names: istioctl tag set TAG \
+         --revision REVISION (for istio-injection=enabled the tag is default)."
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn check(kinds: &[&str], expected: &str) {
         assert_eq!(restart("app", &kinds.iter().copied().collect()), expected);
+    }
+
+    #[test]
+    fn where_a_restart_takes_the_proxy_away_no_restart_is_advised() {
+        let told = loses(&BTreeSet::from(["web", "app"]));
+        assert!(
+            told.starts_with("A restart takes their proxy away from pods in app, web: "),
+            "{told}"
+        );
+        assert!(!told.contains("kubectl rollout restart"), "{told}");
     }
 
     #[test]

@@ -52,17 +52,26 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
         .collect::<BTreeSet<_>>();
     let list = known.iter().copied().collect::<Vec<_>>().join(", ");
     let missing = |name: &str| format!("Referenced revision or tag not found: {name:?}. Existing ones: {list}.");
-    for (_, object) in objects.namespaces().filter(|(name, _)| !is_system(name)) {
-        if let Some(name) = labels(object)
+    let injectors = injectors(objects).unwrap_or_default();
+    for (namespace, object) in objects.namespaces().filter(|(name, _)| !is_system(name)) {
+        let labels: Labels = labels(object);
+        let Some(name) = labels
             .get(label::REVISION)
             .filter(|name| !known.contains(name.as_str()))
-        {
-            messages.push(Message::about(
-                REFERENCED_RESOURCE_NOT_FOUND,
-                object,
-                format!("{} Its new pods start without a proxy.", missing(name)),
-            ));
-        }
+        else {
+            continue;
+        };
+        // The default injects a namespace labelled for it, whatever else it names.
+        let then = if is_enabled(&labels) && injectors.iter().any(|selector| selector.matches(&labels)) {
+            format!(
+                "Its new pods are injected nevertheless, by its label istio-injection=enabled. The other label means \
+                 nothing: kubectl label namespace {namespace} istio.io/rev-"
+            )
+        } else {
+            "Its new pods start without a proxy.".to_owned()
+        };
+        let text = format!("{} {then}", missing(name));
+        messages.push(Message::about(REFERENCED_RESOURCE_NOT_FOUND, object, text));
     }
     without_default(objects, messages);
     for pod in objects.of_kind("Pod") {
@@ -118,10 +127,7 @@ fn left_behind(objects: &Objects, messages: &mut Vec<Message>) {
                  not inject this namespace. If it is not to come back: kubectl label namespace {namespace} istio.io/rev-"
             );
             messages.push(Message::about(REFERENCED_RESOURCE_NOT_FOUND, object, text).at(Level::Warning));
-        } else if labels
-            .get(label::NAMESPACE_INJECTION)
-            .is_some_and(|value| value == label::INJECTION_ENABLED)
-        {
+        } else if is_enabled(&labels) {
             let text = format!(
                 "Referenced default revision not found: namespace {namespace:?} is labelled istio-injection=enabled, but no \
                  control plane is left. Its new pods start without a proxy until there is a default revision again."
@@ -134,19 +140,12 @@ fn left_behind(objects: &Objects, messages: &mut Vec<Message>) {
 /// Namespaces labelled `istio-injection=enabled`, while no injector answers for that label: the tag `default` was removed,
 /// and the injector of the unnamed revision stays switched off.
 fn without_default(objects: &Objects, messages: &mut Vec<Message>) {
-    let revisioned = |configuration: &&Value| labels(configuration).contains_key(label::REVISION);
-    let configurations = objects.of_kind("MutatingWebhookConfiguration").filter(revisioned);
-    let injectors: Option<Vec<Vec<Selector>>> = configurations.map(selectors_of).collect();
-    // What cannot be read may select anything; without an injector nothing is known.
-    let Some(injectors) = injectors.filter(|injectors| !injectors.is_empty()) else {
+    let Some(injectors) = injectors(objects) else {
         return;
     };
     for (name, object) in objects.namespaces().filter(|(name, _)| !is_system(name)) {
         let labels: Labels = labels(object);
-        let enabled = labels
-            .get(label::NAMESPACE_INJECTION)
-            .is_some_and(|value| value == label::INJECTION_ENABLED);
-        if enabled && !injectors.iter().flatten().any(|selector| selector.matches(&labels)) {
+        if is_enabled(&labels) && !injectors.iter().any(|selector| selector.matches(&labels)) {
             messages.push(Message::about(
                 REFERENCED_RESOURCE_NOT_FOUND,
                 object,
@@ -158,6 +157,21 @@ fn without_default(objects: &Objects, messages: &mut Vec<Message>) {
             ));
         }
     }
+}
+
+fn is_enabled(labels: &Labels) -> bool {
+    labels
+        .get(label::NAMESPACE_INJECTION)
+        .is_some_and(|value| value == label::INJECTION_ENABLED)
+}
+
+/// Which namespaces some injector selects. What cannot be read may select anything, and without an injector nothing is
+/// known.
+fn injectors(objects: &Objects) -> Option<Vec<Selector>> {
+    let revisioned = |configuration: &&Value| labels(configuration).contains_key(label::REVISION);
+    let configurations = objects.of_kind("MutatingWebhookConfiguration").filter(revisioned);
+    let selectors: Vec<Vec<Selector>> = configurations.map(selectors_of).collect::<Option<_>>()?;
+    (!selectors.is_empty()).then(|| selectors.into_iter().flatten().collect())
 }
 
 /// Which namespaces the webhooks of an injector select; nothing if that cannot be read, or there is none.

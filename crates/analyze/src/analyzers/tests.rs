@@ -67,6 +67,32 @@ fn a_label_must_name_something() {
     );
 }
 
+#[test]
+fn a_label_that_names_nothing_beside_the_default_takes_no_proxy_away() {
+    let canary = webhook("istio-sidecar-injector-canary", "canary", None, "canary");
+    let mut default = webhook("istio-revision-tag-default", "canary", Some("default"), "default");
+    default["webhooks"][0]["namespaceSelector"] = json!({"matchLabels": {"istio-injection": "enabled"}});
+    let both = namespace("a", json!({"istio-injection": "enabled", "istio.io/rev": "gone"}));
+    let told = |objects: &[Value]| {
+        let mut all = Objects::default();
+        objects.iter().cloned().for_each(|object| all.add(object));
+        let messages = run(&all, Scope::default()).messages;
+        let about = messages.iter().map(|message| message.text.clone());
+        about
+            .filter(|text| text.contains("\"gone\""))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let injected = told(&[canary.clone(), default, both.clone()]);
+    assert!(
+        injected.contains("are injected nevertheless, by its label istio-injection=enabled")
+            && !injected.contains("without a proxy"),
+        "{injected}"
+    );
+    let bare = told(&[canary, both]);
+    assert!(bare.contains("Its new pods start without a proxy."), "{bare}");
+}
+
 /// After `istioctl uninstall --purge`, and before the first installation.
 #[test]
 fn labels_that_a_mesh_left_behind_are_named() {

@@ -144,6 +144,12 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
         let text = "The recursive flag has been removed and is hardcoded to true without explicitly specifying it.\n";
         return Ok(text.to_owned().into());
     }
+    if !flags.use_kube && flags.files.is_empty() {
+        return Err(Failure::with_code(
+            "there is nothing to analyze: no file was given, and --use-kube=false leaves the cluster out",
+            USAGE,
+        ));
+    }
     let mut report = Report::default();
     for rule in &flags.suppress {
         let code = rule.split('=').next().unwrap_or_default();
@@ -212,6 +218,8 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
         .retain(|message| !flags.suppress.iter().any(|rule| message.is_suppressed_by(rule)));
     let given = Given {
         target: &target,
+        given: &flags.files,
+        has_cluster: flags.use_kube,
         files: &files,
         elsewhere: files
             .namespaces
@@ -228,6 +236,9 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
 /// What was analysed.
 struct Given<'a> {
     target: &'a str,
+    /// Files and folders as they were given.
+    given: &'a [String],
+    has_cluster: bool,
     files: &'a read::Files,
     /// Objects in the files that are not, by namespace.
     elsewhere: BTreeMap<&'a str, usize>,
@@ -251,6 +262,15 @@ impl Given<'_> {
         })
     }
 
+    /// What is said of files without an object.
+    fn empty(&self) -> Option<String> {
+        let is_empty = !self.given.is_empty() && self.files.objects == 0 && self.files.unreadable == 0;
+        is_empty.then(|| {
+            let given = self.given.join(", ");
+            format!("❗ There is no object in {given}: nothing of it was analyzed.")
+        })
+    }
+
     /// Nothing was found in it.
     fn is_fine(&self) -> String {
         let Self { target, files, .. } = self;
@@ -265,7 +285,7 @@ impl Given<'_> {
                 format!("No object of {} is in {target}.", files.names.join(", "))
             }
             _ if self.is_partial => format!("{found} {target}, as far as it could be read."),
-            ([], 0) => format!("✔ {found} {target}."),
+            (_, 0) if files.objects == 0 => format!("✔ {found} {target}."),
             ([one], 0) => format!("✔ {found} {one}."),
             (several, 0) => format!("✔ {found}:\n  - {}", several.join("\n  - ")),
         }
@@ -279,7 +299,11 @@ fn conclude(report: &mut Report, messages: &[Message], flags: &Flags, given: &Gi
         .collect();
     report.text = text(&shown, flags.output)?;
     report.notes.extend(given.elsewhere());
-    if shown.is_empty() {
+    let empty = given.empty();
+    // Where nothing at all was looked at nothing is fine.
+    let is_looked_at = given.has_cluster || empty.is_none();
+    report.notes.extend(empty);
+    if shown.is_empty() && is_looked_at {
         report.notes.push(given.is_fine());
     }
     if flags.output != Format::Log {

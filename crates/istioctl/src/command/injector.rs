@@ -14,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::command::injection;
 use crate::failure::Failure;
 use crate::out;
+use crate::restart::loses;
 use crate::sides::{self, Pod, Sides};
 use crate::table::{columns, row};
 
@@ -60,6 +61,8 @@ struct Count {
     asleep: usize,
     /// Their revision is not here any more and nobody would inject them instead: a restart takes the proxy away.
     abandoned: usize,
+    /// Their revision is here, but nobody would inject them: a restart takes the proxy away, too.
+    bereft: usize,
 }
 
 impl Count {
@@ -68,6 +71,8 @@ impl Count {
         self.disabled += usize::from(pod.refuses);
         if is_abandoned(pod, sides) {
             self.abandoned += 1;
+        } else if is_bereft(pod) {
+            self.bereft += 1;
         } else if pod.needs_restart() {
             let is_asleep = pod.next.as_ref().is_some_and(|next| asleep.contains_key(next));
             *(if is_asleep { &mut self.asleep } else { &mut self.restart }) += 1;
@@ -77,7 +82,12 @@ impl Count {
 
 fn is_abandoned(pod: &Pod, sides: &Sides) -> bool {
     let is_here = |revision: &String| sides.injectors.iter().any(|injector| injector.revision == *revision);
-    pod.now.as_ref().is_some_and(|now| !is_here(now)) && pod.next.is_none() && !pod.refuses
+    is_bereft(pod) && pod.now.as_ref().is_some_and(|now| !is_here(now))
+}
+
+/// Whether a restart takes away a proxy that the pod has not refused.
+fn is_bereft(pod: &Pod) -> bool {
+    pod.now.is_some() && pod.next.is_none() && !pod.refuses
 }
 
 fn cell(revision: &str, count: &Count) -> String {
@@ -92,6 +102,7 @@ fn cell(revision: &str, count: &Count) -> String {
         ("NEEDS RESTART", count.restart),
         ("NO ISTIOD", count.asleep),
         ("NOT INSTALLED", count.abandoned),
+        ("LOSES PROXY", count.bereft),
     ] {
         if pods > 0 {
             text.push_str(&format!(" {state}: {pods}"));
@@ -120,6 +131,14 @@ fn absences(sides: &Sides, asleep: &BTreeMap<String, Absence>) -> String {
             "\nRevision {revision} is not installed: its pods in {namespaces} lose their proxy when they restart. Install it \
              again, or label the namespace for another revision first.\n"
         ));
+    }
+    let bereft = sides
+        .pods
+        .iter()
+        .filter(|pod| is_bereft(pod) && !is_abandoned(pod, sides));
+    let bereft: BTreeSet<&str> = bereft.map(|pod| pod.namespace.as_str()).collect();
+    if !bereft.is_empty() {
+        text.push_str(&format!("\n{}\n", loses(&bereft)));
     }
     text
 }
@@ -210,6 +229,28 @@ mod tests {
         assert_eq!(
             format!("{}{}", shown(&nothing, &awake), hooks(&nothing)),
             "No Istio injected namespaces present.\nNo Istio injection hooks present.\n"
+        );
+    }
+
+    #[test]
+    fn a_restart_that_takes_the_proxy_away_is_not_needed() {
+        let mut sides = fixture::sides();
+        sides
+            .injectors
+            .retain(|injector| injector.tag.as_deref() != Some("prod"));
+        for pod in sides.pods.iter_mut().filter(|pod| pod.namespace == "app-1") {
+            pod.next = None;
+        }
+        let told = shown(&sides, &BTreeMap::new());
+        assert!(told.contains("1-23-1: 1 LOSES PROXY: 1\n"), "{told}");
+        assert!(
+            told.contains("A restart takes their proxy away from pods in app-1: "),
+            "{told}"
+        );
+        let rows = told.lines().filter(|line| line.starts_with("app-1 "));
+        assert!(
+            rows.clone().count() > 0 && rows.clone().all(|row| !row.contains("NEEDS RESTART")),
+            "{told}"
         );
     }
 

@@ -17,7 +17,7 @@ use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::names::Names;
 use crate::out::{self, Format};
-use crate::restart::restart;
+use crate::restart::{loses, restart};
 use crate::sides::{self, Pod, Sides};
 use crate::table::{columns, row};
 
@@ -79,6 +79,9 @@ pub struct Placed {
     /// Whether it gets it from its workload's template.
     #[serde(rename = "inTemplate", skip_serializing_if = "std::ops::Not::not")]
     pub carried: bool,
+    /// Whether it says itself that it is to have no proxy.
+    #[serde(skip)]
+    pub refuses: bool,
     /// Kind of the workload that made it.
     #[serde(skip)]
     pub kind: String,
@@ -243,6 +246,7 @@ fn placed(pod: &Pod) -> Placed {
         now: pod.now.clone(),
         next: pod.next.clone(),
         carried: pod.carried,
+        refuses: pod.refuses,
         kind: pod.kind.clone(),
     }
 }
@@ -357,10 +361,15 @@ fn describe(revision: &Revision, asleep: &BTreeMap<String, Absence>) -> String {
     // Of a namespace of which one pod would be refused nobody is told to restart the pods.
     let mut moving: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut kinds: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    // Nor where one would lose its proxy without having asked for it.
+    let mut bereft: BTreeSet<&str> = BTreeSet::new();
     for pod in revision.arriving.iter().chain(&revision.leaving) {
         let namespace = pod.name.rsplit('.').next().unwrap_or_default();
         moving.entry(namespace).or_default().extend(pod.next.as_deref());
         kinds.entry(namespace).or_default().insert(&pod.kind);
+        if pod.now.is_some() && pod.next.is_none() && !pod.refuses {
+            bereft.insert(namespace);
+        }
     }
     let mut refusing: BTreeSet<&str> = asleep
         .keys()
@@ -369,14 +378,17 @@ fn describe(revision: &Revision, asleep: &BTreeMap<String, Absence>) -> String {
         .collect();
     refusing.extend(moving.values().flatten().filter(|next| asleep.contains_key(**next)));
     text.push_str(&refusals(refusing.into_iter(), asleep));
-    let can_move = moving
-        .iter()
-        .filter(|(_, next)| !next.iter().any(|next| asleep.contains_key(*next)));
+    let can_move = moving.iter().filter(|(namespace, next)| {
+        !bereft.contains(*namespace) && !next.iter().any(|next| asleep.contains_key(*next))
+    });
     for (namespace, kinds) in can_move.filter_map(|(namespace, _)| kinds.get_key_value(namespace)) {
         text.push_str(&format!("\nTo move them: {}", restart(namespace, kinds)));
     }
     if !text.ends_with('\n') {
         text.push('\n');
+    }
+    if !bereft.is_empty() {
+        text.push_str(&format!("\n{}\n", loses(&bereft)));
     }
     text
 }
@@ -459,6 +471,30 @@ mod tests {
         let told = describe(leaving, &asleep);
         assert!(told.contains("No istiod of revision 1-23-1 is ready"), "{told}");
         assert!(!told.contains("-n app-1"), "{told}");
+    }
+
+    #[test]
+    fn nobody_is_told_to_restart_pods_that_would_lose_their_proxy() {
+        let mut sides = fixture::sides();
+        let settled = sides.pods.iter_mut().find(|pod| pod.name == "settled").unwrap();
+        settled.next = None;
+        let of = |sides: &Sides| {
+            let revisions = build(&Inventory::default(), sides, &BTreeMap::new());
+            let left = revisions.iter().find(|revision| revision.revision == "1-22-1").unwrap();
+            describe(left, &BTreeMap::new())
+        };
+        let told = of(&sides);
+        assert!(
+            told.contains("A restart takes their proxy away from pods in app-2: "),
+            "{told}"
+        );
+        assert!(told.contains("kubectl rollout restart deployment -n app-1"), "{told}");
+        assert!(!told.contains("-n app-2"), "{told}");
+        // Whoever said that he wants none is helped to get rid of it.
+        sides.pods.iter_mut().find(|pod| pod.name == "settled").unwrap().refuses = true;
+        let told = of(&sides);
+        assert!(told.contains("kubectl rollout restart deployment -n app-2"), "{told}");
+        assert!(!told.contains("takes their proxy away"), "{told}");
     }
 
     #[test]

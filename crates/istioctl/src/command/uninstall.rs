@@ -97,10 +97,8 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         put("Nothing was there to uninstall.\n");
         return Ok(());
     }
-    if used && flags.if_unused {
-        return Err(Failure::new(
-            "the control plane is still used, and --if-unused was given: nothing was removed",
-        ));
+    if let Some(refusal) = used.refusal().filter(|_| flags.if_unused) {
+        return Err(Failure::new(refusal));
     }
     if flags.dry_run {
         for id in &plan.remove {
@@ -108,7 +106,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let is_asked = used || flags.purge || !plan.applied_by.is_empty();
+    let is_asked = used != Use::No || flags.purge || !plan.applied_by.is_empty();
     if is_asked && !flags.skip_confirmation && !confirm::ask("Proceed? (y/N)", Silence::Stop)? {
         return Err(Failure::cancelled());
     }
@@ -177,6 +175,36 @@ fn scope(global: &Global, flags: &Flags) -> Result<(Scope, String), Failure> {
     Ok((scope, operator.namespace().to_owned()))
 }
 
+/// Whether somebody uses a control plane, as far as is known; a later one outweighs those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    No,
+    /// Nobody is known, but none of its istiods tells of proxies outside of this cluster.
+    Silent,
+    /// Nobody is known, but pods or gateways may not be listed.
+    Unlisted,
+    Yes,
+}
+
+impl Use {
+    /// Why `--if-unused` removes nothing.
+    fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::No => None,
+            Self::Silent => Some(
+                "no istiod of the control plane answers, so that proxies outside of this cluster are not known, and \
+                 --if-unused was given: nothing was removed. Nobody else is known to use it; if nobody does, leave \
+                 --if-unused out",
+            ),
+            Self::Unlisted => Some(
+                "whether the control plane is still used is not known (what could not be listed is named above), and \
+                 --if-unused was given: nothing was removed",
+            ),
+            Self::Yes => Some("the control plane is still used, and --if-unused was given: nothing was removed"),
+        }
+    }
+}
+
 /// What is said before anything happens, and whether somebody still uses the control plane. `other` is the revision that
 /// gateways may go to.
 async fn describe(
@@ -186,16 +214,16 @@ async fn describe(
     plan: &Plan,
     other: &str,
     verbose: bool,
-) -> (String, bool) {
+) -> (String, Use) {
     let mut text = String::new();
-    let mut used = false;
+    let mut used = Use::No;
     let mut say = |line: &str| {
         text.push_str(line);
         text.push('\n');
     };
     if plan.remove.is_empty() {
         say("No resources will be pruned from the cluster. Please double check the input configs");
-        return (text, false);
+        return (text, Use::No);
     }
     if !plan.applied_by.is_empty() {
         say(&format!(
@@ -212,10 +240,12 @@ async fn describe(
         }
     }
     let users = users(cluster, namespace, Some(revision)).await;
-    used |= users.may_be();
+    used = used.max(users.known());
     users.told(revision).iter().for_each(|line| say(line));
-    if let Some(line) = deployed(revision, &plan.tags, uninstall::gateways(&cluster.server).await) {
-        used = true;
+    let gateways = uninstall::gateways(&cluster.server).await;
+    let by_gateways = if gateways.is_ok() { Use::Yes } else { Use::Unlisted };
+    if let Some(line) = deployed(revision, &plan.tags, gateways) {
+        used = used.max(by_gateways);
         say(&line);
     }
     let going = plan
@@ -224,7 +254,7 @@ async fn describe(
         .filter(|id| id.kind == "Deployment" && id.name.contains("gateway"));
     let going: Vec<&str> = going.map(|id| id.name.as_str()).collect();
     if !going.is_empty() {
-        used = true;
+        used = Use::Yes;
         say(&format!(
             "You are about to remove the following gateways: {}. To avoid downtime, please quit this command and reinstall \
              the gateway(s) with a revision that is not being removed from the cluster.",
@@ -232,14 +262,14 @@ async fn describe(
         ));
     }
     for gateway in &plan.gateways {
-        used = true;
+        used = Use::Yes;
         say(&format!(
             "The gateway {}.{} runs on revision {revision} and stays. Put it on another one with: istioctl gateway revert --revision {other} -y",
             gateway.name, gateway.namespace
         ));
     }
     if !plan.tags.is_empty() {
-        used = true;
+        used = Use::Yes;
         say(&format!(
             "Tags that point at {revision} and go with it: {}",
             plan.tags.join(", ")
@@ -265,14 +295,14 @@ async fn describe(
         None => {}
     }
     if let Some(target) = &plan.default_moves_to {
-        used = true;
+        used = Use::Yes;
         say(&format!(
             "The default revision moves to {target}, the only one that remains and is ready."
         ));
     }
     plan.bereft.iter().for_each(|line| say(line));
     if !plan.namespaces.is_empty() {
-        used = true;
+        used = Use::Yes;
         say(&format!(
             "Namespaces whose new pods {revision} injects: {}",
             plan.namespaces.join(", ")
@@ -321,8 +351,13 @@ impl Users {
 
     /// Does anybody use the revision, as far as is known? Where none of its istiods tells, that is not known: proxies may
     /// be outside of this cluster (revisions.md §8.3).
-    fn may_be(&self) -> bool {
-        !self.all().is_empty() || !self.answered
+    fn known(&self) -> Use {
+        match (self.answered, &self.pods) {
+            _ if !self.all().is_empty() => Use::Yes,
+            (true, _) => Use::No,
+            (false, Ok(_)) => Use::Silent,
+            (false, Err(_)) => Use::Unlisted,
+        }
     }
 
     /// What is said of them.
@@ -434,14 +469,14 @@ mod tests {
 
     #[test]
     fn what_is_said_of_proxies_does_not_contradict_itself() {
-        let check = |answered: bool, connected: &[&str], pods: Result<&[&str], &str>, used: bool, expected: &[&str]| {
+        let check = |answered: bool, connected: &[&str], pods: Result<&[&str], &str>, used: Use, expected: &[&str]| {
             let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
             let users = Users {
                 answered,
                 connected: names(connected),
                 pods: pods.map(names).map_err(Failure::new),
             };
-            assert_eq!(users.may_be(), used);
+            assert_eq!(users.known(), used);
             let told = users.told("old");
             let starts = |(line, start): (&String, &&str)| line.starts_with(*start);
             assert!(
@@ -451,26 +486,26 @@ mod tests {
         };
         let still = "There are still 2 proxies pointing to the control plane revision old";
         let detached = "If you proceed with the uninstall, these proxies will become detached";
-        check(true, &[], Ok(&[]), false, &[]);
+        check(true, &[], Ok(&[]), Use::No, &[]);
         check(
             true,
             &["a.x"],
             Ok(&["a.x", "b.x"]),
-            true,
+            Use::Yes,
             &[still, "a.x", "b.x", detached],
         );
         check(
             false,
             &[],
             Ok(&[]),
-            true,
+            Use::Silent,
             &["Unable to find any proxies pointing to the old control plane."],
         );
         check(
             false,
             &[],
             Ok(&["a.x", "b.x"]),
-            true,
+            Use::Yes,
             &[
                 "No istiod of revision old answers; its proxies are known by their pods.",
                 still,
@@ -483,11 +518,30 @@ mod tests {
             false,
             &[],
             Err("cannot list Pod: forbidden"),
-            true,
+            Use::Unlisted,
             &[
                 "Whether proxies point to the old control plane is not known: none of its istiods answers, and cannot list Pod: forbidden",
             ],
         );
+    }
+
+    #[test]
+    fn if_unused_names_the_real_reason() {
+        let check = |used: Use, expected: Option<&str>| {
+            let refusal = used.refusal();
+            let fits = match (refusal, expected) {
+                (Some(refusal), Some(start)) => refusal.starts_with(start),
+                (refusal, expected) => refusal == expected,
+            };
+            assert!(fits, "{refusal:?}");
+        };
+        check(Use::No, None);
+        check(Use::No.max(Use::Silent), Some("no istiod of the control plane answers"));
+        check(
+            Use::Silent.max(Use::Unlisted),
+            Some("whether the control plane is still used is not known"),
+        );
+        check(Use::Yes.max(Use::Silent), Some("the control plane is still used"));
     }
 
     #[test]

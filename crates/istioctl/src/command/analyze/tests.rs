@@ -101,6 +101,21 @@ fn a_file_of_another_namespace_is_not_said_to_be_fine() {
 }
 
 #[test]
+fn what_holds_nothing_is_not_said_to_be_fine() {
+    let (_, notes, error) = run("--use-kube=false", GATEWAY);
+    assert_eq!(notes, [""; 0]);
+    assert_eq!(
+        error,
+        "there is nothing to analyze: no file was given, and --use-kube=false leaves the cluster out"
+    );
+    for text in ["", "# A comment is no document.\n---\n"] {
+        let (_, notes, _) = run("--use-kube=false FILE", text);
+        let nothing = "❗ There is no object in ROOT/config/nested/web.yaml: nothing of it was analyzed.";
+        assert_eq!(notes, [nothing], "{text:?}");
+    }
+}
+
+#[test]
 fn findings_of_other_namespaces_are_shown_with_all() {
     let (text, _, error) = run("--use-kube=false -A FILE", GATEWAY);
     insta::assert_snapshot!(format!("{text}{error}"), @r#"

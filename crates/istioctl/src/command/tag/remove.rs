@@ -76,14 +76,12 @@ pub(super) async fn run(global: &Global, flags: RemoveFlags) -> Result<(), Failu
             .unwrap_or_default());
         return Ok(());
     }
-    let question = caution(&before, tag, &found).filter(|_| !flags.skip_confirmation && !flags.dry_run);
-    let goes_on = match question {
-        Some(caution) => confirm::ask(&format!("{caution}\nProceed with operation? [y/N]"), Silence::GoOn)?,
-        // Nobody is asked: it is said nevertheless.
-        None if is_text && !warnings.is_empty() => {
-            anstream::eprintln!("WARNING: {}", warnings.join("\n         "));
+    let goes_on = match caution(&before, tag, &found).filter(|_| is_text) {
+        Some(caution) if flags.skip_confirmation => {
+            anstream::eprintln!("{}", unasked(&caution));
             true
         }
+        Some(caution) => confirm::ask(&format!("{caution}\nProceed with operation? [y/N]"), Silence::GoOn)?,
         None => true,
     };
     if !goes_on {
@@ -124,6 +122,12 @@ pub fn caution(before: &Inventory, tag: &str, followers: &Followers) -> Option<S
     });
     let lines: Vec<String> = followed.into_iter().chain(orphaned(before, tag)).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// The same where nobody is asked: it is said nevertheless.
+fn unasked(caution: &str) -> String {
+    let said = caution.strip_prefix("Caution, ").unwrap_or(caution);
+    format!("WARNING: {}", said.replace('\n', "\n         "))
 }
 
 /// What nobody does once the tag `default` is gone, and how somebody does it again.
@@ -233,5 +237,9 @@ mod tests {
         let found = Followers::from(["app", "web"].map(|name| (name.to_owned(), Default::default())));
         assert_eq!(caution(&Inventory::default(), "prod", &Followers::new()), None);
         insta::assert_snapshot!(caution(&before, "prod", &found).unwrap(), @r#"Caution, found 2 namespace(s) still injected by tag "prod": app web"#);
+        insta::assert_snapshot!(unasked("Caution, found 1 namespace(s)\nWithout the tag"), @r"
+        WARNING: found 1 namespace(s)
+                 Without the tag
+        ");
     }
 }

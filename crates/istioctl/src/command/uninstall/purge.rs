@@ -2,10 +2,10 @@
 
 use install::uninstall::Plan;
 
-use super::{NAMED, Users};
+use super::{NAMED, Use, Users};
 
 /// What goes with a purge, and whether somebody still uses it; `revisions` are those that are there.
-pub fn describe(users: &Users, plan: &Plan, revisions: &[&str]) -> (String, bool) {
+pub fn describe(users: &Users, plan: &Plan, revisions: &[&str]) -> (String, Use) {
     let mut lines = vec!["All Istio resources will be pruned from the cluster".to_owned()];
     if !revisions.is_empty() {
         lines.push(format!("Control planes that go: {}", revisions.join(", ")));
@@ -44,7 +44,12 @@ pub fn describe(users: &Users, plan: &Plan, revisions: &[&str]) -> (String, bool
     if silent && users.pods.is_ok() {
         lines.push("No istiod answers, so that proxies outside of this cluster are not known".to_owned());
     }
-    let used = !proxies.is_empty() || users.pods.is_err() || silent || !plan.namespaces.is_empty();
+    let used = match &users.pods {
+        _ if !proxies.is_empty() || !plan.namespaces.is_empty() => Use::Yes,
+        Err(_) => Use::Unlisted,
+        Ok(_) if silent => Use::Silent,
+        Ok(_) => Use::No,
+    };
     (lines.join("\n") + "\n", used)
 }
 
@@ -53,11 +58,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn check(pods: &[&str], plan: &Plan, revisions: &[&str], used: bool) -> String {
+    fn check(pods: &[&str], plan: &Plan, revisions: &[&str], used: Use) -> String {
         check_where(true, pods, plan, revisions, used)
     }
 
-    fn check_where(answered: bool, pods: &[&str], plan: &Plan, revisions: &[&str], used: bool) -> String {
+    fn check_where(answered: bool, pods: &[&str], plan: &Plan, revisions: &[&str], used: Use) -> String {
         let users = Users {
             answered,
             connected: vec!["gateway.istio-system".to_owned()].split_off(usize::from(pods.is_empty())),
@@ -77,7 +82,7 @@ mod tests {
             namespaces: vec!["app".to_owned()],
             ..Plan::default()
         };
-        insta::assert_snapshot!(check(&["web.app"], &plan, &["canary", "default"], true), @r#"
+        insta::assert_snapshot!(check(&["web.app"], &plan, &["canary", "default"], Use::Yes), @r#"
         All Istio resources will be pruned from the cluster
         Control planes that go: canary, default
         What Helm installed goes with it, and Helm will not know. To let Helm do it, do that first: helm uninstall istio-base -n istio-system; helm uninstall istiod -n istio-system
@@ -86,13 +91,13 @@ mod tests {
         gateway.istio-system
         web.app
         "#);
-        insta::assert_snapshot!(check(&[], &Plan::default(), &[], false), @"All Istio resources will be pruned from the cluster");
-        check(&[], &Plan::default(), &["canary"], false);
-        insta::assert_snapshot!(check_where(false, &[], &Plan::default(), &["canary"], true), @"
+        insta::assert_snapshot!(check(&[], &Plan::default(), &[], Use::No), @"All Istio resources will be pruned from the cluster");
+        check(&[], &Plan::default(), &["canary"], Use::No);
+        insta::assert_snapshot!(check_where(false, &[], &Plan::default(), &["canary"], Use::Silent), @"
         All Istio resources will be pruned from the cluster
         Control planes that go: canary
         No istiod answers, so that proxies outside of this cluster are not known
         ");
-        check_where(false, &[], &Plan::default(), &[], false);
+        check_where(false, &[], &Plan::default(), &[], Use::No);
     }
 }
