@@ -3,6 +3,7 @@
 mod lost;
 mod validator;
 
+pub use lost::disown;
 pub use validator::Stays;
 
 use std::collections::BTreeSet;
@@ -347,7 +348,7 @@ const RENDERED: &str = "app.kubernetes.io/part-of=istio";
 
 /// Reads the objects of all installations, and what charts rendered that no installer marked; with `purge` of the latter
 /// only what is outside of namespaces (a validator without a control plane would refuse what it validates for ever), and
-/// what no revision owns. What is left of a release that Helm has no record of is nobody's.
+/// what no revision owns.
 pub async fn owned(server: &ApiServer, purge: bool) -> Result<Vec<Object>, RequestError> {
     let mut found = Vec::new();
     let mut wanted = kinds();
@@ -362,7 +363,6 @@ pub async fn owned(server: &ApiServer, purge: bool) -> Result<Vec<Object>, Reque
         let is_wanted = |object: &Object| !object.is_dependent() && (!purge || object.namespace().is_empty());
         found.extend(rendered.into_iter().filter(is_wanted));
     }
-    lost::disown(server, &mut found).await;
     Ok(found)
 }
 

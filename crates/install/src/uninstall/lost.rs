@@ -6,26 +6,33 @@ use std::collections::BTreeSet;
 use crate::api_server::{ApiServer, kind};
 use crate::object::Object;
 use crate::owner;
+use crate::tag::Inventory;
 
 /// Label of the records that Helm keeps in the namespace of a release.
 const RECORDS: &str = "owner=helm";
 
 /// Takes the marks of Helm off what is left of lost releases.
-pub(super) async fn disown(server: &ApiServer, objects: &mut [Object]) {
+pub async fn disown(server: &ApiServer, owned: &mut [Object], inventory: &mut Inventory) {
+    let tags = inventory.webhooks.iter_mut().chain(&mut inventory.services);
+    let mut objects: Vec<&mut Object> = owned.iter_mut().chain(tags).collect();
     let mut lost = BTreeSet::new();
-    for release in outside(objects) {
+    for release in outside(&objects) {
         if !is_recorded(server, &release).await {
             lost.insert(release);
         }
     }
-    disowned(objects, &lost);
+    disowned(&mut objects, &lost);
 }
 
 /// Releases of which nothing is left inside of a namespace.
-fn outside(objects: &[Object]) -> BTreeSet<String> {
-    let (outside, inside): (Vec<_>, Vec<_>) = objects.iter().partition(|object| object.namespace().is_empty());
-    let inside: BTreeSet<String> = inside.into_iter().filter_map(owner::release).collect();
-    let outside = outside.into_iter().filter_map(owner::release);
+fn outside(objects: &[&mut Object]) -> BTreeSet<String> {
+    let is_outside = |object: &&&mut Object| object.namespace().is_empty();
+    let inside = objects.iter().filter(|object| !is_outside(object));
+    let inside: BTreeSet<String> = inside.filter_map(|object| owner::release(object)).collect();
+    let outside = objects
+        .iter()
+        .filter(is_outside)
+        .filter_map(|object| owner::release(object));
     outside.filter(|release| !inside.contains(release)).collect()
 }
 
@@ -45,9 +52,12 @@ async fn is_recorded(server: &ApiServer, release: &str) -> bool {
     false
 }
 
-fn disowned(objects: &mut [Object], lost: &BTreeSet<String>) {
-    let is_lost = |object: &&mut Object| owner::release(object).is_some_and(|release| lost.contains(&release));
-    objects.iter_mut().filter(is_lost).for_each(owner::take_from_helm);
+fn disowned(objects: &mut [&mut Object], lost: &BTreeSet<String>) {
+    for object in objects {
+        if owner::release(object).is_some_and(|release| lost.contains(&release)) {
+            owner::take_from_helm(object);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -55,7 +65,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::tag::Inventory;
     use crate::uninstall::{Plan, Scope, plan};
 
     /// What Helm made of a revision: its injector, and where the namespace is still there a ConfigMap.
@@ -97,9 +106,10 @@ mod tests {
     #[test]
     fn what_is_left_of_a_lost_release_goes() {
         let mut objects = made(false);
-        let lost = outside(&objects);
+        let mut all: Vec<&mut Object> = objects.iter_mut().collect();
+        let lost = outside(&all);
         assert_eq!(lost, BTreeSet::from(["istiod-canary -n istio-system".to_owned()]));
-        disowned(&mut objects, &lost);
+        disowned(&mut all, &lost);
         let plan = planned(&objects);
         let names: Vec<_> = plan.remove.iter().map(|id| id.name.as_str()).collect();
         assert_eq!(
@@ -111,8 +121,8 @@ mod tests {
 
     #[test]
     fn a_release_that_helm_knows_is_left_to_helm_also_without_its_deployment() {
-        let objects = made(true);
-        assert_eq!(outside(&objects), BTreeSet::new());
+        let mut objects = made(true);
+        assert_eq!(outside(&objects.iter_mut().collect::<Vec<_>>()), BTreeSet::new());
         for objects in [objects, made(false)] {
             let plan = planned(&objects);
             assert_eq!(

@@ -71,8 +71,9 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     if flags.purge && (flags.revision.is_some() || flags.filename.is_some() || sets_revision(&flags.set)) {
         put("Purge uninstall will remove all Istio resources, ignoring the specified revision or operator file\n");
     }
-    let before = inventory::read(&cluster.server, &namespace).await?;
-    let owned = uninstall::owned(&cluster.server, flags.purge).await?;
+    let mut before = inventory::read(&cluster.server, &namespace).await?;
+    let mut owned = uninstall::owned(&cluster.server, flags.purge).await?;
+    uninstall::disown(&cluster.server, &mut owned, &mut before).await;
     let plan = uninstall::plan(&scope, &namespace, &owned, &before);
     if let (Scope::Revision(revision), [first, ..]) = (&scope, plan.releases.as_slice()) {
         return Err(Failure::new(format!(
@@ -226,11 +227,7 @@ async fn describe(
         return (text, Use::No);
     }
     if !plan.applied_by.is_empty() {
-        say(&format!(
-            "Revision {revision} was not installed by istioctl: {} applied its manifests. Whoever applies them again brings \
-             it back.",
-            plan.applied_by.join(", ")
-        ));
+        say(&applied(revision, &plan.applied_by));
     }
     // What nobody marked as his own is shown, so that a person can judge it.
     if verbose || !plan.applied_by.is_empty() {
@@ -309,6 +306,21 @@ async fn describe(
         ));
     }
     (text, used)
+}
+
+/// What is said of a revision that no installer marked as its own. Helm itself applies only releases, and of this one it
+/// has no record: what is left would otherwise be left to it.
+fn applied(revision: &str, by: &[String]) -> String {
+    if by.iter().any(|manager| manager == "helm") {
+        return format!(
+            "Revision {revision} was installed by Helm, which has no record of it any more, so that this is left of it."
+        );
+    }
+    format!(
+        "Revision {revision} was not installed by istioctl: {} applied its manifests. Whoever applies them again brings it \
+         back.",
+        by.join(", ")
+    )
 }
 
 /// What is said of gateways that the revision deploys; where they cannot be listed nobody knows that it is unused.
@@ -574,6 +586,13 @@ mod tests {
              operator.istio.io/component), so that only you know whose it is. What names it goes with: kubectl delete \
              mutatingwebhookconfiguration istio-sidecar-injector-old; kubectl delete service istiod-old -n mesh",
         );
+    }
+
+    #[test]
+    fn who_brought_a_revision_that_nobody_marked_is_said() {
+        let check = |by: &str, expected: &str| assert!(applied("old", &[by.to_owned()]).contains(expected), "{by}");
+        check("kubectl", "kubectl applied its manifests");
+        check("helm", "Helm, which has no record of it any more");
     }
 
     #[test]
