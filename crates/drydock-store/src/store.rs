@@ -302,20 +302,33 @@ struct Planned {
     reply: oneshot::Sender<Result<Written, Error>>,
 }
 
+/// What becomes of a batch of requests.
+struct Batch {
+    planned: Vec<Planned>,
+    /// Those that conflict with what the batch itself does, told once that is done.
+    refused: Vec<(oneshot::Sender<Result<Written, Error>>, Error)>,
+}
+
 impl Writer {
     fn run(mut self) {
         let mut batch = Vec::new();
         while self.inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
-            let mut planned = self.plan(batch.drain(..));
+            let Batch { mut planned, refused } = self.plan(batch.drain(..));
             if planned.is_empty() {
                 continue;
             }
             match self.commit(&mut planned) {
-                Ok(()) => self.publish(planned),
+                Ok(()) => {
+                    self.publish(planned);
+                    for (reply, conflict) in refused {
+                        let _ = reply.send(Err(conflict));
+                    }
+                }
                 Err(error) => {
                     tracing::error!(%error, "a write could not be stored");
-                    for one in planned {
-                        let _ = one.reply.send(Err(error.clone()));
+                    let refused = refused.into_iter().map(|(reply, _)| reply);
+                    for reply in planned.into_iter().map(|one| one.reply).chain(refused) {
+                        let _ = reply.send(Err(error.clone()));
                     }
                 }
             }
@@ -323,15 +336,16 @@ impl Writer {
     }
 
     /// Checks each request against the state as the batch so far will leave it.
-    fn plan(&self, batch: impl Iterator<Item = Request>) -> Vec<Planned> {
+    fn plan(&self, batch: impl Iterator<Item = Request>) -> Batch {
         let state = read(&self.state);
         let mut revision = state.revision;
         let mut pending: BTreeMap<String, Option<(u64, Arc<Value>)>> = BTreeMap::new();
         let mut planned = Vec::new();
+        let mut refused = Vec::new();
         for request in batch {
-            let current = match pending.get(&request.key) {
-                Some(current) => current.clone(),
-                None => state.objects.get(&request.key).cloned(),
+            let (is_pending, current) = match pending.get(&request.key) {
+                Some(current) => (true, current.clone()),
+                None => (false, state.objects.get(&request.key).cloned()),
             };
             let holds = match request.expect {
                 Expect::Absent => current.is_none(),
@@ -343,10 +357,16 @@ impl Writer {
                     revision,
                     value,
                 });
-                let _ = request.reply.send(Err(Error::Conflict {
+                let conflict = Error::Conflict {
                     key: request.key,
                     current,
-                }));
+                };
+                if is_pending {
+                    // Whoever is told looks what is there, and that is not to be seen before it is stored.
+                    refused.push((request.reply, conflict));
+                } else {
+                    let _ = request.reply.send(Err(conflict));
+                }
                 continue;
             }
             let change = match (&current, &request.value) {
@@ -391,7 +411,7 @@ impl Writer {
                 reply: request.reply,
             });
         }
-        planned
+        Batch { planned, refused }
     }
 
     fn commit(&self, planned: &mut [Planned]) -> Result<(), Error> {

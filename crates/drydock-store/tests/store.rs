@@ -59,6 +59,30 @@ async fn expectations_are_checked() {
     assert!(store.get("x/a").is_none());
 }
 
+/// Two who make the same object at the same time are often in one batch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_refused_sees_what_is_there() {
+    let store = Store::open(&directory("refused")).unwrap();
+    for round in 0..50 {
+        let key = format!("x/{round}");
+        let mut writers = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let (store, key) = (store.clone(), key.clone());
+            writers.spawn(async move {
+                match store.put(&key, Expect::Absent, object("1")).await {
+                    Ok(_) => 1,
+                    Err(Error::Conflict { .. }) => {
+                        assert!(store.get(&key).is_some(), "{key} is there and cannot be seen");
+                        0
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            });
+        }
+        assert_eq!(writers.join_all().await.into_iter().sum::<i32>(), 1);
+    }
+}
+
 #[tokio::test]
 async fn a_watch_resumes_and_goes_on() {
     let store = Store::open(&directory("watch")).unwrap();
