@@ -24,7 +24,7 @@ pub async fn teardown(config: &NodeConfig) -> Result<()> {
 async fn within(patience: Duration, config: &NodeConfig) -> Result<()> {
     let mut result = end_containers(config, patience).await;
     if result.is_ok() {
-        result = end_shims(&config.pods_dir(), patience).await;
+        result = end_shims(config, patience).await;
     }
     let ended = result.is_ok();
     result = result.and(net::host_down(config).await);
@@ -65,11 +65,12 @@ async fn end_containers(config: &NodeConfig, patience: Duration) -> Result<()> {
     }
 }
 
-/// Waits for the processes that kept the containers: they still write into the pods' folders.
-async fn end_shims(pods: &Path, patience: Duration) -> Result<()> {
+/// Waits for the processes that kept the containers: they still write into the pods' folders. One that had just been
+/// started when its node was ended may yet bring its container up.
+async fn end_shims(config: &NodeConfig, patience: Duration) -> Result<()> {
     let until = Instant::now() + patience;
     loop {
-        let Some(pid) = shim::of_pods(pods).first().copied() else {
+        let Some(pid) = shim::of_pods(&config.pods_dir()).first().copied() else {
             return Ok(());
         };
         if Instant::now() >= until {
@@ -78,6 +79,7 @@ async fn end_shims(pods: &Path, patience: Duration) -> Result<()> {
             )));
         }
         tokio::time::sleep(PAUSE).await;
+        end_containers(config, patience).await?;
     }
 }
 
@@ -125,5 +127,33 @@ mod tests {
         symlink("/bin/true", &runtime).unwrap();
         within(ENDING, &config).await.unwrap();
         assert!(!config.run_dir().exists() && !config.pods_dir().exists());
+    }
+
+    #[tokio::test]
+    async fn a_container_that_comes_up_late_is_ended_too() {
+        if !nix::unistd::geteuid().is_root() {
+            return println!("skipped: not root");
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let runtime = scratch.path().join("runtime");
+        let range = |text: &str| text.parse().unwrap();
+        let mut config = NodeConfig::new("n", scratch.path(), range("10.9.0.0/24"), range("10.8.0.0/24"));
+        config.runtime = Some(runtime.clone());
+        let (state, pod) = (config.run_dir().join("runtime"), config.pods_dir().join("uid"));
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::create_dir_all(&pod).unwrap();
+        let late = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/late-runtime");
+        symlink(late, &runtime).unwrap();
+        // As a shim looks, until its container is deleted.
+        let mut shim = std::process::Command::new("sh")
+            .args(["-c", "read line", "shim"])
+            .arg(&pod)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::fs::write(state.join("shim"), shim.id().to_string()).unwrap();
+        let ended = std::thread::spawn(move || shim.wait());
+        within(ENDING, &config).await.unwrap();
+        ended.join().unwrap().unwrap();
     }
 }
