@@ -4,7 +4,6 @@ use crate::config::NodeConfig;
 use crate::error::{Error, Result};
 use crate::runtime::{Runtime, cgroup, shim};
 use crate::{mounts, net, services};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long containers and the processes that keep them may take to end.
@@ -102,6 +101,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
 
     #[tokio::test]
     async fn what_is_known_of_a_container_stays_as_long_as_it_runs() {
