@@ -9,6 +9,7 @@ mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -225,11 +226,22 @@ impl Tree {
             known.chain(yaml_files(&self.directory)).collect()
         });
         let mut before = Before::new();
+        let files: Vec<PathBuf> = files.into_iter().flat_map(|path| self.within(path)).collect();
         for path in files {
             let known = self.files.get(&*path).and_then(|file| file.stamp);
             self.take(&path, look(&path, known), &mut before);
         }
         self.tell(before, tell)
+    }
+
+    /// The file, or those that are known in the folder that this was.
+    fn within(&self, path: PathBuf) -> Vec<PathBuf> {
+        if is_read(&path) {
+            return vec![path];
+        }
+        let known = self.files.range::<Path, _>((Bound::Included(&*path), Bound::Unbounded));
+        let within = known.map(|(file, _)| file).take_while(|file| file.starts_with(&path));
+        within.map(|file| file.to_path_buf()).collect()
     }
 
     /// Keeps what a file says now.

@@ -39,18 +39,21 @@ impl News {
             _ => event.need_rescan(),
         };
         let settle = if done { Duration::ZERO } else { SETTLE };
-        // What comes or goes may be a folder, or a link to one, whatever it is called; and into one that changes its
-        // rights somebody may have been let.
-        let may_be_folder = matches!(
+        let goes = matches!(
             event.kind,
-            EventKind::Create(_)
-                | EventKind::Remove(_)
-                | EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_))
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
         );
-        if event.need_rescan() || (may_be_folder && event.paths.iter().any(|path| !is_read(path))) {
+        // Into a folder that changes its rights somebody may have been let.
+        let comes = matches!(
+            event.kind,
+            EventKind::Create(_) | EventKind::Modify(ModifyKind::Metadata(_))
+        );
+        if event.need_rescan() || ((comes || goes) && event.paths.iter().any(|path| is_folder(path))) {
             return Some(Self::all(settle));
         }
-        let files: BTreeSet<PathBuf> = event.paths.into_iter().filter(|path| is_read(path)).collect();
+        // What is gone may have been a folder, whatever it was called.
+        let concerns = |path: &PathBuf| goes || is_read(path);
+        let files: BTreeSet<PathBuf> = event.paths.into_iter().filter(concerns).collect();
         let files = Some(files).filter(|files| !files.is_empty())?;
         Some(Self {
             files: Some(files),
@@ -73,6 +76,13 @@ impl News {
 /// Whether somebody wrote the file and closed it.
 pub(super) fn is_written(event: &notify::Event) -> bool {
     event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write))
+}
+
+/// Whether a path is, or may have been, a folder. Those of mounted ConfigMaps are links that begin with two dots. One look
+/// is taken at what is no file of objects, such as the copy that an editor puts in a file's place.
+fn is_folder(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    !is_read(path) && (path.extension().is_none() || name.starts_with("..") || path.is_dir())
 }
 
 /// Whether the folder itself was moved or removed.
@@ -282,13 +292,22 @@ mod tests {
             let event = notify::Event::new(kind).add_path(path.into());
             News::of(event).map(|news| news.files.is_none())
         };
-        let moved = EventKind::Modify(ModifyKind::Name(RenameMode::To));
-        assert_eq!(check(moved, "/c/team.a"), Some(true));
-        assert_eq!(check(EventKind::Create(CreateKind::Folder), "/c/v1.2"), Some(true));
-        assert_eq!(check(EventKind::Remove(RemoveKind::Folder), "/c/v1.2"), Some(true));
+        let moved = EventKind::Modify(ModifyKind::Name(RenameMode::From));
+        let created = EventKind::Create(CreateKind::Folder);
+        let here = std::env::temp_dir().join(format!("istiod-watching-{}", std::process::id()));
+        let dotted = here.join("team.a");
+        std::fs::create_dir_all(&dotted).unwrap();
+        assert_eq!(check(created, dotted.to_str().unwrap()), Some(true));
+        assert_eq!(check(moved, dotted.to_str().unwrap()), Some(true));
+        std::fs::remove_dir_all(&here).unwrap();
+        // It went; the tree knows what was in it.
+        assert_eq!(check(moved, "/c/team.a"), Some(false));
+        assert_eq!(check(EventKind::Remove(RemoveKind::Folder), "/c/v1.2"), Some(false));
+        assert_eq!(check(moved, "/c/..data"), Some(true));
         assert_eq!(check(moved, "/c/a.yaml"), Some(false));
-        // A link to a folder is one, too.
-        assert_eq!(check(EventKind::Create(CreateKind::File), "/c/team"), Some(true));
+        // A copy that takes a file's place is not worth a look at everything.
+        assert_eq!(check(EventKind::Create(CreateKind::File), "/c/a.yaml.tmp"), None);
+        assert_eq!(check(moved, "/c/a.yaml.tmp"), Some(false));
         assert_eq!(check(EventKind::Modify(ModifyKind::Any), "/c/a.txt"), None);
         let root = Path::new("/c");
         let event = |path: &str| notify::Event::new(EventKind::Remove(RemoveKind::Folder)).add_path(path.into());
