@@ -1,6 +1,8 @@
 //! A proxy's configuration (ProxyConfig): which fields there are, and what they hold. It stands in the mesh configuration
 //! (`defaultConfig`) and in a pod's annotation `proxy.istio.io/config`.
 
+use serde_json::Value;
+
 use crate::install::Shape;
 
 /// What a field holds.
@@ -31,6 +33,16 @@ pub enum Holds {
 }
 
 use Holds::{Address, Anything, Duration, Fields, Flag, List, OneOf, Port, Text, Texts, Whole};
+
+/// A whole number as protobuf's JSON takes it: in quotes, too, and as `2.0`.
+pub fn whole(value: &Value) -> Option<i32> {
+    let of_float = || {
+        let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
+        format!("{number:.0}").parse().ok()
+    };
+    let of_number = value.as_i64().and_then(|number| i32::try_from(number).ok());
+    of_number.or_else(|| value.as_str()?.parse().ok()).or_else(of_float)
+}
 
 /// The fields. As annotation a value of the wrong type refuses the pod, so that what is not sure holds anything.
 pub static FIELDS: &[(&str, Holds)] = &[

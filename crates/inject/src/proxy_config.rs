@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 
 use api::nearest::nearest;
-use api::proxy_config::FIELDS;
 use api::proxy_config::Holds::{
     self, Address, Anything, Duration, Fields, Flag, List, OneOf, Port, Text, Texts, Whole,
 };
+use api::proxy_config::{FIELDS, whole};
 use serde_json::Value;
 
 /// Bytes of all annotations of an object that the API server takes, which it counts only after injection.
@@ -177,18 +177,6 @@ fn fit(holds: Holds, value: &Value) -> Result<(), String> {
         List => wants(value.is_array(), "a list"),
         Fields(_) => wants(value.is_object(), "a map"),
     }
-}
-/// Protobuf's JSON takes numbers in quotes, too, and `2.0`.
-fn whole(value: &Value) -> Option<i64> {
-    let of_float = || {
-        let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
-        format!("{number:.0}").parse().ok()
-    };
-    value
-        .as_i64()
-        .or_else(|| value.as_str()?.parse().ok())
-        .or_else(of_float)
-        .filter(|number| i32::try_from(*number).is_ok())
 }
 
 #[cfg(test)]

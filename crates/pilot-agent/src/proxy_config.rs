@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::proxy_config::whole;
 use serde_json::{Map, Value, json};
 
 use crate::settings::parse_duration;
@@ -221,18 +222,6 @@ impl ProxyConfig {
 }
 
 /// A YAML or JSON object; empty text is an empty object.
-/// Protobuf's JSON takes numbers in quotes, too, and `2.0`.
-fn whole(value: &Value) -> Option<u64> {
-    let of_float = || {
-        let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
-        format!("{number:.0}").parse().ok()
-    };
-    value
-        .as_u64()
-        .or_else(|| value.as_str()?.parse().ok())
-        .or_else(of_float)
-}
-
 fn read(source_name: &'static str, text: &str) -> Result<Map<String, Value>, ProxyConfigError> {
     let malformed = |why: String| ProxyConfigError::Malformed { source_name, why };
     if text.len() > MAX_TEXT {

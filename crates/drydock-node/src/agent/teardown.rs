@@ -103,28 +103,37 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
+    /// A node whose container runtime is what [`use_runtime`] says.
+    fn node(scratch: &Path) -> NodeConfig {
+        let range = |text: &str| text.parse().unwrap();
+        let mut config = NodeConfig::new("n", scratch, range("10.9.0.0/24"), range("10.8.0.0/24"));
+        config.runtime = Some(scratch.join("runtime"));
+        config
+    }
+
+    /// Links to programs that exist: one that was just written cannot be run ("text file busy") while a process that
+    /// another test started in that moment still has it open.
+    fn use_runtime(config: &NodeConfig, program: &str) {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        symlink(data.join(program), config.runtime.as_ref().unwrap()).unwrap();
+    }
+
     #[tokio::test]
     async fn what_is_known_of_a_container_stays_as_long_as_it_runs() {
         if !nix::unistd::geteuid().is_root() {
             return println!("skipped: not root");
         }
         let scratch = tempfile::tempdir().unwrap();
-        let runtime = scratch.path().join("runtime");
-        let range = |text: &str| text.parse().unwrap();
-        let mut config = NodeConfig::new("n", scratch.path(), range("10.9.0.0/24"), range("10.8.0.0/24"));
-        config.runtime = Some(runtime.clone());
+        let config = node(scratch.path());
         let state = config.run_dir().join("runtime/stubborn");
         std::fs::create_dir_all(&state).unwrap();
         std::fs::create_dir_all(config.pods_dir().join("uid")).unwrap();
-        // Links to programs that exist: one that was just written cannot be run ("text file busy") while a process that
-        // another test started in that moment still has it open.
-        let stubborn = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/stubborn-runtime");
-        symlink(stubborn, &runtime).unwrap();
+        use_runtime(&config, "stubborn-runtime");
         let error = within(Duration::from_millis(50), &config).await.unwrap_err();
         assert!(error.to_string().contains("do not end: stubborn"), "{error}");
         assert!(state.is_dir() && config.pods_dir().join("uid").is_dir());
-        std::fs::remove_file(&runtime).unwrap();
-        symlink("/bin/true", &runtime).unwrap();
+        std::fs::remove_file(config.runtime.as_ref().unwrap()).unwrap();
+        use_runtime(&config, "/bin/true");
         within(ENDING, &config).await.unwrap();
         assert!(!config.run_dir().exists() && !config.pods_dir().exists());
     }
@@ -135,15 +144,11 @@ mod tests {
             return println!("skipped: not root");
         }
         let scratch = tempfile::tempdir().unwrap();
-        let runtime = scratch.path().join("runtime");
-        let range = |text: &str| text.parse().unwrap();
-        let mut config = NodeConfig::new("n", scratch.path(), range("10.9.0.0/24"), range("10.8.0.0/24"));
-        config.runtime = Some(runtime.clone());
+        let config = node(scratch.path());
         let (state, pod) = (config.run_dir().join("runtime"), config.pods_dir().join("uid"));
         std::fs::create_dir_all(&state).unwrap();
         std::fs::create_dir_all(&pod).unwrap();
-        let late = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/late-runtime");
-        symlink(late, &runtime).unwrap();
+        use_runtime(&config, "late-runtime");
         // As a shim looks, until its container is deleted.
         let mut shim = std::process::Command::new("sh")
             .args(["-c", "read line", "shim"])

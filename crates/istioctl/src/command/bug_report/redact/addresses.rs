@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::GONE;
+use super::cut::Cut;
 use super::scan::{find, rfind};
 
 /// `scheme://user:password@host`.
@@ -10,13 +11,12 @@ pub fn addresses<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
     if !text.contains("://") || !text.contains('@') {
         return Cow::Borrowed(text);
     }
-    let mut out = String::with_capacity(text.len());
-    let mut done = 0;
+    let mut cut = Cut::new(text);
     // Several addresses may stand in one word, which is looked at once: where it ends, and its last `@`.
     let (mut end, mut last) = (0, None);
     for (at, sign) in text.match_indices("://") {
         let from = at + sign.len();
-        if from < done {
+        if from < cut.done() {
             continue;
         }
         if from >= end {
@@ -34,17 +34,10 @@ pub fn addresses<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
             continue;
         };
         if user > from && &text[from..user] != GONE {
-            out.push_str(&text[done..from]);
-            out.push_str(GONE);
-            *replaced += 1;
-            done = user;
+            cut.out(from, user, replaced);
         }
     }
-    if done == 0 {
-        return Cow::Borrowed(text);
-    }
-    out.push_str(&text[done..]);
-    Cow::Owned(out)
+    cut.finish()
 }
 
 fn is_blank_or_quote(c: char) -> bool {
@@ -53,8 +46,7 @@ fn is_blank_or_quote(c: char) -> bool {
 
 /// `user:password@tcp(host:port)/base`, as drivers of MySQL take it.
 pub fn sockets<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
-    let mut out = String::new();
-    let mut done = 0;
+    let mut cut = Cut::new(text);
     // Where the word begins that is looked at, and up to where it has been: there was no colon.
     let (mut start, mut seen) = (0, 0);
     for (at, _) in text.match_indices('@') {
@@ -73,16 +65,10 @@ pub fn sockets<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
         };
         let word = &text[start..from + colon];
         let from = start + rfind(word, |c| c == '=').map_or(0, |sign| sign + 1);
-        out.push_str(&text[done..from]);
-        out.push_str(GONE);
-        *replaced += 1;
-        (done, start) = (at, at);
+        cut.out(from, at, replaced);
+        start = at;
     }
-    if done == 0 {
-        return Cow::Borrowed(text);
-    }
-    out.push_str(&text[done..]);
-    Cow::Owned(out)
+    cut.finish()
 }
 
 /// Bytes of the character at a place.

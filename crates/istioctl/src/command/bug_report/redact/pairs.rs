@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::GONE;
 use super::addresses::last_len;
+use super::cut::Cut;
 use super::name::Name;
 use super::scan::rfind;
 use super::words::{is_name, line_len};
@@ -11,9 +12,9 @@ use super::words::{is_name, line_len};
 /// `'x-api-key', '…'` on a line of its own, as Envoy logs headers.
 pub(super) fn pairs<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
     const BETWEEN: &str = "', '";
-    let mut out = String::new();
-    let mut done = 0;
+    let mut cut = Cut::new(text);
     for (at, _) in text.match_indices(BETWEEN) {
+        let done = cut.done();
         if at < done {
             continue;
         }
@@ -29,16 +30,9 @@ pub(super) fn pairs<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
         if matches!(&line[..length], "" | GONE) {
             continue;
         }
-        out.push_str(&text[done..from]);
-        out.push_str(GONE);
-        *replaced += 1;
-        done = from + length;
+        cut.out(from, from + length, replaced);
     }
-    if done == 0 {
-        return Cow::Borrowed(text);
-    }
-    out.push_str(&text[done..]);
-    Cow::Owned(out)
+    cut.finish()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::GONE;
 use super::addresses::{addresses, last_len, sockets};
+use super::cut::Cut;
 use super::name::Name;
 use super::pairs::pairs;
 use super::scan::{find, looked, rfind};
@@ -57,11 +58,10 @@ fn keys<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
 /// `password=…`, `password = …`, `"password": "…"`, `password: …` where that is a line of its own, `{password: …}` and
 /// `map[password:…]`.
 fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
-    let mut out = String::new();
-    let mut done = 0;
+    let mut cut = Cut::new(text);
     let mut line = Line::default();
     for (at, sign) in text.match_indices(['=', ':']) {
-        if at < done {
+        if at < cut.done() {
             continue;
         }
         // `:=` is a sign, too.
@@ -106,16 +106,9 @@ fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
             continue;
         }
         let from = at + 1 + gap + skipped;
-        out.push_str(&text[done..from]);
-        out.push_str(GONE);
-        *replaced += 1;
-        done = from + length;
+        cut.out(from, from + length, replaced);
     }
-    if done == 0 {
-        return Cow::Borrowed(text);
-    }
-    out.push_str(&text[done..]);
-    Cow::Owned(out)
+    cut.finish()
 }
 
 /// The line of the last name. It may be the whole text, so that it is gone through once for all names in it.
