@@ -1,5 +1,5 @@
 //! What a command did to a tag, or would do, for programs (`-o json|yaml`). The fields stay as they are
-//! (docs/istioctl.md names them).
+//! (docs/tags.md names them).
 
 use std::collections::{BTreeMap, BTreeSet};
 
