@@ -1,8 +1,11 @@
 //! Validation of injection annotations (revisions.md §5.8): a mistake refuses the pod instead of surprising later.
 
 use api::names::annotation::PROXY_CONFIG;
+use revision::decision::asked;
+use revision::webhook::INJECT_KEY;
 use serde_json::Value;
 
+use crate::injector::strings;
 use crate::proxy_config;
 
 /// An annotation with a value that cannot be used.
@@ -58,14 +61,28 @@ pub fn validate(annotations: &Value) -> Result<(), AnnotationError> {
     Ok(())
 }
 
-/// What is in the annotations and means nothing, in a sentence each: it refuses no pod, but somebody had a purpose.
-pub fn warnings(annotations: &Value) -> Vec<String> {
-    let own = annotations.get(PROXY_CONFIG).and_then(Value::as_str);
+/// What is in a pod's metadata and means nothing, in a sentence each: it refuses no pod, but somebody had a purpose.
+pub fn warnings(metadata: &Value) -> Vec<String> {
+    let own = metadata["annotations"].get(PROXY_CONFIG).and_then(Value::as_str);
     let unknown = own.map(proxy_config::unknown).unwrap_or_default();
     let sentences = unknown
         .iter()
         .map(|field| format!("annotation {PROXY_CONFIG}: {field}"));
-    sentences.collect()
+    sentences.chain(undecided(metadata)).collect()
+}
+
+/// A value of `sidecar.istio.io/inject` that decides nothing (revisions.md §5.1).
+fn undecided(metadata: &Value) -> Option<String> {
+    let (labels, annotations) = (strings(&metadata["labels"]), strings(&metadata["annotations"]));
+    let value = asked(&labels, &annotations).filter(|value| !matches!(*value, "true" | "false" | ""))?;
+    let place = if labels.contains_key(INJECT_KEY) {
+        "label"
+    } else {
+        "annotation"
+    };
+    Some(format!(
+        "{place} {INJECT_KEY}: {value:?} decides nothing, only \"true\" and \"false\" do; the policy of the injector does"
+    ))
 }
 
 fn anything(_: &str) -> Result<(), String> {

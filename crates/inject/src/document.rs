@@ -92,7 +92,7 @@ fn collect(object: &Value, found: &mut Vec<String>) {
     }
     if let Some(path) = pod_path(&kind, object) {
         let pod = path.iter().fold(object, |value, key| &value[*key]);
-        let warnings = annotation::warnings(&pod["metadata"]["annotations"]);
+        let warnings = annotation::warnings(&pod["metadata"]);
         let name = text(&object["metadata"]["name"]);
         found.extend(warnings.iter().map(|warning| format!("{kind} {name}: {warning}")));
     }

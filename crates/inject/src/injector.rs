@@ -298,7 +298,7 @@ impl Injector {
     }
 }
 
-fn strings(map: &Value) -> Labels {
+pub(crate) fn strings(map: &Value) -> Labels {
     let fields = map.as_object().into_iter().flatten();
     fields
         .filter_map(|(key, value)| value.as_str().map(|value| (key.clone(), value.to_owned())))

@@ -152,9 +152,10 @@ fn openshift_ranges_give_first_and_last_numbers() {
 
 #[test]
 fn a_field_that_means_nothing_is_told_to_who_creates_the_pod() {
-    let told = |config: &str| {
+    let told_of = |labels: Value, annotations: Value| {
         let mut pod = app();
-        pod["metadata"]["annotations"] = json!({"proxy.istio.io/config": config});
+        pod["metadata"]["labels"] = labels;
+        pod["metadata"]["annotations"] = annotations;
         let review =
             json!({"apiVersion": "admission.k8s.io/v1", "request": {"uid": "1", "object": pod, "namespace": "app"}});
         let body = serde_json::to_vec(&review).unwrap();
@@ -165,7 +166,22 @@ fn a_field_that_means_nothing_is_told_to_who_creates_the_pod() {
             answer["response"]["status"]["message"].clone(),
         )
     };
+    let told = |config: &str| told_of(json!({}), json!({"proxy.istio.io/config": config}));
     assert_eq!(told("concurrency: 2"), (json!(true), Value::Null, Value::Null));
+    let undecided = |place: &str, value: &str| {
+        let warning = format!(
+            "{place} sidecar.istio.io/inject: {value:?} decides nothing, only \"true\" and \"false\" do; the policy of \
+             the injector does"
+        );
+        (json!(true), json!([warning]), Value::Null)
+    };
+    let asks = |value: &str| json!({"sidecar.istio.io/inject": value});
+    assert_eq!(told_of(asks("no"), asks("false")), undecided("label", "no"));
+    assert_eq!(told_of(json!({}), asks("True")), undecided("annotation", "True"));
+    assert_eq!(
+        told_of(asks("true"), asks("no")),
+        (json!(true), Value::Null, Value::Null)
+    );
     let warning = "annotation proxy.istio.io/config: unknown field concurency is ignored (did you mean concurrency?)";
     assert_eq!(told("concurency: 2"), (json!(true), json!([warning]), Value::Null));
     let refusal = "invalid value 'concurrency: lots' for annotation 'proxy.istio.io/config': concurrency: wants a whole \

@@ -75,27 +75,32 @@ pub fn answer(
         workload: None,
     });
     match outcome {
-        Ok(Outcome::Skipped(skip)) => (
-            response(&version, json!({"uid": uid, "allowed": true})),
-            Verdict::Skipped(skip),
-        ),
+        Ok(Outcome::Skipped(skip)) => {
+            let mut answer = json!({"uid": uid, "allowed": true});
+            warn(&mut answer, pod);
+            (response(&version, answer), Verdict::Skipped(skip))
+        }
         Ok(Outcome::Injected(injected)) => {
             let patch = json_patch::diff(pod, &injected);
             match serde_json::to_vec(&patch) {
                 Ok(patch) => {
                     let mut answer =
                         json!({"uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": BASE64.encode(patch)});
-                    // Whoever creates the pod is shown them.
-                    let warnings = warnings(&pod["metadata"]["annotations"]);
-                    if !warnings.is_empty() {
-                        answer["warnings"] = json!(warnings);
-                    }
+                    warn(&mut answer, pod);
                     (response(&version, answer), Verdict::Injected)
                 }
                 Err(error) => refuse(&version, &uid, format!("could not encode the patch: {error}")),
             }
         }
         Err(error) => refuse(&version, &uid, error.to_string()),
+    }
+}
+
+/// Whoever creates the pod is shown what of it means nothing.
+fn warn(answer: &mut Value, pod: &Value) {
+    let warnings = warnings(&pod["metadata"]);
+    if !warnings.is_empty() {
+        answer["warnings"] = json!(warnings);
     }
 }
 

@@ -279,11 +279,10 @@ impl Policy {
         if !matches!(self.policy.as_str(), "enabled" | "disabled") {
             return Err(Skip::PolicyUnknown);
         }
-        // A present label, even an empty one, hides the annotation.
-        let asked = pod.labels.get(INJECT_KEY).or_else(|| pod.annotations.get(INJECT_KEY));
-        match asked.map(|value| value.to_ascii_lowercase()).as_deref() {
-            Some("true" | "yes" | "y" | "on" | "1") => return Ok(()),
-            Some("false" | "no" | "n" | "off" | "0") => return Err(Skip::Refused),
+        // Any other value decides nothing, as in the webhooks' selectors.
+        match asked(pod.labels, pod.annotations) {
+            Some("true") => return Ok(()),
+            Some("false") => return Err(Skip::Refused),
             _ => {}
         }
         // An empty selector matches nothing here, unlike in Kubernetes.
@@ -297,6 +296,13 @@ impl Policy {
             Err(Skip::PolicyDisabled)
         }
     }
+}
+
+/// What a pod says of its own injection: its label, else its annotation. A present label, even an empty one, hides the
+/// annotation.
+pub fn asked<'a>(labels: &'a Labels, annotations: &'a Labels) -> Option<&'a str> {
+    let value = labels.get(INJECT_KEY).or_else(|| annotations.get(INJECT_KEY));
+    value.map(String::as_str)
 }
 
 #[cfg(test)]

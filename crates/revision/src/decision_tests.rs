@@ -235,6 +235,12 @@ fn the_second_stage_follows_label_annotation_and_policy() {
     check_policy(&disabled, "app", Some("true"), None, Ok(()));
     check_policy(&enabled, "app", None, Some("false"), Err(Skip::Refused));
     check_policy(&enabled, "app", Some(""), Some("false"), Ok(()));
+    // Nothing but `true` and `false` decides: not other spellings of them, which no webhook's selector knows either.
+    for other in ["False", "no", "0", "True", "yes", "1", "other", ""] {
+        check_policy(&enabled, "app", Some(other), None, Ok(()));
+        check_policy(&enabled, "app", None, Some(other), Ok(()));
+        check_policy(&disabled, "app", Some(other), Some("true"), Err(Skip::PolicyDisabled));
+    }
     check_policy(&typo, "app", Some("true"), None, Err(Skip::PolicyUnknown));
     check_policy(&enabled, "kube-system", Some("true"), None, Err(Skip::IgnoredNamespace));
 }
