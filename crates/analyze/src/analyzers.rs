@@ -24,6 +24,7 @@ mod networks;
 mod pods;
 mod policies;
 mod ports;
+mod remedy;
 mod revisions;
 mod schema;
 mod selecting;

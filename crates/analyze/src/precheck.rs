@@ -337,8 +337,8 @@ mod tests {
             facts,
             &[
                 "Warning [IST0123] (Namespace a) The namespace has more than one type of injection labels \
-                 [istio-injection istio.io/rev], which may lead to undefined behavior. Make sure only one injection label \
-                 exists.",
+                 [istio-injection=enabled istio.io/rev=x], which may lead to undefined behavior. Make sure only one injection \
+                 label exists.",
                 "Warning [TRY0001] (Namespace a) Proxies of version 1.26 are more than two minor versions older than what \
                  revision x is to be upgraded to (1.30): [old]. Restart these pods, so that they get the version of their \
                  control plane, before it goes further.",

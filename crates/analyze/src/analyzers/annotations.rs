@@ -3,6 +3,7 @@
 mod known;
 
 use api::names::{INIT_CONTAINER, label};
+use revision::selector::Labels;
 use serde_json::{Value, json};
 
 use super::fields::{list, map};
@@ -35,7 +36,25 @@ fn is_ours(annotation: &str) -> bool {
     annotation == "kubernetes.io/ingress.class" || domain.ends_with("istio.io")
 }
 
+/// Kinds that make pods, and where the pod is in them.
+const TEMPLATES: [(&str, &str); 6] = [
+    ("Deployment", "/spec/template"),
+    ("StatefulSet", "/spec/template"),
+    ("DaemonSet", "/spec/template"),
+    ("ReplicaSet", "/spec/template"),
+    ("Job", "/spec/template"),
+    ("CronJob", "/spec/jobTemplate/spec/template"),
+];
+
 pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
+    for (kind, pointer) in TEMPLATES {
+        for object in objects.of_kind(kind) {
+            let annotations = object
+                .pointer(pointer)
+                .map(|template| map(&template["metadata"]["annotations"]));
+            template(object, &annotations.unwrap_or_default(), messages);
+        }
+    }
     for kind in KINDS {
         for object in objects.of_kind(kind) {
             for (annotation, value) in map(&object["metadata"]["annotations"]) {
@@ -79,15 +98,45 @@ fn one(object: &Value, kind: &str, annotation: &str, value: &str, messages: &mut
         );
         return;
     }
-    if let Err(error) = inject::annotation::validate(&json!({ annotation: value })) {
-        report(
-            INVALID_ANNOTATION,
-            format!("Invalid annotation {annotation}: {}", error.why),
-        );
+    for wrong in wrong(annotation, value) {
+        report(INVALID_ANNOTATION, format!("Invalid annotation {annotation}: {wrong}"));
     }
-    for warning in inject::annotation::warnings(&json!({ annotation: value })) {
-        report(INVALID_ANNOTATION, format!("Invalid {warning}"));
+}
+
+/// A mistake in what pods will be made of is told before they are: injection refuses or ignores what it cannot use.
+fn template(object: &Value, annotations: &Labels, messages: &mut Vec<Message>) {
+    for (annotation, value) in annotations {
+        let mut report = |code, text: String| messages.push(Message::about(code, object, text));
+        if !is_ours(annotation) || WRITTEN.contains(&annotation.as_str()) {
+            continue;
+        }
+        match known::find(annotation) {
+            None => report(
+                UNKNOWN_ANNOTATION,
+                format!("Unknown annotation: {annotation} (in the pod template)"),
+            ),
+            Some(known) if known.kinds.iter().any(|kind| matches!(*kind, "Any" | "Pod")) => {
+                for wrong in wrong(annotation, value) {
+                    report(
+                        INVALID_ANNOTATION,
+                        format!("Invalid annotation {annotation} in the pod template: {wrong}"),
+                    );
+                }
+            }
+            Some(_) => {}
+        }
     }
+}
+
+/// What is wrong with an annotation's value: it refuses the pod, or a part of it means nothing.
+fn wrong(annotation: &str, value: &str) -> Vec<String> {
+    let annotations = json!({ annotation: value });
+    let refused = inject::annotation::validate(&annotations).err().map(|error| error.why);
+    let prefix = format!("annotation {annotation}: ");
+    let ignored = inject::annotation::warnings(&annotations)
+        .into_iter()
+        .map(|warning| warning.strip_prefix(&prefix).unwrap_or(&warning).to_owned());
+    refused.into_iter().chain(ignored).collect()
 }
 
 pub(super) fn alpha(objects: &Objects, messages: &mut Vec<Message>) {

@@ -1,6 +1,6 @@
 //! Deployments behind several Services that contradict each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -78,7 +78,8 @@ fn target_ports(deployment: &Value, services: &[&Value], messages: &mut Vec<Mess
     }
     for (target, by_port) in by_target.into_iter().filter(|(_, by_port)| by_port.len() > 1) {
         let ports: Vec<String> = by_port.keys().map(u64::to_string).collect();
-        let services: BTreeSet<String> = by_port.into_values().collect();
+        let mut services: Vec<String> = by_port.into_values().collect();
+        services.sort();
         messages.push(Message::about(
             DEPLOYMENT_CONFLICTING_PORTS,
             deployment,
@@ -86,7 +87,7 @@ fn target_ports(deployment: &Value, services: &[&Value], messages: &mut Vec<Mess
                 "This deployment {} is associated with multiple services [{}] using targetPort {target:?} but different \
                  ports: [{}].",
                 name(deployment),
-                services.into_iter().collect::<Vec<_>>().join(" "),
+                services.join(" "),
                 ports.join(" ")
             ),
         ));

@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use crate::message::{Message, NO_SERVER_VERIFICATION, NO_SERVER_VERIFICATION_PORT};
-use crate::objects::{Objects, name, namespace};
+use crate::objects::{Objects, namespace};
+
+use super::fields::full_name;
 
 pub(super) fn verification(objects: &Objects, messages: &mut Vec<Message>) {
     for rule in objects.of_kind("DestinationRule") {
@@ -14,7 +16,7 @@ pub(super) fn verification(objects: &Objects, messages: &mut Vec<Message>) {
             format!(
                 "DestinationRule {} in namespace {} has TLS mode set to {mode} but no caCertificates are set to validate \
                  server identity for host: {host}",
-                name(rule),
+                full_name(rule),
                 namespace(rule)
             )
         };

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use revision::selector::Labels;
 use serde_json::Value;
 
-use super::fields::{list, map, selects, shown, texts};
+use super::fields::{full_name, list, map, selects, shown, text, texts};
 use crate::message::{CONFLICTING_GATEWAYS, GATEWAY_PORT_NOT_ON_SERVICE, Message, REFERENCED_RESOURCE_NOT_FOUND};
-use crate::objects::{Objects, labels, name, namespace};
+use crate::objects::{Objects, labels, namespace};
 
 pub(super) fn ports(objects: &Objects, messages: &mut Vec<Message>) {
     for gateway in objects.of_kind("Gateway") {
@@ -54,52 +55,64 @@ fn offered(objects: &Objects, pod: &Value) -> Vec<u64> {
         .collect()
 }
 
+/// A port of a gateway: its proxies, and who may be asked for there. Hosts and binds that are not the same go side by side.
+struct Claim<'a> {
+    gateway: &'a Value,
+    selector: Labels,
+    port: u64,
+    bind: &'a str,
+    hosts: Vec<&'a str>,
+}
+
 pub(super) fn conflicts(objects: &Objects, messages: &mut Vec<Message>) {
-    type Place = (String, u64, String);
-    let mut claims: BTreeMap<Place, Vec<(&Value, Vec<&str>)>> = BTreeMap::new();
-    for gateway in objects.of_kind("Gateway") {
-        let selector = shown(&map(&gateway["spec"]["selector"]));
-        for server in list(gateway, "/spec/servers") {
-            let Some(port) = server.pointer("/port/number").and_then(Value::as_u64) else {
-                continue;
-            };
-            let bind = server["bind"].as_str().unwrap_or_default().to_owned();
-            claims
-                .entry((selector.clone(), port, bind))
-                .or_default()
-                .push((gateway, texts(server, "/hosts")));
+    let claims: Vec<Claim<'_>> = objects.of_kind("Gateway").flat_map(claims).collect();
+    let mut by_host: BTreeMap<(u64, &str, &str), Vec<&Claim<'_>>> = BTreeMap::new();
+    for claim in &claims {
+        for host in &claim.hosts {
+            by_host.entry((claim.port, claim.bind, host)).or_default().push(claim);
         }
     }
-    for ((selector, port, _), claims) in &claims {
-        for (gateway, hosts) in claims {
-            let others: BTreeSet<&str> = claims
-                .iter()
-                .filter(|(other, _)| !std::ptr::eq(*other, *gateway))
-                .filter(|(_, theirs)| {
-                    hosts
-                        .iter()
-                        .any(|own| theirs.iter().any(|other| overlap(host(own), host(other))))
-                })
-                .map(|(other, _)| name(other))
-                .collect();
-            if !others.is_empty() {
-                let others = others.into_iter().collect::<Vec<_>>().join(",");
-                messages.push(Message::about(
-                    CONFLICTING_GATEWAYS,
-                    gateway,
-                    format!(
-                        "Conflict with gateways {others} (workload selector {selector}, port {port}, hosts [{}]).",
-                        hosts.join(" ")
-                    ),
-                ));
-            }
+    let pods: Vec<Labels> = objects.of_kind("Pod").map(labels).collect();
+    for claim in &claims {
+        let same = claim
+            .hosts
+            .iter()
+            .filter_map(|host| by_host.get(&(claim.port, claim.bind, *host)));
+        let rivals = same.flatten().filter(|other| {
+            !std::ptr::eq(other.gateway, claim.gateway) && share_proxies(&claim.selector, &other.selector, &pods)
+        });
+        let others: BTreeSet<String> = rivals.map(|other| full_name(other.gateway)).collect();
+        if !others.is_empty() {
+            messages.push(Message::about(
+                CONFLICTING_GATEWAYS,
+                claim.gateway,
+                format!(
+                    "Conflict with gateways {} (workload selector {}, port {}, hosts {}).",
+                    others.into_iter().collect::<Vec<_>>().join(","),
+                    shown(&claim.selector),
+                    claim.port,
+                    claim.hosts.join(",")
+                ),
+            ));
         }
     }
 }
 
-/// A host of a gateway without the namespace that may stand before a slash.
-fn host(text: &str) -> &str {
-    text.rsplit('/').next().unwrap_or_default()
+fn claims(gateway: &Value) -> impl Iterator<Item = Claim<'_>> {
+    list(gateway, "/spec/servers").filter_map(move |server| {
+        Some(Claim {
+            gateway,
+            selector: map(&gateway["spec"]["selector"]),
+            port: server.pointer("/port/number")?.as_u64()?,
+            bind: text(server, "/bind"),
+            hosts: texts(server, "/hosts"),
+        })
+    })
+}
+
+/// Whether two selectors mean the same proxies: they are equal, or one says more than the other and a pod fits both.
+fn share_proxies(a: &Labels, b: &Labels, pods: &[Labels]) -> bool {
+    a == b || ((selects(a, b) || selects(b, a)) && pods.iter().any(|pod| selects(a, pod) && selects(b, pod)))
 }
 
 /// Do two hosts, each perhaps a pattern, have a name in common?

@@ -48,6 +48,12 @@ fn would_be_injected(objects: &Objects, of: &str, labels: &Labels, annotations: 
     })
 }
 
+/// Whether an object is a part of the mesh itself, a control plane or a gateway, and not of what is in it.
+pub(super) fn is_control_plane(object: &Value) -> bool {
+    let labels = labels(object);
+    labels.contains_key("istio") || labels.get("release").is_some_and(|release| release == "istio")
+}
+
 /// Whether a pod's traffic goes through its node's proxy.
 pub(super) fn pod_is_ambient(pod: &Value) -> bool {
     pod["metadata"]["annotations"][AMBIENT] == "enabled"

@@ -8,7 +8,7 @@ use revision::selector::{Labels, Selector};
 use revision::webhook::WEBHOOK_SUFFIX;
 use serde_json::Value;
 
-use super::is_system;
+use super::{is_system, remedy};
 use crate::message::{Level, Message, REFERENCED_RESOURCE_NOT_FOUND};
 use crate::objects::{Objects, labels, name};
 use crate::selectors;
@@ -35,6 +35,12 @@ fn names(objects: &Objects) -> Names {
     names
 }
 
+/// Revisions and tags that a label may name, sorted.
+pub(super) fn existing(objects: &Objects) -> Vec<String> {
+    let names = names(objects);
+    names.revisions.union(&names.tags).cloned().collect()
+}
+
 pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
     let names = names(objects);
     // Without any control plane there is nothing to compare with: files alone, or a cluster before installation.
@@ -46,13 +52,13 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
     }
     let known = names
         .revisions
-        .iter()
-        .chain(&names.tags)
+        .union(&names.tags)
         .map(String::as_str)
         .collect::<BTreeSet<_>>();
-    let list = known.iter().copied().collect::<Vec<_>>().join(", ");
+    let list = existing(objects).join(", ");
     let missing = |name: &str| format!("Referenced revision or tag not found: {name:?}. Existing ones: {list}.");
     let injectors = injectors(objects).unwrap_or_default();
+    let selects = |labels: &Labels| injectors.iter().any(|injector| injector.namespaces.matches(labels));
     for (namespace, object) in objects.namespaces().filter(|(name, _)| !is_system(name)) {
         let labels: Labels = labels(object);
         let Some(name) = labels
@@ -62,7 +68,7 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
             continue;
         };
         // The default injects a namespace labelled for it, whatever else it names.
-        let then = if is_enabled(&labels) && injectors.iter().any(|selector| selector.matches(&labels)) {
+        let then = if is_enabled(&labels) && selects(&labels) {
             format!(
                 "Its new pods are injected nevertheless, by its label istio-injection=enabled. The other label means \
                  nothing: kubectl label namespace {namespace} istio.io/rev-"
@@ -96,8 +102,9 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
                 webhook,
                 format!(
                     "Referenced revision not found: {revision:?}. Tag {tag:?} points at it, so no pod of the tag's \
-                     namespaces can start: move it with 'istioctl tag set {tag} --revision <REVISION> --overwrite' or \
-                     remove it with 'istioctl tag remove {tag}'."
+                     namespaces can start: move it with {}, or {}.",
+                    remedy::moving(webhook, tag),
+                    remedy::removing(webhook, tag)
                 ),
             ));
         }
@@ -145,7 +152,7 @@ fn without_default(objects: &Objects, messages: &mut Vec<Message>) {
     };
     for (name, object) in objects.namespaces().filter(|(name, _)| !is_system(name)) {
         let labels: Labels = labels(object);
-        if is_enabled(&labels) && !injectors.iter().any(|selector| selector.matches(&labels)) {
+        if is_enabled(&labels) && !injectors.iter().any(|injector| injector.namespaces.matches(&labels)) {
             messages.push(Message::about(
                 REFERENCED_RESOURCE_NOT_FOUND,
                 object,
@@ -165,24 +172,46 @@ fn is_enabled(labels: &Labels) -> bool {
         .is_some_and(|value| value == label::INJECTION_ENABLED)
 }
 
-/// Which namespaces some injector selects. What cannot be read may select anything, and without an injector nothing is
-/// known.
-fn injectors(objects: &Objects) -> Option<Vec<Selector>> {
-    let revisioned = |configuration: &&Value| labels(configuration).contains_key(label::REVISION);
-    let configurations = objects.of_kind("MutatingWebhookConfiguration").filter(revisioned);
-    let selectors: Vec<Vec<Selector>> = configurations.map(selectors_of).collect::<Option<_>>()?;
-    (!selectors.is_empty()).then(|| selectors.into_iter().flatten().collect())
+/// A webhook that injects, and the revision behind it.
+pub(super) struct Injector {
+    pub(super) revision: String,
+    namespaces: Selector,
+    pods: Selector,
 }
 
-/// Which namespaces the webhooks of an injector select; nothing if that cannot be read, or there is none.
-fn selectors_of(configuration: &Value) -> Option<Vec<Selector>> {
+impl Injector {
+    /// Does it inject such a pod of such a namespace?
+    pub(super) fn answers(&self, namespace: &Labels, pod: &Labels) -> bool {
+        self.namespaces.matches(namespace) && self.pods.matches(pod)
+    }
+}
+
+/// Who injects. Nothing is known if what is there cannot be read, or if there is none though nothing tells that a mesh
+/// has been here.
+pub(super) fn injectors(objects: &Objects) -> Option<Vec<Injector>> {
+    let revisioned = |configuration: &&Value| labels(configuration).contains_key(label::REVISION);
+    let configurations = objects.of_kind("MutatingWebhookConfiguration").filter(revisioned);
+    let injectors: Vec<Vec<Injector>> = configurations.map(webhooks_of).collect::<Option<_>>()?;
+    let is_known = !injectors.is_empty() || (was_here(objects) && !objects.lacks("MutatingWebhookConfiguration"));
+    is_known.then(|| injectors.into_iter().flatten().collect())
+}
+
+/// The webhooks of an injector; nothing if they cannot be read, or there is none.
+fn webhooks_of(configuration: &Value) -> Option<Vec<Injector>> {
     let webhooks = configuration["webhooks"].as_array()?.iter();
     let own = webhooks.filter(|webhook| {
         let name = webhook["name"].as_str();
         name.is_some_and(|name| name.ends_with(WEBHOOK_SUFFIX))
     });
-    let selectors: Vec<Selector> = own
-        .map(|webhook| selectors::read(&webhook["namespaceSelector"]))
+    let revision = labels(configuration).remove(label::REVISION).unwrap_or_default();
+    let injectors: Vec<Injector> = own
+        .map(|webhook| {
+            Some(Injector {
+                revision: revision.clone(),
+                namespaces: selectors::read(&webhook["namespaceSelector"])?,
+                pods: selectors::read(&webhook["objectSelector"])?,
+            })
+        })
         .collect::<Option<_>>()?;
-    (!selectors.is_empty()).then_some(selectors)
+    (!injectors.is_empty()).then_some(injectors)
 }

@@ -3,6 +3,7 @@
 use api::names::label;
 use serde_json::Value;
 
+use super::remedy;
 use crate::message::{INVALID_WEBHOOK, Level, Message};
 use crate::objects::{Objects, labels, namespace};
 
@@ -70,7 +71,7 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
         };
         let (of, name) = service(webhook).unwrap_or_default();
         let other = match labels.get(label::TAG) {
-            Some(tag) => format!("move the tag with 'istioctl tag set {tag} --revision <REVISION> --overwrite'"),
+            Some(tag) => format!("move the tag with {}", remedy::moving(configuration, tag)),
             None => "point its namespaces at another revision".to_owned(),
         };
         let text = format!(

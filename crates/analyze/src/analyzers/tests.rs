@@ -218,3 +218,143 @@ fn an_injector_needs_an_istiod_that_is_ready() {
         assert!(text.ends_with(advice), "{text}");
     }
 }
+
+/// Text of the findings of one code.
+fn told(code: &str, objects: &[Value]) -> String {
+    let mut all = Objects::default();
+    objects.iter().cloned().for_each(|object| all.add(object));
+    let messages = run(&all, Scope::default()).messages;
+    let of_code = messages.iter().filter(|message| message.code.code == code);
+    of_code
+        .map(|message| message.text.clone())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn a_restart_is_advised_where_it_helps() {
+    let pod =
+        json!({"kind": "Pod", "metadata": {"name": "p", "namespace": "a"}, "spec": {"containers": [{"name": "app"}]}});
+    let canary = webhook("istio-sidecar-injector-canary", "canary", None, "canary");
+    for (labels, advice) in [
+        (json!({"istio.io/rev": "canary"}), "restarting or redeploying"),
+        (
+            json!({"istio.io/rev": "typo"}),
+            "first install revision \"typo\", or label the namespace with one that exists (canary)",
+        ),
+        (
+            json!({"istio-injection": "enabled"}),
+            "first make a revision the default one",
+        ),
+    ] {
+        let text = told("IST0103", &[canary.clone(), namespace("a", labels), pod.clone()]);
+        assert!(
+            text.starts_with("The pod a/p is missing the Istio proxy. ") && text.contains(advice),
+            "{text}"
+        );
+    }
+    // Without the webhooks nothing is known of who injects.
+    let text = told("IST0103", &[namespace("a", json!({"istio.io/rev": "typo"})), pod]);
+    assert!(text.contains("restarting or redeploying"), "{text}");
+}
+
+#[test]
+fn a_tag_is_moved_by_who_made_it() {
+    let canary = webhook("istio-sidecar-injector-canary", "canary", None, "canary");
+    let mut tag = webhook("istio-revision-tag-prod", "gone", Some("prod"), "prod");
+    let text = told("IST0101", &[canary.clone(), tag.clone()]);
+    assert!(
+        text.contains("'istioctl tag set prod --revision <REVISION> --overwrite', or remove it"),
+        "{text}"
+    );
+    tag["metadata"]["annotations"] =
+        json!({"meta.helm.sh/release-name": "tags", "meta.helm.sh/release-namespace": "istio-system"});
+    tag["metadata"]["labels"]["helm.sh/chart"] = json!("revisiontags-0.2.0");
+    let text = told("IST0101", &[canary.clone(), tag.clone()]);
+    assert!(
+        text.contains("'helm upgrade tags manifests/charts/revisiontags -n istio-system --reuse-values"),
+        "{text}"
+    );
+    assert!(!text.contains("istioctl"), "{text}");
+    tag["metadata"]["labels"]["helm.sh/chart"] = json!("istiod-0.2.0");
+    let text = told("IST0101", &[canary, tag]);
+    assert!(
+        text.contains("--overwrite --force', and take it out of the value revisionTags"),
+        "{text}"
+    );
+}
+
+/// Many names are compared as few are, and beyond a bound it is said that not all were.
+#[test]
+fn webhooks_of_many_tags_are_compared() {
+    let tags = |count: usize| -> Vec<Value> {
+        (0..count)
+            .map(|index| {
+                webhook(
+                    &format!("tag-{index}"),
+                    "x",
+                    Some(&format!("t{index}")),
+                    &format!("t{index}"),
+                )
+            })
+            .collect()
+    };
+    let mut many = tags(120);
+    assert_eq!(told("IST0139", &many), "");
+    many.push(webhook("last", "x", None, "t119"));
+    assert_eq!(told("IST0139", &many).matches("Webhook overlaps").count(), 2);
+    let mut all = tags(70);
+    for webhook in &mut all {
+        webhook["webhooks"][0]["namespaceSelector"] = Value::Null;
+    }
+    let text = told("IST0139", &all);
+    assert!(
+        text.contains("70 injection webhooks are too many to compare each with each"),
+        "{text}"
+    );
+}
+
+#[test]
+fn gateways_conflict_where_proxies_and_hosts_are_the_same() {
+    let gateway = |name: &str, selector: Value, host: &str| {
+        json!({"kind": "Gateway", "apiVersion": "networking.istio.io/v1", "metadata": {"name": name, "namespace": "a"},
+            "spec": {"selector": selector, "servers": [{"port": {"number": 80}, "hosts": [host]}]}})
+    };
+    let pod = json!({"kind": "Pod", "metadata": {"name": "p", "namespace": "a", "labels": {"istio": "i", "app": "g"}}});
+    let conflicts = |selector: Value, host: &str, pods: &[Value]| {
+        let two = [
+            gateway("x", json!({"istio": "i"}), "a.com"),
+            gateway("y", selector, host),
+        ];
+        told("IST0145", &[&two[..], pods].concat()).lines().count()
+    };
+    let narrower = json!({"istio": "i", "app": "g"});
+    assert_eq!(conflicts(json!({"istio": "i"}), "a.com", &[]), 2);
+    assert_eq!(conflicts(narrower.clone(), "a.com", std::slice::from_ref(&pod)), 2);
+    // No pod fits both, the proxies are others, or the longer host goes before.
+    assert_eq!(conflicts(narrower, "a.com", &[]), 0);
+    assert_eq!(conflicts(json!({"istio": "e"}), "a.com", std::slice::from_ref(&pod)), 0);
+    assert_eq!(conflicts(json!({"istio": "i"}), "*.com", &[pod]), 0);
+}
+
+#[test]
+fn a_port_tells_its_protocol_by_name_or_number() {
+    let told = |namespace: &str, port: Value| {
+        let service =
+            json!({"kind": "Service", "metadata": {"name": "s", "namespace": namespace}, "spec": {"ports": [port]}});
+        !told("IST0118", &[service]).is_empty()
+    };
+    for (port, is_told) in [
+        (json!({"name": "web", "port": 80}), true),
+        (json!({"name": "http-web", "port": 80}), false),
+        (json!({"name": "http_proxy", "port": 80}), false),
+        (json!({"name": "db", "port": 3306}), false),
+        (json!({"name": "web", "port": 80, "protocol": "UDP"}), false),
+        (json!({"name": "web", "port": 80, "appProtocol": "http"}), false),
+        (json!({"name": "hbone", "port": 15008}), true),
+    ] {
+        assert_eq!(told("a", port.clone()), is_told, "{port}");
+    }
+    assert!(told("istio-system", json!({"name": "web", "port": 80})));
+    assert!(!told("kube-system", json!({"name": "web", "port": 80})));
+}

@@ -32,7 +32,7 @@ pub(super) fn gateways(objects: &Objects, messages: &mut Vec<Message>) {
                     format!(
                         "Gateway reference in VirtualService {} is to an implementation-generated internal Gateway: \
                          {reference}.",
-                        name(service)
+                        full_name(service)
                     ),
                 ));
                 continue;
@@ -51,10 +51,9 @@ pub(super) fn gateways(objects: &Objects, messages: &mut Vec<Message>) {
                     HOST_NOT_FOUND_IN_GATEWAY,
                     service,
                     format!(
-                        "one or more host [{}] defined in VirtualService {}/{} not found in Gateway {reference}.",
+                        "one or more host [{}] defined in VirtualService {} not found in Gateway {of}/{gateway}.",
                         hosts.join(" "),
-                        namespace(service),
-                        name(service)
+                        full_name(service)
                     ),
                 ));
             }

@@ -3,23 +3,41 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::names::label;
-use revision::selector::{Labels, Selector};
+use revision::selector::{Labels, Requirement, Selector};
 use revision::webhook::WEBHOOK_SUFFIX;
 use serde_json::Value;
 
-use super::served;
-use crate::message::{INVALID_WEBHOOK, Message};
+use super::{remedy, served};
+use crate::message::{INVALID_WEBHOOK, Level, Message};
 use crate::objects::{Objects, labels, name};
 use crate::selectors;
 
-/// Most revisions and tags that are combined; each costs a square of comparisons.
-const MOST_NAMES: usize = 100;
+/// How often labels are held against a selector, at most: enough for hundreds of revisions and tags.
+const MOST_COMPARISONS: usize = 2_000_000;
 
 struct Injector<'a> {
     configuration: &'a Value,
     name: String,
     namespaces: Selector,
     objects: Selector,
+}
+
+impl Injector<'_> {
+    /// Revisions and tags that it knows: by its own labels, or by what it selects.
+    fn names(&self) -> BTreeSet<String> {
+        let labels = labels(self.configuration);
+        let own = [label::REVISION, label::TAG]
+            .into_iter()
+            .filter_map(|key| labels.get(key).cloned());
+        let requirements = self.namespaces.0.iter().chain(&self.objects.0);
+        let selected = requirements.flat_map(|requirement| match requirement {
+            Requirement::In(key, values) | Requirement::NotIn(key, values) if key == label::REVISION => {
+                values.as_slice()
+            }
+            _ => &[],
+        });
+        own.chain(selected.cloned()).collect()
+    }
 }
 
 pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
@@ -73,7 +91,7 @@ pub(super) fn validators(objects: &Objects, messages: &mut Vec<Message>) {
             objects.get("Service", namespace, name).is_none().then(|| {
                 format!(
                     "Validator refers to a control plane service that does not exist: {namespace}/{name}. {effect}{}",
-                    remedy(configuration)
+                    mended(configuration)
                 )
             })
         });
@@ -87,14 +105,13 @@ pub(super) fn validators(objects: &Objects, messages: &mut Vec<Message>) {
 }
 
 /// How a configuration that leads nowhere is mended.
-fn remedy(configuration: &Value) -> String {
+fn mended(configuration: &Value) -> String {
     let labels = labels(configuration);
     match (labels.get(label::TAG), labels.get(label::REVISION)) {
-        (Some(tag), _) => {
-            format!(" Move the tag with 'istioctl tag set {tag} --revision <REVISION> --overwrite'.")
-        }
+        (Some(tag), _) => format!(" Move the tag with {}.", remedy::moving(configuration, tag)),
         (None, Some(revision)) => format!(
-            " Install the revision again, or remove what is left of it with 'istioctl uninstall --revision {revision}'."
+            " Install the revision again, or remove what is left of it with {}.",
+            remedy::uninstalling(configuration, revision)
         ),
         (None, None) => String::new(),
     }
@@ -116,7 +133,7 @@ fn dangling(objects: &Objects, configuration: &Value, webhook: &Value, messages:
             format!(
                 "Injector refers to a control plane service that does not exist: {namespace}/{name}. {}.{}",
                 served::effect(webhook),
-                remedy(configuration)
+                mended(configuration)
             ),
         ));
     }
@@ -124,41 +141,41 @@ fn dangling(objects: &Objects, configuration: &Value, webhook: &Value, messages:
 
 /// For every combination of labels that means something, at most one webhook may answer.
 fn overlaps(injectors: &[Injector<'_>], messages: &mut Vec<Message>) {
-    let names: BTreeSet<String> = injectors
-        .iter()
-        .flat_map(|injector| {
-            let labels = labels(injector.configuration);
-            [label::REVISION, label::TAG]
-                .into_iter()
-                .filter_map(move |key| labels.get(key).cloned())
-                .collect::<Vec<_>>()
-        })
-        .take(MOST_NAMES)
-        .collect();
-    let namespaces = combinations(label::NAMESPACE_INJECTION, &["enabled", "disabled"], &names);
-    let pods = combinations(label::SIDECAR_INJECT, &["true", "false"], &names);
-    let mut overlapping: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-    for namespace in &namespaces {
+    let names: BTreeSet<String> = injectors.iter().flat_map(Injector::names).collect();
+    // Those that answer together; most combinations of labels give the same.
+    let mut together: BTreeSet<Vec<usize>> = BTreeSet::new();
+    let mut left = MOST_COMPARISONS;
+    'all: for namespace in combinations(label::NAMESPACE_INJECTION, &["enabled", "disabled"], &names) {
         let candidates: Vec<usize> = (0..injectors.len())
-            .filter(|index| injectors[*index].namespaces.matches(namespace))
+            .filter(|index| injectors[*index].namespaces.matches(&namespace))
             .collect();
+        left = left.saturating_sub(injectors.len());
         if candidates.len() < 2 {
             continue;
         }
-        for pod in &pods {
+        // A name that none of them knows is to all of them like any other.
+        let known = candidates.iter().flat_map(|index| injectors[*index].names()).collect();
+        for pod in combinations(label::SIDECAR_INJECT, &["true", "false"], &known) {
+            let Some(rest) = left.checked_sub(candidates.len()) else {
+                messages.push(too_many(injectors.len()));
+                break 'all;
+            };
+            left = rest;
             let hits: Vec<usize> = candidates
                 .iter()
                 .copied()
-                .filter(|index| injectors[*index].objects.matches(pod))
+                .filter(|index| injectors[*index].objects.matches(&pod))
                 .collect();
             if hits.len() > 1 {
-                for hit in &hits {
-                    overlapping
-                        .entry(*hit)
-                        .or_default()
-                        .extend(hits.iter().filter(|other| *other != hit));
-                }
+                together.insert(hits);
             }
+        }
+    }
+    let mut overlapping: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for hits in &together {
+        for hit in hits {
+            let others = hits.iter().filter(|other| *other != hit);
+            overlapping.entry(*hit).or_default().extend(others);
         }
     }
     for (index, others) in overlapping {
@@ -174,6 +191,16 @@ fn overlaps(injectors: &[Injector<'_>], messages: &mut Vec<Message>) {
     }
 }
 
+/// What is not looked at is told: silence would mean that all is well.
+fn too_many(injectors: usize) -> Message {
+    let text = format!(
+        "{injectors} injection webhooks are too many to compare each with each, so some that overlap may not be told here. \
+         Remove those of revisions and tags that nobody follows: 'istioctl x revision list' and 'istioctl tag list' name them."
+    );
+    Message::of_cluster(INVALID_WEBHOOK, text).at(Level::Warning)
+}
+
+/// Labels of namespaces, or of pods: with one value of the key or none, and with one of the names or none.
 fn combinations(key: &str, values: &[&str], names: &BTreeSet<String>) -> Vec<Labels> {
     let mut all = Vec::new();
     for value in std::iter::once(None).chain(values.iter().map(Some)) {

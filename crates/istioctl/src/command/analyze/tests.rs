@@ -120,7 +120,7 @@ fn findings_of_other_namespaces_are_shown_with_all() {
     let (text, _, error) = run("--use-kube=false -A FILE", GATEWAY);
     insta::assert_snapshot!(format!("{text}{error}"), @r#"
     Error [IST0101] (VirtualService web.other ROOT/config/nested/web.yaml:11) Referenced gateway not found: "gone"
-    Warning [IST0132] (VirtualService web.other ROOT/config/nested/web.yaml:11) one or more host [web.example.com] defined in VirtualService other/web not found in Gateway gone.
+    Warning [IST0132] (VirtualService web.other ROOT/config/nested/web.yaml:11) one or more host [web.example.com] defined in VirtualService other/web not found in Gateway other/gone.
     Analyzers found issues when analyzing all namespaces.
     See docs/messages/IST0101.md, docs/messages/IST0132.md or 'istioctl analyze --explain IST0101' for more information about causes and resolutions.
     "#);
