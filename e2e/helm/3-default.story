@@ -52,6 +52,11 @@ $ helm upgrade istio-base manifests/charts/base -n istio-system
 $ kubectl get validatingwebhookconfiguration istiod-default-validator -o jsonpath='{.metadata.labels.istio\.io/rev} {.webhooks[0].clientConfig.service.name}'
 default istiod
 
+# A tag is for a revision that is there
+@ fails
+$ helm install istio-tags manifests/charts/revisiontags -n istio-system --set revision=typo --set 'revisionTags={prod}'
+Error: INSTALLATION FAILED: [..] revision "typo" is not there: namespace istio-system has no Service istiod-typo, [..]
+
 # A tag that Helm made is Helm's to move
 $ helm install istio-tags manifests/charts/revisiontags -n istio-system --set 'revisionTags={prod,stable}'
 ...
