@@ -36,6 +36,8 @@ mod unreachable;
 mod virtual_services;
 mod webhook;
 
+use serde_json::Value;
+
 use crate::message::Message;
 use crate::objects::Objects;
 
@@ -403,6 +405,15 @@ pub fn run_one(name: &str, objects: &Objects) -> Option<Vec<Message>> {
     let mut messages = Vec::new();
     (analyzer.check)(objects, &mut messages);
     Some(messages)
+}
+
+/// Rules of a VirtualService that no request reaches, in a sentence each.
+pub(crate) fn never_reached(object: &Value) -> Vec<String> {
+    let mut messages = Vec::new();
+    if object["kind"] == "VirtualService" {
+        unreachable::check(object, &mut messages);
+    }
+    messages.into_iter().map(|message| message.text).collect()
 }
 
 /// Namespaces that are nobody's business here.

@@ -406,19 +406,26 @@ impl Message {
         }
     }
 
-    /// Does `CODE=Kind name` (with `*` for the rest of a name) name this finding?
+    /// Does `CODE=Kind name.namespace` (with `*` for the rest of a name) name this finding? `Kind namespace/name` is the
+    /// same.
     pub fn is_suppressed_by(&self, rule: &str) -> bool {
         let Some((code, object)) = rule.split_once('=') else {
             return false;
         };
-        let origin = self.origin.as_ref().map(Origin::to_string).unwrap_or_default();
-        code == self.code.code
-            && match object.split_once('*') {
-                Some((begin, end)) => {
-                    origin.starts_with(begin) && origin.ends_with(end) && origin.len() >= begin.len() + end.len()
-                }
-                None => origin == object,
+        let names = match &self.origin {
+            Some(origin) => [
+                origin.to_string(),
+                format!("{} {}/{}", origin.kind, origin.namespace, origin.name),
+            ],
+            None => Default::default(),
+        };
+        let is_meant = |name: &String| match object.split_once('*') {
+            Some((begin, end)) => {
+                name.starts_with(begin) && name.ends_with(end) && name.len() >= begin.len() + end.len()
             }
+            None => name == object,
+        };
+        code == self.code.code && names.iter().any(is_meant)
     }
 }
 

@@ -133,7 +133,7 @@ fn wrong(annotation: &str, value: &str) -> Vec<String> {
     let annotations = json!({ annotation: value });
     let refused = inject::annotation::validate(&annotations).err().map(|error| error.why);
     let prefix = format!("annotation {annotation}: ");
-    let ignored = inject::annotation::warnings(&annotations)
+    let ignored = inject::annotation::warnings(&json!({ "annotations": annotations }))
         .into_iter()
         .map(|warning| warning.strip_prefix(&prefix).unwrap_or(&warning).to_owned());
     refused.into_iter().chain(ignored).collect()

@@ -50,7 +50,7 @@ fn finding(configuration: &Value, webhook: &str, url: &str) -> Option<Message> {
     }
     host.parse::<IpAddr>().ok().map(|_| {
         let text = format!(
-            "The address ({host}) that was provided for the webhook ({webhook}) to reach the ingress gateway on the \
+            "The address ({url}) that was provided for the webhook ({webhook}) to reach the ingress gateway on the \
              external control plane cluster is an IP address. This is not recommended for a production environment."
         );
         Message::about(EXTERNAL_CONTROL_PLANE_ADDRESS, configuration, text)

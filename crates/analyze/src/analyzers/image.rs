@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use api::names::{DEFAULT_REVISION, ROOT_NAMESPACE, label, object};
+use api::names::{DEFAULT_REVISION, ROOT_NAMESPACE, annotation, label, object};
 use serde_json::Value;
 
 use super::injection::proxy;
@@ -38,7 +38,7 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
         };
         let stale: Vec<&str> = objects
             .of_kind("Pod")
-            .filter(|pod| namespace(pod) == of)
+            .filter(|pod| namespace(pod) == of && !has_own_image(pod))
             .filter(|pod| {
                 proxy(pod)
                     .and_then(|c| c["image"].as_str())
@@ -68,6 +68,13 @@ pub(super) fn check(objects: &Objects, messages: &mut Vec<Message>) {
             ));
         }
     }
+}
+
+/// Does a pod say itself which image its proxy has?
+fn has_own_image(pod: &Value) -> bool {
+    pod["metadata"]["annotations"][annotation::PROXY_IMAGE]
+        .as_str()
+        .is_some_and(|image| !image.is_empty())
 }
 
 /// An image without its flavour: a mesh may use several.

@@ -2,7 +2,7 @@
 
 use crate::message::{Message, SCHEMA_ERROR, SCHEMA_WARNING};
 use crate::objects::Objects;
-use crate::validation::validate;
+use crate::validation::{Verdict, judge};
 
 /// A check of one kind; the kind is part of the check's name.
 macro_rules! of_kind {
@@ -36,15 +36,17 @@ pub(super) fn virtual_service(objects: &Objects, messages: &mut Vec<Message>) {
 
 fn check(kind: &str, objects: &Objects, messages: &mut Vec<Message>) {
     for object in objects.of_kind(kind) {
-        match validate(object) {
-            Ok(warnings) => messages.extend(warnings.into_iter().map(|warning| {
-                Message::about(SCHEMA_WARNING, object, format!("Schema validation warning: {warning}"))
-            })),
-            Err(error) => messages.push(Message::about(
-                SCHEMA_ERROR,
-                object,
-                format!("Schema validation error: {error}"),
-            )),
-        }
+        let Verdict { errors, warnings } = judge(object);
+        let about = |code, text: String| Message::about(code, object, text);
+        messages.extend(
+            errors
+                .into_iter()
+                .map(|error| about(SCHEMA_ERROR, format!("Schema validation error: {error}"))),
+        );
+        messages.extend(
+            warnings
+                .into_iter()
+                .map(|warning| about(SCHEMA_WARNING, format!("Schema validation warning: {warning}"))),
+        );
     }
 }

@@ -170,6 +170,18 @@ fn pods_and_their_proxies() {
         ],
         &["IST0158 Namespace a"],
     );
+    let mut own = running("h/proxyv2:1");
+    own["metadata"]["annotations"] = json!({"sidecar.istio.io/proxyImage": "h/proxyv2:1"});
+    check(
+        &[
+            injected.clone(),
+            configuration.clone(),
+            tag.clone(),
+            canary.clone(),
+            own,
+        ],
+        &[],
+    );
     check(&[injected, configuration, tag, canary, running("h/proxyv2:2")], &[]);
 }
 
@@ -357,4 +369,22 @@ fn a_port_tells_its_protocol_by_name_or_number() {
     }
     assert!(told("istio-system", json!({"name": "web", "port": 80})));
     assert!(!told("kube-system", json!({"name": "web", "port": 80})));
+}
+
+#[test]
+fn a_finding_is_suppressed_by_either_form_of_its_object() {
+    let object = json!({"kind": "Pod", "metadata": {"name": "p", "namespace": "a"}});
+    let message = crate::message::Message::about(crate::message::POD_MISSING_PROXY, &object, "");
+    for rule in [
+        "IST0103=Pod p.a",
+        "IST0103=Pod a/p",
+        "IST0103=Pod *.a",
+        "IST0103=Pod a/*",
+        "IST0103=*",
+    ] {
+        assert!(message.is_suppressed_by(rule), "{rule}");
+    }
+    for rule in ["IST0104=Pod p.a", "IST0103=Pod p", "IST0103=Pod *.b", "IST0103"] {
+        assert!(!message.is_suppressed_by(rule), "{rule}");
+    }
 }

@@ -51,9 +51,14 @@ pub(super) fn gateways(objects: &Objects, messages: &mut Vec<Message>) {
                     HOST_NOT_FOUND_IN_GATEWAY,
                     service,
                     format!(
-                        "one or more host [{}] defined in VirtualService {} not found in Gateway {of}/{gateway}.",
+                        "one or more host [{}] defined in VirtualService {} not found in Gateway {}.",
                         hosts.join(" "),
-                        full_name(service)
+                        full_name(service),
+                        if of.is_empty() {
+                            gateway.to_owned()
+                        } else {
+                            format!("{of}/{gateway}")
+                        }
                     ),
                 ));
             }
@@ -179,18 +184,5 @@ fn claim(service: &Value) -> Option<&str> {
         .flatten()
         .flat_map(|headers| headers.keys())
         .map(String::as_str)
-        .find(|name| is_claim(name))
-}
-
-/// `@request.auth.claims.name` or `@request.auth.claims[name]`.
-fn is_claim(name: &str) -> bool {
-    const PREFIX: &str = "@request.auth.claims";
-    let is_prefixed = name
-        .get(..PREFIX.len())
-        .is_some_and(|begin| begin.eq_ignore_ascii_case(PREFIX));
-    is_prefixed
-        && match name.split_at(PREFIX.len()).1 {
-            rest if rest.starts_with('.') => rest.len() > 1,
-            rest => rest.starts_with('[') && rest.ends_with(']') && rest.len() > 2,
-        }
+        .find(|name| crate::validation::is_claim(name))
 }

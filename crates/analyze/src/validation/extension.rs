@@ -32,6 +32,11 @@ pub(super) fn check_module(field: &str, module: &Value, problems: &mut Problems)
         format!("{url:?}: url must have schema one of [{}]", SCHEMES.join(", ")),
     );
     for (index, variable) in module["vmConfig"]["env"].as_array().into_iter().flatten().enumerate() {
+        problems.require(
+            variable["name"].as_str().is_some_and(|name| !name.is_empty()),
+            format!("{field}.vmConfig.env[{index}].name"),
+            "a name is required",
+        );
         let of_host = variable["valueFrom"] == "HOST";
         let given = variable["value"].as_str().is_some_and(|value| !value.is_empty());
         problems.require(

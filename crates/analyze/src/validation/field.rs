@@ -1,11 +1,14 @@
 //! Problems with their fields, and checks that several kinds share.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::IpAddr;
 
-use api::networking::Port;
+use api::lenient::{Duration, I32};
 
-/// Longest regular expression that proxies are given, in characters.
+use super::name;
+
+/// Longest regular expression that proxies are given, in bytes.
 const LONGEST_REGEX: usize = 1024;
 
 /// What is wrong with an object, field by field.
@@ -38,39 +41,17 @@ impl Problems {
         self.errors.is_empty()
     }
 
-    /// The verdict.
-    pub(super) fn into_result(self) -> Result<Vec<String>, String> {
-        match self.errors.as_slice() {
-            [] => Ok(self.warnings),
-            [only] => Err(format!("configuration is invalid: {only}")),
-            many => Err(format!(
-                "configuration is invalid: {} errors occurred: {}",
-                many.len(),
-                many.join("; ")
-            )),
-        }
+    /// All that is wrong, and all that is probably not meant.
+    pub(super) fn into_parts(self) -> (Vec<String>, Vec<String>) {
+        (self.errors, self.warnings)
     }
 }
 
 /// A host name, perhaps with `*` as its first label or the start of it.
 pub(super) fn check_host(problems: &mut Problems, field: &str, host: &str) {
-    let bare = ["*.", "*-", "*"]
-        .iter()
-        .find_map(|wildcard| host.strip_prefix(wildcard))
-        .unwrap_or(host);
-    let label = |label: &str| {
-        let bytes = label.as_bytes();
-        !bytes.is_empty()
-            && bytes.len() <= 63
-            && bytes
-                .iter()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-            && bytes[0] != b'-'
-            && bytes[bytes.len() - 1] != b'-'
-    };
     if host.is_empty() {
         problems.add(field, "a host name is required");
-    } else if host != "*" && (host.len() > 255 || !bare.split('.').all(label)) && host.parse::<IpAddr>().is_err() {
+    } else if !name::is_domain_or_wildcard(host) {
         problems.add(
             field,
             format!("{host:?} is no host name; use letters, digits, '-' and '.', with '*.' only in front"),
@@ -78,19 +59,76 @@ pub(super) fn check_host(problems: &mut Problems, field: &str, host: &str) {
     }
 }
 
-/// A host name with an optional namespace, `ns/host`, as gateways and sidecars take it.
-pub(super) fn check_scoped_host(problems: &mut Problems, field: &str, host: &str) {
-    match host.split_once('/') {
-        Some((namespace, host)) => {
-            problems.require(
-                !namespace.is_empty(),
-                field,
-                format!("{host:?} has an empty namespace; use '*/' for all"),
-            );
-            check_host(problems, field, host);
-        }
-        None => check_host(problems, field, host),
+/// As [`check_host`], or an address.
+pub(super) fn check_host_or_address(problems: &mut Problems, field: &str, host: &str) {
+    if host.parse::<IpAddr>().is_err() {
+        check_host(problems, field, host);
     }
+}
+
+/// A complete name, without `*`.
+pub(super) fn check_domain(problems: &mut Problems, field: &str, host: &str) {
+    let message = || format!("{host:?} is no complete host name; use letters, digits, '-' and '.'");
+    problems.require(name::is_domain(host), field, message());
+}
+
+/// A host of a gateway or of a sidecar's egress, behind the slash of `namespace/host`: a complete name, so that it says
+/// where it is.
+pub(super) fn check_complete_host(problems: &mut Problems, field: &str, host: &str) {
+    problems.require(
+        host == "*" || host.contains('.'),
+        field,
+        format!("{host:?} is a short name; complete it, as in name.namespace.svc.cluster.local"),
+    );
+    problems.require(
+        !host.contains('*') || host == "*" || host.starts_with("*."),
+        field,
+        format!("{host:?}: a '*' stands for whole labels in front, as in '*.example.com'"),
+    );
+}
+
+/// Durations: at least a millisecond, and no parts of one.
+pub(super) fn check_duration(problems: &mut Problems, field: &str, duration: Option<Duration>) {
+    let Some(duration) = duration else { return };
+    let long = duration >= Duration::millis(1);
+    problems.require(long, field, "must be a valid duration greater than 1ms");
+    problems.require(
+        duration.nanos % 1_000_000 == 0,
+        field,
+        "only durations to ms precision are supported",
+    );
+}
+
+/// A number that must not be negative.
+pub(super) fn check_count(problems: &mut Problems, field: &str, number: Option<I32>) {
+    problems.require(number.is_none_or(|number| number.0 >= 0), field, "must not be negative");
+}
+
+/// A share of a hundred.
+pub(super) fn check_percent(problems: &mut Problems, field: &str, percent: f64) {
+    problems.require((0.0..=100.0).contains(&percent), field, "must be between 0 and 100");
+}
+
+/// Labels as Kubernetes takes them.
+pub(super) fn check_labels(problems: &mut Problems, field: &str, labels: &BTreeMap<String, String>) {
+    for (key, value) in labels {
+        problems.require(name::is_label_key(key), field, format!("{key:?} is no key of a label"));
+        problems.require(
+            name::is_label_value(value),
+            format!("{field}.{key}"),
+            format!("{value:?} is no value of a label"),
+        );
+    }
+}
+
+/// A socket's path, or an abstract socket.
+pub(super) fn check_socket(problems: &mut Problems, field: &str, path: &str) {
+    let valid = path.starts_with('@') || (path.starts_with('/') && !path.ends_with('/'));
+    problems.require(
+        valid,
+        field,
+        format!("{path:?} is neither the absolute path of a socket nor an abstract one (@name)"),
+    );
 }
 
 /// A port number.
@@ -117,35 +155,71 @@ const PROTOCOLS: [&str; 12] = [
     "HTTP_PROXY",
 ];
 
-/// A port with name and protocol.
-pub(super) fn check_port(problems: &mut Problems, field: &str, port: &Port) {
-    check_port_number(problems, &format!("{field}.number"), port.number.0);
-    if let Some(target) = port.target_port {
-        check_port_number(problems, &format!("{field}.targetPort"), target.0);
-    }
-    let known = port.protocol.is_empty() || PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(&port.protocol));
+/// A protocol's name; none means that it is found out.
+pub(super) fn check_protocol(problems: &mut Problems, field: &str, protocol: &str) {
+    let known = protocol.is_empty() || PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(protocol));
     problems.require(
         known,
-        format!("{field}.protocol"),
-        format!(
-            "unsupported protocol {:?}; use one of {}",
-            port.protocol,
-            PROTOCOLS.join(", ")
-        ),
+        field,
+        format!("unsupported protocol {protocol:?}; use one of {}", PROTOCOLS.join(", ")),
     );
+}
+
+/// A port's name.
+pub(super) fn check_port_name(problems: &mut Problems, field: &str, name: &str) {
+    problems.require(
+        name::is_label(name),
+        field,
+        format!("{name:?} is no name of a port; use letters, digits and '-'"),
+    );
+}
+
+/// Is it HTTP, in one of its forms?
+pub(super) fn is_http(protocol: &str) -> bool {
+    ["HTTP", "HTTP2", "GRPC", "GRPC-WEB", "HTTP_PROXY"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(protocol))
+}
+
+/// Is it TLS, whatever is inside?
+pub(super) fn is_tls(protocol: &str) -> bool {
+    ["HTTPS", "TLS"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(protocol))
 }
 
 /// A regular expression of the dialect that proxies have (RE2).
 pub(super) fn check_regex(problems: &mut Problems, field: &str, pattern: &str) {
-    if pattern.chars().count() > LONGEST_REGEX {
+    if pattern.len() > LONGEST_REGEX {
         return problems.add(
             field,
-            format!("the regular expression is longer than {LONGEST_REGEX} characters"),
+            format!("the regular expression is longer than {LONGEST_REGEX} bytes"),
         );
     }
-    if let Err(error) = regex::RegexBuilder::new(pattern).size_limit(1 << 20).build() {
+    let build = |pattern: &str| regex::RegexBuilder::new(pattern).size_limit(1 << 24).build();
+    if let Err(error) = build(pattern)
+        && build(&with_literal_braces(pattern)).is_err()
+    {
         problems.add(field, format!("invalid regular expression: {error}"));
     }
+}
+
+/// A pattern in which braces that repeat nothing stand for themselves, as RE2 has it.
+fn with_literal_braces(pattern: &str) -> String {
+    let mut text = String::with_capacity(pattern.len());
+    let mut escaped = false;
+    for (at, c) in pattern.char_indices() {
+        let repeats = || {
+            let inside = pattern[at + 1..].split_once('}').map_or("", |(inside, _)| inside);
+            inside.starts_with(|c: char| c.is_ascii_digit()) && inside.chars().all(|c| c.is_ascii_digit() || c == ',')
+        };
+        if c == '{' && !escaped && !text.ends_with("\\p") && !repeats() {
+            text.push('\\');
+        }
+        escaped = c == '\\' && !escaped;
+        text.push(c);
+    }
+    text
 }
 
 /// An address or a range of addresses.
@@ -158,18 +232,44 @@ pub(super) fn check_cidr(problems: &mut Problems, field: &str, text: &str) {
     );
 }
 
-/// Visibility of an object: `.`, `*`, `~` or a namespace.
-pub(super) fn check_export_to(problems: &mut Problems, export_to: &[String]) {
+/// Whose visibility it is.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Exporter {
+    /// May be for nobody (`~`): its own proxies still have it.
+    ServiceEntry,
+    /// A rule for workloads that it selects, which are its namespace's.
+    Selecting,
+    /// Any other.
+    Other,
+}
+
+/// Visibility of an object of a namespace: `.`, `*`, `~` or namespaces.
+pub(super) fn check_export_to(problems: &mut Problems, of: &str, export_to: &[String], exporter: Exporter) {
+    let mut seen = BTreeSet::new();
     for (index, target) in export_to.iter().enumerate() {
-        let namespace = |name: &str| revision::name::check_label("namespace", name).is_ok();
-        let known = matches!(target.as_str(), "." | "*" | "~") || namespace(target);
-        problems.require(
-            known,
-            format!("spec.exportTo[{index}]"),
-            format!("{target:?} is neither a namespace nor one of . * ~"),
-        );
+        let field = format!("spec.exportTo[{index}]");
+        let target = if target == "." { of } else { target.as_str() };
+        problems.require(seen.insert(target), &field, format!("{target:?} is there twice"));
+        match target {
+            "*" => {}
+            "~" => problems.require(
+                exporter == Exporter::ServiceEntry,
+                &field,
+                "'~' (nobody) is for service entries only",
+            ),
+            namespace => problems.require(
+                name::is_label(namespace),
+                &field,
+                format!("{namespace:?} is neither a namespace nor one of . *"),
+            ),
+        }
     }
-    if export_to.len() > 1 && export_to.iter().any(|target| matches!(target.as_str(), "*" | "~")) {
+    problems.require(
+        exporter != Exporter::Selecting || seen.iter().all(|target| *target == of),
+        "spec.exportTo",
+        "a rule with a workloadSelector is for its own namespace only",
+    );
+    if export_to.len() > 1 && (seen.contains("*") || seen.contains("~")) {
         problems.add("spec.exportTo", "'*' and '~' must stand alone");
     }
 }

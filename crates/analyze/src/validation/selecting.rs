@@ -4,7 +4,16 @@ use serde_json::Value;
 
 use super::field::Problems;
 
-pub(super) fn check(spec: &Value, problems: &mut Problems) {
+/// What a policy may be attached to.
+const TARGETS: [(&str, &str); 5] = [
+    ("", "Service"),
+    ("core", "Service"),
+    ("networking.istio.io", "ServiceEntry"),
+    ("gateway.networking.k8s.io", "Gateway"),
+    ("gateway.networking.k8s.io", "GatewayClass"),
+];
+
+pub(super) fn check(kind: &str, spec: &Value, problems: &mut Problems) {
     for (field, labels) in [
         ("spec.selector.matchLabels", &spec["selector"]["matchLabels"]),
         (
@@ -23,6 +32,22 @@ pub(super) fn check(spec: &Value, problems: &mut Problems) {
             );
         }
     }
+    let selector = &spec["selector"];
+    let selects = |labels: &Value| labels.as_object().is_some_and(|labels| !labels.is_empty());
+    // That of a gateway is a map of labels itself.
+    let of_rule = &spec["workloadSelector"];
+    if kind == "DestinationRule" && of_rule.is_object() && !selects(&of_rule["matchLabels"]) {
+        problems.warn(
+            "spec.workloadSelector",
+            "has no labels, so it is for all workloads of the namespace",
+        );
+    }
+    if kind != "Gateway" && selector.is_object() && !selects(&selector["matchLabels"]) {
+        problems.warn(
+            "spec.selector",
+            "has no labels, so it is for all workloads of the namespace",
+        );
+    }
     for (key, value) in spec["workloadSelector"]["labels"].as_object().into_iter().flatten() {
         let field = format!("spec.workloadSelector.labels.{key}");
         let wildcard = key.contains('*') || value.as_str().is_some_and(|value| value.contains('*'));
@@ -40,6 +65,20 @@ pub(super) fn check(spec: &Value, problems: &mut Problems) {
             namespace.is_empty(),
             format!("{field}.namespace"),
             "cross namespace referencing is not currently supported",
+        );
+        if target.is_null() || kind == "EnvoyFilter" {
+            continue;
+        }
+        let text = |field: &str| target[field].as_str().unwrap_or_default();
+        problems.require(!text("name").is_empty(), format!("{field}.name"), "a name is required");
+        problems.require(
+            TARGETS.contains(&(text("group"), text("kind"))),
+            &field,
+            format!(
+                "{}/{} is nothing that it can be attached to; use Service, ServiceEntry, Gateway or GatewayClass",
+                text("group"),
+                text("kind")
+            ),
         );
     }
     let has = |field: &str| !spec[field].is_null();
