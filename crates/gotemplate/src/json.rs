@@ -54,3 +54,39 @@ fn float(value: f64) -> serde_json::Value {
     }
     serde_json::Number::from_f64(value).map_or(serde_json::Value::Null, serde_json::Value::Number)
 }
+
+/// The text of a JSON value as Go's programs write it: in one line, and what a web page could take for its own
+/// (`<`, `>`, `&`, the separators of lines and paragraphs) as an escape.
+pub fn json_text(json: &serde_json::Value) -> String {
+    escaped(&json.to_string())
+}
+
+/// JSON with those escapes. Outside of strings it has none of these characters.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' => text.push_str("\\u003c"),
+            '>' => text.push_str("\\u003e"),
+            '&' => text.push_str("\\u0026"),
+            '\u{2028}' => text.push_str("\\u2028"),
+            '\u{2029}' => text.push_str("\\u2029"),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn json_is_written_as_go_does() {
+        assert_eq!(
+            json_text(&json!({"a": "x && y <b>", "n": 1})),
+            r#"{"a":"x \u0026\u0026 y \u003cb\u003e","n":1}"#
+        );
+    }
+}

@@ -16,6 +16,6 @@ mod yaml;
 
 pub use documents::{Document, documents};
 pub use gotmpl::{Template, TemplateError, Value};
-pub use json::{from_json, to_json};
+pub use json::{from_json, json_text, to_json};
 pub use templates::{RenderError, Templates};
-pub use yaml::{sorted, to_yaml};
+pub use yaml::{sorted, to_wrapped_yaml, to_yaml};

@@ -7,10 +7,23 @@ use serde_json::Value;
 
 /// Block YAML of a JSON value, without a final line break. Keys keep the order of the value.
 pub fn to_yaml(json: &Value) -> String {
+    written(json, None)
+}
+
+/// The same with long texts broken at blanks, as in the files of Kubernetes' programs. A text that is searched or
+/// compared line by line is better off without.
+pub fn to_wrapped_yaml(json: &Value) -> String {
+    written(json, Some(WIDTH))
+}
+
+/// Column behind which a text goes on in the next line.
+const WIDTH: usize = 80;
+
+fn written(json: &Value, width: Option<usize>) -> String {
     let mut text = String::new();
     match json {
-        Value::Object(fields) if !fields.is_empty() => mapping(&mut text, fields, 0),
-        Value::Array(items) if !items.is_empty() => sequence(&mut text, items, 0),
+        Value::Object(fields) if !fields.is_empty() => mapping(&mut text, fields, 0, width),
+        Value::Array(items) if !items.is_empty() => sequence(&mut text, items, 0, width),
         scalar => {
             text.push_str(&flat(scalar, 0));
             text.push('\n');
@@ -71,7 +84,7 @@ fn key_order(left: &str, right: &str) -> Ordering {
     number(&left).cmp(&number(&right)).then(a.cmp(&b))
 }
 
-fn mapping(text: &mut String, fields: &serde_json::Map<String, Value>, indent: usize) {
+fn mapping(text: &mut String, fields: &serde_json::Map<String, Value>, indent: usize, width: Option<usize>) {
     for (index, (key, value)) in fields.iter().enumerate() {
         if index > 0 {
             pad(text, indent);
@@ -81,35 +94,64 @@ fn mapping(text: &mut String, fields: &serde_json::Map<String, Value>, indent: u
             Value::Object(inner) if !inner.is_empty() => {
                 text.push('\n');
                 pad(text, indent + 2);
-                mapping(text, inner, indent + 2);
+                mapping(text, inner, indent + 2, width);
             }
             // A list stands under its key without further indentation.
             Value::Array(items) if !items.is_empty() => {
                 text.push('\n');
                 pad(text, indent);
-                sequence(text, items, indent);
+                sequence(text, items, indent, width);
             }
             scalar => {
-                let _ = writeln!(text, " {}", flat(scalar, indent + 2));
+                text.push(' ');
+                push_flat(text, &flat(scalar, indent + 2), indent + 2, width);
             }
         }
     }
 }
 
-fn sequence(text: &mut String, items: &[Value], indent: usize) {
+fn sequence(text: &mut String, items: &[Value], indent: usize, width: Option<usize>) {
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             pad(text, indent);
         }
         text.push_str("- ");
         match item {
-            Value::Object(inner) if !inner.is_empty() => mapping(text, inner, indent + 2),
-            Value::Array(inner) if !inner.is_empty() => sequence(text, inner, indent + 2),
-            scalar => {
-                let _ = writeln!(text, "{}", flat(scalar, indent + 2));
-            }
+            Value::Object(inner) if !inner.is_empty() => mapping(text, inner, indent + 2, width),
+            Value::Array(inner) if !inner.is_empty() => sequence(text, inner, indent + 2, width),
+            scalar => push_flat(text, &flat(scalar, indent + 2), indent + 2, width),
         }
     }
+}
+
+/// Adds a value and the end of its line. One that is wider than asked goes on in further lines, which begin at `indent`.
+fn push_flat(text: &mut String, value: &str, indent: usize, width: Option<usize>) {
+    let width = width.filter(|_| !value.contains('\n')).unwrap_or(usize::MAX);
+    let mut column = text.chars().rev().take_while(|c| *c != '\n').count();
+    let doubly_quoted = value.starts_with('"');
+    // A blank at either end of a quoted text stays where it is.
+    let quotes = usize::from(value.starts_with(['"', '\'']));
+    let last = value.chars().count().saturating_sub(1 + quotes);
+    let mut characters = value.chars().enumerate().peekable();
+    let mut after_blank = false;
+    while let Some((at, c)) = characters.next() {
+        let before_blank = characters.peek().is_some_and(|(_, next)| *next == ' ');
+        let may_break = !after_blank && (doubly_quoted || !before_blank) && at > quotes && at < last;
+        if c == ' ' && column > width && may_break {
+            text.push('\n');
+            pad(text, indent);
+            column = indent;
+            if before_blank {
+                text.push('\\');
+                column += 1;
+            }
+        } else {
+            text.push(c);
+            column += 1;
+        }
+        after_blank = c == ' ';
+    }
+    text.push('\n');
 }
 
 fn pad(text: &mut String, indent: usize) {
@@ -398,5 +440,25 @@ mod tests {
     fn lists_stand_under_their_keys() {
         let json = json!({"a": [{"b": 1, "c": ["x", {}]}, []], "d": {}, "e": null});
         assert_eq!(to_yaml(&json), "a:\n- b: 1\n  c:\n  - x\n  - {}\n- []\nd: {}\ne: null");
+    }
+
+    #[test]
+    fn long_texts_are_broken_at_blanks_where_that_is_asked_for() {
+        let check = |value: &str, expected: &str| {
+            let json = json!({"key": [value]});
+            let text = to_wrapped_yaml(&json);
+            assert_eq!(text, format!("key:\n- {expected}"));
+            let read: Result<Value, _> = serde_saphyr::from_str(&text);
+            assert_eq!(read.ok(), Some(json), "and back");
+        };
+        let start = "x".repeat(78);
+        check(&format!("{start} a b"), &format!("{start} a\n  b"));
+        check(&format!("{start} 'a  b c"), &format!("{start} 'a  b\n  c"));
+        check(&format!("[{start} a]"), &format!("'[{start}\n  a]'"));
+        check(&format!("{start}\u{7}   b"), &format!("\"{start}\\a\n  \\  b\""));
+        let long = "x".repeat(200);
+        check(&long, &long);
+        let json = json!({"key": format!("{start} {start} {start}")});
+        assert!(!to_yaml(&json).contains('\n'));
     }
 }

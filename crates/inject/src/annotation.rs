@@ -1,12 +1,16 @@
 //! Validation of injection annotations (revisions.md §5.8): a mistake refuses the pod instead of surprising later.
 
+use std::net::IpAddr;
+use std::num::ParseIntError;
+use std::str::FromStr;
+
 use api::names::annotation::PROXY_CONFIG;
 use revision::decision::asked;
 use revision::webhook::INJECT_KEY;
 use serde_json::Value;
 
 use crate::injector::strings;
-use crate::proxy_config;
+use crate::{metrics, proxy_config};
 
 /// An annotation with a value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +26,7 @@ pub struct AnnotationError {
 
 type Check = fn(&str) -> Result<(), String>;
 
-const CHECKS: [(&str, Check); 21] = [
+const CHECKS: [(&str, Check); 20] = [
     ("sidecar.istio.io/interceptionMode", interception_mode),
     ("status.sidecar.istio.io/port", status_port),
     ("readiness.status.sidecar.istio.io/initialDelaySeconds", seconds),
@@ -34,16 +38,15 @@ const CHECKS: [(&str, Check); 21] = [
     ("traffic.sidecar.istio.io/excludeInboundPorts", ports),
     ("traffic.sidecar.istio.io/includeOutboundPorts", ports),
     ("traffic.sidecar.istio.io/excludeOutboundPorts", ports),
-    ("traffic.sidecar.istio.io/kubevirtInterfaces", anything),
-    ("istio.io/reroute-virtual-interfaces", anything),
-    ("traffic.sidecar.istio.io/excludeInterfaces", anything),
+    ("traffic.sidecar.istio.io/kubevirtInterfaces", interfaces),
+    ("istio.io/reroute-virtual-interfaces", interfaces),
+    ("traffic.sidecar.istio.io/excludeInterfaces", interfaces),
     ("prometheus.istio.io/merge-metrics", flag),
     (PROXY_CONFIG, proxy_config::validate),
     ("sidecar.istio.io/proxyCPU", quantity),
     ("sidecar.istio.io/proxyCPULimit", quantity),
     ("sidecar.istio.io/proxyMemory", quantity),
     ("sidecar.istio.io/proxyMemoryLimit", quantity),
-    ("sidecar.istio.io/nativeSidecar", flag),
 ];
 
 /// Checks every annotation that injection reads.
@@ -85,10 +88,6 @@ fn undecided(metadata: &Value) -> Option<String> {
     ))
 }
 
-fn anything(_: &str) -> Result<(), String> {
-    Ok(())
-}
-
 fn interception_mode(value: &str) -> Result<(), String> {
     match value {
         "REDIRECT" | "TPROXY" | "NONE" => Ok(()),
@@ -101,29 +100,34 @@ fn status_port(value: &str) -> Result<(), String> {
 }
 
 fn seconds(value: &str) -> Result<(), String> {
-    value.parse::<u32>().map(drop).map_err(|error| error.to_string())
+    whole::<u32>(value)
 }
 
 fn flag(value: &str) -> Result<(), String> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(()),
-        _ => Err("use true or false".to_owned()),
+    metrics::flag(value)
+        .map(drop)
+        .ok_or_else(|| "use true or false".to_owned())
+}
+
+/// A number of digits only.
+fn whole<T: FromStr<Err = ParseIntError>>(value: &str) -> Result<(), String> {
+    if value.starts_with('+') {
+        return Err("invalid digit found in string".to_owned());
     }
+    value.parse::<T>().map(drop).map_err(|error| error.to_string())
 }
 
 fn port(value: &str) -> Result<(), String> {
-    value
-        .trim()
-        .parse::<u16>()
-        .map(drop)
-        .map_err(|error| format!("port {value:?}: {error}"))
+    whole::<u16>(value.trim()).map_err(|error| format!("port {value:?}: {error}"))
 }
 
+/// Nothing, or ports with commas between them.
 fn ports(value: &str) -> Result<(), String> {
-    value
-        .split(',')
-        .filter(|item| !item.trim().is_empty())
-        .try_for_each(port)
+    let value = value.trim();
+    if value.is_empty() {
+        return Ok(());
+    }
+    value.split(',').try_for_each(port)
 }
 
 fn ports_or_all(value: &str) -> Result<(), String> {
@@ -143,31 +147,70 @@ fn excluded_ranges(value: &str) -> Result<(), String> {
 }
 
 fn ranges(value: &str) -> Result<(), String> {
-    let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
-    for item in items {
-        let parts = item
-            .split_once('/')
-            .map(|(address, bits)| (address.parse::<std::net::IpAddr>(), bits.parse::<u8>()));
-        let valid = matches!(parts, Some((Ok(address), Ok(bits))) if bits <= if address.is_ipv4() { 32 } else { 128 });
-        if !valid {
+    if value.is_empty() {
+        return Ok(());
+    }
+    for item in value.split(',') {
+        let range = item.split_once('/').and_then(|(address, bits)| {
+            let (address, length): (IpAddr, u8) = (address.parse().ok()?, bits.parse().ok()?);
+            // Neither `/+8` nor `/08`.
+            (bits == length.to_string()).then_some((address, length))
+        });
+        if range.is_none_or(|(address, bits)| bits > if address.is_ipv4() { 32 } else { 128 }) {
             return Err(format!("invalid CIDR address: {item}"));
         }
     }
     Ok(())
 }
 
-/// Kubernetes' quantity: a decimal number with an optional suffix.
+/// Nothing, or names of network interfaces with commas between them.
+///
+/// They become arguments of the program that redirects traffic, so nothing else can be in them.
+fn interfaces(value: &str) -> Result<(), String> {
+    // What Linux gives a name.
+    const LONGEST: usize = 15;
+    if value.is_empty() {
+        return Ok(());
+    }
+    value.split(',').map(str::trim).try_for_each(|name| {
+        if name.is_empty() {
+            return Err("empty interface name".to_owned());
+        }
+        if name.len() > LONGEST {
+            return Err(format!("interface name {name:?} too long (max {LONGEST} chars)"));
+        }
+        let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+        if !begins || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) {
+            return Err(format!("interface name {name:?} contains invalid characters"));
+        }
+        Ok(())
+    })
+}
+
+/// Kubernetes' quantity: a decimal number with a suffix or an exponent, or neither.
 fn quantity(value: &str) -> Result<(), String> {
     const SUFFIXES: [&str; 16] = [
         "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "n", "u", "m", "k", "M", "G", "T", "P", "E", "",
     ];
-    let number = SUFFIXES.iter().find_map(|suffix| value.strip_suffix(suffix));
-    match number.map(str::parse::<f64>) {
-        Some(Ok(number)) if number >= 0.0 && number.is_finite() => Ok(()),
-        _ => Err(
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned(),
-        ),
+    let unsigned = value.strip_prefix(['+', '-']).unwrap_or(value);
+    let (number, suffix) = unsigned.split_at(
+        unsigned
+            .find(|c: char| c.is_ascii_alphabetic())
+            .unwrap_or(unsigned.len()),
+    );
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());
+    let exponent = suffix
+        .strip_prefix(['e', 'E'])
+        .map(|power| power.strip_prefix(['+', '-']).unwrap_or(power));
+    let fits = !(whole.is_empty() && fraction.is_empty())
+        && digits(whole)
+        && digits(fraction)
+        && (SUFFIXES.contains(&suffix) || exponent.is_some_and(|power| !power.is_empty() && digits(power)));
+    if fits {
+        return Ok(());
     }
+    Err("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned())
 }
 
 #[cfg(test)]
@@ -194,6 +237,75 @@ mod tests {
         check("traffic.sidecar.istio.io/includeInboundPorts", "", true);
         check("sidecar.istio.io/proxyCPU", "100m", true);
         check("sidecar.istio.io/proxyMemory", "lots", false);
+        check("traffic.sidecar.istio.io/includeInboundPorts", "80, 81", true);
+        check("traffic.sidecar.istio.io/excludeInboundPorts", "80,", false);
+        check("traffic.sidecar.istio.io/excludeInboundPorts", "+80", false);
+        check("traffic.sidecar.istio.io/excludeOutboundPorts", "65536", false);
+        check("readiness.status.sidecar.istio.io/periodSeconds", "+1", false);
+        check("readiness.status.sidecar.istio.io/periodSeconds", "30", true);
+        check("prometheus.istio.io/merge-metrics", "F", true);
+        check("prometheus.istio.io/merge-metrics", "no", false);
+        for (ranges, fits) in [
+            ("", true),
+            ("10.0.0.0/8,fd00::/8", true),
+            ("10.0.0.0/8,", false),
+            ("10.0.0.0/8, fd00::/8", false),
+            ("10.0.0.0/33", false),
+            ("10.0.0.0/08", false),
+            ("10.0.0.0", false),
+            ("*", false),
+        ] {
+            check("traffic.sidecar.istio.io/excludeOutboundIPRanges", ranges, fits);
+        }
+    }
+
+    #[test]
+    fn quantities_are_kubernetes_s() {
+        for (amount, fits) in [
+            ("1", true),
+            ("0.5", true),
+            (".5", true),
+            ("5.", true),
+            ("128Mi", true),
+            ("1e3", true),
+            ("1E-3", true),
+            ("2E", true),
+            ("", false),
+            (".", false),
+            ("inf", false),
+            ("1.2.3", false),
+            ("1 Gi", false),
+            ("1Kb", false),
+            ("1e", false),
+            ("128Mi\n", false),
+            ("100m\"\n  - name: more", false),
+        ] {
+            check("sidecar.istio.io/proxyCPULimit", amount, fits);
+        }
+    }
+
+    #[test]
+    fn interfaces_are_names_and_nothing_else() {
+        for annotation in [
+            "traffic.sidecar.istio.io/excludeInterfaces",
+            "traffic.sidecar.istio.io/kubevirtInterfaces",
+            "istio.io/reroute-virtual-interfaces",
+        ] {
+            for (names, fits) in [
+                ("", true),
+                ("eth0", true),
+                ("net1 , bond0.100,br-a_b", true),
+                ("abcdefghijklmno", true),
+                ("abcdefghijklmnop", false),
+                ("eth0,,eth1", false),
+                ("0eth", false),
+                ("eth0 -j ACCEPT", false),
+                ("eth0;reboot", false),
+                ("veth@if3", false),
+            ] {
+                check(annotation, names, fits);
+            }
+        }
         check("proxy.istio.io/config", "concurrency: 2", true);
         check("proxy.istio.io/config", "nonsense", false);
     }

@@ -8,10 +8,13 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::config::Config;
 use crate::golang::{self, ORIGINAL};
-use crate::merge::merge;
+use crate::merge::{merge, without_nulls};
 use crate::proxy_config;
 use crate::workload::Workload;
 use crate::written;
+
+/// User and group of the proxy where the platform gives the namespace no numbers of its own.
+const PROXY_ID: i64 = 1337;
 
 /// Everything that one rendering depends on.
 pub(crate) struct Data<'a> {
@@ -55,10 +58,21 @@ pub(crate) fn proxy_config(mesh: &Json, annotations: &Json) -> Result<Json, Stri
     Ok(config)
 }
 
-/// Protobuf merge: messages field by field, everything else is replaced, maps are united.
+/// A proxy configuration over another: a field that is given replaces the one below with all that is in it. Metadata
+/// are united, and headers that are not mentioned stay.
 fn overlay(config: &mut Json, above: &Json) {
-    if above.is_object() {
-        merge(config, above);
+    let Some(below) = config.as_object_mut() else { return };
+    for (field, value) in above.as_object().into_iter().flatten() {
+        match (field.as_str(), below.get_mut(field)) {
+            _ if value.is_null() => {}
+            ("proxyMetadata" | "proxyHeaders", Some(Json::Object(old))) if value.is_object() => {
+                let given = value.as_object().into_iter().flatten();
+                old.extend(given.map(|(key, value)| (key.clone(), value.clone())));
+            }
+            _ => {
+                below.insert(field.clone(), without_nulls(value));
+            }
+        }
     }
 }
 
@@ -85,7 +99,7 @@ impl Data<'_> {
             }
             json
         };
-        let mut proxy = golang::message(&with_maps(self.proxy_config, &["proxyMetadata"]));
+        let mut proxy = golang::message("proxyConfig", &with_maps(self.proxy_config, &["proxyMetadata"]));
         if let Value::Map(fields) = &mut proxy {
             Arc::make_mut(fields).insert(
                 ORIGINAL.into(),
@@ -97,30 +111,35 @@ impl Data<'_> {
         let text = |text: &str| Value::String(text.into());
         field(
             "TypeMeta",
-            golang::structure(&json!({"apiVersion": self.workload.api_version, "kind": self.workload.kind})),
+            golang::structure(
+                "",
+                &json!({"apiVersion": self.workload.api_version, "kind": self.workload.kind}),
+            ),
         );
         field(
             "DeploymentMeta",
-            golang::structure(&json!({"name": self.workload.name, "namespace": self.workload.namespace})),
+            golang::structure(
+                "",
+                &json!({"name": self.workload.name, "namespace": self.workload.namespace}),
+            ),
         );
         field(
             "ObjectMeta",
-            golang::structure(&with_maps(&self.pod["metadata"], &["labels", "annotations"])),
+            golang::structure(
+                "metadata",
+                &with_maps(&self.pod["metadata"], &["labels", "annotations"]),
+            ),
         );
-        let mut spec = self.pod["spec"].clone();
-        if !spec["serviceAccountName"].is_string() {
-            spec["serviceAccountName"] = json!("");
-        }
-        field("Spec", golang::structure(&spec));
+        field("Spec", golang::structure("spec", &self.pod["spec"]));
         field("ProxyConfig", proxy);
-        field("MeshConfig", golang::message(&self.mesh_with_defaults()));
+        field("MeshConfig", golang::message("meshConfig", &self.mesh_with_defaults()));
         field("Values", from_json(&self.config.values));
         field("Revision", text(self.revision));
         field("NativeSidecars", Value::Bool(self.native));
         field("ProxyImage", text(&self.image("proxy")));
         field("ProxyInitImage", text(&self.image("proxy_init")));
-        field("ProxyUID", self.uid.map_or(Value::Nil, Value::Int));
-        field("ProxyGID", self.gid.map_or(Value::Nil, Value::Int));
+        field("ProxyUID", Value::Int(self.uid.unwrap_or(PROXY_ID)));
+        field("ProxyGID", Value::Int(self.gid.unwrap_or(PROXY_ID)));
         let policy = self.mesh["inboundTrafficPolicy"]["mode"]
             .as_str()
             .unwrap_or("PASSTHROUGH")
@@ -131,9 +150,14 @@ impl Data<'_> {
     }
 
     fn mesh_with_defaults(&self) -> Json {
-        let mut mesh =
-            json!({"proxyListenPort": 15001, "proxyInboundListenPort": 15006, "trustDomain": "cluster.local"});
-        overlay(&mut mesh, self.mesh);
+        let mut mesh = json!({
+            "proxyListenPort": 15001, "proxyInboundListenPort": 15006, "trustDomain": "cluster.local",
+            "rootNamespace": "istio-system", "enableTracing": true, "enablePrometheusMerge": true, "enableAutoMtls": true,
+            "accessLogFile": "", "accessLogFormat": "", "connectTimeout": "10s", "dnsRefreshRate": "60s",
+            "ingressService": "istio-ingressgateway", "ingressClass": "istio",
+            "outboundTrafficPolicy": {"mode": "ALLOW_ANY"}, "inboundTrafficPolicy": {"mode": "PASSTHROUGH"},
+        });
+        merge(&mut mesh, self.mesh);
         mesh
     }
 
@@ -141,10 +165,10 @@ impl Data<'_> {
         let annotation = self.pod["metadata"]["annotations"]
             .get("sidecar.istio.io/proxyImageType")
             .map(scalar);
-        let kind = annotation
-            .or_else(|| self.proxy_config["image"].get("imageType").map(scalar))
-            .filter(|kind| !kind.is_empty());
-        self.config.image(which, kind)
+        // The configuration is the proxy's own; an annotation speaks for both containers.
+        let configured = self.proxy_config["image"].get("imageType").map(scalar);
+        let configured = configured.filter(|kind| which == "proxy" && !kind.is_empty());
+        self.config.image(which, annotation.or(configured))
     }
 }
 
@@ -210,6 +234,23 @@ mod tests {
         assert_eq!(
             changed,
             Ok(json!({"concurrency": 4, "discoveryAddress": "istiod-canary.istio-system.svc:15012"}))
+        );
+    }
+
+    #[test]
+    fn a_field_of_the_annotation_replaces_the_mesh_s() {
+        let mesh = json!({"defaultConfig": {
+            "tracing": {"zipkin": {"address": "zipkin:9411"}, "sampling": 10},
+            "proxyMetadata": {"A": "1", "B": "2"}, "holdApplicationUntilProxyStarts": true,
+        }});
+        let annotation = "tracing: {sampling: 50}\nproxyMetadata: {B: '3'}\nholdApplicationUntilProxyStarts: null";
+        let config = proxy_config(&mesh, &json!({"proxy.istio.io/config": annotation}));
+        assert_eq!(
+            config.map(|config| changed(&config)),
+            Ok(json!({
+                "tracing": {"sampling": 50}, "proxyMetadata": {"A": "1", "B": "3"},
+                "holdApplicationUntilProxyStarts": true,
+            }))
         );
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use gotemplate::{sorted, to_yaml};
+use gotemplate::{sorted, to_wrapped_yaml};
 use revision::selector::Labels;
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ pub fn inject_documents(
         let value: Value = serde_saphyr::from_str(document).map_err(|error| yaml(error.to_string()))?;
         match inject_object(injector, &value, &namespace_annotations)? {
             Some(injected) => {
-                result.push_str(&to_yaml(&sorted(&injected)));
+                result.push_str(&to_wrapped_yaml(&sorted(&injected)));
                 result.push('\n');
             }
             None => {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gotemplate::{Template, TemplateError, Value, from_json, to_json, to_yaml};
-use serde_json::Value as Json;
+use api::lenient::Duration;
+use gotemplate::{Template, TemplateError, Value, from_json, json_text, to_json, to_yaml};
+use serde_json::{Map, Value as Json};
 
-use crate::golang::{ORIGINAL, scalar};
+use crate::golang::{self, ORIGINAL, scalar};
 
 type Result<T> = std::result::Result<T, TemplateError>;
 
@@ -49,7 +50,13 @@ pub(crate) fn extend(template: Template) -> Template {
         })
         .func("valueOrDefault", |arguments| {
             let value = argument("valueOrDefault", arguments, 0)?;
-            let value = if value.is_truthy() {
+            // A zero and `false` are values: only what was not given has a default.
+            let given = match value {
+                Value::Nil => false,
+                Value::String(text) => !text.is_empty(),
+                _ => true,
+            };
+            let value = if given {
                 value
             } else {
                 argument("valueOrDefault", arguments, 1)?
@@ -69,12 +76,8 @@ pub(crate) fn extend(template: Template) -> Template {
         })
         .func("directory", |arguments| {
             let path = text(argument("directory", arguments, 0)?);
-            let directory = match path.rsplit_once('/') {
-                Some(("", _)) => "/",
-                Some((directory, _)) => directory,
-                None => ".",
-            };
-            Ok(string(directory))
+            // With the slash that ends it.
+            Ok(string(&path[..path.rfind('/').map_or(0, |slash| slash + 1)]))
         })
         .func("indent", |arguments| {
             let width = argument("indent", arguments, 0)?.as_int().unwrap_or(0).clamp(0, 256);
@@ -118,7 +121,16 @@ pub(crate) fn extend(template: Template) -> Template {
             Ok(string(append_network(&existing, &network)))
         })
         .func("formatDuration", |arguments| {
-            Ok(string(text(argument("formatDuration", arguments, 0)?)))
+            let given = text(argument("formatDuration", arguments, 0)?);
+            // Nothing is no time.
+            let duration = if given.is_empty() {
+                Ok(Duration::default())
+            } else {
+                given.parse()
+            };
+            let duration: Duration =
+                duration.map_err(|error| TemplateError::Exec(format!("formatDuration: {error}")))?;
+            Ok(string(golang::duration(duration)))
         })
         .func("kubevirtInterfaces", |arguments| {
             Ok(string(text(argument("kubevirtInterfaces", arguments, 0)?)))
@@ -137,29 +149,36 @@ fn ports(template: Template) -> Template {
             let port = text(argument("excludeInboundPort", arguments, 0)?);
             let listed = text(argument("excludeInboundPort", arguments, 1)?);
             let port = port.trim();
-            let mut ports: Vec<&str> = listed.split(',').map(str::trim).filter(|p| !p.is_empty()).collect();
-            if !port.is_empty() && port != "0" && !ports.contains(&port) {
-                ports.push(port);
+            // What needs no addition stays as it was written.
+            if port.is_empty() || port == "0" || listed.split(',').any(|item| item == port) {
+                return Ok(string(listed));
             }
-            Ok(string(ports.join(",")))
+            let ports = listed.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Ok(string(ports.chain([port]).collect::<Vec<_>>().join(",")))
         })
         .func("includeInboundPorts", |arguments| {
-            Ok(string(container_ports(argument("includeInboundPorts", arguments, 0)?)))
+            Ok(string(container_ports(
+                argument("includeInboundPorts", arguments, 0)?,
+                |_| true,
+            )))
         })
         .func("applicationPorts", |arguments| {
-            Ok(string(container_ports(argument("applicationPorts", arguments, 0)?)))
+            Ok(string(container_ports(
+                argument("applicationPorts", arguments, 0)?,
+                |name| name != "istio-proxy",
+            )))
         })
 }
 
-/// TCP ports of all containers but the proxy, in the order in which they are declared.
-fn container_ports(containers: &Value) -> String {
+/// TCP ports of the containers whose name counts, in the order in which they are declared.
+fn container_ports(containers: &Value, counts: fn(&str) -> bool) -> String {
     let mut ports = Vec::new();
     let Value::List(containers) = containers else {
         return String::new();
     };
     for container in containers
         .iter()
-        .filter(|c| c.field("Name").map(text).as_deref() != Some("istio-proxy"))
+        .filter(|c| counts(&c.field("Name").map(text).unwrap_or_default()))
     {
         let Some(Value::List(declared)) = container.field("Ports") else {
             continue;
@@ -178,21 +197,20 @@ fn container_ports(containers: &Value) -> String {
 fn json(template: Template) -> Template {
     template
         .func("toJSON", |arguments| {
-            Ok(string(plain(argument("toJSON", arguments, 0)?).to_string()))
-        })
-        .func("toJsonMap", |arguments| {
-            let map = merged(arguments);
-            Ok(string(if map.is_empty() {
+            let json = plain(argument("toJSON", arguments, 0)?);
+            Ok(string(if json.is_null() {
                 "{}".to_owned()
             } else {
-                to_json(&Value::Map(Arc::new(map))).to_string()
+                json_text(&json)
             }))
+        })
+        .func("toJsonMap", |arguments| {
+            Ok(string(json_text(&to_json(&Value::Map(Arc::new(merged(arguments)))))))
         })
         .func("fromJSON", |arguments| {
             let text = text(argument("fromJSON", arguments, 0)?);
-            serde_json::from_str::<Json>(&text)
-                .map(|json| from_json(&json))
-                .map_err(|error| TemplateError::Exec(format!("fromJSON: {error}")))
+            // As Istio has it: what is no JSON is an empty map's text, not the end of the pod.
+            Ok(serde_json::from_str::<Json>(&text).map_or_else(|_| string("{}"), |json| from_json(&json)))
         })
         .func("structToJSON", |arguments| {
             Ok(string(struct_json(argument("structToJSON", arguments, 0)?)))
@@ -221,12 +239,12 @@ fn struct_json(value: &Value) -> String {
         return String::new();
     };
     if !fields.contains_key("containerPort") {
-        return Json::Object(fields).to_string();
+        return json_text(&Json::Object(fields));
     }
     let ordered = PORT_FIELDS
         .iter()
         .filter_map(|field| fields.remove(*field).map(|value| ((*field).to_owned(), value)));
-    Json::Object(ordered.collect()).to_string()
+    json_text(&Json::Object(ordered.collect()))
 }
 
 fn merged(maps: &[Value]) -> BTreeMap<Arc<str>, Value> {
@@ -239,39 +257,69 @@ fn merged(maps: &[Value]) -> BTreeMap<Arc<str>, Value> {
     result
 }
 
+/// A value without what is nil in it, and without the maps and lists of which nothing is left then.
 fn without_nil(value: &Value) -> Value {
-    match value {
-        Value::Map(map) => {
-            let kept = map.iter().filter(|(_, value)| !matches!(value, Value::Nil));
-            Value::Map(Arc::new(
-                kept.map(|(key, value)| (key.clone(), without_nil(value))).collect(),
-            ))
+    fn kept(value: &Value) -> Option<Value> {
+        match value {
+            Value::Nil => None,
+            Value::Map(map) if map.is_empty() => Some(value.clone()),
+            Value::Map(map) => {
+                let fields = map.iter().filter_map(|(key, value)| Some((key.clone(), kept(value)?)));
+                let fields: BTreeMap<Arc<str>, Value> = fields.collect();
+                (!fields.is_empty()).then(|| Value::Map(Arc::new(fields)))
+            }
+            Value::List(items) if items.is_empty() => Some(value.clone()),
+            Value::List(items) => {
+                let items: Vec<Value> = items.iter().filter_map(kept).collect();
+                (!items.is_empty()).then(|| Value::List(items.into()))
+            }
+            other => Some(other.clone()),
         }
-        other => other.clone(),
     }
+    kept(value).unwrap_or(Value::Nil)
 }
 
-/// Adds a network to a Multus annotation, which is either a JSON list or comma-separated names.
+/// Adds a network to a Multus annotation, which is either a JSON list or comma-separated names. What is there already
+/// stays as it was written.
 fn append_network(existing: &str, network: &str) -> String {
     if existing.is_empty() {
         return network.to_owned();
     }
-    match serde_json::from_str::<Vec<Json>>(existing) {
-        Ok(mut networks) => {
-            let (namespace, name) = network.split_once('/').unwrap_or(("", network));
-            let entry = if namespace.is_empty() {
-                serde_json::json!({ "name": name })
-            } else {
-                serde_json::json!({ "name": name, "namespace": namespace })
-            };
-            if !networks.contains(&entry) {
-                networks.push(entry);
-            }
-            Json::Array(networks).to_string()
-        }
-        Err(_) if existing.split(',').any(|n| n.trim() == network) => existing.to_owned(),
-        Err(_) => format!("{existing}, {network}"),
+    let Some(end) = existing.rfind(']') else {
+        return if existing.split(',').any(|listed| listed.trim() == network) {
+            existing.to_owned()
+        } else {
+            format!("{existing}, {network}")
+        };
+    };
+    let Ok(networks) = serde_json::from_str::<Vec<Map<String, Json>>>(existing) else {
+        return existing.to_owned();
+    };
+    let (namespace, name) = network.split_once('/').unwrap_or(("", network));
+    let is_it = |listed: &Map<String, Json>| {
+        let of = listed.get("namespace").filter(|namespace| !namespace.is_null());
+        listed.get("name").is_some_and(|listed| listed == name) && of.map_or(namespace.is_empty(), |of| of == namespace)
+    };
+    if networks.iter().any(is_it) {
+        return existing.to_owned();
     }
+    let entry = if namespace.is_empty() {
+        format!(", {{\"name\": {}}}", Json::from(name))
+    } else {
+        format!(
+            ", {{\"name\": {}, \"namespace\": {}}}",
+            Json::from(name),
+            Json::from(namespace)
+        )
+    };
+    format!("{}{entry}{}", &existing[..end], &existing[end..])
+}
+
+/// Tag and digest of an image: `[registry[:port]/]name[:tag][@digest]`.
+fn tag_and_digest(image: &str) -> (&str, &str) {
+    let (image, digest) = image.split_once('@').unwrap_or((image, ""));
+    let name = image.rsplit('/').next().unwrap_or_default();
+    (name.rsplit_once(':').map_or("", |(_, tag)| tag), digest)
 }
 
 /// OpenTelemetry's resource attributes, where the mesh asks for its names of services.
@@ -292,32 +340,47 @@ fn resource_attributes(arguments: &[Value]) -> String {
     if !providers.iter().any(asks) {
         return String::new();
     }
-    let name_of = |container: &Value| container.field("Name").map(text).unwrap_or_default();
-    let names: Vec<String> = match containers {
-        Value::List(containers) => containers
-            .iter()
-            .map(name_of)
-            .filter(|name| name != "istio-proxy")
-            .collect(),
-        _ => Vec::new(),
+    let given = |map: &Value, key: &str| map.field(key).map(text).filter(|value| !value.is_empty());
+    let annotated = |key: &str| given(annotations, &format!("resource.opentelemetry.io/{key}"));
+    let namespace = text(namespace);
+    let containers: &[Value] = match containers {
+        Value::List(containers) => containers,
+        _ => &[],
     };
-    let given = |key: &str| annotations.field(&format!("resource.opentelemetry.io/{key}")).map(text);
-    let label = |key: &str| labels.field(key).map(text).filter(|value| !value.is_empty());
-    let namespace = Some(text(namespace))
-        .filter(|namespace| !namespace.is_empty())
-        .unwrap_or_else(|| "default".to_owned());
-    let instance = match names.as_slice() {
-        [only] => Some(format!("{namespace}.$(POD_NAME).{only}")),
-        _ => Some(format!("{namespace}.$(POD_NAME)")),
+    let of_image = || {
+        let [only] = containers else { return None };
+        let image = only.field("Image").map(text)?;
+        let (tag, digest) = tag_and_digest(&image);
+        let parts: Vec<&str> = [tag, digest].into_iter().filter(|part| !part.is_empty()).collect();
+        Some(parts.join("@")).filter(|version| !version.is_empty())
     };
-    let version = label("app.kubernetes.io/version").or_else(|| label("service.istio.io/canonical-revision"));
+    let instance = || {
+        let name = containers.first()?.field("Name").map(text).unwrap_or_default();
+        // The pod has no name yet; Kubernetes fills it in.
+        Some(format!("{namespace}.$(POD_NAME).{name}"))
+    };
     let attributes = [
-        ("service.namespace", given("service.namespace").or(Some(namespace))),
-        ("service.version", given("service.version").or(version)),
-        ("service.instance.id", given("service.instance.id").or(instance)),
+        (
+            "service.namespace",
+            annotated("service.namespace").or_else(|| Some(namespace.clone()).filter(|name| !name.is_empty())),
+        ),
+        (
+            "service.version",
+            annotated("service.version")
+                .or_else(|| given(labels, "app.kubernetes.io/version"))
+                .or_else(of_image),
+        ),
+        (
+            "service.instance.id",
+            annotated("service.instance.id").or_else(instance),
+        ),
     ];
     let attributes = attributes
         .into_iter()
         .filter_map(|(key, value)| Some(format!("{key}={}", value?)));
     attributes.collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+#[path = "functions_tests.rs"]
+mod tests;

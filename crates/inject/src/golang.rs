@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::lenient::Duration;
 use gotemplate::{Value, from_json};
 use serde_json::Value as Json;
 
@@ -39,6 +40,68 @@ const ACRONYMS: [(&str, &str); 12] = [
     ("id", "ID"),
 ];
 
+/// Texts that Go's struct has, empty where JSON does not name them; by the JSON name under which the struct, or a list of
+/// them, stands. A template may print such a field of a pod that does not have it.
+const TEXTS: [(&str, &[&str]); 8] = [
+    (
+        "metadata",
+        &["name", "generateName", "namespace", "uid", "resourceVersion"],
+    ),
+    (
+        "spec",
+        &[
+            "restartPolicy",
+            "dnsPolicy",
+            "serviceAccountName",
+            "nodeName",
+            "hostname",
+            "subdomain",
+            "schedulerName",
+            "priorityClassName",
+        ],
+    ),
+    ("containers", CONTAINER),
+    ("initContainers", CONTAINER),
+    ("ports", &["name", "protocol", "hostIP"]),
+    ("env", &["name", "value"]),
+    ("volumeMounts", &["name", "mountPath", "subPath", "subPathExpr"]),
+    (
+        "proxyConfig",
+        &[
+            "meshId",
+            "statsdUdpAddress",
+            "customConfigFile",
+            "zipkinAddress",
+            "caCertificatesPem",
+        ],
+    ),
+];
+const CONTAINER: &[&str] = &[
+    "name",
+    "image",
+    "workingDir",
+    "imagePullPolicy",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+];
+/// Flags that are off where JSON does not name them.
+const FLAGS: [(&str, &[&str]); 3] = [
+    ("spec", &["hostNetwork", "hostPID", "hostIPC"]),
+    ("containers", &["stdin", "stdinOnce", "tty"]),
+    ("volumeMounts", &["readOnly"]),
+];
+
+/// What the struct of a name has whether or not it is given.
+fn zeros(kind: &str) -> impl Iterator<Item = (String, Value)> {
+    let of = |table: &'static [(&str, &[&str])]| {
+        let found = table.iter().find(|(name, _)| *name == kind);
+        found.into_iter().flat_map(|(_, fields)| fields.iter().copied())
+    };
+    let texts = of(&TEXTS).map(|field| (field_name(field), Value::String("".into())));
+    let flags = of(&FLAGS).map(|field| (field_name(field), Value::Bool(false)));
+    texts.chain(flags)
+}
+
 /// Under this key, which no field has, a struct keeps its own JSON for `structToJSON`.
 pub(crate) const ORIGINAL: &str = "";
 
@@ -54,39 +117,46 @@ fn field_name(json: &str) -> String {
         .unwrap_or_default()
 }
 
-/// A struct: fields renamed, its JSON kept aside.
-pub(crate) fn structure(json: &Json) -> Value {
+/// A struct: fields renamed, its JSON kept aside. `kind` is the field it stands in.
+pub(crate) fn structure(kind: &str, json: &Json) -> Value {
     match json {
         Json::Object(fields) => {
-            let mut map: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+            let zeros = zeros(kind).map(|(name, value)| (name.into(), value));
+            let mut map: BTreeMap<Arc<str>, Value> = zeros.collect();
             for (key, value) in fields {
                 let value = if MAPS.contains(&key.as_str()) {
                     from_json(value)
                 } else {
-                    structure(value)
+                    structure(key, value)
                 };
-                map.insert(field_name(key).into(), value);
+                if !matches!(value, Value::Nil) {
+                    map.insert(field_name(key).into(), value);
+                }
             }
             map.insert(ORIGINAL.into(), Value::String(json.to_string().into()));
             Value::Map(Arc::new(map))
         }
-        Json::Array(items) => Value::List(items.iter().map(structure).collect()),
+        Json::Array(items) => Value::List(items.iter().map(|item| structure(kind, item)).collect()),
         scalar => from_json(scalar),
     }
 }
 
 /// A protobuf message: like a struct, with nil-safe getters (`GetTracing`), enumerations that know `String`, and
 /// wrapped scalars that know `GetValue`.
-pub(crate) fn message(json: &Json) -> Value {
+pub(crate) fn message(kind: &str, json: &Json) -> Value {
     match json {
         Json::Object(fields) => {
             let mut map: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+            for (name, value) in zeros(kind) {
+                map.insert(format!("Get{name}").into(), value.clone());
+                map.insert(name.into(), value);
+            }
             for (key, value) in fields {
                 let value = match (MAPS.contains(&key.as_str()), value) {
                     (true, value) => from_json(value),
                     (false, Json::String(text)) if is_enumeration(key, text) => enumeration(text),
                     (false, Json::Bool(flag)) => wrapped(Value::Bool(*flag), *flag, key),
-                    (false, value) => message(value),
+                    (false, value) => message(key, value),
                 };
                 let name = field_name(key);
                 map.insert(format!("Get{name}").into(), value.clone());
@@ -95,7 +165,7 @@ pub(crate) fn message(json: &Json) -> Value {
             map.insert(ORIGINAL.into(), Value::String(json.to_string().into()));
             Value::Map(Arc::new(map))
         }
-        Json::Array(items) => Value::List(items.iter().map(message).collect()),
+        Json::Array(items) => Value::List(items.iter().map(|item| message(kind, item)).collect()),
         scalar => from_json(scalar),
     }
 }
@@ -125,6 +195,41 @@ fn wrapped(value: Value, flag: bool, key: &str) -> Value {
         (Arc::from("GetValue"), Value::Bool(flag)),
         (Arc::from("Value"), Value::Bool(flag)),
     ])))
+}
+
+/// A span of time as Go prints it: `1m30s`, `45s`, `500ms`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let (seconds, nanos) = (
+        duration.seconds.unsigned_abs(),
+        u64::from(duration.nanos.unsigned_abs()),
+    );
+    let sign = if duration.seconds < 0 || duration.nanos < 0 {
+        "-"
+    } else {
+        ""
+    };
+    let with_fraction = |whole: u64, fraction: u64, digits: usize, unit: &str| {
+        let fraction = format!("{fraction:0digits$}");
+        match fraction.trim_end_matches('0') {
+            "" => format!("{whole}{unit}"),
+            fraction => format!("{whole}.{fraction}{unit}"),
+        }
+    };
+    let text = match (seconds, nanos) {
+        (0, 0) => "0s".to_owned(),
+        (0, 1..1_000) => format!("{nanos}ns"),
+        (0, 1_000..1_000_000) => with_fraction(nanos / 1_000, nanos % 1_000, 3, "µs"),
+        (0, _) => with_fraction(nanos / 1_000_000, nanos % 1_000_000, 6, "ms"),
+        _ => {
+            let rest = with_fraction(seconds % 60, nanos, 9, "s");
+            match (seconds / 3600, seconds / 60 % 60) {
+                (0, 0) => rest,
+                (0, minutes) => format!("{minutes}m{rest}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{rest}"),
+            }
+        }
+    };
+    format!("{sign}{text}")
 }
 
 /// The scalar that a value stands for: enumerations are their text.

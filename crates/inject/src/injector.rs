@@ -107,9 +107,12 @@ impl Injector {
         prepare(&mut original);
         let annotations = original["metadata"]["annotations"].clone();
         let native = self.is_native(&annotations);
+        // Templates see the pod as it was before any injection. They are laid over it as it is: what an earlier
+        // injection moved into its containers, such as the application's own probes, is nowhere else.
+        let mut stripped = original.clone();
+        overlay::undo(&mut stripped, self.mesh_status_port());
+        stripped["metadata"]["namespace"] = json!(request.namespace);
         let mut pod = original.clone();
-        overlay::undo(&mut pod, self.mesh_status_port());
-        let stripped = pod.clone();
         let workload = request
             .workload
             .cloned()
@@ -133,7 +136,7 @@ impl Injector {
                 mesh: &self.mesh,
                 proxy_config: &proxy_config,
                 revision: &self.revision,
-                native,
+                native: self.native_sidecars,
                 compliance_policy: &self.compliance_policy,
                 uid: platform.last_user,
                 gid: platform.last_group,
@@ -144,8 +147,10 @@ impl Injector {
                 .map_err(|error| failed(error.to_string()))?;
             let mut fragment: Value = serde_saphyr::from_str(&text).map_err(|error| failed(error.to_string()))?;
             canonical::canonicalise(&mut fragment);
-            overlay::follow_native_proxy(&mut pod, &fragment);
             merge(&mut template, &fragment);
+            if native {
+                overlay::follow_native_proxy(&mut pod, &template);
+            }
             merge(&mut pod, &fragment);
         }
         let overrides = overlay::reapply(&mut pod, &original, &template, platform.first_user);
@@ -153,7 +158,7 @@ impl Injector {
             .get("sidecar.istio.io/interceptionMode")
             .or(proxy_config.get("interceptionMode"));
         overlay::follow_proxy_user(&mut pod, mode.is_some_and(|mode| mode == "TPROXY"));
-        self.finish(&mut pod, &template, &proxy_config, request, native, overrides)?;
+        self.finish(&mut pod, &template, &proxy_config, request, overrides)?;
         Ok(pod)
     }
 
@@ -164,7 +169,6 @@ impl Injector {
         template: &Value,
         proxy_config: &Value,
         request: Request<'_>,
-        native: bool,
         overrides: Option<String>,
     ) -> Result<(), InjectError> {
         // Only a proxy answers probes; templates such as gRPC's without one leave the pod's own.
@@ -172,7 +176,9 @@ impl Injector {
         let status_port = status_port(pod, proxy_config);
         let mut variables = self.cluster_environment(pod, request);
         let merge = self.mesh["enablePrometheusMerge"].as_bool().unwrap_or(true);
-        if let Some(config) = metrics::merge(pod, merge, self.mesh_status_port()).map_err(InjectError::Pod)? {
+        let told = metrics::merge(pod, merge, self.mesh_status_port()).map_err(InjectError::Pod)?;
+        // What an earlier injection told the agent is still so.
+        if let Some(config) = told.or_else(|| told_before(pod, metrics::VARIABLE)) {
             variables.push((metrics::VARIABLE.to_owned(), config));
         }
         if has_proxy
@@ -184,6 +190,8 @@ impl Injector {
         }
         if let Some(proxy) = proxy_container(pod) {
             append_environment(proxy, variables);
+            let proxy = proxy.clone();
+            metrics::tell_secure_port(pod, &proxy);
         }
         let annotations = &mut pod["metadata"]["annotations"];
         for (name, value) in &self.config.injected_annotations {
@@ -207,7 +215,7 @@ impl Injector {
                 .config
                 .flag(&["global", "proxy", "holdApplicationUntilProxyStarts"])
                 .unwrap_or(false);
-        order::arrange(pod, native, hold);
+        order::arrange(pod, hold);
         Ok(())
     }
 
@@ -241,33 +249,28 @@ impl Injector {
             .get("sidecar.istio.io/nativeSidecar")
             .and_then(Value::as_str)
         {
-            Some(value) => value == "true",
-            None => self.native_sidecars,
+            Some("true") => true,
+            Some("false") => false,
+            _ => self.native_sidecars,
         }
     }
 
     fn rewrites_probes(&self, annotations: &Value) -> bool {
-        match annotations
+        let annotation = annotations
             .get("sidecar.istio.io/rewriteAppHTTPProbers")
-            .and_then(Value::as_str)
-        {
-            Some(value) => value == "true",
-            None => self
-                .config
-                .flag(&["sidecarInjectorWebhook", "rewriteAppHTTPProbe"])
-                .unwrap_or(true),
-        }
+            .and_then(Value::as_str);
+        annotation.and_then(metrics::flag).unwrap_or_else(|| {
+            let values = self.config.flag(&["sidecarInjectorWebhook", "rewriteAppHTTPProbe"]);
+            values.unwrap_or(false)
+        })
     }
 
     /// The templates that a pod asks for, with aliases resolved once.
     fn template_names(&self, annotations: &Value) -> Vec<String> {
         let asked = annotations.get("inject.istio.io/templates").and_then(Value::as_str);
         let names: Vec<String> = match asked {
-            Some(text) => text
-                .split(',')
-                .map(|name| name.trim().to_owned())
-                .filter(|name| !name.is_empty())
-                .collect(),
+            // A name that is missing between commas is one that does not exist.
+            Some(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
             None => self.config.default_templates.clone(),
         };
         let expand = |name: String| self.config.aliases.get(&name).cloned().unwrap_or_else(|| vec![name]);
@@ -284,6 +287,7 @@ impl Injector {
         {
             variables.insert("ISTIO_META_NETWORK".to_owned(), network.to_owned());
         }
+        variables.retain(|name, value| name != "ISTIO_META_NETWORK" || !value.is_empty());
         if let Some(network) = variables.get("ISTIO_META_NETWORK") {
             pod["metadata"]["labels"]["topology.istio.io/network"] = json!(network);
         }
@@ -318,14 +322,24 @@ fn prepare(pod: &mut Value) {
 }
 
 fn proxy_container(pod: &mut Value) -> Option<&mut Value> {
-    let spec = pod.get_mut("spec")?.as_object_mut()?;
-    let lists = spec
+    let is_proxy = |container: &Value| container["name"] == "istio-proxy";
+    let has_proxy = |list: &Value| list.as_array().is_some_and(|list| list.iter().any(is_proxy));
+    let spec = pod.get_mut("spec")?;
+    let list = ["containers", "initContainers"]
+        .into_iter()
+        .find(|list| has_proxy(&spec[*list]))?;
+    spec[list]
+        .as_array_mut()?
         .iter_mut()
-        .filter(|(name, _)| matches!(name.as_str(), "containers" | "initContainers"));
-    lists
-        .filter_map(|(_, list)| list.as_array_mut())
-        .flatten()
-        .find(|container| container["name"] == "istio-proxy")
+        .find(|container| is_proxy(container))
+}
+
+/// A variable that an earlier injection gave the proxy.
+fn told_before(pod: &mut Value, name: &str) -> Option<String> {
+    pod["metadata"]["annotations"].get(overlay::STATUS)?;
+    let mut environment = proxy_container(pod)?["env"].as_array()?.iter();
+    let variable = environment.find(|variable| variable["name"] == name)?;
+    variable["value"].as_str().map(str::to_owned)
 }
 
 fn append_environment(container: &mut Value, variables: Vec<(String, String)>) {

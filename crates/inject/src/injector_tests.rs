@@ -30,8 +30,17 @@ templates:
       labels: {extra: "true"}
   broken: |
     {{ fail "not today" }}
+  facts: |
+    metadata:
+      annotations:
+        name: "{{ .ObjectMeta.Name }}"
+        namespace: "{{ .ObjectMeta.Namespace }}"
+        account: "{{ .Spec.ServiceAccountName }}"
+        users: "{{ .ProxyUID }}:{{ .ProxyGID }}"
+        images: "{{ .ProxyImage }} {{ .ProxyInitImage }}"
 "#;
-const VALUES: &str = r#"{"global": {"hub": "hub", "tag": "1.0", "proxy": {"image": "proxyv2"}}}"#;
+const VALUES: &str = r#"{"global": {"hub": "hub", "tag": "1.0", "proxy": {"image": "proxyv2"},
+    "multiCluster": {"clusterName": "c1"}}, "sidecarInjectorWebhook": {"rewriteAppHTTPProbe": true}}"#;
 
 fn injector(native: bool) -> Injector {
     Injector {
@@ -86,6 +95,80 @@ fn a_second_injection_changes_nothing() {
 }
 
 #[test]
+fn what_the_agent_was_told_of_the_application_outlives_a_second_injection() {
+    let mut pod = app();
+    pod["metadata"]["annotations"] = json!({"prometheus.io/port": "80", "prometheus.io/path": "/metrics"});
+    pod["spec"]["containers"][0]["readinessProbe"] = json!({"httpGet": {"port": 80, "path": "/ready"}});
+    for native in [true, false] {
+        let once = injected(native, pod.clone());
+        let list = if native { "initContainers" } else { "containers" };
+        let environment = |pod: &Value| {
+            let mut containers = pod["spec"][list].as_array().unwrap().iter();
+            let proxy = containers.find(|c| c["name"] == "istio-proxy").unwrap();
+            let variables = proxy["env"].as_array().unwrap().iter();
+            let named = variables.map(|v| format!("{}={}", v["name"].as_str().unwrap(), v["value"].as_str().unwrap()));
+            named.collect::<Vec<_>>()
+        };
+        let expected = [
+            "WORKLOAD=app",
+            "ISTIO_META_CLUSTER_ID=c1",
+            r#"ISTIO_PROMETHEUS_ANNOTATIONS={"scrape":"","path":"/metrics","port":"80"}"#,
+            r#"ISTIO_KUBE_APP_PROBERS={"/app-health/app/readyz":{"httpGet":{"port":80,"path":"/ready"}}}"#,
+        ];
+        assert_eq!(environment(&once), expected);
+        let twice = injected(native, once.clone());
+        assert_eq!(environment(&twice), expected);
+        assert_eq!(twice, once);
+    }
+}
+
+#[test]
+fn a_template_reads_what_the_pod_does_not_say() {
+    let facts = |pod: Value| {
+        let mut pod = pod;
+        pod["metadata"]["annotations"]["inject.istio.io/templates"] = json!("facts");
+        let annotations = injected(true, pod)["metadata"]["annotations"].take();
+        ["name", "namespace", "account", "users", "images"].map(|fact| annotations[fact].clone())
+    };
+    let pod = json!({"metadata": {"generateName": "app-"}, "spec": {"containers": [{"name": "app", "image": "a"}]}});
+    assert_eq!(
+        facts(pod.clone()),
+        ["", "app", "", "1337:1337", "hub/proxyv2:1.0 hub/proxyv2:1.0"]
+    );
+    // The proxy's configuration names the proxy's image only, the annotation both.
+    let mut configured = pod.clone();
+    configured["metadata"]["annotations"] = json!({"proxy.istio.io/config": "image: {imageType: debug}"});
+    assert_eq!(facts(configured)[4], "hub/proxyv2:1.0-debug hub/proxyv2:1.0");
+    let mut annotated = pod;
+    annotated["metadata"]["annotations"] = json!({"sidecar.istio.io/proxyImageType": "distroless"});
+    assert_eq!(
+        facts(annotated)[4],
+        "hub/proxyv2:1.0-distroless hub/proxyv2:1.0-distroless"
+    );
+}
+
+#[test]
+fn only_yes_and_no_decide_where_the_proxy_runs() {
+    for (annotation, native) in [("false", false), ("true", true), ("1", true), ("no", true)] {
+        let mut pod = app();
+        pod["metadata"]["annotations"] = json!({"sidecar.istio.io/nativeSidecar": annotation});
+        // The template above asks what the nodes can do; the order follows where it put the proxy.
+        let pod = injected(true, pod);
+        assert!(pod["spec"]["initContainers"].is_array(), "{annotation}");
+        assert_eq!(injector(true).is_native(&pod["metadata"]["annotations"]), native);
+    }
+}
+
+#[test]
+fn a_network_without_a_name_is_none() {
+    let mut pod = app();
+    pod["metadata"]["labels"] = json!({"topology.istio.io/network": ""});
+    let pod = injected(true, pod);
+    assert_eq!(pod["metadata"]["labels"]["topology.istio.io/network"], "");
+    assert!(!pod["spec"].to_string().contains("ISTIO_META_NETWORK"));
+}
+
+#[test]
 fn the_user_has_the_last_word_on_the_proxy() {
     let mut pod = app();
     pod["spec"]["containers"]
@@ -118,12 +201,14 @@ fn templates_are_chosen_by_annotation_and_alias() {
     let mut pod = app();
     pod["metadata"]["annotations"] = json!({"inject.istio.io/templates": "both"});
     assert_eq!(injected(true, pod.clone())["metadata"]["labels"]["extra"], "true");
-    pod["metadata"]["annotations"] = json!({"inject.istio.io/templates": "none"});
-    let error = inject(true, pod.clone()).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "requested template \"none\" not found; have broken, extra, sidecar"
-    );
+    for (asked, missing) in [("none", "none"), ("sidecar,", ""), ("", "")] {
+        pod["metadata"]["annotations"] = json!({"inject.istio.io/templates": asked});
+        let error = inject(true, pod.clone()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("requested template {missing:?} not found; have broken, extra, facts, sidecar")
+        );
+    }
     pod["metadata"]["annotations"] = json!({"inject.istio.io/templates": "broken"});
     assert!(inject(true, pod).unwrap_err().to_string().contains("not today"));
 }

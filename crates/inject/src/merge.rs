@@ -102,7 +102,7 @@ fn same(left: &Value, right: &Value, key: &str) -> bool {
 }
 
 /// A value without fields that are `null`.
-fn without_nulls(value: &Value) -> Value {
+pub(crate) fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => Value::Object(
             fields

@@ -5,14 +5,16 @@ use serde_json::Value;
 /// Brings containers into the order in which they have to start.
 ///
 /// `hold`: applications wait for the proxy, so a classic proxy container starts first.
-pub(crate) fn arrange(pod: &mut Value, native: bool, hold: bool) {
+pub(crate) fn arrange(pod: &mut Value, hold: bool) {
     if let Some(containers) = pod["spec"].get_mut("containers").and_then(Value::as_array_mut) {
         move_to(containers, "istio-proxy", hold);
     }
     if let Some(containers) = pod["spec"].get_mut("initContainers").and_then(Value::as_array_mut) {
+        // A pod whose templates put the proxy elsewhere, or nowhere, is a classic one, whatever its nodes can do.
+        let native = containers.iter().any(|container| container["name"] == "istio-proxy");
         if native {
             // The last one moved stands first.
-            for name in ["enable-core-dump", "istio-proxy", "istio-init", "istio-validation"] {
+            for name in ["enable-core-dump", "istio-proxy", "istio-validation", "istio-init"] {
                 move_to(containers, name, true);
             }
         } else {
@@ -36,10 +38,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn check(native: bool, hold: bool, init: &[&str], main: &[&str], expected: (&str, &str)) {
+    fn check(hold: bool, init: &[&str], main: &[&str], expected: (&str, &str)) {
         let list = |names: &[&str]| names.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>();
         let mut pod = json!({"spec": {"initContainers": list(init), "containers": list(main)}});
-        arrange(&mut pod, native, hold);
+        arrange(&mut pod, hold);
         let names = |field: &str| {
             let names = pod["spec"][field]
                 .as_array()
@@ -57,7 +59,6 @@ mod tests {
     #[test]
     fn proxies_start_where_they_must() {
         check(
-            true,
             false,
             &["mine", "istio-proxy", "istio-init"],
             &["app"],
@@ -65,13 +66,11 @@ mod tests {
         );
         check(
             false,
-            false,
             &["istio-init", "mine"],
             &["istio-proxy", "app"],
             ("mine istio-init", "app istio-proxy"),
         );
         check(
-            false,
             true,
             &["istio-init"],
             &["app", "istio-proxy"],

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::merge::merge;
-use crate::{canonical, written};
+use crate::{canonical, metrics, written};
 
 /// Annotation that keeps the user's own fragments of injected containers.
 pub(crate) const OVERRIDES: &str = "proxy.istio.io/overrides";
@@ -55,20 +55,15 @@ pub(crate) fn undo(pod: &mut Value, status_port: u16) {
         }
     }
     if let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() {
-        // Scrape annotations that point at the agent are ours; this injection writes them again.
-        if annotations.get("prometheus.io/port").and_then(Value::as_str) == Some(&status_port.to_string()) {
-            for name in ["prometheus.io/port", "prometheus.io/path", "prometheus.io/scrape"] {
-                annotations.shift_remove(name);
-            }
-        }
+        metrics::undo(annotations, status_port);
         annotations.shift_remove(STATUS);
     }
 }
 
-/// Moves a user-defined `istio-proxy` to where the fragment will put the native sidecar.
-pub(crate) fn follow_native_proxy(pod: &mut Value, fragment: &Value) {
+/// Moves a user-defined `istio-proxy` to where the templates put the native sidecar.
+pub(crate) fn follow_native_proxy(pod: &mut Value, template: &Value) {
     let is_proxy = |container: &Value| container["name"] == "istio-proxy";
-    if !fragment["spec"]["initContainers"]
+    if !template["spec"]["initContainers"]
         .as_array()
         .is_some_and(|list| list.iter().any(is_proxy))
     {
@@ -135,7 +130,7 @@ pub(crate) fn reapply(
             kept.insert(list.to_owned(), Value::Array(fragments));
         }
     }
-    (status.is_null() && !kept.is_empty()).then(|| Value::Object(kept).to_string())
+    (status.is_null() && !kept.is_empty()).then(|| gotemplate::json_text(&Value::Object(kept)))
 }
 
 /// What of a container is the user's own word.
@@ -221,5 +216,5 @@ pub(crate) fn status(template: &Value, revision: &str) -> String {
         status.insert(list.to_owned(), names(list));
     }
     status.insert("revision".to_owned(), revision.into());
-    Value::Object(status).to_string()
+    gotemplate::json_text(&Value::Object(status))
 }

@@ -30,7 +30,7 @@ pub(crate) fn rewrite(pod: &mut Value, status_port: u16) -> Option<String> {
 /// The map as text: paths sorted, the entries as they were written.
 fn sorted_paths(probers: Map<String, Value>) -> String {
     let sorted: std::collections::BTreeMap<String, Value> = probers.into_iter().collect();
-    Value::Object(sorted.into_iter().collect()).to_string()
+    gotemplate::json_text(&Value::Object(sorted.into_iter().collect()))
 }
 
 /// What an earlier injection of the same pod recorded; maps of repeated injections are united.
@@ -112,9 +112,15 @@ fn rewrite_one(
             && let (Value::Object(get), Value::Object(original)) = (&mut get, original)
         {
             for (field, value) in original {
-                // Headers and host concern the application; the scheme is the agent's, plain HTTP.
-                if field == "scheme" {
-                    get.insert(field, if value == "HTTPS" { json!("HTTP") } else { value });
+                // The agent passes headers on. The host would lead past it; the scheme is the agent's, plain HTTP.
+                match field.as_str() {
+                    "scheme" if value == "HTTPS" => {
+                        get.insert(field, json!("HTTP"));
+                    }
+                    "scheme" | "httpHeaders" => {
+                        get.insert(field, value);
+                    }
+                    _ => {}
                 }
             }
         }
@@ -143,7 +149,8 @@ mod tests {
         let mut pod = json!({"spec": {"containers": [{
             "name": "app",
             "ports": [{"name": "http", "containerPort": 80}],
-            "readinessProbe": {"httpGet": {"port": "http", "path": "/ready", "scheme": "HTTPS"}, "timeoutSeconds": 2},
+            "readinessProbe": {"httpGet": {"port": "http", "path": "/ready", "scheme": "HTTPS",
+                "httpHeaders": [{"name": "X", "value": "a&b"}]}, "timeoutSeconds": 2},
             "livenessProbe": {"exec": {"command": ["true"]}},
             "startupProbe": {"tcpSocket": {"port": 5}},
         }]}});
@@ -151,14 +158,16 @@ mod tests {
         assert_eq!(
             probers,
             json!({
-                "/app-health/app/readyz": {"httpGet": {"port": 80, "path": "/ready", "scheme": "HTTPS"}, "timeoutSeconds": 2},
+                "/app-health/app/readyz": {"httpGet": {"port": 80, "path": "/ready", "scheme": "HTTPS",
+                    "httpHeaders": [{"name": "X", "value": "a&b"}]}, "timeoutSeconds": 2},
                 "/app-health/app/startupz": {"tcpSocket": {"port": 5}},
             })
         );
         let container = &pod["spec"]["containers"][0];
         assert_eq!(
             container["readinessProbe"]["httpGet"],
-            json!({"path": "/app-health/app/readyz", "port": 15020, "scheme": "HTTP"})
+            json!({"path": "/app-health/app/readyz", "port": 15020, "scheme": "HTTP",
+                "httpHeaders": [{"name": "X", "value": "a&b"}]})
         );
         assert_eq!(container["livenessProbe"], json!({"exec": {"command": ["true"]}}));
         assert_eq!(

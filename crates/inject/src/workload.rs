@@ -43,25 +43,26 @@ impl Workload {
         workload.kind = text(&controller["kind"]);
         workload.api_version = text(&controller["apiVersion"]);
         workload.name = text(&controller["name"]);
-        let hash = metadata["labels"]["pod-template-hash"].as_str().unwrap_or_default();
+        let label = |name: &str| metadata["labels"][name].as_str().filter(|value| !value.is_empty());
         match workload.kind.as_str() {
             "ReplicaSet" => {
-                if let Some(name) = workload.name.strip_suffix(hash).and_then(|name| name.strip_suffix('-'))
-                    && !hash.is_empty()
-                {
-                    workload.name = name.to_owned();
-                    let rollout = metadata["labels"].get("rollouts-pod-template-hash").is_some();
-                    (workload.kind, workload.api_version) = if rollout {
-                        ("Rollout".to_owned(), "argoproj.io/v1alpha1".to_owned())
-                    } else {
-                        ("Deployment".to_owned(), "apps/v1".to_owned())
-                    };
+                // Who named it after the hash of its pods: a Deployment, or a Rollout of Argo, which has its own label.
+                let above = |hash: &str| {
+                    let hash = label(hash)?;
+                    Some(workload.name.strip_suffix(hash)?.strip_suffix('-')?.to_owned())
+                };
+                if let Some(name) = above("pod-template-hash") {
+                    (workload.name, workload.kind) = (name, "Deployment".to_owned());
+                } else if let Some(name) = above("rollouts-pod-template-hash") {
+                    (workload.name, workload.kind) = (name, "Rollout".to_owned());
+                    workload.api_version = "v1alpha1".to_owned();
                 }
             }
-            "ReplicationController" if metadata["labels"].get("deploymentconfig").is_some() => {
-                workload.kind = "DeploymentConfig".to_owned();
-                workload.api_version = "apps.openshift.io/v1".to_owned();
-                workload.name = text(&metadata["labels"]["deploymentconfig"]);
+            "ReplicationController" => {
+                if let Some(name) = label("deploymentconfig") {
+                    workload.kind = "DeploymentConfig".to_owned();
+                    workload.name = name.to_owned();
+                }
             }
             "Job" => {
                 if let Some((name, stamp)) = workload.name.rsplit_once('-') {
@@ -100,6 +101,18 @@ mod tests {
             ("Deployment", "web"),
         );
         check("ReplicaSet", "web-abc", json!({}), ("ReplicaSet", "web-abc"));
+        check(
+            "ReplicaSet",
+            "web-7cdd8dccb9",
+            json!({"rollouts-pod-template-hash": "7cdd8dccb9"}),
+            ("Rollout", "web"),
+        );
+        check(
+            "ReplicationController",
+            "web-3",
+            json!({"deploymentconfig": "web"}),
+            ("DeploymentConfig", "web"),
+        );
         check("Job", "backup-29012345", json!({}), ("CronJob", "backup"));
         check("Job", "import", json!({}), ("Job", "import"));
         check("StatefulSet", "db", json!({}), ("StatefulSet", "db"));

@@ -6,7 +6,8 @@ use gotmpl::{Template, Value};
 use sha2::{Digest, Sha256};
 
 use super::{last, string, text, wrong};
-use crate::{from_json, to_json, to_yaml};
+use crate::json::escaped;
+use crate::{from_json, json_text, to_json, to_yaml};
 
 pub(super) fn add(template: Template) -> Template {
     template
@@ -14,12 +15,15 @@ pub(super) fn add(template: Template) -> Template {
             Ok(string(to_yaml(&to_json(last("toYaml", arguments)?))))
         })
         .func("toJson", |arguments| {
-            Ok(string(to_json(last("toJson", arguments)?).to_string()))
+            Ok(string(json_text(&to_json(last("toJson", arguments)?))))
+        })
+        .func("toRawJson", |arguments| {
+            Ok(string(to_json(last("toRawJson", arguments)?).to_string()))
         })
         .func("toPrettyJson", |arguments| {
             let json = to_json(last("toPrettyJson", arguments)?);
             serde_json::to_string_pretty(&json)
-                .map(string)
+                .map(|text| string(escaped(&text)))
                 .map_err(|error| wrong("toPrettyJson", error))
         })
         .func("fromYaml", |arguments| {
