@@ -77,13 +77,17 @@ fn said(status: &Status) -> String {
     }
 }
 
-/// The innermost cause, which is what a person can act on ("connection refused").
-pub fn root(error: &dyn std::error::Error) -> String {
+/// The innermost cause, which is what a person can act on ("connection refused"); what the API server said, in its own
+/// words.
+pub fn root(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    innermost.to_string()
+    match innermost.downcast_ref::<Box<Status>>() {
+        Some(status) => said(status),
+        None => innermost.to_string(),
+    }
 }
 
 /// A cluster to install into.
@@ -304,6 +308,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_the_server_said_is_passed_on_without_what_surrounds_it() {
+        let status = |message: &str| Status {
+            message: message.to_owned(),
+            reason: "BadRequest".to_owned(),
+            code: 400,
+            ..Status::default()
+        };
+        let told = |message: &str| root(&Error::Api(Box::new(status(message))));
+        assert_eq!(told("the pod is waiting to start"), "the pod is waiting to start");
+        assert_eq!(told(""), "status 400 BadRequest");
+    }
 
     /// An API server that answers 409 a number of times, and then with the object.
     async fn check(object: Value, conflicts: u32, expected: bool, requests: u32) {

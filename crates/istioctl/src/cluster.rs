@@ -106,13 +106,18 @@ impl Cluster {
 
     /// Running istiod pods of the system namespace, of one revision or all.
     pub async fn istiods(&self, namespace: &str, revision: Option<&str>) -> Result<Vec<Instance>, Failure> {
-        let mut pods = kind("", "v1", "Pod");
-        namespace.clone_into(&mut pods.namespace);
         let selector = match revision {
             Some(revision) => format!("app=istiod,{}={revision}", label::REVISION),
             None => "app=istiod".to_owned(),
         };
-        let found = self.server.list(&pods, &selector).await?;
+        self.running(namespace, &selector).await
+    }
+
+    /// Running pods of a namespace with these labels.
+    pub async fn running(&self, namespace: &str, selector: &str) -> Result<Vec<Instance>, Failure> {
+        let mut pods = kind("", "v1", "Pod");
+        namespace.clone_into(&mut pods.namespace);
+        let found = self.server.list(&pods, selector).await?;
         Ok(found.iter().filter(|pod| is_running(pod)).map(instance).collect())
     }
 }
@@ -153,7 +158,9 @@ async fn config(global: &Global) -> Result<Config, Failure> {
         context: global.context.clone(),
         ..KubeConfigOptions::default()
     };
-    let wrong = |error: &dyn std::error::Error| Failure::new(format!("bad Kubernetes configuration: {}", root(error)));
+    let wrong = |error: &(dyn std::error::Error + 'static)| {
+        Failure::new(format!("bad Kubernetes configuration: {}", root(error)))
+    };
     if let Some(path) = &global.kubeconfig {
         let file = Kubeconfig::read_from(path)
             .map_err(|error| Failure::new(format!("cannot read {}: {}", path.display(), root(&error))))?;

@@ -51,6 +51,20 @@ pub enum ForwardError {
     },
 }
 
+/// What the API server said, in its own words, else the innermost cause.
+fn cause(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error
+        && !status.message.is_empty()
+    {
+        return status.message.clone();
+    }
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
 async fn request(
     client: &Client,
     namespace: &str,
@@ -73,7 +87,7 @@ async fn request(
     let mut forward = pods
         .portforward(pod, &[port])
         .await
-        .map_err(|error| connect(error.to_string()))?;
+        .map_err(|error| connect(cause(&error)))?;
     let stream = forward
         .take_stream(port)
         .ok_or_else(|| connect("no stream".to_owned()))?;
@@ -177,5 +191,41 @@ impl Ask for Forward {
             .request(&to, "GET", path)
             .await
             .map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_api_server_says_of_a_pod_that_is_pending_is_passed_on_as_it_is() {
+        let refusing = tower::service_fn(|_: Request<Body>| async {
+            let body = serde_json::json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "message": "pod web is not running", "reason": "BadRequest", "code": 400});
+            let mut response = Response::new(Body::from(body.to_string().into_bytes()));
+            *response.status_mut() = http::StatusCode::BAD_REQUEST;
+            Ok::<_, Infallible>(response)
+        });
+        let client = Client::new(refusing, "app");
+        let to = PodPort {
+            namespace: "app",
+            pod: "web",
+            port: 15000,
+        };
+        let error = PortForward(client)
+            .request(&to, "GET", "/config_dump")
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot forward to port 15000 of pod web: pod web is not running"
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use api::names::{PROXY_CONTAINER, label, port};
 use clap::Args;
 use futures::StreamExt as _;
-use install::api_server::kind;
+use install::api_server::{kind, root};
 use install::object::{Id, Object};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -379,7 +379,7 @@ async fn collect(cluster: &Cluster, flags: &Flags, task: &Task) -> Result<Option
             pods.logs(pod, &parameters)
                 .await
                 .map(|log| Some(redact::text(&log)))
-                .map_err(|error| error.to_string())
+                .map_err(|error| root(&error))
         }
     }
 }

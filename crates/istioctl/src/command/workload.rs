@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use install::api_server::kind;
+use install::api_server::{kind, root};
 use install::object::{Id, Object};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -198,7 +198,13 @@ async fn group(cluster: &Cluster, global: &Global, flags: &Flags) -> Result<Obje
         namespace: cluster.namespace(global).to_owned(),
         ..kind("networking.istio.io", "v1", "WorkloadGroup")
     };
-    let missing = || Failure::new(format!("workloadgroup {name} not found in namespace {}", id.namespace));
+    let missing = || {
+        Failure::new(format!(
+            "workloadgroup {name} not found in namespace {}; make it (istioctl x workload group create … | kubectl apply -f \
+             -), or give its file with --file",
+            id.namespace
+        ))
+    };
     cluster.server.get(&id).await?.ok_or_else(missing)
 }
 
@@ -244,8 +250,15 @@ async fn token(cluster: &Cluster, namespace: &str, account: &str, seconds: i64) 
         .create_token_request(account, &PostParams::default(), &request)
         .await;
     let answer = answer.map_err(|error| {
+        let way = match &error {
+            kube::Error::Api(status) if status.code == 404 => {
+                format!("; make it: kubectl create serviceaccount {account} -n {namespace}")
+            }
+            _ => String::new(),
+        };
         Failure::new(format!(
-            "could not create a token under service account {account} in namespace {namespace}: {error}"
+            "could not create a token under service account {account} in namespace {namespace}: {}{way}",
+            root(&error)
         ))
     })?;
     Ok(answer.status.map(|status| status.token).unwrap_or_default())
