@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cluster::{self, Cluster};
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::script::{Item, Run, Step, Story};
 use crate::traffic::{Totals, Traffic};
 use crate::visit::Visit;
@@ -37,9 +37,12 @@ pub async fn run(path: &Path, stories: &[Story], kubeconfig: Option<PathBuf>, ke
         false => Some(Visit::begin(&cluster.kubeconfig).await?),
     };
     let root = project::root(path, &programs);
-    let told = tell_all(stories, &cluster, &programs, root, short, &mut interruption).await;
+    // A story without a step of the short form would pass without doing a thing.
+    let stories: Vec<_> = stories.iter().filter(|story| !short || story.is_short()).collect();
+    let told = tell_all(&stories, &cluster, &programs, root, short, &mut interruption).await;
+    let verdict = |reports: &[Report], left: usize| report::verdict(reports, stories.len(), left);
     if let Some(visit) = visit
-        && !matches!(told, Ok(true))
+        && !told.as_ref().is_ok_and(|reports| verdict(reports, 0).is_ok())
     {
         // Nobody takes this cluster down.
         match visit.left().await {
@@ -54,7 +57,7 @@ pub async fn run(path: &Path, stories: &[Story], kubeconfig: Option<PathBuf>, ke
     }
     if keep && cluster.is_local() {
         terminal::say(&cluster.hint());
-        return told;
+        return Ok(conclude(&verdict(&told?, 0)));
     }
     let down = cluster.down(&programs);
     let left = match (&told, down) {
@@ -65,18 +68,24 @@ pub async fn run(path: &Path, stories: &[Story], kubeconfig: Option<PathBuf>, ke
     for thing in &left {
         terminal::differs(0, &format!("left behind: {thing}"));
     }
-    Ok(told? && left.is_empty())
+    Ok(conclude(&verdict(&told?, left.len())))
 }
 
-/// Whether all stories were told, and went as they say.
+/// The last word.
+fn conclude(verdict: &Result<String, String>) -> bool {
+    terminal::verdict(verdict);
+    verdict.is_ok()
+}
+
+/// Tells the stories, and how each went.
 async fn tell_all(
-    stories: &[Story],
+    stories: &[&Story],
     cluster: &Cluster,
     programs: &Path,
     root: PathBuf,
     short: bool,
     interruption: &mut Interruption,
-) -> Result<bool> {
+) -> Result<Vec<Report>> {
     let scratch = tempfile::Builder::new().prefix("trysail-story-files-").tempdir();
     let shell = Shell {
         programs: programs.to_owned(),
@@ -87,12 +96,10 @@ async fn tell_all(
     };
     let mut reports = Vec::new();
     let mut error = None;
-    // A story without a step of the short form would pass without doing a thing.
-    let stories: Vec<_> = stories.iter().filter(|story| !short || story.is_short()).collect();
     if stories.is_empty() {
         bail!("none of the stories has a step of the short form: run them without --short");
     }
-    for story in &stories {
+    for story in stories {
         tokio::select! {
             report = tell(story, &shell, short) => match report {
                 // The next story counts on a clean cluster.
@@ -115,7 +122,7 @@ async fn tell_all(
     reports.iter().for_each(Report::print);
     match error {
         Some(error) => Err(error),
-        None => Ok(reports.len() == stories.len() && reports.iter().all(Report::passed)),
+        None => Ok(reports),
     }
 }
 

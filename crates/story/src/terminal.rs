@@ -29,6 +29,13 @@ pub fn differs(line: usize, message: &str) {
     println!("{} line {line}\n{message}", "✘ differs from the story,".red().bold());
 }
 
+pub fn verdict(verdict: &Result<String, String>) {
+    match verdict {
+        Ok(text) => println!("\n{}", text.green().bold()),
+        Err(text) => println!("\n{}", text.red().bold()),
+    }
+}
+
 pub fn traffic(text: &str) {
     println!("{} {text}", "~".magenta().bold());
 }
