@@ -1,6 +1,7 @@
 //! Takes secrets out of what is handed on: by structure where there is one, by words in everything else.
 
 mod addresses;
+mod below;
 mod cut;
 mod name;
 mod pairs;

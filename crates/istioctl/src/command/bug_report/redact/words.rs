@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::GONE;
 use super::addresses::{addresses, last_len, sockets};
+use super::below::{Indent, below, block, time_len, values};
 use super::cut::Cut;
 use super::name::Name;
 use super::pairs::pairs;
@@ -74,7 +75,10 @@ fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
         let shouts = name.chars().all(|c| !c.is_ascii_lowercase());
         // In a message of Envoy nobody sees what is around it.
         let is_inline = HOLDERS_IN_TEXT.contains(&name);
-        if !(is_inline || Name(name).is_secret() || (shouts && sign == "=" && Name(name).mentions_secret())) {
+        let is_secret = is_inline || Name(name).is_secret() || (shouts && sign == "=" && Name(name).mentions_secret());
+        // `credentials:`, and below it `user: …` and `pass: …`.
+        let may_hold = sign == ":" && Name(name).has_secrets();
+        if !(is_secret || may_hold) {
             continue;
         }
         let after = &text[at + 1..];
@@ -93,7 +97,17 @@ fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
             is_spaced,
             gap,
         };
-        let Some((skipped, length)) = extent(&place, value) else {
+        if may_hold && place.is_alone() {
+            let held = values(value, &place.indent());
+            for (skipped, length) in &held {
+                let from = at + 1 + gap + skipped;
+                cut.out(from, from + length, replaced);
+            }
+            if !held.is_empty() {
+                continue;
+            }
+        }
+        let Some((skipped, length)) = extent(&place, value).filter(|_| is_secret) else {
             continue;
         };
         let secret = value[skipped..skipped + length].trim_end().trim_end_matches(',');
@@ -154,14 +168,28 @@ struct Place<'a> {
     gap: usize,
 }
 
+impl Place<'_> {
+    /// Whether the name is the first word of its line.
+    fn is_alone(&self) -> bool {
+        self.line.word >= self.column
+    }
+
+    fn indent(&self) -> Indent {
+        Indent {
+            column: self.column - self.line.text,
+            has_time: self.line.text > self.line.start,
+        }
+    }
+}
+
 pub(super) fn is_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
 /// Where in `value` the secret begins, and how long it is.
 fn extent(place: &Place<'_>, value: &str) -> Option<(usize, usize)> {
-    let Place { line, sign, gap, .. } = *place;
-    let is_alone = line.word >= place.column;
+    let Place { sign, gap, .. } = *place;
+    let is_alone = place.is_alone();
     let slashes = value.len() - value.trim_start_matches('\\').len();
     let quote = value.as_bytes().get(slashes).copied();
     if let Some(quote @ (b'"' | b'\'')) = quote {
@@ -170,10 +198,7 @@ fn extent(place: &Place<'_>, value: &str) -> Option<(usize, usize)> {
         return Some((slashes + 1, length));
     }
     if is_alone && sign == ":" {
-        let indent = Indent {
-            column: place.column - line.text,
-            has_time: line.text > line.start,
-        };
+        let indent = place.indent();
         return block(value, &indent)
             .or_else(|| below(value, &indent))
             .or_else(|| Some((0, line_len(value))));
@@ -192,19 +217,6 @@ fn extent(place: &Place<'_>, value: &str) -> Option<(usize, usize)> {
         _ => return None,
     };
     Some((0, end.unwrap_or(value.len())))
-}
-
-/// How much of a line's beginning is the time that Kubernetes puts before each line of a log, and the blank after it.
-fn time_len(line: &str) -> usize {
-    const LONGEST: usize = 40;
-    let is_time = |word: &str| {
-        let mut bytes = word.bytes();
-        word.len() > 18 && word.contains('T') && bytes.all(|byte| byte.is_ascii_digit() || b"-:.+TZ".contains(&byte))
-    };
-    match line.bytes().take(LONGEST).position(|byte| byte == b' ') {
-        Some(end) if is_time(&line[..end]) => end + 1,
-        _ => 0,
-    }
 }
 
 /// Up to the quote that closes a text. A text that is itself part of one has backslashes before its quotes (`slashes`);
@@ -246,64 +258,6 @@ fn word_len(text: &str) -> usize {
         end += 1;
     }
     text[..end].trim_end_matches([')', ']', '}', '&', ';', ',']).len()
-}
-
-/// What is deeper than a name.
-struct Indent {
-    /// Column of the name.
-    column: usize,
-    /// Each line begins with a time, as the name's does.
-    has_time: bool,
-}
-
-impl Indent {
-    /// A line without its time.
-    fn text<'a>(&self, line: &'a str) -> &'a str {
-        &line[if self.has_time { time_len(line) } else { 0 }..]
-    }
-
-    /// The lines that stand deeper, and blank ones among them: where they begin, and how long they are.
-    fn content(&self, below: &str) -> (usize, usize) {
-        let mut length = 0;
-        for line in below.split_inclusive('\n') {
-            let text = self.text(line);
-            let depth = text.len() - text.trim_start_matches(' ').len();
-            if !text.trim().is_empty() && depth <= self.column {
-                break;
-            }
-            looked(line.len());
-            length += line.len();
-        }
-        let content = below[..length].trim_end();
-        let text = self.text(content);
-        let start = content.len() - text.trim_start().len();
-        (start, content.len() - start)
-    }
-}
-
-/// The content of a block of YAML (`|`, `>-`).
-fn block(value: &str, indent: &Indent) -> Option<(usize, usize)> {
-    let head = &value[..line_len(value)];
-    let below = value[head.len()..].strip_prefix("\r").unwrap_or(&value[head.len()..]);
-    let below = below.strip_prefix('\n')?;
-    let marks = head.strip_prefix(['|', '>'])?.split('#').next().unwrap_or_default();
-    let is_mark = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-');
-    if !marks.trim_end().bytes().all(is_mark) {
-        return None;
-    }
-    let (start, length) = indent.content(below);
-    Some((value.len() - below.len() + start, length))
-}
-
-/// A text on the lines below its name. A map or list there has names of its own.
-fn below(value: &str, indent: &Indent) -> Option<(usize, usize)> {
-    let below = value.strip_prefix('\r').unwrap_or(value).strip_prefix('\n')?;
-    let (start, length) = indent.content(below);
-    let content = &below[start..start + length];
-    let first = &content[..line_len(content)];
-    let is_map = !first.starts_with(['"', '\'']) && (first.contains(": ") || first.trim_end().ends_with(':'));
-    let is_structure = is_map || first.starts_with(['{', '[']) || first.starts_with("- ");
-    (length > 0 && !is_structure).then_some((value.len() - below.len() + start, length))
 }
 
 /// The bracket that is open at the end, if it is not far.
@@ -482,6 +436,25 @@ mod tests {
                 "2026-11-26T19:00:00.1Z password: |\n2026-11-26T19:00:00.1Z   x\n2026-11-26T19:00:00.2Z   y\n2026-11-26T19:00:00.2Z host: a\n",
                 "2026-11-26T19:00:00.1Z password: |\n2026-11-26T19:00:00.1Z   #\n2026-11-26T19:00:00.2Z host: a\n",
             ),
+            // Maps and lists of secrets.
+            (
+                "credentials:\n  user: a\n  pass: \"b c\"\nhost: d\n",
+                "credentials:\n  user: #\n  pass: \"#\"\nhost: d\n",
+            ),
+            (
+                "2026-11-26T19:00:00.1Z credentials:\n2026-11-26T19:00:00.1Z   pass: b\n2026-11-26T19:00:00.2Z port: 1\n",
+                "2026-11-26T19:00:00.1Z credentials:\n2026-11-26T19:00:00.1Z   pass: #\n2026-11-26T19:00:00.2Z port: 1\n",
+            ),
+            ("tokens:\n- a\n- 'b'\nhost: c\n", "tokens:\n- #\n- '#'\nhost: c\n"),
+            (
+                "credentials:\n  secretName: a\n  key: b\n",
+                "credentials:\n  secretName: a\n  key: b\n",
+            ),
+            (
+                "credentials:\n  db:\n    password: x\n    host: a\n",
+                "credentials:\n  db:\n    password: #\n    host: a\n",
+            ),
+            ("found no tokens:\n  retry: 1\n", "found no tokens:\n  retry: 1\n"),
             // Values below their names.
             ("password:\n  x\nhost: a\n", "password:\n  #\nhost: a\n"),
             (
@@ -541,6 +514,8 @@ mod tests {
         check("", "-----BEGIN ", 0);
         check("", "eyJ.", 0);
         check("token: |\n", "  token: |\n", 1);
-        check("", "token:\n  a: b\n", 0);
+        check("", "token:\n  a: b\n", 1);
+        check("", "tokens:\n  a: b\n c: d\n", 0);
+        check("tokens:\n", "  a: b\n", 1);
     }
 }
