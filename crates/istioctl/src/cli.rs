@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::error::{ContextKind, ContextValue};
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::cluster::Cluster;
 use crate::command::{
@@ -151,30 +151,19 @@ pub enum Experimental {
     Revision(revisions::Command),
 }
 
-/// Commands of Istio's that are not here, and what there is instead (docs/istioctl.md says more).
-const ABSENT: [(&str, &str); 7] = [
-    ("admin", "istiod's flag --log_output_level, and kubectl logs"),
-    ("create-remote-secret", "nothing: an istiod reads its own cluster"),
-    (
-        "dashboard",
-        "kubectl port-forward to port 15000 of a proxy or 15014 of istiod",
-    ),
-    ("operator", "istioctl install: there is no operator in the cluster"),
-    ("validate", "istioctl analyze --use-kube=false FILE"),
-    (
-        "verify-install",
-        "istioctl install, which waits and says what is not ready, and istioctl x precheck",
-    ),
-    ("ztunnel-config", "nothing: there is no ztunnel"),
-];
+/// Reads a command line, and whether it leaves the system namespace to the default.
+pub fn read(
+    arguments: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
+) -> Result<(Cli, bool), clap::Error> {
+    let matches = Cli::command().try_get_matches_from(arguments)?;
+    let is_default = matches.value_source("istio_namespace") == Some(ValueSource::DefaultValue);
+    Ok((Cli::from_arg_matches(&matches)?, is_default))
+}
 
-/// What to say of a command that Istio has and this program has not.
-pub fn absent(error: &clap::Error) -> Option<String> {
-    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else {
-        return None;
-    };
-    let (_, instead) = ABSENT.iter().find(|(absent, _)| absent == name)?;
-    Some(format!("istioctl {name} does not exist here. Instead: {instead}"))
+/// A port.
+pub fn port_number(text: &str) -> Result<u16, String> {
+    let port = text.parse().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| format!("{text:?} is no port; write a number from 1 to {}", u16::MAX))
 }
 
 /// A Go duration: `90s`, `5m`, `1m30s`, `500ms`.
@@ -208,7 +197,6 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_tree_is_consistent() {
@@ -239,6 +227,17 @@ mod tests {
             let arguments = std::iter::once("istioctl").chain(line.split(' '));
             Cli::try_parse_from(arguments).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+    }
+
+    #[test]
+    fn a_system_namespace_that_is_given_is_no_default() {
+        let check = |line: &str, expected: (&str, bool)| {
+            let (cli, is_default) = read(line.split(' ')).unwrap();
+            assert_eq!((cli.global.istio_namespace.as_str(), is_default), expected, "{line}");
+        };
+        check("istioctl version", ("istio-system", true));
+        check("istioctl version -i mesh", ("mesh", false));
+        check("istioctl -i istio-system x revision list", ("istio-system", false));
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! Thin: a command parses its flags, reads the cluster, lets a library decide, and prints. Exit codes are those of
 //! [`failure::Failure`].
 
+pub mod absent;
 pub mod carried;
 pub mod cli;
 pub mod cluster;
 pub mod command;
+pub mod config_file;
 pub mod confirm;
 pub mod control_planes;
 pub mod failure;
@@ -17,24 +19,22 @@ pub mod restart;
 pub mod show;
 pub mod sides;
 pub mod table;
+pub mod unanswered;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use crate::cli::Cli;
 use crate::failure::{Failure, USAGE};
 
 /// Runs the program: arguments from the command line, exit code for the shell.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let (mut cli, is_default) = match cli::read(std::env::args_os()) {
+        Ok(read) => read,
         // A group of commands without one of them is a question, not a mistake.
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             out::put(&error.render().ansi().to_string());
             return ExitCode::SUCCESS;
         }
-        Err(error) if let Some(instead) = cli::absent(&error) => {
+        Err(error) if let Some(instead) = absent::instead(&error) => {
             return Failure::with_code(instead, USAGE).report();
         }
         Err(error) => {
@@ -44,6 +44,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if is_default {
+        match config_file::istio_namespace() {
+            Ok(None) => {}
+            Ok(Some(name)) => cli.global.istio_namespace = name,
+            Err(failure) => return failure.report(),
+        }
+    }
     // Libraries log what the command itself reports in one line; ISTIOCTL_LOG=debug shows it nevertheless.
     let log = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing_subscriber::filter::LevelFilter::OFF.into())

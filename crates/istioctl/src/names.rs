@@ -88,7 +88,7 @@ impl Names {
     }
 
     /// What there is.
-    fn present(&self) -> String {
+    pub fn present(&self) -> String {
         let tags: Vec<&str> = self.tags.keys().map(String::as_str).collect();
         let tags = match tags.as_slice() {
             [] => String::new(),

@@ -14,7 +14,6 @@ use revision::selector::Labels;
 use serde_json::Value;
 
 use crate::carried::{self, Carried};
-use crate::cli::Global;
 use crate::cluster::{Cluster, within};
 use crate::command::injection::{self, strings};
 use crate::command::proxy_status::unconnected::{has_proxy, is_over, revision};
@@ -76,21 +75,28 @@ fn is_hidden(namespace: &str) -> bool {
     revision::webhook::IGNORED_NAMESPACES.contains(&namespace)
 }
 
-/// Reads everything at once, within a limit; pods of one namespace if one is named.
-pub async fn read(cluster: &Cluster, global: &Global, limit: Duration) -> Result<Sides, Failure> {
+/// Reads everything at once, within a limit; of namespaces and pods just those of one namespace, if one is named, which
+/// must be there.
+pub async fn read(cluster: &Cluster, system: &str, only: Option<&str>, limit: Duration) -> Result<Sides, Failure> {
     let mut pods = kind("", "v1", "Pod");
-    pods.namespace = global.namespace.clone().unwrap_or_default();
+    pods.namespace = only.unwrap_or_default().to_owned();
     let namespaces = kind("", "v1", "Namespace");
     let reading = async {
         let (pods, namespaces, injectors, policies) = futures::join!(
             cluster.server.list(&pods, ""),
             cluster.server.list(&namespaces, ""),
             injection::injectors(cluster),
-            Policies::read(cluster, &global.istio_namespace)
+            Policies::read(cluster, system)
         );
         Ok((pods?, namespaces?, injectors?, policies))
     };
-    let (pods, namespaces, injectors, policies) = within(limit, reading).await?;
+    let (pods, mut namespaces, injectors, policies) = within(limit, reading).await?;
+    if let Some(only) = only {
+        namespaces.retain(|namespace| namespace.name() == only);
+        if namespaces.is_empty() {
+            return Err(injection::no_namespace(only));
+        }
+    }
     let mut sides = build(&pods, &namespaces, injectors, &policies);
     let leaving: BTreeSet<(&str, &str)> = sides.pods.iter().filter(|pod| pod.leaves()).map(Pod::key).collect();
     let leaving: Vec<&Object> = pods

@@ -19,9 +19,14 @@ fn kubeconfig() -> &'static PathBuf {
 }
 
 fn check(arguments: &[&str], code: i32, says: &str) {
+    check_with(&[], arguments, code, says);
+}
+
+fn check_with(variables: &[(&str, &str)], arguments: &[&str], code: i32, says: &str) {
     let output = Command::new(env!("CARGO_BIN_EXE_istioctl"))
         .args(arguments)
         .env("KUBECONFIG", kubeconfig())
+        .envs(variables.iter().copied())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
@@ -54,8 +59,41 @@ fn mistakes_on_the_command_line_are_usage_errors() {
     check(&["tag", "set", "prod"], 64, "--revision");
     let operator = "Error: istioctl operator does not exist here. Instead: istioctl install: there is no operator in the cluster\n";
     check(&["operator", "init"], 64, operator);
+    check(
+        &["x", "metrics", "web"],
+        64,
+        "Error: istioctl x metrics does not exist here. Instead: a Prometheus of your own",
+    );
+    let through = "istiods are asked through the API server, not by an address";
+    check(&["ps", "--xds-address", "a:15012"], 64, through);
+    let no_port = "\"abc\" is no port; write a number from 1 to 65535";
+    check(&["pc", "listener", "web", "--port", "abc"], 64, no_port);
+    check(&["ps", "--proxy-admin-port", "0"], 64, "\"0\" is no port");
+    check(
+        &["pc", "cluster", "web", "--direction", "out"],
+        64,
+        "[possible values: inbound, inbound-vip, outbound]",
+    );
+    check(
+        &["pc", "endpoint", "web", "--status", "well"],
+        64,
+        "[possible values: healthy, unhealthy, draining, timeout, degraded, unknown]",
+    );
     check(&["prxy-status"], 64, "'proxy-status'");
     check(&["ps", "--revison", "a"], 64, "'--revision'");
+}
+
+#[test]
+fn a_file_of_settings_that_was_named_must_be_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    let name = file.to_str().unwrap();
+    let named = [("ISTIOCONFIG", name)];
+    let missing = format!("Error: Could not initialize: {name}: No such file or directory");
+    check_with(&named, &["ps"], 1, &missing);
+    check_with(&named, &["ps", "-i", "mesh"], 1, "cannot reach the API server");
+    std::fs::write(&file, "istioNamespace: mesh\n").unwrap();
+    check_with(&named, &["ps"], 1, "cannot reach the API server");
 }
 
 #[test]

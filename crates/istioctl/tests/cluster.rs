@@ -9,7 +9,9 @@ use install::api_server::{ApiServer, kind};
 use install::object::{Id, Object};
 use istioctl::cli::{Cli, Command, Experimental};
 use istioctl::cluster::Cluster;
-use istioctl::command::{analyze, kube_inject, precheck, proxy_status, waypoint, workload};
+use istioctl::command::{
+    analyze, check_inject, explain, injector, kube_inject, precheck, proxy_config, proxy_status, waypoint, workload,
+};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
@@ -92,6 +94,14 @@ impl Api {
             )))) => {
                 let files = workload::configure(&cli.global, &flags).await;
                 files.map(|(files, _)| files["mesh.yaml"].clone().into())
+            }
+            Command::ProxyConfig(command) => proxy_config::text(&cli.global, command).await.map(Into::into),
+            Command::Explain(command) => explain::text(&cli.global, command).await.map(Into::into),
+            Command::Experimental(Experimental::CheckInject(flags)) => {
+                check_inject::text(&cli.global, &flags).await.map(Into::into)
+            }
+            Command::Experimental(Experimental::Injector(command)) => {
+                injector::text(&cli.global, command).await.map(Into::into)
             }
             Command::Waypoint(command) => waypoint::text(&cli.global, command).await.map(Into::into),
             other => panic!("{other:?}"),
@@ -291,6 +301,84 @@ async fn proxies_of_a_mesh_without_a_control_plane_are_shown() {
 }
 
 #[tokio::test]
+async fn a_namespace_is_looked_at_alone_and_must_be_there() {
+    let account = |namespace: &str| json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}});
+    let pod = |name: &str, namespace: &str, revision: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace,
+            "annotations": {"sidecar.istio.io/status": json!({"revision": revision}).to_string()}},
+            "spec": {"containers": [{"name": "istio-proxy", "image": "proxyv2:0.2.0"}]}})
+    };
+    let api = Api::start(&[
+        namespace("app", json!({"istio.io/rev": "canary"})),
+        namespace("istio-system", json!({})),
+        namespace("other", json!({"istio.io/rev": "canary"})),
+        account("app"),
+        account("other"),
+        pod("web", "app", "canary"),
+        pod("db", "other", "canary"),
+        service("istiod-canary"),
+        injector("canary", None),
+    ])
+    .await;
+    let list = api.run("istioctl x injector list -n app").await;
+    assert!(
+        list.contains("app       canary         canary: 1") && !list.contains("other"),
+        "{list}"
+    );
+    for command in ["ps", "x injector list", "x check-inject web", "explain injection web"] {
+        let output = api.run(&format!("istioctl {command} -n nope")).await;
+        let says = [
+            "namespace \"nope\" does not exist",
+            "pod/web does not exist in namespace \"nope\"",
+        ];
+        assert!(
+            says.iter().any(|says| output == format!("Error: {says}\n")),
+            "{command}: {output}"
+        );
+    }
+    let output = api.run("istioctl ps -n app").await;
+    assert!(output.contains("web.app"), "{output}");
+    let output = api.run("istioctl pc cluster db -n app").await;
+    assert_eq!(
+        output,
+        "Error: unable to retrieve Pod: pods \"db\" not found in namespace \"app\"; one of another namespace is db.NAMESPACE, \
+         one of a workload TYPE/NAME\n"
+    );
+    let output = api.run("istioctl pc cluster svc/web -n app").await;
+    assert_eq!(
+        output,
+        "Error: \"svc/web\" does not refer to a pod: there is no Service \"web\" in namespace \"app\"\n"
+    );
+}
+
+#[tokio::test]
+async fn a_label_that_names_nothing_is_told_by_whoever_explains_injection() {
+    let api = Api::start(&[
+        namespace("app", json!({"istio.io/rev": "gone"})),
+        namespace("istio-system", json!({})),
+        service("istiod-canary"),
+        injector("canary", None),
+    ])
+    .await;
+    let warning = "WARNING: namespace app has label istio.io/rev=gone, but there is no revision or tag \"gone\"; revisions here: \
+                   canary. No webhook answers, and new pods start without a proxy.";
+    for command in ["explain injection namespace/app", "x check-inject -n app -l app=web"] {
+        let output = api.run(&format!("istioctl {command}")).await;
+        assert!(output.contains(warning), "{command}: {output}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_mesh_kube_inject_says_what_is_missing() {
+    let api = Api::start(&[namespace("app", json!({}))]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pod.yaml");
+    std::fs::write(&file, "kind: Pod\n").unwrap();
+    let output = api.run(&format!("istioctl kube-inject -f {}", file.display())).await;
+    insta::assert_snapshot!(output, @r#"Error: revision "default" is not installed in namespace "istio-system": there is no ConfigMap "istio"; revisions here: none. Name another with -r, install one with istioctl install, or give --meshConfigFile, --injectConfigFile and --valuesFile"#);
+}
+
+#[tokio::test]
 async fn what_may_not_be_read_is_not_said_to_be_fine() {
     let mut api = Api::start(&[namespace("app", json!({}))]).await;
     let mut config = api.config.clone();
@@ -358,7 +446,17 @@ async fn precheck_tells_what_is_wrong_with_revisions() {
             .await
             .contains("there is no revision")
     );
-    insta::assert_snapshot!(api.run("istioctl x precheck --from-version 2.1").await, @"Error: expected major version 1, got 2.1");
+    insta::assert_snapshot!(api.run("istioctl x precheck --from-version 2.1").await, @"Error: --from-version 2.1: expected major version 1, got 2.1; write major and minor version, for example 1.22");
+    for (version, why) in [
+        ("abc", "invalid version abc, expected format like '1.0'"),
+        ("1.22.1", "minor version is not a number: 22.1"),
+    ] {
+        let says = format!("Error: --from-version {version}: {why}; write major and minor version, for example 1.22\n");
+        assert_eq!(
+            api.run(&format!("istioctl x precheck --from-version {version}")).await,
+            says
+        );
+    }
 }
 
 #[tokio::test]

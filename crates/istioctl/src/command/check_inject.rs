@@ -10,6 +10,7 @@ use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::out::put;
 use crate::table::{columns, row};
+use crate::unanswered;
 
 /// Flags.
 #[derive(Debug, Args)]
@@ -24,6 +25,12 @@ pub struct Flags {
 
 /// Checks.
 pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
+    put(&text(global, &flags).await?);
+    Ok(())
+}
+
+/// What is printed.
+pub async fn text(global: &Global, flags: &Flags) -> Result<String, Failure> {
     let cluster = Cluster::connect(global).await?;
     let namespace = global
         .namespace
@@ -37,16 +44,15 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         }
         (None, None) => return Err(Failure::new("name a workload, or give labels with -l")),
     };
-    let namespace = injection::namespace_labels(&cluster, &namespace).await?;
+    let labels = injection::namespace_labels(&cluster, &namespace).await?;
     let injectors = injection::injectors(&cluster).await?;
     if injectors.is_empty() {
-        put("ERROR: no Istio injection hooks present.\n");
-        return Ok(());
+        return Ok("ERROR: no Istio injection hooks present.\n".to_owned());
     }
     let mut rows = vec![row(["WEBHOOK", "REVISION", "INJECTED", "REASON"])];
     let mut hits = Vec::new();
     for injector in &injectors {
-        let verdict = judge(injector, &pod, &namespace);
+        let verdict = judge(injector, &pod, &labels);
         if verdict.injected {
             hits.push(injector.revision.as_str());
         }
@@ -57,23 +63,22 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
             &verdict.reason,
         ]));
     }
-    put(&columns(&rows, 1));
+    let mut problems = Vec::new();
     if hits.len() > 1 {
-        put("ERROR: multiple webhooks will inject, which can lead to errors\n");
+        problems.push("ERROR: multiple webhooks will inject, which can lead to errors".to_owned());
     }
-    let asleep = injection::asleep(&cluster, &global.istio_namespace).await;
-    for revision in &hits {
-        if let Some(absence) = asleep.get(*revision) {
-            put(&format!(
-                "{}\n",
-                injection::refusal(revision, *absence, &global.istio_namespace)
-            ));
-        }
-    }
-    if let Some(disagreement) = injection::disagreement(&injectors) {
-        put(&format!("{disagreement}\n"));
-    }
-    Ok(())
+    let (asleep, system) = (
+        injection::asleep(&cluster, &global.istio_namespace).await,
+        &global.istio_namespace,
+    );
+    let refusals = hits
+        .iter()
+        .filter_map(|revision| Some(injection::refusal(revision, *asleep.get(*revision)?, system)));
+    problems.extend(refusals);
+    problems.extend(unanswered::told(&namespace, &labels, &pod, &injectors).filter(|_| hits.is_empty()));
+    problems.extend(injection::disagreement(&injectors));
+    let problems: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
+    Ok(columns(&rows, 1) + &problems)
 }
 
 fn parse(text: &str) -> Result<Labels, Failure> {

@@ -89,7 +89,7 @@ async fn read(cluster: &Cluster, global: &Global, namespace: &str, limit: Durati
     let (pods, services, sides, configuration) = futures::join!(
         cluster.server.list(&pods, ""),
         cluster.server.list(&services, ""),
-        sides::read(cluster, global, limit),
+        sides::read(cluster, &global.istio_namespace, Some(namespace), limit),
         futures::future::try_join_all(lists)
     );
     Ok(Facts {

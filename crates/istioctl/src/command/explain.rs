@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::out::put;
 use crate::policies::Policies;
 use crate::table::{columns, row};
+use crate::unanswered;
 
 /// What is explained.
 #[derive(Debug, Subcommand)]
@@ -45,6 +46,12 @@ pub struct Flags {
 
 /// Runs it.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
+    put(&text(global, command).await?);
+    Ok(())
+}
+
+/// What is printed.
+pub async fn text(global: &Global, command: Command) -> Result<String, Failure> {
     let Command::Injection(flags) = command;
     let cluster = Cluster::connect(global).await?;
     let default = global
@@ -67,6 +74,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         }
         None => None,
     };
+    let unanswered = unanswered::told(&subject.namespace, &namespace, &labels, &injectors);
     let explanation = Explanation {
         subject: &subject,
         namespace: &namespace,
@@ -75,20 +83,15 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         running: &running,
         problems: problems
             .into_iter()
+            .chain(unanswered.filter(|_| decision.matches.is_empty()))
             .chain(injection::disagreement(&injectors))
             .collect(),
     };
-    match flags.output {
-        Format::Text => put(&explanation.text()),
-        format => {
-            let value = explanation.value();
-            match format {
-                Format::Json => put(&format!("{}\n", serde_json::to_string_pretty(&value)?)),
-                _ => put(&install::yaml::to_sorted(&value)),
-            }
-        }
-    }
-    Ok(())
+    Ok(match flags.output {
+        Format::Text => explanation.text(),
+        Format::Json => serde_json::to_string_pretty(&explanation.value())? + "\n",
+        Format::Yaml => install::yaml::to_sorted(&explanation.value()),
+    })
 }
 
 /// What istiod itself sees once it is called.

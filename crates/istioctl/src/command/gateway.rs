@@ -18,7 +18,7 @@ use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::command::program_version;
 use crate::confirm::{self, Silence};
-use crate::control_planes::ControlPlanes;
+use crate::control_planes::{ControlPlanes, Discovery};
 use crate::failure::Failure;
 use crate::out::put;
 use crate::show::Show;
@@ -52,7 +52,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let Command::Revert(flags) = command;
     let cluster = Cluster::connect(global).await?;
     let namespace = &global.istio_namespace;
-    let planes = ControlPlanes::find(&cluster, namespace, Some(&flags.revision)).await?;
+    let planes = ControlPlanes::find(&cluster, namespace, Some(&flags.revision), &Discovery::default()).await?;
     if planes.asked.is_empty() {
         return Err(planes.nobody());
     }

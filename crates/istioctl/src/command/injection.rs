@@ -91,8 +91,13 @@ pub async fn namespace_labels(cluster: &Cluster, name: &str) -> Result<Labels, F
     };
     match cluster.server.get(&id).await? {
         Some(namespace) => Ok(strings(namespace.0.pointer("/metadata/labels"))),
-        None => Err(Failure::new(format!("namespace {name:?} does not exist"))),
+        None => Err(no_namespace(name)),
     }
+}
+
+/// A name after `-n` that means nothing.
+pub fn no_namespace(name: &str) -> Failure {
+    Failure::new(format!("namespace {name:?} does not exist"))
 }
 
 /// Kinds that have pods, by the names users give them.
@@ -104,6 +109,12 @@ const WORKLOADS: [(&[&str], &str, &str); 6] = [
     (&["job", "jobs"], "batch", "Job"),
     (&["pod", "pods", "po"], "", "Pod"),
 ];
+
+/// Group and kind of what has pods, by the name that users give it.
+pub fn workload(type_name: &str) -> Option<(&'static str, &'static str)> {
+    let (_, group, kind_name) = WORKLOADS.iter().find(|(names, ..)| names.contains(&type_name))?;
+    Some((*group, *kind_name))
+}
 
 /// Finds `[type/]name[.namespace]`; a bare name is a pod's, and of `namespaces/name` the namespace itself.
 pub async fn find(cluster: &Cluster, text: &str, namespace: &str) -> Result<Subject, Failure> {

@@ -35,20 +35,26 @@ pub struct Flags {
 
 /// Runs it.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
+    out::put(&text(global, command).await?);
+    Ok(())
+}
+
+/// What is printed.
+pub async fn text(global: &Global, command: Command) -> Result<String, Failure> {
     let Command::List(flags) = command;
     let cluster = Cluster::connect(global).await?;
+    let (system, only) = (&global.istio_namespace, global.namespace.as_deref());
     let (sides, asleep) = futures::join!(
-        sides::read(&cluster, global, flags.timeout),
-        injection::asleep(&cluster, &global.istio_namespace)
+        sides::read(&cluster, system, only, flags.timeout),
+        injection::asleep(&cluster, system)
     );
     let sides = sides?;
-    out::put(&format!(
+    Ok(format!(
         "{}{}\n{}",
         namespaces(&sides, &asleep),
         absences(&sides, &asleep),
-        hooks(&sides)
-    ));
-    Ok(())
+        hooks(&sides, only)
+    ))
 }
 
 /// Pods of a namespace that one revision injected.
@@ -171,8 +177,8 @@ fn namespaces(sides: &Sides, asleep: &BTreeMap<String, Absence>) -> String {
     columns(&rows, 1)
 }
 
-/// Injectors, a line for each namespace that they inject.
-fn hooks(sides: &Sides) -> String {
+/// Injectors, a line for each namespace that they inject; of one namespace, only those that inject it.
+fn hooks(sides: &Sides, only: Option<&str>) -> String {
     if sides.injectors.is_empty() {
         return "No Istio injection hooks present.\n".to_owned();
     }
@@ -197,7 +203,7 @@ fn hooks(sides: &Sides) -> String {
                 rows.push(row([namespace, &injector.config, &injector.revision, &images]));
             }
         }
-        if !any {
+        if !any && only.is_none() {
             rows.push(row([
                 "DOES NOT AUTOINJECT",
                 &injector.config,
@@ -206,7 +212,10 @@ fn hooks(sides: &Sides) -> String {
             ]));
         }
     }
-    columns(&rows, 1)
+    match only {
+        Some(only) if rows.len() == 1 => format!("No injection hook selects namespace {only} as a whole.\n"),
+        _ => columns(&rows, 1),
+    }
 }
 
 #[cfg(test)]
@@ -224,12 +233,28 @@ mod tests {
         let image = |revision: &str| (revision.to_owned(), format!("docker.io/trysail/proxyv2:of-{revision}"));
         sides.images.extend([image("1-23-1"), image("unused")]);
         let awake = BTreeMap::new();
-        insta::assert_snapshot!(format!("{}\n{}", shown(&sides, &awake), hooks(&sides)));
+        insta::assert_snapshot!(format!("{}\n{}", shown(&sides, &awake), hooks(&sides, None)));
         let nothing = Sides::default();
         assert_eq!(
-            format!("{}{}", shown(&nothing, &awake), hooks(&nothing)),
+            format!("{}{}", shown(&nothing, &awake), hooks(&nothing, None)),
             "No Istio injected namespaces present.\nNo Istio injection hooks present.\n"
         );
+    }
+
+    #[test]
+    fn of_one_namespace_nothing_is_said_of_others() {
+        let check = |only: &str, expected: &str| {
+            let mut sides = fixture::sides();
+            sides.namespaces.retain(|name, _| name == only);
+            sides.pods.retain(|pod| pod.namespace == only);
+            assert_eq!(hooks(&sides, Some(only)), expected);
+        };
+        check(
+            "app-1",
+            "NAMESPACES INJECTOR-HOOK           ISTIO-REVISION SIDECAR-IMAGE\n\
+             app-1      istio-revision-tag-prod 1-23-1         docker.io/trysail/proxyv2:1-23-1\n",
+        );
+        check("plain", "No injection hook selects namespace plain as a whole.\n");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::injection::strings;
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::names::Names;
 use crate::out;
 
 /// Flags.
@@ -158,22 +159,40 @@ impl Source<'_> {
             return read_file(path);
         }
         let name = self.revision.suffixed(map);
-        let missing = || {
-            Failure::new(format!(
-                "ConfigMap {name:?} in namespace {:?} has no key {key:?}; is revision {} installed? (-r names another)",
-                self.namespace, self.revision
-            ))
+        let Some(cluster) = self.cluster else {
+            return Err(Failure::new(FILES));
         };
-        let cluster = self.cluster.ok_or_else(missing)?;
         let id = Id {
             name: name.clone(),
             namespace: self.namespace.to_owned(),
             ..kind("", "v1", "ConfigMap")
         };
-        let found = cluster.server.get(&id).await?.ok_or_else(missing)?;
-        strings(found.0.pointer("/data")).remove(key).ok_or_else(missing)
+        let Some(found) = cluster.server.get(&id).await? else {
+            return Err(self.not_installed(cluster, &name).await?);
+        };
+        strings(found.0.pointer("/data")).remove(key).ok_or_else(|| {
+            Failure::new(format!(
+                "ConfigMap {name:?} in namespace {:?} has no key {key:?}: what revision {} injects is not known; {FILES}",
+                self.namespace,
+                self.revision.label()
+            ))
+        })
+    }
+
+    /// There is no such configuration: which there is instead.
+    async fn not_installed(&self, cluster: &Cluster, map: &str) -> Result<Failure, Failure> {
+        let (namespace, revision) = (self.namespace, self.revision.label());
+        let names = Names::read(cluster, namespace).await?;
+        Ok(Failure::new(format!(
+            "revision {revision:?} is not installed in namespace {namespace:?}: there is no ConfigMap {map:?}; {}. Name another \
+             with -r, install one with istioctl install, or {FILES}",
+            names.present()
+        )))
     }
 }
+
+/// What needs no cluster.
+const FILES: &str = "give --meshConfigFile, --injectConfigFile and --valuesFile";
 
 /// Proxies are native sidecars if every node can run them (§5.6).
 async fn native_sidecars(cluster: Option<&Cluster>) -> Result<bool, Failure> {

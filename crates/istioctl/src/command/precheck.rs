@@ -52,8 +52,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
 
 /// Checks.
 pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
-    let from = flags.from_version.as_deref().map(precheck::minor_version).transpose();
-    let from = from.map_err(Failure::new)?;
+    let from = flags.from_version.as_deref().map(from_version).transpose()?;
     let cluster = Cluster::connect(global).await?;
     let mut report = Report::default();
     let (named, mut facts) = facts(&cluster, global, flags, &mut report.notes).await?;
@@ -98,6 +97,12 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
         )));
     }
     Ok(report)
+}
+
+/// The words after the flag are Istio's.
+fn from_version(text: &str) -> Result<u32, Failure> {
+    let way = "write major and minor version, for example 1.22";
+    precheck::minor_version(text).map_err(|why| Failure::new(format!("--from-version {text}: {why}; {way}")))
 }
 
 async fn facts(

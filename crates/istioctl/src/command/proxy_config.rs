@@ -11,10 +11,10 @@ mod secret;
 pub mod target;
 
 use api::names::port;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
-use crate::cli::Global;
+use crate::cli::{Global, port_number};
 use crate::cluster::Cluster;
 use crate::command::install::read;
 use crate::failure::Failure;
@@ -82,10 +82,10 @@ pub struct SourceFlags {
     #[arg(short, long, default_value = "short")]
     output: Format,
     /// Port of Envoy's administration interface.
-    #[arg(long, default_value_t = port::PROXY_ADMIN, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = port::PROXY_ADMIN, value_parser = port_number)]
     proxy_admin_port: u16,
     /// More columns.
-    #[arg(long)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     verbose: bool,
 }
 
@@ -98,13 +98,13 @@ pub struct ClusterFlags {
     #[arg(long)]
     fqdn: Option<String>,
     /// Only this port.
-    #[arg(long)]
+    #[arg(long, value_parser = port_number)]
     port: Option<u16>,
     /// Only this subset.
     #[arg(long)]
     subset: Option<String>,
-    /// Only `inbound` or `outbound`.
-    #[arg(long)]
+    /// Only clusters of this direction.
+    #[arg(long, ignore_case = true, value_parser = cluster::DIRECTIONS)]
     direction: Option<String>,
 }
 
@@ -117,7 +117,7 @@ pub struct ListenerFlags {
     #[arg(long)]
     address: Option<String>,
     /// Only this port.
-    #[arg(long)]
+    #[arg(long, value_parser = port_number)]
     port: Option<u16>,
 }
 
@@ -140,13 +140,13 @@ pub struct EndpointFlags {
     #[arg(long)]
     address: Option<String>,
     /// Only this port.
-    #[arg(long)]
+    #[arg(long, value_parser = port_number)]
     port: Option<u16>,
     /// Only this cluster.
     #[arg(long)]
     cluster: Option<String>,
-    /// Only endpoints in this state, for example `healthy`.
-    #[arg(long)]
+    /// Only endpoints in this state.
+    #[arg(long, ignore_case = true, value_parser = endpoint::STATES)]
     status: Option<String>,
 }
 
@@ -168,7 +168,7 @@ pub struct CompareFlags {
     /// The two pods: `<pod>[.<namespace>]` or `<type>/<name>[.<namespace>]`.
     pods: Vec<String>,
     /// Port of Envoy's administration interface.
-    #[arg(long, default_value_t = port::PROXY_ADMIN, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = port::PROXY_ADMIN, value_parser = port_number)]
     proxy_admin_port: u16,
 }
 
@@ -251,10 +251,7 @@ pub async fn text(global: &Global, command: Command) -> Result<String, Failure> 
                     let (rows, padding) = bootstrap::extensions(&dump)?;
                     Ok(columns(&rows, padding))
                 }
-                format => document(
-                    format,
-                    dump::canonical(&dump::merged(&dump, "EcdsConfigDump", "ecds_filters")?),
-                ),
+                format => document(format, dump::canonical(&dump::extensions(&dump)?)),
             }
         }
         Command::All(flags) => {

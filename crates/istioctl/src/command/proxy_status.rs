@@ -13,17 +13,19 @@ use std::time::Duration;
 
 use api::names::port;
 use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
 use serde_json::Value;
 use status::forward::Forward;
 use status::gather::{self, Answer, Ask, Instance};
 use status::proxy::Proxy;
 
-use self::unconnected::Unconnected;
+use self::unconnected::{Pods, Unconnected};
+use super::injection::no_namespace;
 use super::proxy_config::target::{self, Pod};
-use crate::cli::{Global, duration};
+use crate::cli::{Global, duration, port_number};
 use crate::cluster::{Cluster, within};
 use crate::command::install::read;
-use crate::control_planes::ControlPlanes;
+use crate::control_planes::{ControlPlanes, Discovery};
 use crate::failure::Failure;
 use crate::out;
 
@@ -61,8 +63,10 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", requires = "proxy")]
     file: Option<String>,
     /// Port of Envoy's administration interface.
-    #[arg(long, default_value_t = port::PROXY_ADMIN, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = port::PROXY_ADMIN, value_parser = port_number)]
     proxy_admin_port: u16,
+    #[command(flatten)]
+    discovery: Discovery,
 }
 
 /// What is printed, and what went wrong beside it.
@@ -101,7 +105,7 @@ pub async fn report(global: &Global, flags: &Flags) -> Result<Report, Failure> {
             .next(),
         None => None,
     };
-    let planes = ControlPlanes::find(&cluster, system, flags.revision.as_deref()).await?;
+    let planes = ControlPlanes::find(&cluster, system, flags.revision.as_deref(), &flags.discovery).await?;
     let ask = Forward::new(cluster.reach.clone(), system);
     match proxy {
         Some(_) if planes.asked.is_empty() => Err(planes.nobody()),
@@ -126,7 +130,11 @@ async fn every(
     } else if silent == answers.len() {
         report.failure = Some(Failure::new("no control plane answered"));
     }
+    if let (Some(namespace), Ok(Pods { nowhere: true, .. })) = (&global.namespace, &pods) {
+        return Err(no_namespace(namespace));
+    }
     let lost = match pods {
+        Ok(_) if planes.leaves_out() => Vec::new(),
         Ok(mut pods) => {
             // Where the proxies of other revisions are connected was not asked.
             if let Some(revision) = planes.revision() {
@@ -151,6 +159,10 @@ async fn every(
         for proxies in answers.iter_mut().filter_map(|answer| answer.result.as_mut().ok()) {
             proxies.retain(|proxy| proxy.namespace() == namespace);
         }
+        let proxies = answers.iter().flat_map(|answer| answer.result.iter().flatten());
+        if report.failure.is_none() && silent == 0 && lost.is_empty() && !planes.leaves_out() && proxies.count() == 0 {
+            report.notes.push(nobody(namespace, planes.revision()));
+        }
     }
     report.notes.extend(show::rejections(&answers));
     report.text = match flags.output {
@@ -173,6 +185,18 @@ async fn every(
         }
     };
     Ok(report)
+}
+
+/// That a namespace has no proxies, so that an empty table is no riddle.
+fn nobody(namespace: &str, revision: Option<&str>) -> String {
+    match revision {
+        Some(revision) => {
+            format!("no proxy in namespace {namespace} is connected to revision {revision}, and none should be")
+        }
+        None => format!(
+            "no pod in namespace {namespace} has a proxy; istioctl explain injection namespace/{namespace} says why"
+        ),
+    }
 }
 
 /// The table that is asked for.
@@ -284,7 +308,11 @@ async fn one(
     let sections = diff::compare(&istiod, &envoy?)?;
     report.notes.extend(show::rejections(&answers));
     report.text = match flags.output {
-        Format::Table | Format::Types => format!("{}\n{}", table(&answers, flags), diff::text(&sections)),
+        Format::Table | Format::Types => format!(
+            "{}\n{}",
+            table(&answers, flags),
+            diff::text(&sections, &TimeZone::system())
+        ),
         format => {
             let document = serde_json::json!({"proxy": id, "istiod": holder, "comparison": sections});
             write(format, &[document])?

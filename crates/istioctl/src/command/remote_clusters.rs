@@ -9,7 +9,7 @@ use status::gather::{self, Answer};
 
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
-use crate::control_planes::ControlPlanes;
+use crate::control_planes::{ControlPlanes, Discovery};
 use crate::failure::Failure;
 use crate::out;
 use crate::table::{columns, row};
@@ -26,13 +26,15 @@ pub struct Flags {
     /// How long each istiod may take to answer.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     timeout: Duration,
+    #[command(flatten)]
+    discovery: Discovery,
 }
 
 /// Asks every istiod, and prints.
 pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     let cluster = Cluster::connect(global).await?;
     let system = &global.istio_namespace;
-    let planes = ControlPlanes::find(&cluster, system, flags.revision.as_deref()).await?;
+    let planes = ControlPlanes::find(&cluster, system, flags.revision.as_deref(), &flags.discovery).await?;
     if planes.asked.is_empty() {
         return Err(planes.nobody());
     }

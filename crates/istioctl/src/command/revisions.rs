@@ -115,10 +115,11 @@ impl Revision {
     /// In one word, and with a count, how its control plane does.
     fn state(&self) -> String {
         let ready = self.control_planes.iter().filter(|pod| pod.ready).count();
-        match self.control_planes.len() {
-            0 if self.injector => "NO ISTIOD".to_owned(),
-            0 => "NOT INSTALLED".to_owned(),
-            all => format!("{ready}/{all} ready"),
+        match (ready, self.control_planes.len()) {
+            (0, 0) if self.injector => "NO ISTIOD".to_owned(),
+            (0, 0) => "NOT INSTALLED".to_owned(),
+            (0, all) => format!("NO ISTIOD (0/{all} ready)"),
+            (ready, all) => format!("{ready}/{all} ready"),
         }
     }
 
@@ -148,7 +149,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let instances = cluster.istiods(system, None);
     let (inventory, sides, instances) = futures::join!(
         inventory::read(&cluster.server, system),
-        sides::read(&cluster, global, flags.timeout),
+        sides::read(&cluster, system, global.namespace.as_deref(), flags.timeout),
         instances
     );
     let (inventory, sides) = (inventory?, sides?);
@@ -435,6 +436,23 @@ mod tests {
     #[test]
     fn every_revision_that_something_points_at_is_listed() {
         insta::assert_snapshot!(list(&revisions(), &BTreeMap::new()));
+    }
+
+    #[test]
+    fn a_control_plane_that_is_not_ready_is_none() {
+        let state = |ready: &[bool]| {
+            let control_planes = ready.iter().map(|ready| ControlPlane {
+                pod: String::new(),
+                ready: *ready,
+                version: String::new(),
+            });
+            let mut revision = revisions().swap_remove(0);
+            revision.control_planes = control_planes.collect();
+            revision.state()
+        };
+        assert_eq!(state(&[]), "NO ISTIOD");
+        assert_eq!(state(&[false, false]), "NO ISTIOD (0/2 ready)");
+        assert_eq!(state(&[true, false]), "1/2 ready");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::proxy_status::unconnected;
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::command::program_version;
-use crate::control_planes::ControlPlanes;
+use crate::control_planes::{ControlPlanes, Discovery};
 use crate::failure::Failure;
 use crate::out;
 use crate::sides::image;
@@ -49,6 +49,8 @@ pub struct Flags {
     /// Only the control plane of this revision or tag.
     #[arg(short, long)]
     revision: Option<String>,
+    #[command(flatten)]
+    discovery: Discovery,
 }
 
 /// Prints versions.
@@ -65,12 +67,17 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         }
     };
     let namespace = &global.istio_namespace;
-    let planes = ControlPlanes::find(&cluster, namespace, flags.revision.as_deref()).await?;
+    let planes = ControlPlanes::find(&cluster, namespace, flags.revision.as_deref(), &flags.discovery).await?;
     let instances = &planes.asked;
     if instances.is_empty() {
         let orphans = orphans(&cluster, planes.revision()).await;
         let silence = match planes.revision() {
             Some(revision) => Silence::of_revision(revision, &orphans, planes.nobody()),
+            None if planes.leaves_out() => Silence {
+                before: String::new(),
+                after: String::new(),
+                failure: Some(planes.nobody()),
+            },
             None => Silence::of_all(namespace, &orphans),
         };
         let for_people = |text: &str| {

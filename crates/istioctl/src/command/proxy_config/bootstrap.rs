@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::dump::{items, merged, part, text};
+use super::dump::{self, items, part, text};
 use crate::failure::Failure;
 use crate::table::row;
 
@@ -52,11 +52,38 @@ fn envoy(node: &Value) -> String {
 
 /// Columns of extensions.
 pub fn extensions(dump: &Value) -> Result<(Vec<Vec<String>>, usize), Failure> {
-    let part = merged(dump, "EcdsConfigDump", "ecds_filters")?;
+    let part = dump::extensions(dump)?;
     let mut rows = vec![row(["ECDS NAME", "TYPE"])];
     for filter in items(&part, &[("ecds_filters", "/ecds_filter")]) {
         let url = text(&filter, "/typed_config/@type");
         rows.push(row([text(&filter, "/name"), url.rsplit('/').next().unwrap_or(url)]));
     }
     Ok((rows, 5))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    fn check(parts: Value, expected: &str) {
+        let (rows, padding) = extensions(&json!({ "configs": parts })).unwrap();
+        assert_eq!(crate::table::columns(&rows, padding), expected);
+    }
+
+    #[test]
+    fn a_proxy_without_extensions_is_as_good_as_any() {
+        let bootstrap = json!({"@type": "x/envoy.admin.v3.BootstrapConfigDump"});
+        check(json!([bootstrap]), "ECDS NAME     TYPE\n");
+        let part = |name: &str| {
+            json!({"@type": "x/envoy.admin.v3.EcdsConfigDump", "ecds_filters": [
+                {"ecds_filter": {"name": name, "typed_config": {"@type": "x/envoy.Wasm"}}}]})
+        };
+        check(
+            json!([bootstrap, part("a"), part("b")]),
+            "ECDS NAME     TYPE\na             envoy.Wasm\nb             envoy.Wasm\n",
+        );
+        assert!(extensions(&json!({})).is_err());
+    }
 }

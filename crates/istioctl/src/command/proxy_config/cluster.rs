@@ -15,6 +15,9 @@ pub struct Filter {
     pub direction: Option<String>,
 }
 
+/// Directions that clusters have.
+pub const DIRECTIONS: [&str; 3] = ["inbound", "inbound-vip", "outbound"];
+
 /// The parts of `outbound|80|v1|reviews.default.svc.cluster.local`, or of the older form with dots.
 struct Name<'a> {
     direction: &'a str,
@@ -59,7 +62,7 @@ pub fn select(dump: &Value, filter: &Filter) -> Result<Vec<Value>, Failure> {
             && filter
                 .direction
                 .as_ref()
-                .is_none_or(|direction| name.direction == direction)
+                .is_none_or(|direction| name.direction.eq_ignore_ascii_case(direction))
     });
     clusters.sort_by_key(|cluster| {
         let name = name(cluster);

@@ -1,32 +1,35 @@
 //! Parts of Envoy's configuration dump.
 
 use prost_reflect::DynamicMessage;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
+
+/// Kind of the parts that hold extensions.
+const ECDS: &str = "EcdsConfigDump";
+
+fn is_of(part: &Value, kind: &str) -> bool {
+    let url = part["@type"].as_str();
+    url.is_some_and(|url| url.rsplit('.').next() == Some(kind))
+}
 
 /// The part of a kind, for example `ClustersConfigDump`.
 pub fn part<'a>(dump: &'a Value, kind: &str) -> Result<&'a Value, Failure> {
     let configs = dump.get("configs").and_then(Value::as_array);
-    let found = configs.into_iter().flatten().find(|part| {
-        part["@type"]
-            .as_str()
-            .is_some_and(|url| url.rsplit('.').next() == Some(kind))
-    });
+    let found = configs.into_iter().flatten().find(|part| is_of(part, kind));
     found.ok_or_else(|| Failure::new(format!("config dump has no configuration type {kind}")))
 }
 
-/// The parts of a kind as one: Envoy dumps some kinds once for each place they are used at.
-pub fn merged(dump: &Value, kind: &str, list: &str) -> Result<Value, Failure> {
-    let mut whole = part(dump, kind)?.clone();
+/// Extensions, which Envoy dumps once for each place that they are used at, and not at all where there are none.
+pub fn extensions(dump: &Value) -> Result<Value, Failure> {
+    // Whatever is no dump at all is told.
+    part(dump, "BootstrapConfigDump").or_else(|_| part(dump, ECDS))?;
     let parts = dump["configs"].as_array().into_iter().flatten();
-    let same = parts.filter(|other| other["@type"] == whole["@type"]);
-    let entries: Vec<Value> = same
-        .flat_map(|part| part[list].as_array().into_iter().flatten())
-        .cloned()
+    let same = parts.filter(|part| is_of(part, ECDS));
+    let entries: Vec<&Value> = same
+        .flat_map(|part| part["ecds_filters"].as_array().into_iter().flatten())
         .collect();
-    whole[list] = entries.into();
-    Ok(whole)
+    Ok(json!({"@type": "type.googleapis.com/envoy.admin.v3.EcdsConfigDump", "ecds_filters": entries}))
 }
 
 /// An item in the JSON that other tools write (lowerCamelCase, no `@type` of its own). Of a kind that is not known, or

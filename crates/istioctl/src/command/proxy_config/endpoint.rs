@@ -6,6 +6,9 @@ use super::dump::{items, list, part, text};
 use crate::failure::Failure;
 use crate::table::row;
 
+/// States that endpoints have, as Envoy names them.
+pub const STATES: [&str; 6] = ["healthy", "unhealthy", "draining", "timeout", "degraded", "unknown"];
+
 /// Which endpoints.
 #[derive(Debug, Default)]
 pub struct Filter {

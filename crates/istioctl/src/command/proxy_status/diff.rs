@@ -1,5 +1,7 @@
 //! What a proxy has against what its istiod sent: `proxy-status POD` (revisions.md §6.5).
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
 use similar::TextDiff;
@@ -24,6 +26,9 @@ pub struct Section {
     pub only_envoy: Vec<String>,
     /// See above.
     pub different: Vec<String>,
+    /// When Envoy loaded the newest of it, if that is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loaded: Option<Timestamp>,
     /// The differences, as `diff -u` shows them.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub diff: String,
@@ -52,7 +57,9 @@ pub fn compare(istiod: &Value, envoy: &Value) -> Result<Vec<Section>, Failure> {
             let of = |dump: &Value| part(dump, kind).map(|part| named(part, list, item));
             // An istiod that sent nothing of a kind has no part for it.
             let sent = of(istiod).unwrap_or_default();
-            Ok(section(title, &sent, &of(envoy)?))
+            let mut section = section(title, &sent, &of(envoy)?);
+            section.loaded = Some(part(envoy, kind)?).filter(|_| *title == "Routes").and_then(loaded);
+            Ok(section)
         })
         .collect()
 }
@@ -79,6 +86,12 @@ fn named(part: &Value, list: &str, item: &str) -> Vec<(String, String)> {
     named.sort();
     named.dedup();
     named
+}
+
+/// When the newest route was loaded.
+fn loaded(part: &Value) -> Option<Timestamp> {
+    let times = items(part, &[("dynamic_route_configs", "/last_updated")]);
+    times.iter().filter_map(|time| time.as_str()?.parse().ok()).max()
 }
 
 fn camel(name: &str) -> String {
@@ -117,19 +130,25 @@ fn section(kind: &'static str, istiod: &[(String, String)], envoy: &[(String, St
         only_istiod: absent(envoy, istiod),
         only_envoy: absent(istiod, envoy),
         different,
+        loaded: None,
         diff,
     }
 }
 
-/// As text: `Clusters Match`, or what differs, first in one line, then in full.
-pub fn text(sections: &[Section]) -> String {
+/// As text: `Clusters Match`, or what differs, first in one line, then in full; times are those of a zone.
+pub fn text(sections: &[Section], zone: &TimeZone) -> String {
     let mut text = String::new();
     for section in sections {
+        let loaded = section.loaded.map(|time| {
+            let time = time.to_zoned(zone.clone());
+            format!(" (RDS last loaded at {})", time.strftime("%a, %d %b %Y %H:%M:%S %Z"))
+        });
+        let loaded = loaded.unwrap_or_default();
         if section.matches {
-            text.push_str(&format!("{} Match\n", section.kind));
+            text.push_str(&format!("{} Match{loaded}\n", section.kind));
             continue;
         }
-        text.push_str(&format!("{} Don't Match\n", section.kind));
+        text.push_str(&format!("{} Don't Match{loaded}\n", section.kind));
         for (title, names) in [
             ("only istiod has", &section.only_istiod),
             ("only Envoy has", &section.only_envoy),
@@ -162,8 +181,15 @@ mod tests {
     fn differences_are_named_before_they_are_shown() {
         let sent = dump(json!({"name": "a", "connect_timeout": "1s"}), "80");
         let has = dump(json!({"name": "a", "connect_timeout": "2s"}), "8080");
-        insta::assert_snapshot!(text(&compare(&sent, &has).unwrap()));
+        let told = |sections: &[Section]| text(sections, &TimeZone::UTC);
+        insta::assert_snapshot!(told(&compare(&sent, &has).unwrap()));
         let same = compare(&sent, &sent).unwrap();
-        assert_eq!(text(&same), "Clusters Match\nListeners Match\nRoutes Match\n");
+        assert_eq!(told(&same), "Clusters Match\nListeners Match\nRoutes Match\n");
+        let mut loaded = sent.clone();
+        loaded["configs"][2]["dynamic_route_configs"][0]["last_updated"] = "2026-11-26T19:00:00.123Z".into();
+        assert_eq!(
+            told(&compare(&sent, &loaded).unwrap()),
+            "Clusters Match\nListeners Match\nRoutes Match (RDS last loaded at Thu, 26 Nov 2026 19:00:00 UTC)\n"
+        );
     }
 }

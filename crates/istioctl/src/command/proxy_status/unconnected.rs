@@ -46,6 +46,8 @@ pub struct Pods {
     pub pods: Vec<Object>,
     /// Labels of namespaces.
     pub namespaces: BTreeMap<String, Labels>,
+    /// The namespace that is looked at is not there.
+    pub nowhere: bool,
     /// Injectors.
     pub injectors: Vec<Injector>,
     /// Whom they leave alone.
@@ -78,8 +80,14 @@ pub async fn read(cluster: &Cluster, global: &Global) -> Result<Pods, Failure> {
         injectors(cluster),
         Policies::read(cluster, &global.istio_namespace)
     );
+    // Whoever may not see namespaces is not told that one is not there.
+    let is_absent = |name: &String| {
+        let known = namespaces.as_ref().ok();
+        known.is_some_and(|known| !known.iter().any(|namespace| namespace.name() == name))
+    };
     Ok(Pods {
         pods: pods?,
+        nowhere: global.namespace.as_ref().is_some_and(is_absent),
         namespaces: namespaces.iter().flatten().map(labelled).collect(),
         injectors: injectors.unwrap_or_default(),
         policies,
