@@ -132,8 +132,8 @@ mod tests {
     fn each_revision_decides_by_its_own_configuration() {
         let (batch, refuses, asks) = (
             ("batch", "yes"),
-            ("sidecar.istio.io/inject", "0"),
-            ("sidecar.istio.io/inject", "True"),
+            ("sidecar.istio.io/inject", "false"),
+            ("sidecar.istio.io/inject", "true"),
         );
         check("default", &[], Some(Skip::PolicyDisabled));
         check("default", &[asks], None);
