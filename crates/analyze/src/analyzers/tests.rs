@@ -146,7 +146,18 @@ fn webhooks_must_not_overlap_or_dangle() {
         ],
     );
     let other = json!({"kind": "Service", "metadata": {"name": "web", "namespace": "app"}});
-    check(&[a, other], &["IST0139 MutatingWebhookConfiguration a"]);
+    check(&[a.clone(), other.clone()], &["IST0139 MutatingWebhookConfiguration a"]);
+    // One Service that is gone is one finding, however many webhooks call it.
+    let mut several = a;
+    let mut second = several["webhooks"][0].clone();
+    second["namespaceSelector"] = json!({"matchLabels": {"istio.io/rev": "y"}});
+    several["webhooks"] = json!([several["webhooks"][0], second]);
+    let mut all = Objects::default();
+    [several, other].into_iter().for_each(|object| all.add(object));
+    assert_eq!(
+        super::run_one("webhook.Analyzer", &all).map(|found| found.len()),
+        Some(1)
+    );
 }
 
 #[test]

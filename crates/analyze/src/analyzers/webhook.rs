@@ -127,15 +127,16 @@ fn dangling(objects: &Objects, configuration: &Value, webhook: &Value, messages:
     );
     // Files alone need not hold the Service.
     if objects.of_kind("Service").next().is_some() && objects.get("Service", namespace, name).is_none() {
-        messages.push(Message::about(
-            INVALID_WEBHOOK,
-            configuration,
-            format!(
-                "Injector refers to a control plane service that does not exist: {namespace}/{name}. {}.{}",
-                served::effect(webhook),
-                mended(configuration)
-            ),
-        ));
+        let text = format!(
+            "Injector refers to a control plane service that does not exist: {namespace}/{name}. {}.{}",
+            served::effect(webhook),
+            mended(configuration)
+        );
+        let message = Message::about(INVALID_WEBHOOK, configuration, text);
+        // The webhooks of a configuration mostly call the same one.
+        if messages.last() != Some(&message) {
+            messages.push(message);
+        }
     }
 }
 
