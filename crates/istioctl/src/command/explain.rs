@@ -209,7 +209,11 @@ impl Explanation<'_> {
             let misses = self.decision.misses.iter();
             let rows = std::iter::once(row(["WEBHOOK", "REVISION", "REASON"]))
                 .chain(misses.map(|miss| row([&miss.config, &miss.revision, &miss.reason.to_string()])));
-            text += "\nThe others do not:\n";
+            text += if self.decision.matches.is_empty() {
+                "\nWhy none does:\n"
+            } else {
+                "\nThe others do not:\n"
+            };
             text += &columns(&rows.collect::<Vec<_>>(), 2);
         }
         if !self.running.is_empty() {
@@ -306,6 +310,25 @@ mod tests {
             problems: problems.iter().map(|problem| (*problem).to_owned()).collect(),
         };
         assert_eq!(explanation.text().trim_end(), expected);
+    }
+
+    #[test]
+    fn where_nobody_injects_there_are_no_others() {
+        check(
+            Precedence::Namespace,
+            "istio.io/rev=gone",
+            "",
+            &["WARNING: nobody answers"],
+            "\
+pod/web in namespace shop: not injected; no webhook selects it
+
+Why none does:
+WEBHOOK                     REVISION  REASON
+istio-revision-tag-default  old       the namespace selects \"gone\"
+istio-sidecar-injector-new  new       the namespace selects \"gone\"
+
+WARNING: nobody answers",
+        );
     }
 
     #[test]
