@@ -155,7 +155,7 @@ fn check(kind: &str, object: &Value, problems: &mut Problems) -> Result<(), serd
         "WorkloadEntry" => service_entry::check_workload(&decode(spec)?, problems),
         "WorkloadGroup" => workload_group::check(&decode(spec)?, spec, problems),
         "EnvoyFilter" => envoy_filter::check(spec, problems),
-        "AuthorizationPolicy" => policy::check_authorization(&decode(spec)?, spec["rules"].is_array(), problems),
+        "AuthorizationPolicy" => policy::check_authorization(&decode(spec)?, problems),
         "PeerAuthentication" => policy::check_peer(&decode(spec)?, problems),
         "RequestAuthentication" => request_authentication::check(&decode(spec)?, problems),
         "Telemetry" => telemetry::check(spec, problems),

@@ -221,6 +221,7 @@ fn hosts_and_gateways_of_virtual_services() {
         "VirtualService",
         r#"
         {hosts: [10.0.0.1], http: [{redirect: {uri: /}}]}
+        {hosts: [10.0.0.1, 10.0.0.1], http: [{redirect: {uri: /}}]} => duplicate host
         {hosts: [a_b], http: [{redirect: {uri: /}}]} => is no host name
         {hosts: ["*.a.com", x.a.com], http: [{redirect: {uri: /}}]} => duplicate host "x.a.com"
         {hosts: [a.com], gateways: [ns/g, mesh], http: [{redirect: {uri: /}}]}
@@ -335,6 +336,10 @@ fn servers_of_gateways() {
         ),
         (format!("{tls}{{mode: OPTIONAL_MUTUAL, credentialName: c}}"), ""),
         (
+            format!("{tls}{{mode: PASSTHROUGH, credentialName: c, caCrl: l}}"),
+            "brings its own list",
+        ),
+        (
             format!("{tls}{{mode: SIMPLE, serverCertificate: c, privateKey: k, caCrl: l}}"),
             "none can be revoked",
         ),
@@ -369,6 +374,8 @@ fn policies_of_traffic() {
         {tls: {mode: SIMPLE, insecureSkipVerify: true, subjectAltNames: [a]}} => nobody is verified
         {tunnel: {targetHost: "*.a.com", targetPort: 80}} => is no complete host name
         {portLevelSettings: [{port: {number: 80}}]} => must have at least one field
+        {portLevelSettings: [{port: {}, tls: {mode: SIMPLE}}]}
+        {portLevelSettings: [{tls: {mode: SIMPLE}}]} => a port is required
         "#;
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (policy, reason) = line.split_once(" => ").unwrap_or((line, ""));
@@ -460,6 +467,7 @@ fn policies_of_security() {
         "AuthorizationPolicy",
         r#"
         {action: DENY} => without rules
+        {action: DENY, rules: []} => without rules
         {action: DENY, rules: [{}]}
         {rules: [{to: [{operation: {ports: ["0"]}}]}]}
         {rules: [{to: [{operation: {ports: [http]}}]}]} => is no port

@@ -79,10 +79,7 @@ fn check_policy(field: &str, policy: &TrafficPolicy, of: &str, problems: &mut Pr
     }
     for (index, port) in policy.port_level_settings.iter().enumerate() {
         let field = format!("{field}.portLevelSettings[{index}]");
-        match &port.port {
-            Some(selector) => check_port_number(problems, &format!("{field}.port.number"), selector.number.0),
-            None => problems.add(format!("{field}.port"), "a port is required"),
-        }
+        problems.require(port.port.is_some(), format!("{field}.port"), "a port is required");
         let empty = port.outlier_detection.is_none()
             && port.connection_pool.is_none()
             && port.load_balancer.is_none()

@@ -224,6 +224,11 @@ pub(super) fn check_tls(field: &str, tls: &ServerTls, problems: &mut Problems) {
         );
     }
     problems.require(
+        tls.ca_crl.is_empty() || tls.credential_name.is_empty(),
+        format!("{field}.caCrl"),
+        "cannot be combined with credentialName, which brings its own list",
+    );
+    problems.require(
         tls.ca_crl.is_empty() || mode != "SIMPLE",
         format!("{field}.caCrl"),
         "SIMPLE TLS asks clients for no certificate, so that none can be revoked",

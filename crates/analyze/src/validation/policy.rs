@@ -29,7 +29,7 @@ const WITH_NAME: [&str; 3] = ["request.headers", "request.auth.claims", "experim
 const ONE: &str = "{*}";
 const REST: &str = "{**}";
 
-pub(super) fn check_authorization(policy: &AuthorizationPolicy, has_rules: bool, problems: &mut Problems) {
+pub(super) fn check_authorization(policy: &AuthorizationPolicy, problems: &mut Problems) {
     let action = policy.action();
     let custom = action == Action::Custom;
     let provider = policy.provider.as_ref();
@@ -44,7 +44,7 @@ pub(super) fn check_authorization(policy: &AuthorizationPolicy, has_rules: bool,
         "a provider must not be used with another action than CUSTOM",
     );
     problems.require(
-        has_rules || !matches!(action, Action::Custom | Action::Deny),
+        !policy.rules.is_empty() || !matches!(action, Action::Custom | Action::Deny),
         "spec.rules",
         "without rules it concerns no request; an empty one, {}, concerns every",
     );

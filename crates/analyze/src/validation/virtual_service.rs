@@ -117,10 +117,9 @@ fn hosts(service: &VirtualService, of_gateway: bool, problems: &mut Problems) {
         .any(|route| route.matches.iter().any(|single| !single.sni_hosts.is_empty()));
     for (index, host) in service.hosts.iter().enumerate() {
         let field = format!("spec.hosts[{index}]");
-        if host.parse::<IpAddr>().is_ok() || (of_gateway && by_sni && is_generated(host)) {
-            continue;
+        if host.parse::<IpAddr>().is_err() && !(of_gateway && by_sni && is_generated(host)) {
+            check_host(problems, &field, host);
         }
-        check_host(problems, &field, host);
         problems.require(
             of_gateway || host != "*",
             &field,
