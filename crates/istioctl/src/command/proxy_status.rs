@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use api::names::port;
 use clap::{Args, ValueEnum};
-use jiff::tz::TimeZone;
 use serde_json::Value;
 use status::forward::Forward;
 use status::gather::{self, Answer, Ask, Instance};
@@ -308,11 +307,7 @@ async fn one(
     let sections = diff::compare(&istiod, &envoy?)?;
     report.notes.extend(show::rejections(&answers));
     report.text = match flags.output {
-        Format::Table | Format::Types => format!(
-            "{}\n{}",
-            table(&answers, flags),
-            diff::text(&sections, &TimeZone::system())
-        ),
+        Format::Table | Format::Types => format!("{}\n{}", table(&answers, flags), diff::text(&sections)),
         format => {
             let document = serde_json::json!({"proxy": id, "istiod": holder, "comparison": sections});
             write(format, &[document])?

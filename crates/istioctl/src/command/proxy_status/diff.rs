@@ -135,8 +135,12 @@ fn section(kind: &'static str, istiod: &[(String, String)], envoy: &[(String, St
     }
 }
 
-/// As text: `Clusters Match`, or what differs, first in one line, then in full; times are those of a zone.
-pub fn text(sections: &[Section], zone: &TimeZone) -> String {
+/// As text: `Clusters Match`, or what differs, first in one line, then in full; times are those of this machine's zone.
+pub fn text(sections: &[Section]) -> String {
+    text_in(sections, &TimeZone::system())
+}
+
+fn text_in(sections: &[Section], zone: &TimeZone) -> String {
     let mut text = String::new();
     for section in sections {
         let loaded = section.loaded.map(|time| {
@@ -181,7 +185,7 @@ mod tests {
     fn differences_are_named_before_they_are_shown() {
         let sent = dump(json!({"name": "a", "connect_timeout": "1s"}), "80");
         let has = dump(json!({"name": "a", "connect_timeout": "2s"}), "8080");
-        let told = |sections: &[Section]| text(sections, &TimeZone::UTC);
+        let told = |sections: &[Section]| text_in(sections, &TimeZone::UTC);
         insta::assert_snapshot!(told(&compare(&sent, &has).unwrap()));
         let same = compare(&sent, &sent).unwrap();
         assert_eq!(told(&same), "Clusters Match\nListeners Match\nRoutes Match\n");
