@@ -124,16 +124,7 @@ static K8S: &[(&str, Shape)] = &[
     ),
     ("service", Any),
     ("strategy", Fields(&[("type", Text), ("rollingUpdate", Any)])),
-    (
-        "tolerations",
-        List(&Fields(&[
-            ("key", Text),
-            ("operator", Text),
-            ("value", Text),
-            ("effect", Text),
-            ("tolerationSeconds", Whole),
-        ])),
-    ),
+    ("tolerations", List(&Fields(TOLERATION))),
     ("serviceAnnotations", Map(&Scalar)),
     ("securityContext", Any),
     ("volumes", List(&Any)),
@@ -147,6 +138,69 @@ static K8S: &[(&str, Shape)] = &[
             ("patches", List(&Fields(&[("path", Text), ("value", Any)]))),
         ])),
     ),
+];
+
+static SELECTORS: Shape = List(&Fields(&[
+    ("matchLabels", Map(&Text)),
+    (
+        "matchExpressions",
+        List(&Fields(&[("key", Text), ("operator", Text), ("values", List(&Scalar))])),
+    ),
+]));
+static TOLERATIONS: Shape = List(&Fields(TOLERATION));
+static AFFINITY: Shape = Fields(&[("nodeAffinity", Any), ("podAffinity", Any), ("podAntiAffinity", Any)]);
+static SECCOMP: Shape = Fields(&[("type", Text), ("localhostProfile", Text)]);
+static SPREADING: Shape = List(&Fields(&[
+    ("maxSkew", Whole),
+    ("topologyKey", Text),
+    ("whenUnsatisfiable", Text),
+    ("labelSelector", Any),
+    ("minDomains", Whole),
+    ("nodeAffinityPolicy", Text),
+    ("nodeTaintsPolicy", Text),
+    ("matchLabelKeys", List(&Text)),
+]));
+static TOLERATION: &[(&str, Shape)] = &[
+    ("key", Text),
+    ("operator", Text),
+    ("value", Text),
+    ("effect", Text),
+    ("tolerationSeconds", Whole),
+];
+
+/// Pieces of Kubernetes objects in the values, by their path there.
+pub static SNIPPETS: [(&str, &Shape); 17] = [
+    ("global.defaultTolerations", &TOLERATIONS),
+    ("global.proxy.seccompProfile", &SECCOMP),
+    (
+        "global.proxy.lifecycle",
+        &Fields(&[("postStart", Any), ("preStop", Any), ("stopSignal", Text)]),
+    ),
+    ("global.waypoint.affinity", &AFFINITY),
+    ("global.waypoint.topologySpreadConstraints", &SPREADING),
+    ("global.waypoint.toleration", &TOLERATIONS),
+    ("gateways.istio-ingressgateway.tolerations", &TOLERATIONS),
+    ("gateways.istio-egressgateway.tolerations", &TOLERATIONS),
+    ("pilot.tolerations", &TOLERATIONS),
+    ("pilot.affinity", &AFFINITY),
+    ("pilot.seccompProfile", &SECCOMP),
+    ("pilot.topologySpreadConstraints", &SPREADING),
+    (
+        "pilot.volumeMounts",
+        &List(&Fields(&[
+            ("name", Text),
+            ("readOnly", Flag),
+            ("recursiveReadOnly", Text),
+            ("mountPath", Text),
+            ("subPath", Text),
+            ("mountPropagation", Text),
+            ("subPathExpr", Text),
+        ])),
+    ),
+    ("sidecarInjectorWebhook.neverInjectSelector", &SELECTORS),
+    ("sidecarInjectorWebhook.alwaysInjectSelector", &SELECTORS),
+    ("cni.affinity", &AFFINITY),
+    ("cni.seccompProfile", &SECCOMP),
 ];
 
 /// The mesh configuration, one level deep: what else it holds is checked by who reads it.

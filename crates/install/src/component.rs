@@ -144,7 +144,8 @@ pub fn render(operator: &Operator, assets: &Assets, how: &Rendering<'_>) -> Resu
 /// The entries of `spec.components` for a kind that are on.
 fn instances(kind: Kind, spec: &Value) -> Vec<Value> {
     let components = &spec["components"];
-    let on = |entry: &Value| entry.get("enabled").and_then(Value::as_bool).unwrap_or(false);
+    let enabled = |entry: &Value| entry.get("enabled").and_then(Value::as_bool);
+    let on = |entry: &Value| enabled(entry).unwrap_or(false);
     // The older spelling, in values, turns a component on too.
     let wanted = |pointer: &str| spec.pointer(pointer).and_then(Value::as_bool) == Some(true);
     match kind {
@@ -170,9 +171,10 @@ fn instances(kind: Kind, spec: &Value) -> Vec<Value> {
             let entries = components[list].as_array().cloned().unwrap_or_default();
             let name = kind.gateway().unwrap_or_default();
             let by_value = |entry: &Value| entry["name"] == name && wanted(&format!("/values/gateways/{name}/enabled"));
+            // Who lists a gateway wants it, unless he says otherwise.
             entries
                 .into_iter()
-                .filter(|entry| on(entry) || by_value(entry))
+                .filter(|entry| enabled(entry).unwrap_or(true) || by_value(entry))
                 .collect()
         }
     }
@@ -199,9 +201,11 @@ fn one(
         chart = chart.with_version(version);
     }
     let mut values = operator.values().clone();
+    // The control plane's own image: what is global names the images of the proxies, too.
+    let images = if kind == Kind::Pilot { "pilot" } else { "global" };
     for key in ["hub", "tag"] {
         if let Some(value) = entry.get(key) {
-            merge(&mut values, &json!({"global": {key: value}}));
+            merge(&mut values, &json!({images: {key: value}}));
         }
     }
     if let Some(owner) = operator.name() {
@@ -214,6 +218,10 @@ fn one(
         }
         if let Some(labels) = entry.get("label").filter(|labels| labels.is_object()) {
             own["labels"] = labels.clone();
+        }
+        // The ports of its Service are its container's, too.
+        if let Some(ports) = ports(entry) {
+            own["ports"] = ports.clone();
         }
         merge(&mut own, &scaling(entry));
         merge(&mut values, &json!({"gateways": {gateway: own}}));
@@ -233,13 +241,26 @@ fn one(
             .to_owned(),
     };
     if let Some(k8s) = entry.get("k8s") {
-        settings::apply(&mut objects, &workload, k8s);
+        let mut settings = k8s.clone();
+        if kind.gateway().is_some()
+            && let Some(service) = settings.get_mut("service").and_then(Value::as_object_mut)
+        {
+            // They are in the values already.
+            service.shift_remove("ports");
+        }
+        settings::apply(&mut objects, &workload, &settings);
         overlay::apply(&mut objects, k8s).map_err(|source| ComponentError::Overlay {
             component: kind.label(),
             source,
         })?;
     }
     Ok(objects)
+}
+
+/// The ports that an entry gives its Service, in place of the chart's.
+fn ports(entry: &Value) -> Option<&Value> {
+    let ports = entry.pointer("/k8s/service/ports")?;
+    ports.as_array().filter(|ports| !ports.is_empty()).map(|_| ports)
 }
 
 /// Numbers of replicas are values too: charts decide by them whether there is something to disrupt.

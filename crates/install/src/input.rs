@@ -183,6 +183,7 @@ pub fn resolve(input: &Input, assets: &Assets) -> Result<Operator, InputError> {
     pass(validate::specification(&document["spec"]))?;
     let values = &document["spec"]["values"];
     pass(control_plane.mistakes(values, &Path::of(&["spec", "values"])))?;
+    warnings.extend(validate::without_effect(&document["spec"]));
     warnings.extend(mesh_config(&user, &origin));
     if let Some(more) = document["spec"].get("unvalidatedValues").cloned() {
         merge(&mut document["spec"]["values"], &more);

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::schema::{Path, Schema};
 
+mod network;
+mod snippet;
+
 /// A mistake in a document, and where.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Mistake {
@@ -57,6 +60,53 @@ pub enum Mistake {
         /// What is there.
         name: String,
     },
+    /// A port that a gateway could listen on only as root.
+    #[error(
+        "port {port} invalid: targetPort is set to {target}, which requires root. Set targetPort to be greater than 1024 \
+         or configure values.gateways.{values}.runAsRoot=true"
+    )]
+    LowPort {
+        /// Path of the port.
+        path: Path,
+        /// Its name and number, and whose it is.
+        port: String,
+        /// Where it leads; 0 if nothing is said.
+        target: i64,
+        /// The gateway's values.
+        values: &'static str,
+    },
+    /// A text that is no range of addresses.
+    #[error("{path}: {range:?} is no range of addresses like 10.0.0.0/8")]
+    Range {
+        /// Path of the value.
+        path: Path,
+        /// What is there.
+        range: String,
+    },
+    /// A text that is no port.
+    #[error("{path}: {port:?} is no port between 0 and 65535")]
+    Port {
+        /// Path of the value.
+        path: Path,
+        /// What is there.
+        port: String,
+    },
+    /// A piece of a Kubernetes object that Kubernetes would not know.
+    #[error("invalid schema for {place}: {}", told(.mistake))]
+    Snippet {
+        /// Where in the values it is.
+        place: &'static str,
+        /// What is wrong with it.
+        mistake: Box<Mistake>,
+    },
+}
+
+fn told(mistake: &Mistake) -> String {
+    let text = mistake.to_string();
+    match text.strip_prefix("could not unmarshal: ") {
+        Some(text) => text.to_owned(),
+        None => text,
+    }
 }
 
 impl Mistake {
@@ -68,7 +118,11 @@ impl Mistake {
             Self::Type { path, .. }
             | Self::Hub { path, .. }
             | Self::Tag { path, .. }
-            | Self::GatewayName { path, .. } => path.clone(),
+            | Self::GatewayName { path, .. }
+            | Self::LowPort { path, .. }
+            | Self::Range { path, .. }
+            | Self::Port { path, .. } => path.clone(),
+            Self::Snippet { mistake, .. } => mistake.path(),
         }
     }
 }
@@ -155,9 +209,52 @@ pub fn specification(spec: &Value) -> Vec<Mistake> {
             }
         }
     }
+    mistakes.extend(network::mistakes(spec));
+    mistakes.extend(snippet::mistakes(spec));
     // The short spelling is carried to the long one, so both have the same.
     mistakes.dedup_by_key(|mistake| mistake.to_string());
     mistakes
+}
+
+/// What in the merged specification has no effect, and why.
+pub fn without_effect(spec: &Value) -> Vec<String> {
+    let scales = |values: &str| {
+        let flag = spec.pointer(&format!("/values/{values}/autoscaleEnabled"));
+        flag.and_then(Value::as_bool) == Some(true)
+    };
+    let replicas = |entry: &Value| {
+        entry
+            .pointer("/k8s/replicaCount")
+            .and_then(Value::as_i64)
+            .unwrap_or_default()
+    };
+    let sentence = |component: &str, values: &str| {
+        format!(
+            "components.{component}.k8s.replicaCount should not be set when values.{values}.autoscaleEnabled is true"
+        )
+    };
+    let mut told = Vec::new();
+    // One replica is what it begins with.
+    if scales("pilot") && replicas(&spec["components"]["pilot"]) > 1 {
+        told.push(sentence("pilot", "pilot"));
+    }
+    for direction in ["ingress", "egress"] {
+        let values = format!("gateways/istio-{direction}gateway");
+        if !scales(&values) {
+            continue;
+        }
+        let entries = spec
+            .pointer(&format!("/components/{direction}Gateways"))
+            .and_then(Value::as_array);
+        for entry in entries.into_iter().flatten().filter(|entry| replicas(entry) != 0) {
+            let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
+            told.push(sentence(
+                &format!("{direction}Gateways[name={name}]"),
+                &format!("gateways.istio-{direction}gateway"),
+            ));
+        }
+    }
+    told
 }
 
 /// A value in an error, cut to a readable length.
@@ -197,6 +294,22 @@ mod tests {
         check(
             json!({"values": "x"}),
             r#"could not unmarshal: spec.values: wants a map, has "x""#,
+        );
+    }
+
+    #[test]
+    fn a_number_of_replicas_beside_scaling_is_told() {
+        let spec = json!({
+            "components": {"pilot": {"k8s": {"replicaCount": 2}}, "ingressGateways": [{"name": "a", "k8s": {"replicaCount": 1}}],
+                "egressGateways": [{"name": "b", "k8s": {"replicaCount": 2}}]},
+            "values": {"pilot": {"autoscaleEnabled": true}, "gateways": {"istio-ingressgateway": {"autoscaleEnabled": true}}},
+        });
+        assert_eq!(
+            without_effect(&spec),
+            [
+                "components.pilot.k8s.replicaCount should not be set when values.pilot.autoscaleEnabled is true",
+                "components.ingressGateways[name=a].k8s.replicaCount should not be set when values.gateways.istio-ingressgateway.autoscaleEnabled is true",
+            ]
         );
     }
 

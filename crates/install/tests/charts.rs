@@ -100,6 +100,70 @@ fn webhooks_of_the_other_precedence_select_what_the_rules_say() {
     }
 }
 
+fn generate_file(text: &str) -> Vec<Object> {
+    let assets = Assets::embedded();
+    let input = Input {
+        files: vec![("mesh.yaml".to_owned(), text.to_owned())],
+        images: Some(("docker.io/mesh".to_owned(), "1.0".to_owned())),
+        ..Input::default()
+    };
+    let operator = resolve(&input, &assets).unwrap();
+    let components = render(&operator, &assets, &Rendering::default()).unwrap();
+    components.into_iter().flat_map(|component| component.objects).collect()
+}
+
+/// Values of rendered objects: `Kind/name` and a JSON pointer, with what is expected there.
+fn check_file(text: &str, expected: &[(&str, &str, Value)]) {
+    let objects = generate_file(text);
+    for (object, pointer, value) in expected {
+        let (kind, name) = object.split_once('/').unwrap();
+        let found = find(&objects, kind, name).0.pointer(pointer);
+        assert_eq!(found.unwrap_or(&Value::Null), value, "{object} {pointer}");
+    }
+}
+
+#[test]
+fn a_listed_gateway_is_on_and_its_container_has_the_ports_of_its_service() {
+    check_file(
+        "spec:\n  profile: minimal\n  components:\n    ingressGateways:\n    - name: edge\n      k8s:\n        service:\n          \
+         ports:\n          - {name: tls, port: 15443, targetPort: 15443}\n          - {name: dns, port: 5353}\n",
+        &[
+            (
+                "Service/edge",
+                "/spec/ports",
+                json!([{"name": "tls", "port": 15443, "targetPort": 15443}, {"name": "dns", "port": 5353}]),
+            ),
+            (
+                "Deployment/edge",
+                "/spec/template/spec/containers/0/ports",
+                json!([{"containerPort": 15443, "protocol": "TCP"}, {"containerPort": 5353, "protocol": "TCP"},
+                    {"containerPort": 15090, "protocol": "TCP", "name": "http-envoy-prom"}]),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn the_image_of_the_control_plane_is_not_that_of_the_proxies() {
+    let image = "/spec/template/spec/containers/0/image";
+    check_file(
+        "spec:\n  components:\n    pilot: {hub: example.com/own, tag: 2}\n    ingressGateways:\n    - {name: edge, tag: special}\n",
+        &[
+            ("Deployment/istiod", image, json!("example.com/own/istiod:2")),
+            ("Deployment/edge", image, json!("docker.io/mesh/proxyv2:special")),
+        ],
+    );
+    let values = |text: &str| {
+        let objects = generate_file(text);
+        find(&objects, "ConfigMap", "istio-sidecar-injector").0["data"]["values"].clone()
+    };
+    assert_eq!(
+        values("spec: {components: {pilot: {hub: example.com/own}}}"),
+        values("spec: {}"),
+        "sidecars"
+    );
+}
+
 #[test]
 fn a_revision_shares_no_object_and_no_pod_with_another() {
     let (unnamed, canary) = (
