@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ca::{Authenticator, Current};
 use cluster::access::Access;
-use cluster::authority::Home;
+use cluster::authority::{self, Home};
 use cluster::budget::{Ledger, Meter, Writer};
 use cluster::config_map::{self, Data};
 use cluster::election::{Candidate, Election, NAMESPACE_CONTROLLER};
@@ -51,7 +51,7 @@ pub struct ControlPlane {
     events: Events,
     leads: watch::Sender<bool>,
     memory: Memory,
-    home: Home,
+    authority_keeper: authority::Keeper,
     client: Client,
     candidate: Candidate,
     leader_election: bool,
@@ -82,7 +82,8 @@ impl ControlPlane {
             trust_domain: trust_domain.clone(),
             directory: Some(settings.root_ca_directory.clone()),
         };
-        let authority = Current::new(home.load().await?);
+        let (authority, authority_keeper) = home.load().await?;
+        let authority = Current::new(authority);
         let tokens = Arc::new(Reviewer::new(client.clone()));
         let authenticator = Authenticator::new(&trust_domain, Some(tokens)).with_audiences(settings.audiences.clone());
         let names = serving::names(&settings.revision, namespace, &settings.custom_hosts);
@@ -133,7 +134,7 @@ impl ControlPlane {
             events,
             leads,
             memory,
-            home,
+            authority_keeper,
             candidate: Candidate {
                 identity: settings.pod_name.clone(),
                 revision: settings.revision.label().to_owned(),
@@ -160,7 +161,7 @@ impl ControlPlane {
     /// when `ending` was told and locks are given up.
     pub fn keep(self, kept: &Kept, ending: watch::Receiver<bool>) -> Option<tokio::task::JoinHandle<()>> {
         tokio::spawn(self.serving.keep(self.authority.clone()));
-        tokio::spawn(self.home.keep(self.authority.clone()));
+        tokio::spawn(self.authority_keeper.keep(self.authority.clone()));
         let meter = |writer| Meter::new(writer, self.ledger.clone(), self.events.clone());
         let leads = self.leads.subscribe();
         tokio::spawn(roots::run(

@@ -301,10 +301,10 @@ impl Secure {
     /// Without a cluster the authority must be plugged in, and callers prove themselves by certificates only.
     fn of_directory(settings: &Settings, options: &Discovery) -> anyhow::Result<Option<Self>> {
         let now = jiff::Timestamp::now();
-        let Some(authority) = cluster::authority::of_directory(&settings.root_ca_directory, now) else {
+        let Some(authority) = cluster::authority::of_directory(&settings.root_ca_directory, now)? else {
             return Ok(None);
         };
-        let authority = Current::new(authority?);
+        let authority = Current::new(authority);
         let names = serving::names(&settings.revision, &options.namespace, &settings.custom_hosts);
         let serving = Serving::new(&authority.load(), names)?;
         let secure = Self {
