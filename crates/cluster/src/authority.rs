@@ -20,6 +20,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 use crate::backoff::Backoff;
+use crate::deadline::timely;
 
 /// Secret of the self-signed root.
 pub const SELF_SIGNED: &str = "istio-ca-secret";
@@ -129,7 +130,7 @@ impl Home {
             return Ok((made, Origin::SelfSigned));
         }
         // Another istiod was first: its root counts.
-        let secret = self.secrets().get(SELF_SIGNED).await?;
+        let secret = timely(self.secrets().get(SELF_SIGNED)).await?;
         Ok((self.read_secret(SELF_SIGNED, secret, now)?, Origin::SelfSigned))
     }
 
@@ -142,7 +143,7 @@ impl Home {
             return Ok(Some((plugged_in, Origin::Directory)));
         }
         for (name, origin) in [(PLUGGED_IN, Origin::PluggedIn), (SELF_SIGNED, Origin::SelfSigned)] {
-            if let Some(secret) = self.secrets().get_opt(name).await? {
+            if let Some(secret) = timely(self.secrets().get_opt(name)).await? {
                 return Ok(Some((self.read_secret(name, secret, now)?, origin)));
             }
         }
@@ -164,7 +165,7 @@ impl Home {
             data: Some(data(authority)),
             ..Default::default()
         };
-        match self.secrets().create(&PostParams::default(), &secret).await {
+        match timely(self.secrets().create(&PostParams::default(), &secret)).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(error.into()),
@@ -181,13 +182,13 @@ impl Home {
     /// Replaces the secret only if it still holds what was renewed; answers whether it did.
     async fn store(&self, before: &Authority, renewed: &Authority) -> Result<bool, LoadError> {
         let secrets = self.secrets();
-        let mut secret = secrets.get(SELF_SIGNED).await?;
+        let mut secret = timely(secrets.get(SELF_SIGNED)).await?;
         if files(secret.clone()).get("ca-cert.pem") != before.to_files().get("ca-cert.pem") {
             return Ok(false);
         }
         secret.data = Some(data(renewed));
         // The resource version read above makes this a compare-and-set.
-        match secrets.replace(SELF_SIGNED, &PostParams::default(), &secret).await {
+        match timely(secrets.replace(SELF_SIGNED, &PostParams::default(), &secret)).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(error.into()),

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::budget::Meter;
+use crate::budget::{Meter, Unwritten};
 use crate::events;
 
 /// Annotation of the lock.
@@ -300,18 +300,16 @@ impl Run {
     }
 
     /// Writes the record if the lock is still as it was read; answers whether it was.
-    async fn write(&mut self, map: Option<ConfigMap>, record: &Record) -> Result<bool, kube::Error> {
+    async fn write(&self, map: Option<ConfigMap>, record: &Record) -> Result<bool, kube::Error> {
         let text = serde_json::to_string(record).map_err(kube::Error::SerdeError)?;
         let lock = events::named::<ConfigMap>(Some(&self.election.me.namespace), self.election.name);
-        if self.election.meter.spend(&lock).await.is_err() {
-            return Ok(false);
-        }
-        let parameters = PostParams::default();
+        let (meter, parameters) = (&self.election.meter, PostParams::default());
         let written = match map {
             Some(mut map) => {
                 let annotations = map.metadata.annotations.get_or_insert_default();
                 annotations.insert(RECORD.to_owned(), text);
-                self.maps.replace(self.election.name, &parameters, &map).await
+                let request = self.maps.replace(self.election.name, &parameters, &map);
+                meter.write(&lock, request).await
             }
             None => {
                 let metadata = ObjectMeta {
@@ -323,18 +321,19 @@ impl Run {
                     metadata,
                     ..Default::default()
                 };
-                self.maps.create(&parameters, &map).await
+                meter.write(&lock, self.maps.create(&parameters, &map)).await
             }
         };
         match written {
             Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-            Err(error) => Err(error),
+            Err(Unwritten::Held(_)) => Ok(false),
+            Err(refused) if refused.code() == Some(409) => Ok(false),
+            Err(Unwritten::Failed(error)) => Err(error),
         }
     }
 
     /// Lets the next one in without waiting for the lock to expire.
-    async fn give_up(mut self) {
+    async fn give_up(self) {
         // First: the next one may lead as soon as the lock is free.
         self.tell(false);
         let Ok(Some(map)) = self.maps.get_opt(self.election.name).await else {

@@ -38,6 +38,8 @@ struct State {
     absent: BTreeSet<String>,
     /// Paths of collections that are served, and answered by 404.
     lost: BTreeSet<String>,
+    /// What begins with one of these paths may not be written.
+    refused: BTreeSet<String>,
     /// Whether all of discovery is answered by 404.
     undiscovered: bool,
     writes: Vec<Write>,
@@ -58,6 +60,17 @@ pub(crate) struct Line {
     pub(crate) down: Arc<AtomicBool>,
     /// Writes are done, and answered by an error.
     pub(crate) lossy: Arc<AtomicBool>,
+    /// Writes are not done, and never answered.
+    pub(crate) stuck: Arc<AtomicBool>,
+}
+
+impl Line {
+    /// Nothing is wrong any more.
+    pub(crate) fn mend(&self) {
+        for fault in [&self.down, &self.lossy, &self.stuck] {
+            fault.store(false, Relaxed);
+        }
+    }
 }
 
 /// A name, or all objects, of a kind.
@@ -158,6 +171,9 @@ impl Api {
                         &status(Code::SERVICE_UNAVAILABLE, "down"),
                     ));
                 }
+                if line.stuck.load(Relaxed) && parts.method != http::Method::GET {
+                    return std::future::pending().await;
+                }
                 let answer = api.handle(&parts, serde_json::from_slice(&body).unwrap_or(Value::Null));
                 if line.lossy.load(Relaxed) && parts.method != http::Method::GET {
                     return Ok(respond(
@@ -211,6 +227,16 @@ impl Api {
             state.lost.insert(collection.to_owned());
         } else {
             state.lost.remove(collection);
+        }
+    }
+
+    /// What begins with this path may not be written, or may again.
+    pub(crate) fn refuses(&self, path: &str, refused: bool) {
+        let mut state = self.state();
+        if refused {
+            state.refused.insert(path.to_owned());
+        } else {
+            state.refused.remove(path);
         }
     }
 
@@ -281,6 +307,9 @@ impl Api {
             }
             ("GET", Path::Collection) if query.contains_key("watch") => self.watch(path.to_owned(), query),
             ("GET", Path::Collection) => respond(Code::OK, &self.list(path, &query)),
+            ("POST" | "PUT" | "PATCH", _) if self.state().refused.iter().any(|prefix| path.starts_with(prefix)) => {
+                fail(Code::FORBIDDEN, "admission webhook denied the request")
+            }
             ("GET", Path::Object) => held.map_or_else(|| fail(Code::NOT_FOUND, "NotFound"), |o| respond(Code::OK, &o)),
             ("POST", _) => {
                 let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap_or_default());

@@ -5,7 +5,6 @@
 //! what the gateway gets from its new owner anyway.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use api::names::label;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -15,8 +14,9 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
-use crate::budget::Meter;
+use crate::budget::{Meter, Unwritten};
 use crate::config_map;
+use crate::deadline::timely;
 use crate::events;
 
 /// What the ConfigMap's name begins with; the revision follows.
@@ -25,10 +25,6 @@ pub const NAME: &str = "istio-handover";
 const KEY: &str = "objects";
 /// Most names that are remembered.
 const MOST: usize = 1000;
-/// How long the API may take.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// Pause after a failed write.
-const RETRY: Duration = Duration::from_secs(2);
 
 /// Where one revision's memory is.
 #[derive(Clone)]
@@ -60,11 +56,10 @@ impl Memory {
     pub async fn load(&self) -> Result<BTreeSet<String>, kube::Error> {
         let mut backoff = Backoff::api();
         loop {
-            match tokio::time::timeout(DEADLINE, self.read()).await {
-                Ok(Ok(names)) => return Ok(names),
-                Ok(Err(error)) if is_refusal(&error) => return Err(error),
-                Ok(Err(error)) => tracing::warn!(name = self.name, %error, "not read yet; trying again"),
-                Err(_) => tracing::warn!(name = self.name, "not read yet: no answer; trying again"),
+            match timely(self.read()).await {
+                Ok(names) => return Ok(names),
+                Err(error) if is_refusal(&error) => return Err(error),
+                Err(error) => tracing::warn!(name = self.name, %error, "not read yet; trying again"),
             }
             tokio::time::sleep(backoff.pause()).await;
         }
@@ -78,28 +73,26 @@ impl Memory {
     }
 
     /// Writes what `names` says, whenever it says something else.
-    pub async fn keep(self, mut names: watch::Receiver<BTreeSet<String>>, mut meter: Meter) {
-        let map = events::named::<ConfigMap>(Some(&self.namespace), &self.name);
+    pub async fn keep(self, mut names: watch::Receiver<BTreeSet<String>>, meter: Meter) {
         // What changed before anybody looked counts as seen; writing the same again does nothing.
         names.mark_changed();
         while names.changed().await.is_ok() {
+            let mut backoff = Backoff::api();
             loop {
                 let now = names.borrow_and_update().clone();
-                let written = match meter.spend(&map).await {
-                    Ok(()) => self.write(&now).await,
-                    Err(_) => {
-                        tokio::time::sleep(RETRY).await;
-                        continue;
+                match self.write(&now, &meter).await {
+                    Ok(()) => break,
+                    Err(Unwritten::Held(held)) => tokio::time::sleep_until(held.until).await,
+                    Err(Unwritten::Failed(error)) => {
+                        tracing::warn!(name = self.name, %error, "what gateways here still need was not written down; trying again");
+                        tokio::time::sleep(backoff.pause()).await;
                     }
-                };
-                let Err(error) = written else { break };
-                tracing::warn!(name = self.name, %error, "what gateways here still need was not written down; trying again");
-                tokio::time::sleep(RETRY).await;
+                }
             }
         }
     }
 
-    async fn write(&self, names: &BTreeSet<String>) -> Result<(), kube::Error> {
+    async fn write(&self, names: &BTreeSet<String>, meter: &Meter) -> Result<(), Unwritten> {
         if names.len() > MOST {
             tracing::warn!(
                 names = names.len(),
@@ -109,16 +102,18 @@ impl Memory {
         let text: Vec<&str> = names.iter().take(MOST).map(String::as_str).collect();
         let text = text.join("\n");
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let object = events::named::<ConfigMap>(Some(&self.namespace), &self.name);
         let parameters = PostParams::default();
-        match api.get_opt(&self.name).await? {
+        match timely(api.get_opt(&self.name)).await? {
             None if names.is_empty() => {}
             None => {
-                api.create(&parameters, &self.map(text)).await?;
+                let map = self.map(text);
+                meter.write(&object, api.create(&parameters, &map)).await?;
             }
             Some(mut map) => {
                 let held = map.data.get_or_insert_default().insert(KEY.to_owned(), text.clone());
                 if held.as_deref() != Some(&*text) {
-                    api.replace(&self.name, &parameters, &map).await?;
+                    meter.write(&object, api.replace(&self.name, &parameters, &map)).await?;
                 }
             }
         }
@@ -152,9 +147,10 @@ fn is_refusal(error: &kube::Error) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
-    use crate::budget::Writer;
+    use crate::budget::{Ledger, Writer};
     use crate::events::Events;
     use crate::fake;
 
@@ -168,7 +164,7 @@ mod tests {
         let memory = memory(api.client());
         assert_eq!(memory.read().await.unwrap(), names(""));
         let sender = watch::Sender::new(names(""));
-        let meter = Meter::new(Writer::Handover, Arc::default(), Events::new(api.client(), "istiod"));
+        let meter = meter(&api, Arc::default());
         tokio::spawn(memory.clone().keep(sender.subscribe(), meter));
         for (say, written) in [
             ("", 0),
@@ -191,6 +187,10 @@ mod tests {
         assert_eq!(map["metadata"]["labels"]["istio.io/rev"], "old");
     }
 
+    fn meter(api: &fake::Api, ledger: Arc<Ledger>) -> Meter {
+        Meter::new(Writer::Handover, ledger, Events::new(api.client(), "istiod"))
+    }
+
     fn memory(client: Client) -> Memory {
         Memory {
             client,
@@ -211,7 +211,8 @@ mod tests {
         });
         tokio::time::sleep(Duration::from_secs(300)).await;
         assert!(!loading.is_finished());
-        memory(api.client()).write(&names("Gateway a/g")).await.unwrap();
+        let meter = meter(&api, Arc::default());
+        memory(api.client()).write(&names("Gateway a/g"), &meter).await.unwrap();
         line.down.store(false, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(loading.await.unwrap().unwrap(), names("Gateway a/g"));
     }
@@ -220,9 +221,26 @@ mod tests {
     async fn what_was_known_before_anybody_looked_is_written() {
         let api = fake::Api::default();
         let sender = watch::Sender::new(names("Gateway a/g"));
-        let meter = Meter::new(Writer::Handover, Arc::default(), Events::new(api.client(), "istiod"));
+        let meter = meter(&api, Arc::default());
         tokio::spawn(memory(api.client()).keep(sender.subscribe(), meter));
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(memory(api.client()).read().await.unwrap(), names("Gateway a/g"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_tried_again_and_takes_no_allowance() {
+        let api = fake::Api::default();
+        let maps = "/api/v1/namespaces/istio-system/configmaps";
+        api.refuses(maps, true);
+        let sender = watch::Sender::new(names("Gateway a/g"));
+        let ledger = Arc::<Ledger>::default();
+        tokio::spawn(memory(api.client()).keep(sender.subscribe(), meter(&api, ledger.clone())));
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(ledger.read(Writer::Handover), (0, 0));
+        assert_eq!(api.paths("/apis/events.k8s.io"), Vec::<String>::new());
+        api.refuses(maps, false);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(memory(api.client()).read().await.unwrap(), names("Gateway a/g"));
+        assert_eq!(ledger.read(Writer::Handover), (1, 0));
     }
 }

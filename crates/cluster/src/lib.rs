@@ -34,6 +34,7 @@ pub mod tokens;
 pub mod webhooks;
 
 mod backoff;
+mod deadline;
 #[cfg(test)]
 mod fake;
 mod watching;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ca::Current;
 use futures::StreamExt;
+use futures::future::join_all;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
@@ -22,7 +23,8 @@ use revision::webhook::{REVISION_KEY, WEBHOOK_SUFFIX};
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
-use crate::budget::{Ledger, Meter, Writer};
+use crate::budget::{Ledger, Meter, Unwritten, Writer};
+use crate::deadline::timely;
 use crate::events::{self, Events};
 use crate::watching::watching;
 use backends::Backends;
@@ -129,7 +131,7 @@ impl Keeper {
         let (mut injectors, mut validators) = (Mutating::new(), Validating::new());
         let (mut first, mut second, mut refuses) = (false, false, false);
         let mut backends = Backends::default();
-        let mut meters = Meters {
+        let meters = Meters {
             bundle: Meter::new(Writer::CaBundle, self.ledger.clone(), self.events.clone()),
             validator: Meter::new(Writer::Validator, self.ledger.clone(), self.events.clone()),
         };
@@ -167,7 +169,7 @@ impl Keeper {
             let bundle = roots.borrow_and_update().roots_pem().into_bytes();
             let mut done = true;
             if self.injection {
-                done &= self.patch_injectors(&mut injectors, &bundle, &mut meters.bundle).await;
+                done &= self.patch_injectors(&mut injectors, &bundle, &meters.bundle).await;
             }
             if self.validation {
                 let known = Known {
@@ -176,7 +178,7 @@ impl Keeper {
                     refuses: &mut refuses,
                 };
                 done &= self
-                    .patch_validators(&mut validators, &bundle, known, &mut meters.validator)
+                    .patch_validators(&mut validators, &bundle, known, &meters.validator)
                     .await;
             }
             if done {
@@ -209,27 +211,31 @@ impl Keeper {
     }
 
     /// `false` if something should be tried again.
-    async fn patch_injectors(&self, injectors: &mut Mutating, bundle: &[u8], meter: &mut Meter) -> bool {
+    async fn patch_injectors(&self, injectors: &mut Mutating, bundle: &[u8], meter: &Meter) -> bool {
         let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let mut done = true;
         let wanted: Vec<_> = injectors
             .values()
             .filter_map(|held| with_bundle(held, &self.revision, bundle))
             .collect();
-        for next in wanted {
+        let writes = wanted.iter().map(async |next| {
+            let (object, name, writer) = (events::reference(next), next.name_any(), self.writer());
+            let request = async {
+                self.counters.attempts.fetch_add(1, Relaxed);
+                api.replace(&name, &writer, next).await
+            };
+            meter.write(&object, request).await
+        });
+        for (next, written) in wanted.iter().zip(join_all(writes).await) {
             let name = next.name_any();
-            if meter.spend(&events::reference(&next)).await.is_err() {
-                done = false;
-                continue;
-            }
-            self.counters.attempts.fetch_add(1, Relaxed);
-            match api.replace(&name, &self.writer(), &next).await {
+            match written {
                 Ok(written) => {
                     tracing::info!(webhook = name, "caBundle written");
                     injectors.insert(name, written);
                 }
                 Err(error) => {
-                    self.counters.failures.fetch_add(1, Relaxed);
+                    let failed = matches!(error, Unwritten::Failed(_));
+                    self.counters.failures.fetch_add(u64::from(failed), Relaxed);
                     done &= self.is_settled(&name, &error);
                 }
             }
@@ -243,7 +249,7 @@ impl Keeper {
         validators: &mut Validating,
         bundle: &[u8],
         known: Known<'_>,
-        meter: &mut Meter,
+        meter: &Meter,
     ) -> bool {
         let is_own = |held: &ValidatingWebhookConfiguration| held.labels().get(REVISION_KEY) == Some(&self.revision);
         let mine = validators.values().any(is_own);
@@ -269,13 +275,13 @@ impl Keeper {
             })
             .collect();
         let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
-        for next in wanted {
+        let writes = wanted.iter().map(async |next| {
+            let (object, name, writer) = (events::reference(next), next.name_any(), self.writer());
+            meter.write(&object, api.replace(&name, &writer, next)).await
+        });
+        for (next, written) in wanted.iter().zip(join_all(writes).await) {
             let name = next.name_any();
-            if meter.spend(&events::reference(&next)).await.is_err() {
-                done = false;
-                continue;
-            }
-            match api.replace(&name, &self.writer(), &next).await {
+            match written {
                 Ok(written) => {
                     let policies: Vec<_> = next.webhooks.iter().flatten().map(|w| &w.failure_policy).collect();
                     tracing::info!(webhook = name, ?policies, "validation webhook written");
@@ -311,25 +317,26 @@ impl Keeper {
             );
         }
         // One of all istiods tells; again and again, because events go after an hour.
-        for finding in found.iter().filter(|_| leader) {
+        let warnings = found.iter().filter(|_| leader).filter_map(|finding| {
             let name = &finding.configuration;
             let object = match finding.kind {
                 MUTATING => injectors.get(name).map(events::reference),
                 _ => validators.get(name).map(events::reference),
-            };
-            if let Some(object) = object {
+            }?;
+            Some(async move {
                 let note = finding.note();
                 self.events
                     .warn(&object, "WebhookWithoutEndpoints", "Check", note)
                     .await;
-            }
-        }
+            })
+        });
+        join_all(warnings).await;
     }
 
     /// A conflict brings a watch event with the newer object, so only other errors need another try.
-    fn is_settled(&self, name: &str, error: &kube::Error) -> bool {
-        let expected = matches!(error, kube::Error::Api(status) if status.code == 409 || status.code == 404);
-        if !expected {
+    fn is_settled(&self, name: &str, error: &Unwritten) -> bool {
+        let expected = matches!(error.code(), Some(404 | 409));
+        if !expected && matches!(error, Unwritten::Failed(_)) {
             tracing::warn!(webhook = name, %error, "webhook configuration not written; trying again");
         }
         expected
@@ -364,8 +371,7 @@ impl Keeper {
             dry_run: true,
             ..self.writer()
         };
-        let asked = tokio::time::timeout(Duration::from_secs(10), api.create(&dry, &probe)).await;
-        let Ok(Err(kube::Error::Api(status))) = asked else {
+        let Err(kube::Error::Api(status)) = timely(api.create(&dry, &probe)).await else {
             return false;
         };
         const READY: [&str; 3] = [

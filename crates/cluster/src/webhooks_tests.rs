@@ -62,8 +62,12 @@ impl Setup {
         }
     }
 
-    fn keep(&self, revision: &str) {
-        let client = self.api.client();
+    fn keep(&self, revision: &str) -> watch::Receiver<Option<Standing>> {
+        self.keeper(revision, fake::Line::default()).run()
+    }
+
+    fn keeper(&self, revision: &str, line: fake::Line) -> Keeper {
+        let client = self.api.client_on(line);
         Keeper {
             client: client.clone(),
             revision: revision.to_owned(),
@@ -76,7 +80,14 @@ impl Setup {
             events: Events::new(client, revision),
             ledger: self.ledger.clone(),
         }
-        .run();
+    }
+
+    fn put(&self, collection: &str, configuration: Value) -> Value {
+        let name = configuration["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        self.api.put(&format!("{collection}/{name}"), configuration)
     }
 
     fn policy(&self, validator: &str) -> Value {
@@ -216,4 +227,29 @@ async fn nothing_fails_closed_without_somebody_behind_it() {
     endpoints(&setup.api, "old", true);
     pass(60).await;
     assert!(setup.counters.findings().is_empty());
+}
+
+fn tagged(mut configuration: Value, tag: &str) -> Value {
+    configuration["metadata"]["labels"]["istio.io/tag"] = tag.into();
+    configuration
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_without_an_answer_holds_nothing_else_up() {
+    let (setup, line) = (Setup::new(), fake::Line::default());
+    setup.put(INJECTORS, configuration(MUTATING, "a", "a"));
+    endpoints(&setup.api, "a", true);
+    line.stuck.store(true, Relaxed);
+    let mut standing = setup.keeper("a", line.clone()).run();
+    pass(60).await;
+    let tag = configuration(MUTATING, "istio-revision-tag-default", "a");
+    setup.put(INJECTORS, tagged(tag, "default"));
+    let moved = |standing: &Option<Standing>| standing.as_ref().is_some_and(|standing| standing.default.is_some());
+    let seen = tokio::time::timeout(Duration::from_secs(12), standing.wait_for(moved))
+        .await
+        .is_ok();
+    assert!(seen, "the default is known");
+    line.stuck.store(false, Relaxed);
+    pass(90).await;
+    assert!(setup.bundle("a").is_string(), "and the write is tried again");
 }

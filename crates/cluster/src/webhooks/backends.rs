@@ -63,8 +63,12 @@ impl Backends {
     /// Asks about these Services and forgets others. What cannot be learned stays as it was known.
     pub async fn look(&mut self, client: &Client, wanted: BTreeSet<Backend>) {
         self.missing.retain(|backend, _| wanted.contains(backend));
-        for backend in wanted {
-            match tokio::time::timeout(DEADLINE, is_ready(client, &backend)).await {
+        let looks = wanted
+            .iter()
+            .map(|backend| tokio::time::timeout(DEADLINE, is_ready(client, backend)));
+        let looks = futures::future::join_all(looks).await;
+        for (backend, looked) in wanted.into_iter().zip(looks) {
+            match looked {
                 Ok(Ok(ready)) => self.learn(backend, ready, Instant::now()),
                 Ok(Err(error)) => tracing::warn!(service = backend.1, %error, "endpoints not read"),
                 Err(_) => tracing::warn!(service = backend.1, "endpoints not read in time"),
