@@ -58,6 +58,17 @@ pub struct Record {
     pub leader_transitions: u64,
 }
 
+/// What the lock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock<'a> {
+    /// Nothing: nobody has had it yet.
+    Unheld,
+    /// Who has it.
+    Held(&'a Record),
+    /// Something that cannot be read. Its holder may live all the same.
+    Unreadable,
+}
+
 /// What to do about the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -72,8 +83,12 @@ pub enum Step {
 }
 
 /// Decides by the lock's content, for how long it has not changed, and which revision is the default.
-pub fn decide(record: Option<&Record>, unchanged: Duration, me: &Candidate, default: Option<&str>) -> Step {
-    let Some(record) = record else { return Step::Acquire };
+pub fn decide(lock: Lock<'_>, unchanged: Duration, me: &Candidate, default: Option<&str>) -> Step {
+    let record = match lock {
+        Lock::Held(record) => record,
+        Lock::Unreadable if unchanged <= DURATION => return Step::Wait,
+        Lock::Unheld | Lock::Unreadable => return Step::Acquire,
+    };
     if record.holder_identity == me.identity {
         return Step::Renew;
     }
@@ -149,7 +164,7 @@ struct Run {
     election: Election,
     maps: Api<ConfigMap>,
     /// Last content, and since when it has been that.
-    seen: Option<(Record, Instant)>,
+    seen: Option<(String, Instant)>,
     held: Option<Held>,
     /// When somebody took the lock from us.
     robbed: Option<Instant>,
@@ -226,8 +241,22 @@ impl Run {
     async fn turn(&mut self) -> Result<Turn, kube::Error> {
         let asked = Instant::now();
         let map = self.maps.get_opt(self.election.name).await?;
-        let record = map.as_ref().and_then(record);
-        let unchanged = self.unchanged(record.as_ref());
+        let text = map.as_ref().and_then(content);
+        let unchanged = self.unchanged(text);
+        let record: Option<Record> = text.and_then(|text| serde_json::from_str(text).ok());
+        let lock = match (&record, text) {
+            (Some(record), _) => Lock::Held(record),
+            (None, None) => Lock::Unheld,
+            (None, Some(_)) => Lock::Unreadable,
+        };
+        if lock == Lock::Unreadable {
+            let (lock, namespace) = (self.election.name, &self.election.me.namespace);
+            tracing::warn!(
+                lock,
+                namespace,
+                "annotation {RECORD} of the ConfigMap cannot be read; taken as free if it stays so"
+            );
+        }
         let default = self.election.default.borrow_and_update().clone();
         let is_ours = record
             .as_ref()
@@ -237,12 +266,7 @@ impl Run {
         }
         // Who was robbed does not rob back: one of the two sees an old default.
         let calm = self.robbed.is_none_or(|at| at.elapsed() > DURATION);
-        let step = decide(
-            record.as_ref(),
-            unchanged,
-            &self.election.me,
-            default.as_deref().filter(|_| calm),
-        );
+        let step = decide(lock, unchanged, &self.election.me, default.as_deref().filter(|_| calm));
         if step == Step::Wait {
             return Ok(Turn::Follows);
         }
@@ -251,7 +275,8 @@ impl Run {
             return Ok(Turn::Holds);
         }
         let next = self.next_record(record.unwrap_or_default(), step);
-        match self.write(map, &next).await? {
+        let next = serde_json::to_string(&next).map_err(kube::Error::SerdeError)?;
+        match self.write(map, next.clone()).await? {
             false => Ok(Turn::Raced),
             true => {
                 self.seen = Some((next, Instant::now()));
@@ -270,12 +295,12 @@ impl Run {
         }
     }
 
-    fn unchanged(&mut self, record: Option<&Record>) -> Duration {
-        let Some(record) = record else { return Duration::ZERO };
+    fn unchanged(&mut self, text: Option<&str>) -> Duration {
+        let Some(text) = text else { return Duration::ZERO };
         match &self.seen {
-            Some((seen, since)) if seen == record => since.elapsed(),
+            Some((seen, since)) if seen == text => since.elapsed(),
             _ => {
-                self.seen = Some((record.clone(), Instant::now()));
+                self.seen = Some((text.to_owned(), Instant::now()));
                 Duration::ZERO
             }
         }
@@ -300,21 +325,20 @@ impl Run {
     }
 
     /// Writes the record if the lock is still as it was read; answers whether it was.
-    async fn write(&self, map: Option<ConfigMap>, record: &Record) -> Result<bool, kube::Error> {
-        let text = serde_json::to_string(record).map_err(kube::Error::SerdeError)?;
+    async fn write(&self, map: Option<ConfigMap>, record: String) -> Result<bool, kube::Error> {
         let lock = events::named::<ConfigMap>(Some(&self.election.me.namespace), self.election.name);
         let (meter, parameters) = (&self.election.meter, PostParams::default());
         let written = match map {
             Some(mut map) => {
                 let annotations = map.metadata.annotations.get_or_insert_default();
-                annotations.insert(RECORD.to_owned(), text);
+                annotations.insert(RECORD.to_owned(), record);
                 let request = self.maps.replace(self.election.name, &parameters, &map);
                 meter.write(&lock, request).await
             }
             None => {
                 let metadata = ObjectMeta {
                     name: Some(self.election.name.to_owned()),
-                    annotations: Some(BTreeMap::from([(RECORD.to_owned(), text)])),
+                    annotations: Some(BTreeMap::from([(RECORD.to_owned(), record)])),
                     ..Default::default()
                 };
                 let map = ConfigMap {
@@ -339,7 +363,8 @@ impl Run {
         let Ok(Some(map)) = self.maps.get_opt(self.election.name).await else {
             return;
         };
-        let Some(held) = record(&map).filter(|record| record.holder_identity == self.election.me.identity) else {
+        let held: Option<Record> = content(&map).and_then(|text| serde_json::from_str(text).ok());
+        let Some(held) = held.filter(|record| record.holder_identity == self.election.me.identity) else {
             return;
         };
         let free = Record {
@@ -349,14 +374,15 @@ impl Run {
             renew_time: Some(self.time()),
             ..Record::default()
         };
-        if let Err(error) = self.write(Some(map), &free).await {
+        let Ok(free) = serde_json::to_string(&free) else { return };
+        if let Err(error) = self.write(Some(map), free).await {
             tracing::debug!(lock = self.election.name, %error, "leader lock not given up; it will expire");
         }
     }
 }
 
-fn record(map: &ConfigMap) -> Option<Record> {
-    serde_json::from_str(map.metadata.annotations.as_ref()?.get(RECORD)?).ok()
+fn content(map: &ConfigMap) -> Option<&str> {
+    Some(map.metadata.annotations.as_ref()?.get(RECORD)?)
 }
 
 #[cfg(test)]

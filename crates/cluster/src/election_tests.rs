@@ -18,10 +18,8 @@ fn check(holder: Option<(&str, &str)>, unchanged: u64, default: Option<&str>, ex
         ..Record::default()
     });
     let me = candidate("me", "canary");
-    assert_eq!(
-        decide(record.as_ref(), Duration::from_secs(unchanged), &me, default),
-        expected
-    );
+    let lock = record.as_ref().map_or(Lock::Unheld, Lock::Held);
+    assert_eq!(decide(lock, Duration::from_secs(unchanged), &me, default), expected);
 }
 
 #[test]
@@ -33,6 +31,39 @@ fn the_lock_is_taken_when_free_expired_or_ours_by_right() {
     check(Some(("other", "default")), 31, None, Step::Acquire);
     check(Some(("other", "default")), 0, Some("canary"), Step::Steal);
     check(Some(("other", "default")), 0, Some("default"), Step::Wait);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_cannot_be_read_may_have_a_holder() {
+    let api = fake::Api::default();
+    let path = format!("/api/v1/namespaces/istio-system/configmaps/{NAMESPACE_CONTROLLER}");
+    let annotated = |text: &str| {
+        let metadata = serde_json::json!({ "name": NAMESPACE_CONTROLLER, "annotations": { RECORD: text } });
+        api.put(
+            &path,
+            serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata }),
+        );
+    };
+    annotated(r#"{"holderIdentity":7,"#);
+    let client = api.client();
+    // The default revision takes no lock of which it does not know whose it is, either.
+    let default = watch::channel(Some("canary".to_owned())).1;
+    let election = election(&client, candidate("me", "canary"), default);
+    let mut run = Run::new(election, Api::namespaced(client, "istio-system"));
+    for second in 0..3 {
+        // Somebody renews it.
+        annotated(&format!(r#"{{"renewed":{second},"#));
+        assert_eq!(run.turn().await.ok(), Some(Turn::Follows));
+        tokio::time::sleep(DURATION).await;
+        assert_eq!(run.turn().await.ok(), Some(Turn::Follows));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        run.turn().await.ok(),
+        Some(Turn::Holds),
+        "nobody renewed it for its whole time"
+    );
+    assert_eq!(holder(&api).holder_identity, "me");
 }
 
 #[test]
