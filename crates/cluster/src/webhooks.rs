@@ -18,6 +18,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
+use revision::name::DEFAULT;
 use revision::ownership::Names;
 use revision::webhook::{REVISION_KEY, WEBHOOK_SUFFIX};
 use tokio::sync::watch;
@@ -29,12 +30,10 @@ use crate::events::{self, Events};
 use crate::watching::watching;
 use backends::Backends;
 pub use backends::Finding;
-use fields::{Backend, Policy, backend, with_bundle, with_policy};
+use fields::{Backend, Policy, backend, leads_to, with_bundle, with_policy};
 
 /// Label of a tag's webhook configuration.
 const TAG_KEY: &str = "istio.io/tag";
-/// Webhook configuration of the default tag.
-const DEFAULT_TAG: &str = "istio-revision-tag-default";
 /// Validating webhook of the default revision.
 const DEFAULT_VALIDATOR: &str = "istiod-default-validator";
 
@@ -192,22 +191,33 @@ impl Keeper {
         let label = |object: &MutatingWebhookConfiguration, key: &str| object.labels().get(key).cloned();
         let tags: Vec<(String, String)> = injectors
             .values()
+            .filter(|w| {
+                w.webhooks
+                    .iter()
+                    .flatten()
+                    .any(|w| leads_to(&w.client_config, &self.namespace))
+            })
             .filter_map(|w| label(w, REVISION_KEY).zip(label(w, TAG_KEY)))
             .collect();
-        let default_tag = injectors.get(DEFAULT_TAG);
+        let default = tags
+            .iter()
+            .find(|(_, tag)| tag == DEFAULT)
+            .map(|(revision, _)| revision.clone());
         let validator = validators
             .get(DEFAULT_VALIDATOR)
+            .filter(|v| self.is_ours(v))
             .and_then(|v| v.labels().get(REVISION_KEY));
         let pairs = tags.iter().map(|(revision, tag)| (revision.as_str(), tag.as_str()));
         Standing {
-            default: default_tag.and_then(|w| label(w, REVISION_KEY)),
-            names: Names::new(
-                &self.revision,
-                pairs,
-                validator.map(String::as_str),
-                default_tag.is_some(),
-            ),
+            names: Names::new(&self.revision, pairs, validator.map(String::as_str), default.is_some()),
+            default,
         }
+    }
+
+    /// Whether a validator is one of this mesh: there may be others in the cluster, with revisions of the same names.
+    fn is_ours(&self, validator: &ValidatingWebhookConfiguration) -> bool {
+        let mut webhooks = validator.webhooks.iter().flatten();
+        webhooks.any(|webhook| leads_to(&webhook.client_config, &self.namespace))
     }
 
     /// `false` if something should be tried again.
@@ -216,7 +226,7 @@ impl Keeper {
         let mut done = true;
         let wanted: Vec<_> = injectors
             .values()
-            .filter_map(|held| with_bundle(held, &self.revision, bundle))
+            .filter_map(|held| with_bundle(held, &self.revision, &self.namespace, bundle))
             .collect();
         let writes = wanted.iter().map(async |next| {
             let (object, name, writer) = (events::reference(next), next.name_any(), self.writer());
@@ -252,7 +262,7 @@ impl Keeper {
         meter: &Meter,
     ) -> bool {
         let is_own = |held: &ValidatingWebhookConfiguration| held.labels().get(REVISION_KEY) == Some(&self.revision);
-        let mine = validators.values().any(is_own);
+        let mine = validators.values().any(|held| self.is_ours(held) && is_own(held));
         // An answer that came through the Service proves more than endpoints that were read before it.
         let proved = mine && !*known.refuses && self.refuses_nonsense().await;
         *known.refuses |= proved;
@@ -267,6 +277,7 @@ impl Keeper {
         let mut done = refuses || !mine;
         let wanted: Vec<_> = validators
             .values()
+            .filter(|held| self.is_ours(held))
             // What belongs to a revision that is gone has one heir.
             .filter(|held| is_own(held) || (known.leader && held.labels().contains_key(REVISION_KEY)))
             .filter_map(|held| {

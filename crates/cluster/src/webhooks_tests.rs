@@ -229,9 +229,43 @@ async fn nothing_fails_closed_without_somebody_behind_it() {
     assert!(setup.counters.findings().is_empty());
 }
 
+/// A configuration of a mesh in another namespace.
+fn elsewhere(mut configuration: Value) -> Value {
+    configuration["webhooks"][0]["clientConfig"]["service"]["namespace"] = "mesh-b".into();
+    configuration
+}
+
 fn tagged(mut configuration: Value, tag: &str) -> Value {
     configuration["metadata"]["labels"]["istio.io/tag"] = tag.into();
     configuration
+}
+
+#[tokio::test(start_paused = true)]
+async fn meshes_in_one_cluster_leave_each_other_alone() {
+    let setup = Setup::new();
+    let (tag, injector) = ("istio-revision-tag-default", "istio-sidecar-injector");
+    // The names are those of the mesh in istio-system; revisions are called alike in both.
+    for (name, revision) in [(injector, "a"), (tag, "b")] {
+        let configuration = elsewhere(configuration(MUTATING, name, revision));
+        setup.put(INJECTORS, tagged(configuration, "default"));
+    }
+    setup.put(VALIDATORS, elsewhere(configuration(VALIDATING, DEFAULT_VALIDATOR, "a")));
+    let mut standing = setup.keep("a");
+    pass(60).await;
+    let seen = |standing: &mut watch::Receiver<Option<Standing>>| standing.borrow_and_update().clone().unwrap();
+    assert_eq!(seen(&mut standing).default, None);
+    assert!(!seen(&mut standing).names.is_default());
+    let written = || -> Vec<String> {
+        let paths = setup.api.writes().into_iter().map(|write| write.path);
+        paths.filter(|path| path.contains("webhook")).collect()
+    };
+    assert_eq!(written(), Vec::<String>::new());
+    // The own one, whatever it is called.
+    let own = format!("{tag}-istio-system");
+    setup.put(INJECTORS, tagged(configuration(MUTATING, &own, "a"), "default"));
+    pass(60).await;
+    assert_eq!(seen(&mut standing).default.as_deref(), Some("a"));
+    assert_eq!(written(), [format!("{INJECTORS}/{own}")]);
 }
 
 #[tokio::test(start_paused = true)]

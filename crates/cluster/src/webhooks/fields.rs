@@ -16,10 +16,19 @@ pub fn backend(client: &WebhookClientConfig) -> Option<Backend> {
     Some((service.namespace.clone(), service.name.clone()))
 }
 
+/// Whether a webhook calls a control plane of the mesh in `namespace`. One that is called by address may be of any.
+pub fn leads_to(client: &WebhookClientConfig, namespace: &str) -> bool {
+    client
+        .service
+        .as_ref()
+        .is_none_or(|service| service.namespace == namespace)
+}
+
 /// The configuration with our bundle in its injector webhooks; `None` if it is not ours or holds it already.
 pub fn with_bundle(
     held: &MutatingWebhookConfiguration,
     revision: &str,
+    namespace: &str,
     bundle: &[u8],
 ) -> Option<MutatingWebhookConfiguration> {
     if held.labels().get(REVISION_KEY).map(String::as_str) != Some(revision) {
@@ -30,7 +39,7 @@ pub fn with_bundle(
         .webhooks
         .iter_mut()
         .flatten()
-        .filter(|webhook| webhook.name.ends_with(WEBHOOK_SUFFIX));
+        .filter(|webhook| webhook.name.ends_with(WEBHOOK_SUFFIX) && leads_to(&webhook.client_config, namespace));
     ours.for_each(|webhook| webhook.client_config.ca_bundle = Some(ByteString(bundle.to_vec())));
     (next != *held).then_some(next)
 }
@@ -73,11 +82,12 @@ mod tests {
     use super::*;
 
     fn injector(revision: &str) -> MutatingWebhookConfiguration {
+        let client = serde_json::json!({ "service": { "namespace": "istio-system", "name": "istiod" } });
         serde_json::from_value(serde_json::json!({
             "metadata": { "name": "w", "labels": { "istio.io/rev": revision } },
             "webhooks": [
-                { "name": "rev.namespace.sidecar-injector.istio.io", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"] },
-                { "name": "other.example.com", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"] },
+                { "name": "rev.namespace.sidecar-injector.istio.io", "clientConfig": client, "sideEffects": "None", "admissionReviewVersions": ["v1"] },
+                { "name": "other.example.com", "clientConfig": client, "sideEffects": "None", "admissionReviewVersions": ["v1"] },
             ],
         }))
         .unwrap()
@@ -85,7 +95,7 @@ mod tests {
 
     #[test]
     fn only_own_injector_webhooks_get_the_bundle_and_only_once() {
-        let next = with_bundle(&injector("canary"), "canary", b"pem").unwrap();
+        let next = with_bundle(&injector("canary"), "canary", "istio-system", b"pem").unwrap();
         let bundles: Vec<bool> = next
             .webhooks
             .iter()
@@ -93,12 +103,12 @@ mod tests {
             .map(|w| w.client_config.ca_bundle.is_some())
             .collect();
         assert_eq!(bundles, [true, false]);
-        assert_eq!(with_bundle(&next, "canary", b"pem"), None, "nothing to do");
-        assert_eq!(
-            with_bundle(&injector("stable"), "canary", b"pem"),
-            None,
-            "another revision's"
-        );
+        let nothing = |held: &_, namespace: &str, why: &str| {
+            assert_eq!(with_bundle(held, "canary", namespace, b"pem"), None, "{why}");
+        };
+        nothing(&next, "istio-system", "nothing to do");
+        nothing(&injector("stable"), "istio-system", "another revision's");
+        nothing(&injector("canary"), "mesh-b", "of another mesh");
     }
 
     #[test]
