@@ -107,6 +107,9 @@ struct Meters {
 /// What a validator's policy depends on.
 struct Known<'a> {
     backends: &'a Backends,
+    /// Whether that was learned just now. What an istiod that came back has closed must not be opened by what was known
+    /// before.
+    looked: bool,
     leader: bool,
     /// Whether our validator was seen to refuse nonsense.
     refuses: &'a mut bool,
@@ -162,7 +165,8 @@ impl Keeper {
                 differs
             });
             let leader = *leads.borrow_and_update();
-            if std::mem::take(&mut look) {
+            let looked = std::mem::take(&mut look);
+            if looked {
                 self.look(&injectors, &validators, &mut backends, leader).await;
             }
             let bundle = roots.borrow_and_update().roots_pem().into_bytes();
@@ -173,6 +177,7 @@ impl Keeper {
             if self.validation {
                 let known = Known {
                     backends: &backends,
+                    looked,
                     leader,
                     refuses: &mut refuses,
                 };
@@ -269,7 +274,7 @@ impl Keeper {
         let (refuses, now) = (*known.refuses, tokio::time::Instant::now());
         let policy = |own: bool, backend: Option<&Backend>| match backend {
             _ if own && proved => Policy::Close,
-            Some(backend) if known.backends.is_abandoned(backend, now) => Policy::Open,
+            Some(backend) if known.looked && known.backends.is_abandoned(backend, now) => Policy::Open,
             Some(backend) if known.backends.is_missing(backend) => Policy::Keep,
             _ if own && refuses => Policy::Close,
             _ => Policy::Keep,

@@ -11,6 +11,8 @@ use crate::fake;
 
 const VALIDATORS: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 const INJECTORS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+/// What istiod asks for to see whether its validator refuses.
+const PROBES: &str = "/apis/networking.istio.io/v1/namespaces/istio-system/gateways";
 
 /// A configuration of a revision, whose webhook calls `istiod-<revision>`.
 fn configuration(kind: &str, name: &str, revision: &str) -> Value {
@@ -286,4 +288,31 @@ async fn a_write_without_an_answer_holds_nothing_else_up() {
     line.stuck.store(false, Relaxed);
     pass(90).await;
     assert!(setup.bundle("a").is_string(), "and the write is tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_istiod_that_came_back_has_closed_is_not_opened_by_what_was_known_before() {
+    let setup = Setup::new();
+    setup.put(VALIDATORS, configuration(VALIDATING, "old", "old"));
+    endpoints(&setup.api, "old", false);
+    setup.keep("a");
+    pass(120).await;
+    assert_eq!(setup.policy("old"), "Ignore");
+    setup.api.writes();
+    // A moment after the leader has looked.
+    pass(1).await;
+    endpoints(&setup.api, "old", true);
+    setup.api.refuses(PROBES, true);
+    setup.keep("old");
+    pass(5).await;
+    assert_eq!(setup.policy("old"), "Fail");
+    pass(600).await;
+    assert_eq!(setup.policy("old"), "Fail");
+    let written = setup
+        .api
+        .writes()
+        .iter()
+        .filter(|write| write.path.starts_with(VALIDATORS))
+        .count();
+    assert_eq!(written, 1, "closed once, and nobody opens it again");
 }
