@@ -316,3 +316,67 @@ async fn what_an_istiod_that_came_back_has_closed_is_not_opened_by_what_was_know
         .count();
     assert_eq!(written, 1, "closed once, and nobody opens it again");
 }
+
+/// Several revisions that are cut off, lose answers and are restarted, while the root changes.
+#[tokio::test(start_paused = true)]
+async fn errors_restarts_and_a_new_root_cost_no_write_that_changes_nothing() {
+    let setup = Setup::new();
+    setup.api.refuses(PROBES, true);
+    let revisions = ["a", "b", "c"];
+    for revision in revisions {
+        setup.put(INJECTORS, configuration(MUTATING, revision, revision));
+        let mut open = configuration(VALIDATING, revision, revision);
+        open["webhooks"][0]["failurePolicy"] = "Ignore".into();
+        setup.put(VALIDATORS, open);
+        endpoints(&setup.api, revision, true);
+    }
+    setup.put(INJECTORS, configuration(MUTATING, "tag", "a"));
+    let lines = revisions.map(|_| fake::Line::default());
+    let start = |at: usize| {
+        let keeper = setup.keeper(revisions[at], lines[at].clone());
+        tokio::spawn(keeper.keep(watch::Sender::new(None)))
+    };
+    let mut keepers = [0, 1, 2].map(start);
+    let mut writes = Vec::new();
+    for minute in 0..60 {
+        let who = minute % revisions.len();
+        match minute % 7 {
+            0 => setup.api.cut_watches(minute % 2 == 0),
+            1 => lines[who].down.store(true, Relaxed),
+            2 => lines[who].lossy.store(true, Relaxed),
+            3 => lines[who].stuck.store(true, Relaxed),
+            5 => {
+                keepers[who].abort();
+                keepers[who] = start(who);
+            }
+            _ => {}
+        }
+        if minute % 20 == 15 {
+            // In the middle of what is wrong, some of the time.
+            let root = ca::Authority::self_signed("cluster.local", jiff::Timestamp::now()).unwrap();
+            setup.authority.replace(root);
+        }
+        pass(60).await;
+        if minute % 7 > 4 {
+            lines.iter().for_each(fake::Line::mend);
+        }
+        writes.extend(setup.api.writes());
+    }
+    lines.iter().for_each(fake::Line::mend);
+    pass(120).await;
+    writes.extend(setup.api.writes());
+    let webhooks: Vec<&fake::Write> = writes.iter().filter(|write| write.path.contains("webhook")).collect();
+    let same: Vec<_> = webhooks.iter().filter(|write| write.changes_nothing).collect();
+    assert!(same.is_empty(), "{same:?}");
+    // Each of the seven at the start, and again for each of three roots.
+    assert_eq!(webhooks.len(), 7 * 4, "{webhooks:?}");
+    let bundle = setup.bundle("a");
+    assert!(bundle.is_string());
+    for name in ["b", "c", "tag"] {
+        assert_eq!(setup.bundle(name), bundle);
+    }
+    for name in revisions {
+        assert_eq!(setup.policy(name), "Fail");
+    }
+    assert_eq!(setup.warnings(), Vec::<String>::new());
+}
