@@ -13,7 +13,7 @@ pub fn injector() -> Injector {
         config: Config::parse(&config.to_string(), VALUES).expect("the charts' own template"),
         mesh: json!({"defaultConfig": {"discoveryAddress": "istiod-canary.istio-system.svc:15012"}, "enablePrometheusMerge": true}),
         revision: "canary".to_owned(),
-        native_sidecars: true,
+        native_sidecars: true.into(),
         compliance_policy: String::new(),
     }
 }

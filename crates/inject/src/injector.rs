@@ -10,6 +10,7 @@ use crate::annotation::{self, AnnotationError};
 use crate::config::Config;
 use crate::data::{self, Data};
 use crate::merge::merge;
+use crate::native::NativeSidecars;
 use crate::workload::Workload;
 use crate::{canonical, metrics, order, overlay, probe};
 
@@ -76,8 +77,8 @@ pub struct Injector {
     pub mesh: Value,
     /// The revision that serves the request; empty for the unnamed one.
     pub revision: String,
-    /// Whether proxies are init containers that keep running, unless a pod says otherwise.
-    pub native_sidecars: bool,
+    /// Which proxies are init containers that keep running, unless a pod says otherwise.
+    pub native_sidecars: NativeSidecars,
     /// Cryptographic policy that proxies are told (`COMPLIANCE_POLICY`); empty for none.
     pub compliance_policy: String,
 }
@@ -106,7 +107,10 @@ impl Injector {
         let mut original = request.pod.clone();
         prepare(&mut original);
         let annotations = original["metadata"]["annotations"].clone();
-        let native = self.is_native(&annotations);
+        let usual = self
+            .native_sidecars
+            .on(original["spec"]["nodeName"].as_str().unwrap_or_default());
+        let native = is_native(&annotations).unwrap_or(usual);
         // Templates see the pod as it was before any injection. They are laid over it as it is: what an earlier
         // injection moved into its containers, such as the application's own probes, is nowhere else.
         let mut stripped = original.clone();
@@ -136,7 +140,7 @@ impl Injector {
                 mesh: &self.mesh,
                 proxy_config: &proxy_config,
                 revision: &self.revision,
-                native: self.native_sidecars,
+                native: usual,
                 compliance_policy: &self.compliance_policy,
                 uid: platform.last_user,
                 gid: platform.last_group,
@@ -244,17 +248,6 @@ impl Injector {
         port.unwrap_or(DEFAULT_STATUS_PORT)
     }
 
-    fn is_native(&self, annotations: &Value) -> bool {
-        match annotations
-            .get("sidecar.istio.io/nativeSidecar")
-            .and_then(Value::as_str)
-        {
-            Some("true") => true,
-            Some("false") => false,
-            _ => self.native_sidecars,
-        }
-    }
-
     fn rewrites_probes(&self, annotations: &Value) -> bool {
         let annotation = annotations
             .get("sidecar.istio.io/rewriteAppHTTPProbers")
@@ -299,6 +292,15 @@ impl Injector {
             });
         }
         variables.into_iter().collect()
+    }
+}
+
+/// What the pod itself says, if it says so.
+fn is_native(annotations: &Value) -> Option<bool> {
+    match annotations.get("sidecar.istio.io/nativeSidecar")?.as_str()? {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
     }
 }
 

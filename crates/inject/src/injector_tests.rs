@@ -47,7 +47,7 @@ fn injector(native: bool) -> Injector {
         config: Config::parse(CONFIG, VALUES).unwrap(),
         mesh: json!({}),
         revision: "canary".into(),
-        native_sidecars: native,
+        native_sidecars: native.into(),
         compliance_policy: String::new(),
     }
 }
@@ -155,7 +155,7 @@ fn only_yes_and_no_decide_where_the_proxy_runs() {
         // The template above asks what the nodes can do; the order follows where it put the proxy.
         let pod = injected(true, pod);
         assert!(pod["spec"]["initContainers"].is_array(), "{annotation}");
-        assert_eq!(injector(true).is_native(&pod["metadata"]["annotations"]), native);
+        assert_eq!(is_native(&pod["metadata"]["annotations"]).unwrap_or(true), native);
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `overlay` | what did the user customise in an injected container, and how is it kept? |
 //! | `probe`, `metrics`, `order` | what is rewritten after the templates? |
 //! | `canonical`, `written` | how do Kubernetes' own programs write it? |
+//! | [`native`] | which proxies are init containers? |
 //! | [`injector`] | the steps in order (revisions.md §5.4) |
 //! | [`document`] | what becomes of the workloads in a file (§5.9)? |
 //! | [`review`] | an admission review in, an admission review out (§5.2) |
@@ -26,6 +27,7 @@ mod golang;
 pub mod injector;
 mod merge;
 mod metrics;
+pub mod native;
 mod order;
 mod overlay;
 mod probe;
@@ -36,3 +38,4 @@ mod written;
 
 pub use config::Config;
 pub use injector::{InjectError, Injector, Outcome, Request};
+pub use native::NativeSidecars;

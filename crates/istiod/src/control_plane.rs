@@ -25,9 +25,6 @@ use crate::metrics;
 use crate::serving::{self, Serving};
 use crate::settings::Settings;
 
-/// First minor version of Kubernetes whose nodes start native sidecars reliably (revisions.md §5.6).
-const NATIVE_SIDECARS: u32 = 33;
-
 /// A control plane on a cluster.
 pub struct ControlPlane {
     /// Who signs.
@@ -42,8 +39,6 @@ pub struct ControlPlane {
     pub injector: watch::Receiver<Data>,
     /// Mesh configuration as its users wrote it.
     pub mesh_config: watch::Receiver<Value>,
-    /// Whether injected proxies are init containers that keep running.
-    pub native_sidecars: bool,
     /// Kinds that are watched.
     pub kinds: usize,
     webhook_counters: Arc<cluster::webhooks::Counters>,
@@ -127,7 +122,6 @@ impl ControlPlane {
             serving,
             injector,
             mesh_config,
-            native_sidecars: native_sidecars(&client, &settings.native_sidecars).await,
             kinds,
             webhook_counters,
             ledger,
@@ -295,27 +289,6 @@ async fn read(client: &Client, namespace: &str, name: &str) -> Data {
     }
 }
 
-/// `ENABLE_NATIVE_SIDECARS`: `true`, `false`, or by the cluster's version.
-async fn native_sidecars(client: &Client, setting: &str) -> bool {
-    match setting {
-        "true" => true,
-        "false" => false,
-        _ => match client.apiserver_version().await {
-            Ok(version) => is_native(&version.minor),
-            Err(error) => {
-                tracing::warn!(%error, "version of the API server not known; proxies are ordinary containers");
-                false
-            }
-        },
-    }
-}
-
-/// Whether a minor version such as `33` or `33+` is new enough.
-fn is_native(minor: &str) -> bool {
-    let digits: String = minor.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse::<u32>().is_ok_and(|minor| minor >= NATIVE_SIDECARS)
-}
-
 fn follow_default(mut standing: watch::Receiver<Option<Standing>>) -> watch::Receiver<Option<String>> {
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
@@ -345,10 +318,5 @@ mod tests {
         let mut config = json!({ "a": 1, "b": { "c": 1, "d": 1 } });
         overlay(&mut config, json!({ "b": { "c": 2 }, "e": 3 }));
         assert_eq!(config, json!({ "a": 1, "b": { "c": 2, "d": 1 }, "e": 3 }));
-    }
-
-    #[test]
-    fn native_sidecars_depend_on_the_version() {
-        assert!(is_native("33") && is_native("36+") && !is_native("32") && !is_native(""));
     }
 }

@@ -271,7 +271,10 @@ impl Parts {
                 cluster.injector.clone(),
                 cluster.mesh_config.clone(),
                 settings.clone(),
-                cluster.native_sidecars,
+                injector::native_sidecars(&settings.native_sidecars, {
+                    let engine = self.engine.clone();
+                    move || engine.snapshot()
+                }),
                 move || pages.injector_ready.store(true, Relaxed),
             ));
         }

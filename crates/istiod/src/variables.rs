@@ -26,7 +26,7 @@ pub const ALL: &[Variable] = &[
     Variable(
         "ENABLE_NATIVE_SIDECARS",
         "auto",
-        "proxies as init containers: true, false, or by the cluster's version",
+        "proxies as init containers: true, false, or if the kubelet of the pod's node (of every node, while it has none) is 1.33 or later",
     ),
     Variable(
         "ISTIOD_CUSTOM_HOST",

@@ -115,6 +115,11 @@ impl Snapshot {
         self.nodes.get(name)
     }
 
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
     /// The pod of that name.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Pod>> {
         self.pods.get(namespace, name)

@@ -174,7 +174,7 @@ fn injector(folder: &Path, case: &Value) -> Result<Injector, String> {
         config: Config::parse(&setting("config.yaml")?, &setting("values.json")?).map_err(|error| error.to_string())?,
         mesh,
         revision: "default".into(),
-        native_sidecars: mode != Some("false") && case["nodes"] != "older",
+        native_sidecars: (mode != Some("false") && case["nodes"] != "older").into(),
         compliance_policy: text(&case["env"]["COMPLIANCE_POLICY"]).into(),
     })
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use inject::document::{inject_documents, warnings};
-use inject::{Config, Injector};
+use inject::{Config, Injector, NativeSidecars};
 use install::api_server::kind;
-use install::object::Id;
+use install::object::{Id, Object};
 use revision::name::Revision;
 use serde_json::Value;
 
@@ -194,23 +194,26 @@ impl Source<'_> {
 /// What needs no cluster.
 const FILES: &str = "give --meshConfigFile, --injectConfigFile and --valuesFile";
 
-/// Proxies are native sidecars if every node can run them (§5.6).
-async fn native_sidecars(cluster: Option<&Cluster>) -> Result<bool, Failure> {
+/// Proxies are native sidecars where nodes can run them (§5.6).
+async fn native_sidecars(cluster: Option<&Cluster>) -> Result<NativeSidecars, Failure> {
     match std::env::var("ENABLE_NATIVE_SIDECARS").as_deref() {
-        Ok("true") => return Ok(true),
-        Ok("false") => return Ok(false),
+        Ok("true") => return Ok(true.into()),
+        Ok("false") => return Ok(false.into()),
         _ => {}
     }
-    let Some(cluster) = cluster else { return Ok(true) };
-    let nodes = cluster.server.list(&kind("", "v1", "Node"), "").await?;
-    let recent = |version: &str| {
-        let mut parts = version
-            .trim_start_matches('v')
-            .split('.')
-            .map(|part| part.parse::<u32>().unwrap_or(0));
-        (parts.next(), parts.next()) >= (Some(1), Some(33))
+    let Some(cluster) = cluster else {
+        return Ok(true.into());
     };
-    Ok(nodes
+    let nodes = cluster.server.list(&kind("", "v1", "Node"), "").await?;
+    let kubelet = |node: &Object| node.text("/status/nodeInfo/kubeletVersion").to_owned();
+    let kubelets: BTreeMap<String, String> = nodes
         .iter()
-        .all(|node| recent(node.text("/status/nodeInfo/kubeletVersion"))))
+        .map(|node| (node.name().to_owned(), kubelet(node)))
+        .collect();
+    Ok(NativeSidecars::by_node(move |node| {
+        inject::native::can_run(
+            kubelets.get(node).map(String::as_str),
+            kubelets.values().map(String::as_str),
+        )
+    }))
 }

@@ -485,7 +485,7 @@ mod tests {
             config: Config::parse(map.text("/data/config"), map.text("/data/values")).unwrap(),
             mesh: serde_json::json!({}),
             revision: "canary".to_owned(),
-            native_sidecars: true,
+            native_sidecars: true.into(),
             compliance_policy: String::new(),
         };
         assert_eq!(injector.config.policy.policy, "disabled");

@@ -43,12 +43,16 @@ impl From<&v1::Namespace> for Namespace {
 pub struct Node {
     /// Name and labels.
     pub meta: Meta,
+    /// Version of its kubelet; empty if it does not say.
+    pub kubelet: String,
 }
 
 impl From<&v1::Node> for Node {
     fn from(node: &v1::Node) -> Self {
+        let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
         Self {
             meta: (&node.metadata).into(),
+            kubelet: info.map(|info| info.kubelet_version.clone()).unwrap_or_default(),
         }
     }
 }
