@@ -77,6 +77,22 @@ struct Held {
     _room: Option<SemaphorePermit<'static>>,
 }
 
+impl Held {
+    /// Makes the answer where computing holds nobody up. A caller that leaves meanwhile does not end that, so the room is
+    /// free again with the answer and no sooner.
+    async fn answered<T: Send + 'static>(
+        self,
+        answer: impl FnOnce(&[u8]) -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        let answer = move || {
+            // All of it: a closure takes along only what it names.
+            let held = self;
+            answer(&held.bytes)
+        };
+        tokio::task::spawn_blocking(answer).await
+    }
+}
+
 /// Reads a review's body with the limits that Istio's handler has.
 async fn body(request: Request<Body>, units: &'static Semaphore) -> Result<Held, Response> {
     let refuse = |status: StatusCode, text: &'static str| Err((status, text).into_response());
@@ -155,8 +171,7 @@ async fn inject_pod(State(webhooks): State<Arc<Webhooks>>, request: Request<Body
     };
     // Rendering a large pod takes milliseconds of pure computing; other requests go on meanwhile.
     let shared = Arc::clone(&webhooks);
-    let answered =
-        tokio::task::spawn_blocking(move || answer(&injector, &body.bytes, &environment, |ns| (shared.namespaces)(ns)));
+    let answered = body.answered(move |body| answer(&injector, body, &environment, |ns| (shared.namespaces)(ns)));
     let Ok((answer, verdict)) = answered.await else {
         webhooks.metrics.failures.inc();
         return (StatusCode::INTERNAL_SERVER_ERROR, "injection ended unexpectedly").into_response();
@@ -181,8 +196,7 @@ async fn validate_object(State(webhooks): State<Arc<Webhooks>>, request: Request
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
-    let checked = tokio::task::spawn_blocking(move || validated(&body.bytes, &*webhooks.validate));
-    match checked.await {
+    match body.answered(move |body| validated(body, &*webhooks.validate)).await {
         Ok(answer) => review(&answer),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "validation ended unexpectedly").into_response(),
     }
@@ -241,6 +255,33 @@ mod tests {
     fn nonsense_is_refused_not_let_through() {
         let answer = validated(b"nonsense", &|_: &Value| Ok(Vec::new()));
         assert_eq!(answer["response"]["allowed"], false);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_does_not_free_what_its_answer_still_takes() {
+        let units: &'static Semaphore = Box::leak(Box::new(Semaphore::new(4)));
+        let free = |expected: usize| async move {
+            let reached = async {
+                while units.available_permits() != expected {
+                    tokio::task::yield_now().await;
+                }
+            };
+            assert!(tokio::time::timeout(PATIENCE, reached).await.is_ok(), "{expected} free");
+        };
+        let Ok(held) = read(Body::from(vec![b'x'; 3 * UNIT]), units).await else {
+            panic!("there is room")
+        };
+        let ((started, begins), (go_on, waits)) = (tokio::sync::oneshot::channel(), std::sync::mpsc::channel::<()>());
+        let request = tokio::spawn(held.answered(move |_| {
+            let _ = started.send(());
+            let _ = waits.recv();
+        }));
+        assert!(begins.await.is_ok());
+        request.abort();
+        assert!(request.await.is_err_and(|ended| ended.is_cancelled()));
+        assert_eq!(units.available_permits(), 1);
+        drop(go_on);
+        free(4).await;
     }
 
     /// How much of a body of pieces with these lengths is read when there is room for `room` bytes.
