@@ -32,6 +32,9 @@ use crate::{files, grpc, injector, serving, validation, webhook};
 
 /// Changes that may wait for the engine before their sources pause.
 const WAITING: usize = 16_384;
+/// How long webhooks are still answered when the end was asked for: the API server calls this istiod until it has heard
+/// that its endpoint is gone, and pods whose webhook is not reached are refused.
+const LINGER: Duration = Duration::from_secs(3);
 /// Connections that may wait to be accepted: when a control plane comes back, all its proxies come at once, and one that
 /// finds no place tries again a second later.
 const BACKLOG: u32 = 4096;
@@ -90,6 +93,7 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
     let mut election = None;
     if let Some(control_plane) = control_plane {
         if let Some(listener) = bind("webhooks", options.https_addr).await? {
+            let shutdown = listen::http::later(shutdown.clone(), LINGER.min(options.shutdown_duration));
             parts.serve_webhooks(listener, &settings, &control_plane, &shutdown);
         }
         election = control_plane.keep(&engine.kept, shutdown.clone());

@@ -58,6 +58,18 @@ pub async fn serve<I>(
     tasks.wait().await;
 }
 
+/// Turns true some time after `shutdown` does, or is gone: for a port whose callers take a moment to hear that they shall
+/// ask somebody else.
+pub fn later(mut shutdown: watch::Receiver<bool>, by: Duration) -> watch::Receiver<bool> {
+    let (sender, later) = watch::channel(false);
+    tokio::spawn(async move {
+        let _ = shutdown.wait_for(|ending| *ending).await;
+        tokio::time::sleep(by).await;
+        sender.send_replace(true);
+    });
+    later
+}
+
 async fn connection<I>(accepted: Accepted<I>, router: Router, patience: Duration, mut shutdown: watch::Receiver<bool>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,

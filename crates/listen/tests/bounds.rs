@@ -29,9 +29,18 @@ struct Server {
 }
 
 async fn server(limits: Limits, tls: bool) -> Server {
+    server_until(limits, tls, |shutdown| shutdown).await
+}
+
+async fn server_until(
+    limits: Limits,
+    tls: bool,
+    until: impl FnOnce(watch::Receiver<bool>) -> watch::Receiver<bool>,
+) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (ending, shutdown) = watch::channel(false);
+    let shutdown = until(shutdown);
     let router = Router::new().route("/", get(|| async { "hello" }));
     let task = if tls {
         tokio::spawn(http::serve(
@@ -133,4 +142,21 @@ async fn the_end_does_not_wait_for_idle_clients() {
         .await
         .expect("ends")
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_port_whose_callers_hear_of_the_end_later_answers_until_then() {
+    let patient = Limits {
+        header_timeout: DEADLINE,
+        ..SHORT
+    };
+    let server = server_until(patient, false, |shutdown| http::later(shutdown, Duration::from_secs(1))).await;
+    server.ending.send_replace(true);
+    let answer = talk(server.address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("hello"), "{answer}");
+    tokio::time::timeout(DEADLINE, server.task)
+        .await
+        .expect("ends")
+        .unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err());
 }
