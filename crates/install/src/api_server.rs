@@ -185,6 +185,22 @@ impl ApiServer {
         }
     }
 
+    /// Makes an object; refused if one of its name is there.
+    pub async fn create(&self, object: &Object, manager: &str, dry_run: bool) -> Result<(), RequestError> {
+        let id = object.id();
+        let failed = |error| RequestError::of("create", &id.path(), error);
+        let api = self.api(&id.resource(), &id.namespace);
+        let data: DynamicObject = serde_json::from_value(object.0.clone()).map_err(|e| failed(Error::SerdeError(e)))?;
+        let parameters = PostParams {
+            field_manager: Some(manager.to_owned()),
+            dry_run,
+        };
+        repeat(|| api.create(&parameters, &data))
+            .await
+            .map(|_| ())
+            .map_err(failed)
+    }
+
     /// Replaces an object; refused if it changed since it was read.
     pub async fn replace(&self, object: &Object, manager: &str, dry_run: bool) -> Result<(), RequestError> {
         let id = object.id();

@@ -4,6 +4,7 @@
 //! after the control plane that answers them, and a second run does what is missing.
 
 mod default;
+mod gateways;
 
 use std::time::Duration;
 
@@ -89,9 +90,9 @@ pub struct Installation<'a> {
 /// What an installation will do that somebody should know.
 #[derive(Clone, Debug)]
 pub struct Foretold {
-    /// Who becomes the default revision, in words.
-    pub default: Option<String>,
-    /// The webhook configurations once it is done, but for those that serve the default.
+    /// Who becomes the default revision, and which gateways change sides, in words.
+    pub notes: Vec<String>,
+    /// The webhook configurations once it is done.
     pub webhooks: Vec<Object>,
     /// Names of those that it writes.
     pub own: Vec<String>,
@@ -107,11 +108,10 @@ impl Installation<'_> {
             .await
             .map_err(InstallError::Unread)?;
         self.check(&before, &Silent)?;
-        Ok(Foretold {
-            default: self.new_default(&before),
-            webhooks: self.webhooks(&before),
-            own: self.injectors().map(|object| object.name().to_owned()).collect(),
-        })
+        let mut notes: Vec<String> = self.new_default(server, &before).await.into_iter().collect();
+        notes.extend(self.taken_gateways(server, &before).await?);
+        let (webhooks, own) = self.webhooks(&before);
+        Ok(Foretold { notes, webhooks, own })
     }
 
     fn injectors(&self) -> impl Iterator<Item = &Object> {
@@ -119,13 +119,23 @@ impl Installation<'_> {
         objects.filter(|object| object.kind() == "MutatingWebhookConfiguration")
     }
 
-    /// The webhook configurations once it is done, but for a tag `default` that it makes or moves.
-    fn webhooks(&self, before: &Inventory) -> Vec<Object> {
-        let is_moved = |live: &Object| self.wants_default_tag(before).is_some() && default::serves(live);
-        let stays = |live: &&Object| !self.injectors().any(|own| own.name() == live.name()) && !is_moved(live);
-        let own = self.injectors().filter(|object| !is_moved(object));
-        let live = before.webhooks.iter().chain(&before.strangers);
-        live.filter(stays).chain(own).cloned().collect()
+    /// The webhook configurations once it is done, and the names of those that it writes.
+    fn webhooks(&self, before: &Inventory) -> (Vec<Object>, Vec<String>) {
+        let mut own: Vec<String> = self.injectors().map(|object| object.name().to_owned()).collect();
+        let stays = |live: &&Object| !own.iter().any(|own| own == live.name());
+        let mut after = before.clone();
+        after.webhooks = before
+            .webhooks
+            .iter()
+            .filter(stays)
+            .chain(self.injectors())
+            .cloned()
+            .collect();
+        after.strangers = before.strangers.iter().filter(stays).cloned().collect();
+        if let Some(labels) = self.wants_default_tag(before) {
+            own.extend(self.with_default_tag(&mut after, labels));
+        }
+        (after.webhooks.into_iter().chain(after.strangers).collect(), own)
     }
 
     /// Carries it out.
@@ -200,7 +210,7 @@ impl Installation<'_> {
     /// Refuses what would inject a pod twice, before anything is written.
     fn check(&self, before: &Inventory, progress: &dyn Progress) -> Result<(), InstallError> {
         if self.components.iter().any(|component| component.kind == Kind::Pilot) {
-            namesake::check(self.operator.revision_label(), self.operator.namespace(), before)?;
+            namesake::check(self.operator.revision_label(), before)?;
         }
         self.agree(before, progress)
     }

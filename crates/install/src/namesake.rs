@@ -3,8 +3,7 @@
 
 use api::names::{DEFAULT_REVISION, label};
 
-use crate::object::Object;
-use crate::tag::{Inventory, leads_to};
+use crate::tag::Inventory;
 
 /// A tag that has the name of the revision that is to be installed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,9 +24,8 @@ pub struct Namesake {
 ///
 /// # Errors
 /// There is such a tag.
-pub fn check(revision: &str, namespace: &str, before: &Inventory) -> Result<(), Namesake> {
-    let is_here = |object: &&Object| object.kind() == "Service" || leads_to(object, namespace);
-    match before.of_tag(revision).find(is_here) {
+pub fn check(revision: &str, before: &Inventory) -> Result<(), Namesake> {
+    match before.of_tag(revision).next() {
         Some(tag) if revision != DEFAULT_REVISION => Err(Namesake {
             revision: revision.to_owned(),
             target: tag.label(label::REVISION).to_owned(),
@@ -39,12 +37,12 @@ pub fn check(revision: &str, namespace: &str, before: &Inventory) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::Object;
     use serde_json::json;
 
-    fn tag(name: &str, revision: &str, namespace: &str) -> Object {
+    fn tag(name: &str, revision: &str) -> Object {
         Object(json!({"kind": "MutatingWebhookConfiguration",
-            "metadata": {"name": name, "labels": {"istio.io/tag": name, "istio.io/rev": revision}},
-            "webhooks": [{"clientConfig": {"service": {"namespace": namespace, "name": format!("istiod-{revision}")}}}]}))
+            "metadata": {"name": name, "labels": {"istio.io/tag": name, "istio.io/rev": revision}}}))
     }
 
     fn service(name: &str, revision: &str) -> Object {
@@ -54,18 +52,16 @@ mod tests {
         )
     }
 
-    /// Revision `revision` is installed into `istio-system`; expected is the revision that a tag of its name points at.
+    /// Revision `revision` is installed; expected is the revision that a tag of its name points at.
     fn case(revision: &str, expected: Option<&str>) {
         let before = Inventory {
-            webhooks: vec![
-                tag("prod", "1-22-1", "istio-system"),
-                tag("default", "1-22-1", "istio-system"),
-                tag("theirs", "other", "elsewhere"),
-            ],
+            webhooks: vec![tag("prod", "1-22-1"), tag("default", "1-22-1")],
+            // Of another mesh.
+            strangers: vec![tag("theirs", "other")],
             services: vec![service("half", "1-22-1")],
             ..Inventory::default()
         };
-        let found = check(revision, "istio-system", &before).err();
+        let found = check(revision, &before).err();
         assert_eq!(found.map(|found| found.target).as_deref(), expected, "{revision}");
     }
 

@@ -1,6 +1,7 @@
 //! All revisions of a cluster must agree whose label `istio.io/rev` wins, the namespace's or the pod's: otherwise a pod
 //! that selects another revision than its namespace is injected twice or not at all.
 
+use api::names::label;
 use revision::webhook::Precedence;
 
 use crate::object::Object;
@@ -40,9 +41,15 @@ pub fn disagreement(
         return Ok(());
     };
     let wanted = Precedence::of_webhooks(webhook_names(first));
+    // Another mesh of the cluster sees the same labels.
+    let others = before
+        .strangers
+        .iter()
+        .filter(|stranger| !stranger.label(label::REVISION).is_empty());
     let installed: Vec<&str> = before
         .webhooks
         .iter()
+        .chain(others)
         .filter(|live| !is_deactivated(live) && !rendered.iter().any(|object| object.name() == live.name()))
         .filter(|live| !renewed(live) && Precedence::of_webhooks(webhook_names(live)) != wanted)
         .map(Object::name)
@@ -70,11 +77,14 @@ mod tests {
     }
 
     fn check(installing: (&str, Precedence), renewed: &str, expected: Option<&str>) {
+        let mut elsewhere = configuration("elsewhere", Precedence::Namespace);
+        elsewhere.set_label(label::REVISION, "theirs");
         let before = Inventory {
             webhooks: vec![
                 configuration("old", Precedence::Namespace),
                 configuration("tag", Precedence::Namespace),
             ],
+            strangers: vec![configuration("nobodys", Precedence::Namespace), elsewhere],
             ..Inventory::default()
         };
         let rendered = configuration(installing.0, installing.1);
@@ -86,8 +96,8 @@ mod tests {
     #[test]
     fn revisions_agree_or_are_refused() {
         check(("new", Precedence::Namespace), "", None);
-        check(("new", Precedence::Pod), "", Some("old, tag"));
-        check(("old", Precedence::Pod), "", Some("tag"));
-        check(("old", Precedence::Pod), "tag", None);
+        check(("new", Precedence::Pod), "", Some("old, tag, elsewhere"));
+        check(("old", Precedence::Pod), "", Some("tag, elsewhere"));
+        check(("old", Precedence::Pod), "tag", Some("elsewhere"));
     }
 }

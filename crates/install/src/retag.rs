@@ -1,4 +1,5 @@
-//! Makes, moves and removes tags in a cluster; [`crate::tag`] says of what they consist.
+//! Makes, moves and removes tags in a cluster; [`crate::tag`] says of what they consist. Somebody else's write meanwhile is
+//! not overwritten: what was there has the version that was read, what was not is still not there.
 //!
 //! The webhook configuration is one object, so a move is one write: every pod is asked for by the old revision or by the
 //! new one. It is written last: whoever was cut off before moved nothing, and the same command again does all of it. Only the first tag `default` beside an unnamed revision that is still active takes two, in different objects.
@@ -45,20 +46,18 @@ pub async fn set(
         )
         .await?;
     }
-    let built = compare_and_set(built, before);
-    Ok(write(server, &built, before, tag::FIELD_MANAGER, false).await?)
+    Ok(compare_and_set(server, built, before, false).await?)
 }
 
 /// Asks the API server whether it would accept everything that [`set`] writes; changes nothing, so that whether the new
 /// webhook answers stays unproved.
 pub async fn try_set(server: &ApiServer, built: &TagObjects, before: &Inventory) -> Result<(), ChangeError> {
-    let built = compare_and_set(built, before);
-    Ok(write(server, &built, before, tag::FIELD_MANAGER, true).await?)
+    Ok(compare_and_set(server, built, before, true).await?)
 }
 
 /// Makes or moves a tag for the installer, whose objects it becomes; what others changed meanwhile is taken over.
 pub(crate) async fn install(server: &ApiServer, built: &TagObjects, before: &Inventory) -> Result<(), RequestError> {
-    write(server, built, before, owner::FIELD_MANAGER, false).await
+    write(server, built, before, owner::FIELD_MANAGER, Absent::Apply, false).await
 }
 
 /// Removes a tag, if what was read is still there: its webhooks first, what they point at last.
@@ -69,20 +68,34 @@ pub async fn remove(server: &ApiServer, tag: &str, before: &Inventory) -> Result
     Ok(())
 }
 
+/// How an object is written that was not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Absent {
+    /// Whoever made it meanwhile is overwritten.
+    Apply,
+    /// Whoever made it meanwhile is a conflict. (Server-side apply knows no such condition.)
+    Create,
+}
+
 async fn write(
     server: &ApiServer,
     built: &TagObjects,
     before: &Inventory,
     manager: &str,
+    absent: Absent,
     dry_run: bool,
 ) -> Result<(), RequestError> {
-    let (moves, rest): (Vec<_>, Vec<_>) = built.apply.iter().partition(|object| is_injector(object));
-    for object in rest.into_iter().chain(moves) {
-        match live(before, object).and_then(|live| whole(live, object)) {
-            Some(whole) => server.replace(&whole, manager, dry_run).await?,
-            None => {
-                server.apply(object, manager, dry_run).await?;
-            }
+    let mut objects: Vec<&Object> = built.apply.iter().collect();
+    // Who is in conflict is told so before the validator leads elsewhere, which istiod writes to as well.
+    objects.sort_by_key(|object| (is_injector(object), !says_where(object)));
+    for object in objects {
+        let live = live(before, object);
+        if let Some(whole) = live.and_then(|live| whole(live, object)) {
+            server.replace(&whole, manager, dry_run).await?;
+        } else if live.is_none() && absent == Absent::Create && says_where(object) {
+            server.create(object, manager, dry_run).await?;
+        } else {
+            server.apply(object, manager, dry_run).await?;
         }
     }
     if let Some(object) = &built.deactivate {
@@ -97,8 +110,19 @@ fn live<'a>(before: &'a Inventory, object: &Object) -> Option<&'a Object> {
     same.next()
 }
 
+/// Writes a tag if nobody else did since it was read.
+async fn compare_and_set(
+    server: &ApiServer,
+    built: &TagObjects,
+    before: &Inventory,
+    dry_run: bool,
+) -> Result<(), RequestError> {
+    let built = versioned(built, before);
+    write(server, &built, before, tag::FIELD_MANAGER, Absent::Create, dry_run).await
+}
+
 /// A tag that was moved since it was read is not overwritten: the write carries the version that was read.
-fn compare_and_set(built: &TagObjects, before: &Inventory) -> TagObjects {
+fn versioned(built: &TagObjects, before: &Inventory) -> TagObjects {
     let mut built = built.clone();
     for object in &mut built.apply {
         let version = live(before, object)
@@ -122,11 +146,13 @@ fn is_injector(object: &Object) -> bool {
 }
 
 /// What server-side apply cannot do is a replacement of the whole, in one write as well: it leaves in place webhooks that
-/// another writer made and this one does not name, which would go on calling the revision before; and the marks by which
-/// Helm knows its own, for as long as which every later move would be refused.
+/// another writer made and this one does not name, and the other way of calling, a Service or a URL, both of which would
+/// go on calling the revision before; and the marks by which Helm knows its own, for as long as which every later move
+/// would be refused.
 fn whole(live: &Object, object: &Object) -> Option<Object> {
     let left = |name: &str| !webhook_names(object).any(|own| own == name);
-    let leftovers = is_injector(object) && webhook_names(live).any(left);
+    let by_url = |object: &Object| object.0.pointer("/webhooks/0/clientConfig/url").is_some();
+    let leftovers = is_injector(object) && (webhook_names(live).any(left) || by_url(live) != by_url(object));
     let helms = says_where(object) && owner::release(live).is_some();
     if !leftovers && !helms {
         return None;
@@ -190,7 +216,7 @@ mod tests {
             previous: None,
             of_helm: None,
         };
-        let built = compare_and_set(&built, &before);
+        let built = versioned(&built, &before);
         assert_eq!(built.apply[0].text("/metadata/resourceVersion"), "7");
     }
 
@@ -257,8 +283,8 @@ mod tests {
         let built = tag::build(&request, &before, false).unwrap();
         try_set(&server, &built, &before).await.unwrap();
         insta::assert_snapshot!(asked.lock().unwrap().join("\n"), @r#"
+        POST /api/v1/namespaces/istio-system/services?&dryRun=All&fieldManager=istio-ci
         PATCH /apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/istiod-default-validator?&dryRun=All&force=true&fieldManager=istio-ci
-        PATCH /api/v1/namespaces/istio-system/services/istiod-revision-tag-default?&dryRun=All&force=true&fieldManager=istio-ci
         PUT /apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/istio-revision-tag-default?&dryRun=All&fieldManager=istio-ci
         PUT /apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/istio-sidecar-injector?&dryRun=All&fieldManager=istio-ci
         "#);
@@ -304,5 +330,9 @@ mod tests {
         assert_eq!(replaced.label("istio.io/rev"), "new");
         assert_eq!(replaced.text("/metadata/resourceVersion"), "7");
         assert_eq!(whole(&configuration(None, &["a"]), &fresh), None);
+        let mut by_url = fresh.clone();
+        by_url.0["webhooks"][0]["clientConfig"] = json!({"url": "https://example.com/inject"});
+        let replaced = whole(&injector("istio-revision-tag-a", "old"), &by_url).unwrap();
+        assert_eq!(replaced.0["webhooks"], by_url.0["webhooks"]);
     }
 }

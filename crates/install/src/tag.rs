@@ -66,6 +66,12 @@ pub enum TagError {
         /// The name that was asked for.
         wanted: String,
     },
+    /// Another injector has the name of its webhook configuration.
+    #[error(
+        "cannot modify tag: MutatingWebhookConfiguration {0:?} is there and is no tag of this mesh; choose another name for the \
+         tag's with --webhook-name"
+    )]
+    NameTaken(String),
     /// The revision cannot serve.
     #[error(
         "cannot modify tag: revision {0:?} has no ready istiod pod, so no new pod would start; \
@@ -115,9 +121,10 @@ pub struct Request {
 /// What a cluster holds of revisions and tags.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
-    /// MutatingWebhookConfigurations with a revision label.
+    /// MutatingWebhookConfigurations with a revision label that lead to control planes of the system namespace, or out of
+    /// the cluster.
     pub webhooks: Vec<Object>,
-    /// Those that inject as well, and do not say for which revision.
+    /// Those that inject as well: of the mesh of another system namespace, or they do not say for which revision.
     pub strangers: Vec<Object>,
     /// Services of the system namespace with a revision or tag label.
     pub services: Vec<Object>,
@@ -231,6 +238,14 @@ impl Inventory {
         self.namespaces.iter().filter(enabled).map(Object::name).collect()
     }
 
+    /// Makes revisions and tags of other system namespaces its own.
+    pub fn add_other_meshes(&mut self) {
+        let is_revisioned = |object: &Object| !object.label(label::REVISION).is_empty();
+        let (revisioned, strangers) = std::mem::take(&mut self.strangers).into_iter().partition(is_revisioned);
+        self.strangers = strangers;
+        self.webhooks.extend::<Vec<_>>(revisioned);
+    }
+
     /// Names of all revisions with a control plane here, sorted.
     pub fn revisions(&self) -> Vec<&str> {
         let untagged = |o: &&Object| o.label(label::TAG).is_empty();
@@ -294,7 +309,7 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
         automatic: request.automatic || (!generate && inventory.is_automatic(tag)),
         precedence: Precedence::of_webhooks(webhook_names(canonical)),
     };
-    let live = if generate { None } else { live_name(request, inventory) };
+    let live = if generate { None } else { live_name(tag, inventory) };
     let name = match (live, request.webhook_name.as_deref()) {
         (Some(live), Some(wanted)) if live != wanted => {
             return Err(TagError::OtherName {
@@ -306,6 +321,9 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
         (Some(name), _) | (None, Some(name)) => name.to_owned(),
         (None, None) => request.tag.injector_webhook(&request.namespace),
     };
+    if !generate && inventory.strangers.iter().any(|stranger| stranger.name() == name) {
+        return Err(TagError::NameTaken(name));
+    }
     let mut apply = vec![mutating(request, &name, canonical, injector, options)];
     if let Some(before) = remembered(inventory, tag, revision) {
         apply[0].0["metadata"]["annotations"] = json!({ PREVIOUS: before });
@@ -331,11 +349,12 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
 }
 
 /// The name of the webhook configuration that a tag has here: whatever it is, a second one would inject beside it.
-fn live_name<'a>(request: &Request, inventory: &'a Inventory) -> Option<&'a str> {
-    let ours =
-        |object: &&Object| object.label(label::TAG) == request.tag.as_str() && leads_to(object, &request.namespace);
-    let mut names = inventory.webhooks.iter().filter(ours).map(Object::name);
-    names.next()
+fn live_name<'a>(tag: &str, inventory: &'a Inventory) -> Option<&'a str> {
+    let mut of_tag = inventory
+        .webhooks
+        .iter()
+        .filter(|webhook| webhook.label(label::TAG) == tag);
+    of_tag.next().map(Object::name)
 }
 
 /// Does a webhook configuration call a control plane of this namespace? (The same revision may exist in another.)

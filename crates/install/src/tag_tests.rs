@@ -180,12 +180,9 @@ fn a_tag_moves_when_it_is_said_so_and_remembers_where_it_was() {
 #[test]
 fn a_tag_keeps_the_name_of_its_webhook_configuration() {
     let mut inventory = inventory();
-    inventory.webhooks.extend([
-        webhook("custom", "1-22-1", Some("prod"), "istiod-1-22-1"),
-        webhook("theirs", "1-22-1", Some("shared"), "istiod-1-22-1"),
-    ]);
-    let elsewhere = inventory.webhooks.last_mut().unwrap();
-    elsewhere.0["webhooks"][0]["clientConfig"]["service"]["namespace"] = "elsewhere".into();
+    let of = |name: &str, tag: &str| webhook(name, "1-22-1", Some(tag), "istiod-1-22-1");
+    inventory.webhooks.push(of("custom", "prod"));
+    inventory.strangers.push(of("theirs", "shared"));
     let check = |tag: &str, name: Option<&str>, generate: bool, expected: Result<&str, &str>| {
         let mut request = request(tag, "1-23-1", true);
         request.webhook_name = name.map(str::to_owned);
@@ -206,6 +203,14 @@ fn a_tag_keeps_the_name_of_its_webhook_configuration() {
     check("new", Some("mine"), false, Ok("mine"));
     check("new", None, false, Ok("istio-revision-tag-new"));
     check("shared", None, false, Ok("istio-revision-tag-shared"));
+    // Nobody else's configuration is written over.
+    inventory.strangers.push(webhook("mine", "1-22-1", None, "theirs"));
+    let mut request = request("new", "1-23-1", true);
+    request.webhook_name = Some("mine".to_owned());
+    assert_eq!(
+        build(&request, &inventory, false),
+        Err(TagError::NameTaken("mine".into()))
+    );
 }
 
 #[test]

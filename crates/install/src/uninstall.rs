@@ -138,13 +138,8 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
     let tags: BTreeSet<&str> = inventory
         .webhooks
         .iter()
-        .filter(|webhook| webhook.label(label::REVISION) == revision && leads_to(webhook, namespace))
-        .chain(
-            inventory
-                .services
-                .iter()
-                .filter(|service| service.label(label::REVISION) == revision),
-        )
+        .chain(&inventory.services)
+        .filter(|object| object.label(label::REVISION) == revision)
         .map(|object| object.label(label::TAG))
         .filter(|tag| !tag.is_empty())
         .collect();

@@ -1,13 +1,16 @@
 //! Who is the default revision after an installation, and what is said of it (revisions.md §3.6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use api::names::{DEFAULT_REVISION, label};
+use api::names::{DEFAULT_REVISION, label, object};
+use revision::decision::{Injector, decide};
 use revision::name::{Revision, Tag};
+use revision::selector::Labels;
+use revision::webhook::{IGNORED_NAMESPACES, Options, Precedence, of_tag};
 use serde_json::Value;
 
 use super::{InstallError, Installation};
-use crate::api_server::ApiServer;
+use crate::api_server::{ApiServer, kind};
 use crate::component::Kind;
 use crate::inventory;
 use crate::object::Object;
@@ -21,9 +24,10 @@ impl Installation<'_> {
     pub(super) fn wants_default_tag(&self, before: &Inventory) -> Option<BTreeMap<String, String>> {
         let managed = self.operator.values().pointer("/global/operatorManageWebhooks") == Some(&Value::Bool(true));
         let pilot = self.components.iter().any(|component| component.kind == Kind::Pilot);
-        // One that leads nowhere would go on refusing pods and configuration.
-        let exists = before.webhooks.iter().any(|w| w.label(label::TAG) == DEFAULT_REVISION)
-            && served::gone(DEFAULT_REVISION, self.operator.namespace(), before).is_none();
+        let has = |webhooks: &[Object]| webhooks.iter().any(|w| w.label(label::TAG) == DEFAULT_REVISION);
+        // One that leads nowhere would go on refusing pods and configuration; one of another mesh serves the whole cluster.
+        let exists = has(&before.strangers)
+            || (has(&before.webhooks) && served::gone(DEFAULT_REVISION, self.operator.namespace(), before).is_none());
         if !self.whole || managed || !pilot || (exists && !self.operator.revision().is_empty()) {
             return None;
         }
@@ -34,9 +38,86 @@ impl Installation<'_> {
     }
 
     /// What is said before the tag `default` is made or moved, if it is and that is not what everybody expects.
-    pub(super) fn new_default(&self, before: &Inventory) -> Option<String> {
+    pub(super) async fn new_default(&self, server: &ApiServer, before: &Inventory) -> Option<String> {
         self.wants_default_tag(before)?;
-        announced(self.operator.revision_label(), self.operator.namespace(), before)
+        let (to, namespace) = (self.operator.revision_label(), self.operator.namespace());
+        announced(to, namespace, before, &[])?;
+        // Where pods may not be listed, those are named whose namespace follows as a whole.
+        let pods = server.list(&kind("", "v1", "Pod"), "").await.unwrap_or_default();
+        announced(to, namespace, before, &self.followers(before, &pods))
+    }
+
+    /// Namespaces that follow the tag `default`: as a whole, or with pods that choose for themselves.
+    fn followers(&self, before: &Inventory, pods: &[Object]) -> Vec<String> {
+        let names = self.injectors().flat_map(tag::webhook_names);
+        let options = Options {
+            automatic: self.is_automatic(),
+            precedence: Precedence::of_webhooks(names),
+        };
+        let injector = Tag::parse(DEFAULT_REVISION).map(|tag| Injector {
+            config: String::new(),
+            revision: self.operator.revision_label().to_owned(),
+            tag: Some(DEFAULT_REVISION.to_owned()),
+            webhooks: of_tag(&tag, options),
+        });
+        let injectors: Vec<Injector> = injector.into_iter().collect();
+        let labels = |object: &Object| -> Labels {
+            let labels = object.0.pointer("/metadata/labels").and_then(Value::as_object);
+            let pairs = labels.into_iter().flatten();
+            pairs
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect()
+        };
+        let known = before
+            .namespaces
+            .iter()
+            .filter(|it| !IGNORED_NAMESPACES.contains(&it.name()));
+        let known: BTreeMap<&str, Labels> = known.map(|namespace| (namespace.name(), labels(namespace))).collect();
+        let follows = |namespace: &Labels, pod: &Labels| !decide(namespace, pod, &injectors).matches.is_empty();
+        let whole = known.iter().filter(|(_, namespace)| follows(namespace, &Labels::new()));
+        let with_pods = pods.iter().filter_map(|pod| {
+            let (name, namespace) = known.get_key_value(pod.namespace())?;
+            follows(namespace, &labels(pod)).then_some(*name)
+        });
+        let names: BTreeSet<&str> = whole.map(|(name, _)| *name).chain(with_pods).collect();
+        names.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Does the tag inject namespaces that say nothing?
+    fn is_automatic(&self) -> bool {
+        let webhook = self
+            .operator
+            .values()
+            .pointer("/sidecarInjectorWebhook/enableNamespacesByDefault");
+        webhook == Some(&Value::Bool(true))
+    }
+
+    /// The tag `default` as this installation makes it.
+    fn default_request(&self, labels: BTreeMap<String, String>) -> Option<Request> {
+        Some(Request {
+            tag: Tag::parse(DEFAULT_REVISION).ok()?,
+            revision: Revision::parse(self.operator.revision()).ok()?,
+            namespace: self.operator.namespace().to_owned(),
+            overwrite: true,
+            force: true,
+            take_over: true,
+            automatic: self.is_automatic(),
+            webhook_name: None,
+            labels,
+        })
+    }
+
+    /// Puts the webhooks of the tag `default` in the place of those that served the default; their name, if they can be
+    /// made.
+    pub(super) fn with_default_tag(&self, after: &mut Inventory, labels: BTreeMap<String, String>) -> Option<String> {
+        let request = self.default_request(labels)?;
+        let built = tag::build(&request, after, false).ok()?;
+        let made: Vec<&Object> = built.apply.first().into_iter().chain(&built.deactivate).collect();
+        after
+            .webhooks
+            .retain(|live| !made.iter().any(|made| made.name() == live.name()));
+        after.webhooks.extend(made.into_iter().cloned());
+        Some(built.apply.first()?.name().to_owned())
     }
 
     /// Makes the tag `default`, or moves it.
@@ -48,23 +129,8 @@ impl Installation<'_> {
         progress: &dyn Progress,
     ) -> Result<(), InstallError> {
         let now = inventory::read(server, namespace).await?;
-        let (Ok(tag), Ok(revision)) = (Tag::parse(DEFAULT_REVISION), Revision::parse(self.operator.revision())) else {
+        let Some(request) = self.default_request(labels) else {
             return Ok(());
-        };
-        let webhook = self
-            .operator
-            .values()
-            .pointer("/sidecarInjectorWebhook/enableNamespacesByDefault");
-        let request = Request {
-            tag,
-            revision,
-            namespace: namespace.to_owned(),
-            overwrite: true,
-            force: true,
-            take_over: true,
-            automatic: webhook == Some(&Value::Bool(true)),
-            webhook_name: None,
-            labels,
         };
         let built = match tag::build(&request, &now, false) {
             Ok(built) => built,
@@ -78,7 +144,7 @@ impl Installation<'_> {
         if let (true, Some(tagged)) = (moves, built.apply.first()) {
             proof::prove(server, tagged, to, namespace, &now.pods).await?;
         }
-        let is_told = announced(to, namespace, &now).is_some();
+        let is_told = announced(to, namespace, &now, &[]).is_some();
         retag::install(server, &built, &now).await?;
         if let Some(of_helm) = &built.of_helm {
             progress.event(Event::Note(of_helm.told()));
@@ -90,55 +156,67 @@ impl Installation<'_> {
     }
 }
 
-/// Does a webhook configuration serve the default: the tag's, or the one that it switches off?
-pub(super) fn serves(webhook: &Object) -> bool {
-    let tag = webhook.label(label::TAG);
-    tag == DEFAULT_REVISION || (tag.is_empty() && webhook.label(label::REVISION) == DEFAULT_REVISION)
-}
-
 /// What is said if the revision `to` becomes the default one; nothing where it is so already, or the first revision is
 /// the one without a name.
-fn announced(to: &str, namespace: &str, before: &Inventory) -> Option<String> {
+fn announced(to: &str, namespace: &str, before: &Inventory, followers: &[String]) -> Option<String> {
+    let followers = match followers {
+        [] => String::new(),
+        names => format!(" Namespaces that follow it: {}.", names.join(", ")),
+    };
     match before.target(DEFAULT_REVISION) {
         Some(previous) if previous == to => None,
         None if to == DEFAULT_REVISION => None,
-        Some(_) => Some(match served::gone(DEFAULT_REVISION, namespace, before) {
+        Some(previous) => Some(match served::gone(DEFAULT_REVISION, namespace, before) {
             Some(gone) => format!(
-                "The tag \"default\" points at revision {gone:?}, which is gone: it goes to {to:?}. What is left of {gone:?} \
-                 goes with: istioctl uninstall --revision {gone} -y"
+                "The tag \"default\" points at revision {gone:?}, which is gone: it goes to {to:?}.{followers} What is left of \
+                 {gone:?} goes with: istioctl uninstall --revision {gone} -y"
             ),
-            None => {
+            None => format!(
                 "This installation will make default injection and validation pointing to the default revision, and \
-                     originally it was pointing to the revisioned one."
-                    .to_owned()
-            }
+                 originally it was pointing to the revisioned one: the tag \"default\" points at {previous:?} now, and goes to \
+                 {to:?}.{followers} To have {previous:?} do it again afterwards: istioctl tag set default --revision {previous}"
+            ),
         }),
-        None => Some(taken(to, before)),
+        None => Some(taken(to, before, &followers)),
     }
 }
 
 /// What is said if a named revision takes a default that nobody has by a tag.
-fn taken(to: &str, before: &Inventory) -> String {
+fn taken(to: &str, before: &Inventory, followers: &str) -> String {
     let mut text = format!(
         "There is no tag \"default\": it is made for revision {to:?}, which from then on injects istio-injection=enabled and \
-         validates configuration that names no revision."
+         validates configuration that names no revision.{followers}"
     );
-    let namespaces = before.injected_namespaces();
-    if !namespaces.is_empty() {
-        text += &format!(" Namespaces that follow it: {}.", namespaces.join(", "));
-    }
-    if let Some(active) = tag::unnamed(before).filter(|webhook| !tag::is_deactivated(webhook)) {
+    let active = tag::unnamed(before).filter(|webhook| !tag::is_deactivated(webhook));
+    if let Some(active) = active {
         text += &format!(
             " The injector of the unnamed revision ({}), which does so now, is switched off.",
             active.name()
         );
     }
-    let others = before.revisions();
-    let mut others = others.iter().filter(|other| **other != to && before.is_ready(other));
-    if let Some(other) = others.next() {
-        text += &format!(" To have {other:?} do it, before or afterwards: istioctl tag set default --revision {other}");
+    let mut others = before.revisions();
+    others.retain(|other| *other != to && before.is_ready(other));
+    // Whoever does it now, if somebody does; else it is not for us to choose among several.
+    let validator = before
+        .validators
+        .iter()
+        .find(|live| live.name() == object::DEFAULT_VALIDATOR);
+    let now = match (active, validator) {
+        (Some(active), _) => active.label(label::REVISION),
+        (None, Some(validator)) => validator.label(label::REVISION),
+        (None, None) => "",
+    };
+    match others.as_slice() {
+        [] => {}
+        [other] => text += &kept(&format!("{other:?}"), other),
+        others if others.contains(&now) => text += &kept(&format!("{now:?}"), now),
+        others => text += &kept(&format!("another ({})", others.join(", ")), "REVISION"),
     }
     text
+}
+
+fn kept(whom: &str, revision: &str) -> String {
+    format!(" To have {whom} do it, before or afterwards: istioctl tag set default --revision {revision}")
 }
 
 #[cfg(test)]
@@ -225,21 +303,17 @@ mod tests {
 
     #[test]
     fn the_default_does_not_move_without_a_word() {
-        let told = |to: &str, before: &Inventory| announced(to, "istio-system", before).unwrap_or_default();
+        let told = |to: &str, before: &Inventory| {
+            announced(to, "istio-system", before, &["app".to_owned()]).unwrap_or_default()
+        };
         assert_eq!(told("old", &cluster(true, &["istiod-old"])), "");
         assert_eq!(told("default", &cluster(false, &[])), "");
-        insta::assert_snapshot!(told("canary", &cluster(true, &["istiod-canary"])), @r#"The tag "default" points at revision "old", which is gone: it goes to "canary". What is left of "old" goes with: istioctl uninstall --revision old -y"#);
-        insta::assert_snapshot!(told("default", &cluster(true, &["istiod-old", "istiod"])), @"This installation will make default injection and validation pointing to the default revision, and originally it was pointing to the revisioned one.");
+        insta::assert_snapshot!(told("canary", &cluster(true, &["istiod-canary"])), @r#"The tag "default" points at revision "old", which is gone: it goes to "canary". Namespaces that follow it: app. What is left of "old" goes with: istioctl uninstall --revision old -y"#);
+        insta::assert_snapshot!(told("default", &cluster(true, &["istiod-old", "istiod"])), @r#"This installation will make default injection and validation pointing to the default revision, and originally it was pointing to the revisioned one: the tag "default" points at "old" now, and goes to "default". Namespaces that follow it: app. To have "old" do it again afterwards: istioctl tag set default --revision old"#);
     }
 
-    /// The webhook configurations that are held against each other when `revision` is installed beside these.
-    fn compared(revision: &str, live: &[(&str, &str, &str)], expected: &[&str]) {
-        let webhook = |name: &str, revision: &str, tag: &str| {
-            let mut object = Object(json!({"kind": "MutatingWebhookConfiguration", "metadata": {"name": name}}));
-            object.set_label(label::REVISION, revision);
-            object.set_label(label::TAG, tag);
-            object
-        };
+    /// An installation of nothing but the injector of a revision.
+    fn of_injector<R>(revision: &str, then: impl FnOnce(&Installation<'_>) -> R) -> R {
         let operator = Operator {
             document: json!({"spec": {"values": {"revision": revision}}}),
             profile: "default".to_owned(),
@@ -247,9 +321,9 @@ mod tests {
         };
         let rendered = Revision::parse(revision).map(|revision| {
             let name = revision.injector_webhook("istio-system");
-            webhook(&name, revision.label(), "")
+            injector(&name, revision.label(), "")
         });
-        let installation = Installation {
+        then(&Installation {
             operator: &operator,
             components: vec![Component {
                 kind: Kind::Pilot,
@@ -260,51 +334,130 @@ mod tests {
             dry_run: false,
             force: false,
             whole: true,
-        };
-        let live = live.iter().map(|(name, revision, tag)| webhook(name, revision, tag));
-        let (webhooks, strangers) = live.partition(|webhook| !webhook.label(label::REVISION).is_empty());
+        })
+    }
+
+    fn injector(name: &str, revision: &str, tag: &str) -> Object {
+        let mut object = Object(
+            json!({"kind": "MutatingWebhookConfiguration", "metadata": {"name": name},
+            "webhooks": [{"name": "rev.namespace.sidecar-injector.istio.io"}]}),
+        );
+        object.set_label(label::REVISION, revision);
+        object.set_label(label::TAG, tag);
+        object
+    }
+
+    /// The webhook configurations that are held against each other when `revision` is installed beside these and those of
+    /// others: what is written has a `*`, what is switched off is in brackets.
+    fn compared(revision: &str, live: &[(&str, &str, &str)], others: &[(&str, &str, &str)], expected: &[&str]) {
+        let all = |live: &[(&str, &str, &str)]| live.iter().map(|(name, of, tag)| injector(name, of, tag)).collect();
         let before = Inventory {
-            webhooks,
-            strangers,
+            webhooks: all(live),
+            strangers: all(others),
             ..Inventory::default()
         };
-        let found = installation.webhooks(&before);
-        assert_eq!(
-            found.iter().map(Object::name).collect::<Vec<_>>(),
-            expected,
-            "{revision}"
-        );
+        let (found, own) = of_injector(revision, |installation| installation.webhooks(&before));
+        let shown = |object: &Object| {
+            let own = if own.iter().any(|own| own == object.name()) {
+                "*"
+            } else {
+                ""
+            };
+            match tag::is_deactivated(object) {
+                true => format!("({}{own})", object.name()),
+                false => format!("{}{own}", object.name()),
+            }
+        };
+        assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), expected, "{revision}");
     }
 
     #[test]
-    fn what_serves_the_default_is_left_out_where_it_changes_hands() {
+    fn the_default_is_held_against_others_too_where_it_changes_hands() {
         let (unnamed, elsewhere) = (
             ("istio-sidecar-injector", "default", ""),
             ("of-another-mesh", "new", ""),
         );
         let (tag, old) = (("tag", "default", "default"), ("istio-sidecar-injector-new", "new", ""));
-        let own = "istio-sidecar-injector-new";
-        compared("new", &[elsewhere, old, unnamed], &["of-another-mesh", own]);
-        compared("new", &[("of-nobody", "", "")], &["of-nobody", own]);
-        compared("new", &[unnamed, tag], &["istio-sidecar-injector", "tag", own]);
-        compared("", &[elsewhere, unnamed, tag], &["of-another-mesh"]);
+        let (own, made) = ("istio-sidecar-injector-new*", "istio-revision-tag-default*");
+        compared(
+            "new",
+            &[old, unnamed],
+            &[elsewhere],
+            &[own, made, "(istio-sidecar-injector)", "of-another-mesh"],
+        );
+        compared("new", &[], &[("of-nobody", "", "")], &[own, made, "of-nobody"]);
+        compared("new", &[unnamed, tag], &[], &["istio-sidecar-injector", "tag", own]);
+        compared(
+            "",
+            &[unnamed, tag],
+            &[elsewhere],
+            &["tag*", "(istio-sidecar-injector*)", "of-another-mesh"],
+        );
+        // The default of another mesh stays where it is.
+        compared("new", &[], &[tag], &[own, "tag"]);
+        // A tag that nobody can make is compared with nobody.
+        compared(
+            "new",
+            &[],
+            &[("istio-revision-tag-default", "", "")],
+            &[own, "istio-revision-tag-default"],
+        );
+    }
+
+    #[test]
+    fn whoever_follows_the_default_is_named_also_by_pods_alone() {
+        let object = |namespace: &str, name: &str, labels: Value| {
+            Object(json!({"metadata": {"namespace": namespace, "name": name, "labels": labels}}))
+        };
+        let before = Inventory {
+            namespaces: vec![
+                object("", "by-injection", json!({"istio-injection": "enabled"})),
+                object("", "by-name", json!({"istio.io/rev": "default"})),
+                object("", "by-pod", json!({})),
+                object("", "other", json!({"istio.io/rev": "old"})),
+                object("", "plain", json!({})),
+            ],
+            ..Inventory::default()
+        };
+        let pods = [
+            object("by-pod", "a", json!({"sidecar.istio.io/inject": "true"})),
+            object("other", "a", json!({"sidecar.istio.io/inject": "true"})),
+            object("plain", "a", json!({})),
+        ];
+        let found = of_injector("new", |installation| installation.followers(&before, &pods));
+        assert_eq!(found, ["by-injection", "by-name", "by-pod"]);
     }
 
     #[test]
     fn who_takes_the_default_is_said() {
+        let taken = |before: &Inventory| taken("canary", before, "");
         let mut before = cluster(false, &[]);
-        insta::assert_snapshot!(taken("canary", &before), @r#"There is no tag "default": it is made for revision "canary", which from then on injects istio-injection=enabled and validates configuration that names no revision."#);
-        before.webhooks = vec![Object(
-            json!({"metadata": {"name": "istio-sidecar-injector", "labels": {"istio.io/rev": "default"}},
-                "webhooks": [{"name": "rev.namespace.sidecar-injector.istio.io"}]}),
-        )];
-        before.pods = vec![Object(json!({"metadata": {"labels": {"istio.io/rev": "default"}},
-            "status": {"conditions": [{"type": "Ready", "status": "True"}]}}))];
-        before.namespaces = vec![Object(
-            json!({"metadata": {"name": "app", "labels": {"istio-injection": "enabled"}}}),
-        )];
-        insta::assert_snapshot!(taken("canary", &before), @r#"There is no tag "default": it is made for revision "canary", which from then on injects istio-injection=enabled and validates configuration that names no revision. Namespaces that follow it: app. The injector of the unnamed revision (istio-sidecar-injector), which does so now, is switched off. To have "default" do it, before or afterwards: istioctl tag set default --revision default"#);
+        insta::assert_snapshot!(taken(&before), @r#"There is no tag "default": it is made for revision "canary", which from then on injects istio-injection=enabled and validates configuration that names no revision."#);
+        let ready = |revision: &str| {
+            Object(json!({"metadata": {"labels": {"istio.io/rev": revision}},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]}}))
+        };
+        before.webhooks = vec![injector("istio-sidecar-injector", "default", "")];
+        before.pods = vec![ready("default")];
+        insta::assert_snapshot!(taken(&before), @r#"There is no tag "default": it is made for revision "canary", which from then on injects istio-injection=enabled and validates configuration that names no revision. The injector of the unnamed revision (istio-sidecar-injector), which does so now, is switched off. To have "default" do it, before or afterwards: istioctl tag set default --revision default"#);
+        // Not another that is there as well.
+        before
+            .webhooks
+            .push(injector("istio-sidecar-injector-another", "another", ""));
+        before.pods.push(ready("another"));
+        assert!(
+            taken(&before).ends_with(
+                "To have \"default\" do it, before or afterwards: istioctl tag set default --revision default"
+            )
+        );
         before.webhooks[0] = tag::deactivated(&before.webhooks[0]);
-        assert!(!taken("canary", &before).contains("switched off"));
+        let told = taken(&before);
+        assert!(!told.contains("switched off"));
+        assert!(told.ends_with("To have another (another, default) do it, before or afterwards: istioctl tag set default --revision REVISION"), "{told}");
+        // The validator of the chart `base` tells.
+        let mut validator = Object(json!({"metadata": {"name": object::DEFAULT_VALIDATOR}}));
+        validator.set_label(label::REVISION, "another");
+        before.validators.push(validator);
+        assert!(taken(&before).ends_with("--revision another"));
     }
 }

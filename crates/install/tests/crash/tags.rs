@@ -260,6 +260,33 @@ async fn a_killed_tag_command_is_finished_by_the_next() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_that_somebody_made_or_moved_meanwhile_is_not_overwritten() {
+    let injectors = Injectors::start().await;
+    let cluster = cluster(&injectors, &["old", "new"]).await;
+    for tag in ["prod", "default"] {
+        let before_it_is_made = inventory::read(&cluster.server, SYSTEM).await.unwrap();
+        set(&cluster.server, tag, "old").await.unwrap();
+        let before_it_moves = inventory::read(&cluster.server, SYSTEM).await.unwrap();
+        move_to(&cluster.server, tag, "new").await.unwrap();
+        let expected = state(&cluster).await;
+        for before in [before_it_is_made, before_it_moves] {
+            let error = change(&cluster.server, &request(tag, "old", true), &before)
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(&error, ChangeError::Request(error) if error.is_conflict()),
+                "{error}"
+            );
+            assert_eq!(state(&cluster).await, expected, "{tag}");
+        }
+        // What was made by one write is moved by another, and back.
+        undo(&cluster.server, tag).await.unwrap();
+        move_to(&cluster.server, tag, "new").await.unwrap();
+        assert_eq!(state(&cluster).await, expected, "{tag}");
+    }
+}
+
 /// Beside an unnamed revision that is active (Helm makes it so), two objects have to change: a pod may be sent to both,
 /// but is never left without.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -162,7 +162,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         Err(error) => return Err(refused(&Show::default(), &error, flags.dry_run)),
     };
     refuse_conflict(&foretold, &flags)?;
-    if let Some(note) = &foretold.default {
+    for note in &foretold.notes {
         anstream::eprintln!("❗ {note}");
     }
     if !flags.skip_confirmation && !flags.dry_run {
