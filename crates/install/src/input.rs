@@ -370,6 +370,22 @@ mod tests {
             &["hub=/x"],
             Err("--set hub=/x: bad hub: \"/x\" is no image repository like docker.io/trysail"),
         );
+        // The images would be called `/istiod:…`, which no node can pull.
+        let own = "leave it out for the one of this program";
+        for (setting, what) in [
+            ("hub=", "hub: \"\" is no image repository like docker.io/trysail"),
+            (
+                "values.global.hub=",
+                "hub: \"\" is no image repository like docker.io/trysail",
+            ),
+            ("tag=", "tag: \"\" is no image tag"),
+        ] {
+            check(
+                "spec: {}",
+                &[setting],
+                Err(&format!("--set {setting}: bad {what}; {own}")),
+            );
+        }
         check(
             "spec: {}",
             &["hub=docker.io/trysail", "revision"],

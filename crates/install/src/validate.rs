@@ -37,7 +37,7 @@ pub enum Mistake {
     #[error("invalid revision specified: {0}: a revision is a DNS label: letters, digits and dashes, like 1-23-1")]
     Revision(String),
     /// A hub that is no registry path.
-    #[error("bad hub: {hub:?} is no image repository like docker.io/trysail")]
+    #[error("bad hub: {hub:?} is no image repository like docker.io/trysail{}", own(.hub))]
     Hub {
         /// Path of the value.
         path: Path,
@@ -45,7 +45,7 @@ pub enum Mistake {
         hub: String,
     },
     /// A tag that is no image tag.
-    #[error("bad tag: {tag:?} is no image tag")]
+    #[error("bad tag: {tag:?} is no image tag{}", own(.tag))]
     Tag {
         /// Path of the value.
         path: Path,
@@ -152,6 +152,14 @@ fn hint(nearest: &Option<String>) -> String {
         .unwrap_or_default()
 }
 
+/// What helps who gave nothing: the images would have no registry, or no tag.
+fn own(given: &str) -> &'static str {
+    match given {
+        "" => "; leave it out for the one of this program",
+        _ => "",
+    }
+}
+
 /// All mistakes in a document, in its order.
 pub fn document(document: &Value) -> Vec<Mistake> {
     Schema::from(&OPERATOR).mistakes(document, &Path::default())
@@ -161,18 +169,19 @@ pub fn document(document: &Value) -> Vec<Mistake> {
 pub fn specification(spec: &Value) -> Vec<Mistake> {
     let text = |path: &[&str]| {
         let found = path.iter().try_fold(spec, |at, field| at.get(field));
-        found.and_then(Value::as_str).filter(|text| !text.is_empty())
+        found.and_then(Value::as_str)
     };
     let below_spec = |path: &[&str]| path.iter().fold(Path::of(&["spec"]), |path, field| path.field(field));
     let mut mistakes = Vec::new();
-    if let Some(name) = text(&["revision"])
+    if let Some(name) = text(&["revision"]).filter(|name| !name.is_empty())
         && revision::name::Revision::parse(name).is_err()
     {
         mistakes.push(Mistake::Revision(name.to_owned()));
     }
     for path in [&["hub"][..], &["values", "global", "hub"]] {
         if let Some(hub) = text(path)
-            && (hub.starts_with('/')
+            && (hub.is_empty()
+                || hub.starts_with('/')
                 || hub.ends_with('/')
                 || !hub.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:@".contains(c)))
         {
@@ -184,7 +193,9 @@ pub fn specification(spec: &Value) -> Vec<Mistake> {
     }
     for path in [&["tag"][..], &["values", "global", "tag"]] {
         if let Some(tag) = text(path)
-            && (tag.len() > 128 || !tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-@:".contains(c)))
+            && (tag.is_empty()
+                || tag.len() > 128
+                || !tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-@:".contains(c)))
         {
             mistakes.push(Mistake::Tag {
                 path: below_spec(path),
