@@ -17,6 +17,7 @@ Control plane canary (0.2.0) is installed in istio-system. No workload has moved
 
 # istioctl leads the default to the canary
 $ istioctl tag set default --revision canary -y
+...
 Revision tag "default" created, referencing control plane revision "canary". [..]
 ...
 
@@ -81,6 +82,7 @@ stable  canary
 
 # Or it is taken over, and then the release lets go of it
 $ istioctl tag set stable --revision default --overwrite --force
+...
 Revision tag "stable" created, referencing control plane revision "default". [..]
 ...
 WARNING: "stable" is still asked for by Helm release istio-tags -n istio-system; take it out of the release, which leaves the tag alone: helm upgrade istio-tags manifests/charts/revisiontags -n istio-system --reuse-values --set-json 'revisionTags=["prod"]'
@@ -100,10 +102,22 @@ prod    canary
 stable  canary
 ...
 
+# A default that istioctl made becomes Helm's
+@ fails
+$ helm install istio-default manifests/charts/revisiontags -n istio-system --set 'revisionTags={default}'
+[..]invalid ownership metadata[..]
+
+$ helm install istio-default manifests/charts/revisiontags -n istio-system --set 'revisionTags={default}' --take-ownership --force-conflicts
+...
+Tags that point at revision default: default
+...
+
+$ kubectl get mutatingwebhookconfiguration istio-revision-tag-default -o jsonpath='{.metadata.labels.app\.kubernetes\.io/managed-by} {.webhooks[0].clientConfig.service.name}'
+Helm istiod
+
 # All of that goes
-$ istioctl tag remove default -y
 $ istioctl tag remove stable -y
-$ helm uninstall istio-tags istiod-canary istiod istio-base -n istio-system --wait
+$ helm uninstall istio-default istio-tags istiod-canary istiod istio-base -n istio-system --wait
 ...
 
 $ kubectl delete ns istio-system
