@@ -13,9 +13,10 @@ $ istioctl install --set revision=canary --set profile=minimal --skip-confirmati
 
 $ kubectl create ns app && kubectl label ns app istio-injection=enabled
 $ istioctl tag set default --revision canary
-...
-It pointed at "default" before. New pods of these namespaces go to "canary"; running ones when they restart:
+Tag "default" points at "default" now. New pods of these namespaces will go to "canary"; running ones when they restart:
 app: nothing has to restart
+Revision tag "default" created, referencing control plane revision "canary"[..]
+...
 
 Who follows by istio-injection is listed, too.
 $ istioctl tag list
@@ -66,11 +67,11 @@ $ istioctl tag set prod --revision default --overwrite
 [..]revision "default" has no ready istiod pod[..]
 
 $ istioctl tag set prod --revision default --overwrite --force
-Revision tag "prod" created, referencing control plane revision "default"[..]
-...
-It pointed at "canary" before. New pods of these namespaces go to "default"; running ones stay as they are:
+Tag "prod" points at "canary" now. New pods of these namespaces will go to "default"; running ones stay as they are:
 shop
 deployment/sleep (1 pod)
+Revision tag "prod" created, referencing control plane revision "default"[..]
+...
 WARNING: revision "default" has no ready istiod. Until it has a ready one, new pods that the tag "prod" selects are refused (failurePolicy Fail). Restart none of them. [..]
 
 $ istioctl x injector list
@@ -88,7 +89,7 @@ $ istioctl tag undo prod
 $ kubectl delete deployment,service -n istio-system istiod
 $ istioctl install --set revision=canary --set profile=minimal --skip-confirmation
 ...
-❗ The tag "default" points at revision "default", which is gone: it goes to "canary". What is left of "default" goes with: istioctl uninstall --revision default -y
+❗ The tag "default" points at revision "default", which is gone: it goes to "canary". Namespaces that follow it: [..]. What is left of "default" goes with: istioctl uninstall --revision default -y
 ...
 ❗ The tag "default" points at "canary" now.
 ...

@@ -89,7 +89,7 @@ $ kubectl get service -n istio-system istio-ingressgateway -o jsonpath='{.metada
 kept
 
 $ istioctl gateway revert --revision 1-22-1 -y
-No gateway runs on another revision than 1-22-1.
+istio-ingressgateway runs on revision 1-22-1 already: nothing was changed.
 
 $ istioctl uninstall --revision canary --if-unused -y
 ...

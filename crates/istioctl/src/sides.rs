@@ -46,6 +46,8 @@ pub struct Pod {
     pub next: Option<String>,
     /// No webhook would: the proxy of that revision stands in the template of its workload.
     pub carried: bool,
+    /// No webhook would: it brings its proxy along, like a gateway of the charts.
+    pub own: bool,
     /// Whether its own label or annotation says that it is not to be injected.
     pub refuses: bool,
     /// Image of its proxy.
@@ -166,6 +168,7 @@ pub fn side(pod: &Object, namespace: &Labels, injectors: &[Injector], policies: 
         namespace: pod.namespace().to_owned(),
         next: if own { now.clone() } else { next },
         carried: false,
+        own,
         now,
         refuses: refuses && !own,
         image: image(pod),
@@ -198,13 +201,13 @@ impl Sides {
         decide(&labels, &Labels::new(), &self.injectors)
     }
 
-    /// Namespaces whose new pods a revision injects.
+    /// Namespaces whose new pods a revision injects: as a whole, or because one of their pods chooses for itself.
     pub fn namespaces_of(&self, revision: &str) -> Vec<&str> {
-        let names = self.namespaces.keys();
-        names
-            .filter(|name| self.of_namespace(name).revision() == Some(revision))
-            .map(String::as_str)
-            .collect()
+        let chosen = |pod: &&Pod| pod.next.as_deref() == Some(revision) && !pod.carried && !pod.own;
+        let with_pods = self.pods.iter().filter(chosen).map(|pod| pod.namespace.as_str());
+        let names = self.namespaces.keys().map(String::as_str);
+        let whole = names.filter(|name| self.of_namespace(name).revision() == Some(revision));
+        whole.chain(with_pods).collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 
@@ -310,6 +313,22 @@ mod tests {
         let pod = json!({"metadata": {"name": "a", "namespace": "app", "labels": labels}, "spec": {"hostNetwork": host_network}});
         let side = side(&Object(pod), &namespace, &injectors, &policies);
         assert_eq!((side.next.as_deref(), side.refuses), (next, refuses), "{labels}");
+    }
+
+    #[test]
+    fn a_namespace_is_a_revisions_also_by_one_pod() {
+        let mut sides = fixture::sides();
+        assert_eq!(sides.namespaces_of("1-23-1"), ["app-1", "empty"]);
+        let database = sides.pods.iter_mut().find(|pod| pod.name == "database");
+        if let Some(pod) = database {
+            pod.next = Some("1-23-1".to_owned());
+        }
+        assert_eq!(sides.namespaces_of("1-23-1"), ["app-1", "empty", "plain"]);
+        // What stands in a template needs no injector.
+        for pod in &mut sides.pods {
+            pod.carried = true;
+        }
+        assert_eq!(sides.namespaces_of("1-23-1"), ["app-1", "empty"]);
     }
 
     #[test]

@@ -57,16 +57,15 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         return Err(planes.nobody());
     }
     let revision = Revision::parse(planes.revision().unwrap_or_default())?;
-    let record = recorded(&cluster, namespace, revision.value()).await?;
-    let values = merged(&record, &revision)?;
-    let gateways = gateways(&cluster, namespace, revision.label()).await?;
+    let all = gateways(&cluster, namespace).await?;
+    let is_there = |gateway: &Object| gateway.label(label::REVISION) == revision.label();
+    let (there, gateways): (Vec<_>, Vec<_>) = all.into_iter().partition(is_there);
     if gateways.is_empty() {
-        put(&format!(
-            "No gateway runs on another revision than {}.\n",
-            revision.label()
-        ));
+        put(&nothing_to_do(&there, revision.label(), namespace));
         return Ok(());
     }
+    let record = recorded(&cluster, namespace, revision.value()).await?;
+    let values = merged(&record, &revision)?;
     let names: Vec<&str> = gateways.iter().map(Object::name).collect();
     let question = format!(
         "This puts {} on revision {}. Proceed? (y/N)",
@@ -83,6 +82,9 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
             name => name,
         };
         let theirs = recorded(&cluster, namespace, others).await?;
+        if let Some(note) = borrowed(gateway, &record, revision.label()) {
+            anstream::eprintln!("❗ {note}");
+        }
         entries.push((component(gateway), entry(gateway, &record, &theirs)));
     }
     let document = document(&revision, &values, &entries);
@@ -159,10 +161,10 @@ fn merged(record: &Object, revision: &Revision) -> Result<Value, Failure> {
     })
 }
 
-/// Deployments of gateways on other revisions.
-async fn gateways(cluster: &Cluster, namespace: &str, revision: &str) -> Result<Vec<Object>, Failure> {
+/// Deployments of the gateways that istioctl installed.
+async fn gateways(cluster: &Cluster, namespace: &str) -> Result<Vec<Object>, Failure> {
     let selector = format!(
-        "{} in ({},{}),{}={namespace},{}!={revision}",
+        "{} in ({},{}),{}={namespace},{}",
         label::OPERATOR_COMPONENT,
         Kind::IngressGateways.label(),
         Kind::EgressGateways.label(),
@@ -175,6 +177,34 @@ async fn gateways(cluster: &Cluster, namespace: &str, revision: &str) -> Result<
         .await?)
 }
 
+/// What is said where no gateway runs on another revision.
+fn nothing_to_do(there: &[Object], revision: &str, namespace: &str) -> String {
+    if there.is_empty() {
+        return format!(
+            "There is no gateway that istioctl installed for the mesh of {namespace}, so that none can be put on revision \
+             {revision}. istioctl install makes one; one of the Helm chart goes with: helm upgrade RELEASE \
+             manifests/charts/gateway --reuse-values --set revision={revision}\n"
+        );
+    }
+    let names: Vec<&str> = there.iter().map(Object::name).collect();
+    let verb = if names.len() == 1 { "runs" } else { "run" };
+    format!(
+        "{} {verb} on revision {revision} already: nothing was changed.\n",
+        names.join(", ")
+    )
+}
+
+/// What is said of a gateway that the revision was installed without, as with the profile `minimal`.
+fn borrowed(gateway: &Object, record: &Object, revision: &str) -> Option<String> {
+    let (name, from) = (gateway.name(), gateway.label(label::REVISION));
+    own_entry(gateway, record).is_none().then(|| {
+        format!(
+            "Revision {revision} remembers no gateway {name} of its own: it gets the one of revision {from}, with the images \
+             of {revision}."
+        )
+    })
+}
+
 fn component(gateway: &Object) -> Kind {
     if gateway.label(label::OPERATOR_COMPONENT) == Kind::EgressGateways.label() {
         Kind::EgressGateways
@@ -183,11 +213,17 @@ fn component(gateway: &Object) -> Kind {
     }
 }
 
+/// What a revision was installed with of a gateway; a profile without gateways switches them off.
+fn own_entry(gateway: &Object, record: &Object) -> Option<Value> {
+    let entry = record::entry(record, component(gateway), gateway.name());
+    entry.filter(|entry| entry["enabled"] != false)
+}
+
 /// A gateway's entry in the specification: as the revision itself installed it, or as the one that has it now.
 fn entry(gateway: &Object, own: &Object, theirs: &Object) -> Value {
-    let component = component(gateway);
-    let mut entry = record::entry(own, component, gateway.name()).unwrap_or_else(|| {
-        let mut entry = record::entry(theirs, component, gateway.name()).unwrap_or_else(|| json!({}));
+    let mut entry = own_entry(gateway, own).unwrap_or_else(|| {
+        let theirs = record::entry(theirs, component(gateway), gateway.name());
+        let mut entry = theirs.unwrap_or_else(|| json!({}));
         if let Some(fields) = entry.as_object_mut() {
             // Images are the revision's.
             fields.shift_remove("hub");
@@ -225,6 +261,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn why_no_gateway_moves_is_said() {
+        let gateway = Object(json!({"metadata": {"name": "istio-ingressgateway",
+            "labels": {"operator.istio.io/component": "IngressGateways", "istio.io/rev": "canary"}}}));
+        let told = |there: &[Object]| nothing_to_do(there, "canary", "istio-system");
+        insta::assert_snapshot!(told(std::slice::from_ref(&gateway)), @"istio-ingressgateway runs on revision canary already: nothing was changed.");
+        insta::assert_snapshot!(told(&[]), @"There is no gateway that istioctl installed for the mesh of istio-system, so that none can be put on revision canary. istioctl install makes one; one of the Helm chart goes with: helm upgrade RELEASE manifests/charts/gateway --reuse-values --set revision=canary");
+        let recorded = json!({"ingressGateways": [{"name": "istio-ingressgateway"}]});
+        let own = Object(json!({"data": {"gateways": recorded.to_string()}}));
+        assert_eq!(borrowed(&gateway, &own, "old"), None);
+        let minimal = json!({"ingressGateways": [{"name": "istio-ingressgateway", "enabled": false}]});
+        let minimal = Object(json!({"data": {"gateways": minimal.to_string()}}));
+        insta::assert_snapshot!(borrowed(&gateway, &minimal, "old").unwrap(), @"Revision old remembers no gateway istio-ingressgateway of its own: it gets the one of revision canary, with the images of old.");
+    }
+
+    #[test]
     fn only_gateways_are_rendered_with_the_revisions_own_images() {
         let gateway = Object(
             json!({"metadata": {"name": "istio-ingressgateway", "namespace": "istio-system",
@@ -234,7 +285,10 @@ mod tests {
         let entries =
             json!({"ingressGateways": [{"name": "istio-ingressgateway", "tag": "9", "k8s": {"replicaCount": 3}}]});
         let theirs = Object(json!({"data": {"gateways": entries.to_string()}}));
-        let entry = entry(&gateway, &Object(json!({})), &theirs);
+        // The revision was installed without gateways.
+        let minimal = json!({"ingressGateways": [{"name": "istio-ingressgateway", "enabled": false}]});
+        let minimal = Object(json!({"data": {"gateways": minimal.to_string()}}));
+        let entry = entry(&gateway, &minimal, &theirs);
         let text = document(
             &Revision::parse("old").unwrap(),
             &values,

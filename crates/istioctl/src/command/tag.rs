@@ -1,7 +1,8 @@
 //! `istioctl tag`: stable names for revisions (revisions.md §3).
 
 pub(super) mod conflict;
-mod followers;
+pub(super) mod followers;
+mod list;
 mod remove;
 mod report;
 mod risk;
@@ -26,7 +27,6 @@ use crate::command::tag::risk::Risk;
 use crate::failure::Failure;
 use crate::out::{self, Format, put};
 use crate::policies::Policies;
-use crate::table::{columns, row};
 
 /// Sub-commands.
 #[derive(Debug, Subcommand)]
@@ -38,7 +38,7 @@ pub enum Command {
     Generate(Wanted),
     /// Lists tags with their revisions and namespaces.
     #[command(visible_alias = "show")]
-    List(ListFlags),
+    List(list::ListFlags),
     /// Points a tag at the revision it pointed at before; a second undo takes the first one back.
     Undo(UndoFlags),
     /// Removes a tag.
@@ -88,14 +88,6 @@ pub struct SetFlags {
     output: Format,
 }
 
-/// Flags of `list`.
-#[derive(Debug, Args)]
-pub struct ListFlags {
-    /// Output format.
-    #[arg(short, long, default_value = "table")]
-    output: Format,
-}
-
 /// Flags of `undo`.
 #[derive(Debug, Args)]
 pub struct UndoFlags {
@@ -118,7 +110,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Set(flags) => set(global, flags).await,
         Command::Generate(flags) => generate(global, flags).await,
-        Command::List(flags) => list(global, flags).await,
+        Command::List(flags) => list::run(global, flags).await,
         Command::Undo(flags) => undo(global, flags).await,
         Command::Remove(flags) => remove::run(global, flags).await,
     }
@@ -192,43 +184,47 @@ struct How {
     output: Format,
 }
 
-/// Writes a tag's objects if nobody else changed them since they were read, and tells what follows from it; in a dry run
-/// only what would.
+/// Writes a tag's objects if nobody else changed them since they were read; who follows is told before. In a dry run only
+/// what would happen.
 async fn change(cluster: &Cluster, request: &Request, before: &Inventory, how: How) -> Result<(), Failure> {
     let planned = tag::build(request, before, false)?;
     let (tag, revision) = (request.tag.as_str(), request.revision.label());
-    // Known before anything is written, so that whoever is cut off afterwards has been told nothing wrong.
     let webhooks = followers::webhooks(&before.webhooks, &planned);
     let conflict = if how.skip_confirmation {
         None
     } else {
         conflict::of_tag(before, &planned)
     };
-    if !how.dry_run && !conflict::goes_on(&conflict, how.output)? {
-        return Ok(());
-    }
     let question = followers::Question {
         leader: Leader::Tag(tag),
         admits: revision,
         is_there: Some(revision),
     };
     let (found, unknown) = following(cluster, &request.namespace, question, &webhooks, &before.namespaces).await;
-    let change = Change {
+    let mut change = Change {
         request,
         previous: planned.previous.as_deref(),
         found,
         unknown,
         risk: Risk::of(request, before, &planned),
         of_helm: planned.of_helm.as_ref().map(OfHelm::told),
-        conflict: conflict.filter(|_| how.dry_run),
+        conflict: None,
     };
+    let is_text = how.output == Format::Table;
     if how.dry_run {
+        change.conflict = conflict;
         retag::try_set(&cluster.server, &planned, before).await
     } else {
+        if is_text {
+            put(&change.preview());
+        }
+        if !conflict::goes_on(&conflict, how.output)? {
+            return Ok(());
+        }
         retag::set(&cluster.server, request, &planned, before).await
     }
     .map_err(|error| explained(error, request.take_over))?;
-    if how.output != Format::Table {
+    if !is_text {
         return out::data(&change.report(how.dry_run), how.output);
     }
     put(&if how.dry_run { change.foretold() } else { change.told() });
@@ -268,24 +264,28 @@ impl Change<'_> {
 
     fn told(&self) -> String {
         let (tag, revision) = (self.request.tag.as_str(), self.request.revision.label());
-        let mut text = format!(
+        format!(
             "Revision tag {tag:?} created, referencing control plane revision {revision:?}. To enable injection using this\n\
              revision tag, use 'kubectl label namespace <NAMESPACE> istio.io/rev={tag}'\n"
-        );
-        if self.previous == Some(revision) {
-            return text;
+        )
+    }
+
+    /// What is told before the tag is set; of a new one that nobody is known to follow there is nothing to tell.
+    fn preview(&self) -> String {
+        let (tag, revision) = (self.request.tag.as_str(), self.request.revision.label());
+        match self.previous {
+            Some(previous) if previous == revision => String::new(),
+            Some(previous) => format!("Tag {tag:?} points at {previous:?} now. {}", self.followers("will")),
+            None if self.found.is_empty() => String::new(),
+            None => self.followers("will"),
         }
-        text += &match (&self.unknown, self.previous) {
-            (None, previous) => followers::told(previous, revision, &self.found, self.restart()),
-            (Some(error), Some(previous)) => {
-                let found = followers::without_pods(&self.found, error);
-                format!("It pointed at {previous:?} before. {found}")
-            }
-            // A new tag that nobody is known to follow.
-            (Some(_), None) if self.found.is_empty() => String::new(),
-            (Some(error), None) => followers::without_pods(&self.found, error),
-        };
-        text
+    }
+
+    fn followers(&self, verb: &str) -> String {
+        match &self.unknown {
+            None => followers::foretold(self.request.revision.label(), &self.found, self.restart(), verb),
+            Some(error) => followers::without_pods(&self.found, error),
+        }
     }
 
     fn foretold(&self) -> String {
@@ -301,11 +301,7 @@ impl Change<'_> {
         } else {
             "\nNothing was changed; whether the revision answers is asked when the tag is set.\n"
         });
-        text.push_str(&match &self.unknown {
-            None => followers::foretold(revision, &self.found, self.restart()),
-            Some(error) => followers::without_pods(&self.found, error),
-        });
-        text
+        text + &self.followers("would")
     }
 
     fn report(&self, dry_run: bool) -> Report {
@@ -376,63 +372,9 @@ async fn generate(global: &Global, wanted: Wanted) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn list(global: &Global, flags: ListFlags) -> Result<(), Failure> {
-    let cluster = Cluster::connect(global).await?;
-    let system = &global.istio_namespace;
-    let before = inventory::read(&cluster.server, system).await?;
-    let everywhere = kind("", "v1", "Pod");
-    let (pods, policies) = futures::join!(cluster.server.list(&everywhere, ""), Policies::read(&cluster, system));
-    let pods = pods.unwrap_or_else(|error| {
-        anstream::eprintln!("❗ namespaces of which only pods follow a tag are left out: {error}");
-        Vec::new()
-    });
-    let rows = listed(&before, &policies, &pods);
-    if rows.is_empty() {
-        put("No Istio revision tags found.\n");
-        return Ok(());
-    }
-    match flags.output {
-        Format::Table => {
-            let mut lines = vec![row(["TAG", "REVISION", "NAMESPACES"])];
-            lines.extend(rows.iter().map(|r| row([&r.tag, &r.revision, &r.namespaces.join(",")])));
-            put(&columns(&lines, 1));
-        }
-        Format::Json => {
-            let mut text = Vec::new();
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-            serde::Serialize::serialize(&rows, &mut serde_json::Serializer::with_formatter(&mut text, formatter))?;
-            put(&format!("{}\n", String::from_utf8_lossy(&text)));
-        }
-        Format::Yaml => out::data(&rows, flags.output)?,
-    }
-    Ok(())
-}
-
-/// The lines of the list, with every namespace that follows: by its label, by `istio-injection`, or by pods that choose
-/// for themselves.
-fn listed(before: &Inventory, policies: &Policies, pods: &[Object]) -> Vec<tag::Row> {
-    let mut rows = tag::list(before);
-    for row in &mut rows {
-        let leader = match row.tag.as_str() {
-            "" => Leader::Revision(&row.revision),
-            tag => Leader::Tag(tag),
-        };
-        let question = followers::Question {
-            leader,
-            admits: &row.revision,
-            is_there: None,
-        };
-        let found = followers::of(question, policies, &before.webhooks, &before.namespaces, pods);
-        row.namespaces.extend(found.into_keys());
-        row.namespaces.sort();
-        row.namespaces.dedup();
-    }
-    rows
-}
-
 /// Webhook configurations for tests.
 #[cfg(test)]
-mod fixture {
+pub(super) mod fixture {
     use install::object::Object;
     use revision::webhook::Webhook;
     use serde_json::{Value, json};
@@ -465,6 +407,45 @@ mod tests {
     use install::assets::Assets;
     use install::component::{Rendering, render};
     use install::input::{Input, resolve};
+
+    #[test]
+    fn who_follows_is_told_before_the_tag_is_set() {
+        let request = Request {
+            tag: Tag::parse("prod").unwrap(),
+            revision: Revision::parse("new").unwrap(),
+            namespace: "istio-system".to_owned(),
+            overwrite: true,
+            force: false,
+            take_over: false,
+            automatic: false,
+            webhook_name: None,
+            labels: Default::default(),
+        };
+        let preview = |previous: Option<&'static str>, found: &[&str], unknown: Option<&str>| {
+            let change = Change {
+                request: &request,
+                previous,
+                found: found
+                    .iter()
+                    .map(|name| ((*name).to_owned(), Default::default()))
+                    .collect(),
+                unknown: unknown.map(str::to_owned),
+                risk: None,
+                of_helm: None,
+                conflict: None,
+            };
+            change.preview()
+        };
+        insta::assert_snapshot!(preview(Some("old"), &["app"], None), @r#"
+        Tag "prod" points at "old" now. New pods of these namespaces will go to "new"; running ones when they restart:
+          app: nothing has to restart
+        "#);
+        insta::assert_snapshot!(preview(Some("old"), &[], None), @r#"Tag "prod" points at "old" now. No namespace follows it."#);
+        insta::assert_snapshot!(preview(Some("old"), &["app"], Some("forbidden")), @r#"Tag "prod" points at "old" now. Namespaces that follow it: app. Which workloads do is not known: forbidden"#);
+        assert!(preview(None, &["app"], None).starts_with("New pods of these namespaces will go to \"new\""));
+        assert_eq!(preview(None, &[], Some("forbidden")), "");
+        assert_eq!(preview(Some("new"), &["app"], None), "");
+    }
 
     /// The pod by which a revision proves that it answers is one that the charts' own templates inject.
     #[test]
@@ -502,44 +483,6 @@ mod tests {
         };
         let injected = install::object::Object(injected);
         assert_eq!(install::proof::injected_by(&injected).as_deref(), Some("canary"));
-    }
-
-    #[test]
-    fn every_namespace_that_follows_is_listed() {
-        let tagged = |tag: &str| {
-            let webhooks = revision::webhook::of_tag(&Tag::parse(tag).unwrap(), Default::default());
-            fixture::configuration(tag, "new", tag, &webhooks)
-        };
-        let namespace = |name: &str, labels: serde_json::Value| {
-            Object(serde_json::json!({"metadata": {"name": name, "labels": labels}}))
-        };
-        let before = Inventory {
-            webhooks: vec![tagged("default"), tagged("prod")],
-            namespaces: vec![
-                namespace("by-injection", serde_json::json!({"istio-injection": "enabled"})),
-                namespace("by-name", serde_json::json!({"istio.io/rev": "default"})),
-                namespace("by-pod", serde_json::json!({})),
-                namespace("other", serde_json::json!({"istio.io/rev": "prod"})),
-                namespace("refuses", serde_json::json!({"istio-injection": "disabled"})),
-            ],
-            ..Inventory::default()
-        };
-        let pod = |namespace: &str| {
-            Object(serde_json::json!({"metadata": {"name": "a", "namespace": namespace,
-                "labels": {"sidecar.istio.io/inject": "true"}}}))
-        };
-        let rows = listed(&before, &Policies::default(), &["by-pod", "refuses"].map(pod));
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|row| (row.tag.as_str(), row.namespaces.join(",")))
-            .collect();
-        assert_eq!(
-            rows,
-            [
-                ("default", "by-injection,by-name,by-pod".to_owned()),
-                ("prod", "other".to_owned())
-            ]
-        );
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub enum Leader<'a> {
     Tag(&'a str),
     /// A revision by its own name.
     Revision(&'a str),
+    /// A revision, by its own name or by a tag that points at it.
+    Injectors(&'a str),
 }
 
 impl Leader<'_> {
@@ -33,6 +35,7 @@ impl Leader<'_> {
         match self {
             Self::Tag(tag) => found.tag.as_deref() == Some(tag),
             Self::Revision(revision) => found.tag.is_none() && found.revision == revision,
+            Self::Injectors(revision) => found.revision == revision,
         }
     }
 }
@@ -89,13 +92,14 @@ pub fn of(
         {
             continue;
         }
+        // The namespace follows with this pod, whether it has to move or not.
+        let workloads = followers.entry(pod.namespace().to_owned()).or_default();
         let now = unconnected::has_proxy(pod).then(|| unconnected::revision(pod));
         if now.is_some() && now.as_deref() == question.is_there {
             continue;
         }
         let workload = Workload::of(&pod.0, pod.namespace());
         let name = format!("{}/{}", workload.kind.to_lowercase(), workload.name);
-        let workloads = followers.entry(pod.namespace().to_owned()).or_default();
         *workloads.entry(name).or_default() += 1;
     }
     followers
@@ -119,36 +123,18 @@ fn is_admitted(pod: &Object, labels: &Labels, target: &str, policies: &Policies)
     policies.skip(Some(target), view).is_none()
 }
 
-/// What is told after a tag came to point at `target`, from `previous` if it was there; of pods that nobody would inject
-/// none is told to restart. Of a new tag that nobody follows there is nothing to tell.
-pub fn told(previous: Option<&str>, target: &str, followers: &Followers, restart: Restart) -> String {
-    let before = previous.map(|previous| format!("It pointed at {previous:?} before"));
-    if followers.is_empty() {
-        return before.map_or_else(String::new, |before| format!("{before}; no namespace follows it.\n"));
-    }
-    let before = before.map_or_else(String::new, |before| format!("{before}. "));
-    let listed = listed(followers, restart);
-    match restart {
-        Restart::Moves => {
-            format!("{before}New pods of these namespaces go to {target:?}; running ones when they restart:\n{listed}")
-        }
-        Restart::Harms => {
-            format!("{before}New pods of these namespaces go to {target:?}; running ones stay as they are:\n{listed}")
-        }
-    }
-}
-
-/// What is told in a dry run.
-pub fn foretold(target: &str, followers: &Followers, restart: Restart) -> String {
+/// What is told before a tag points at `target`: whose new pods will, or would, go there; of pods that nobody would inject
+/// none is told to restart.
+pub fn foretold(target: &str, followers: &Followers, restart: Restart, verb: &str) -> String {
     if followers.is_empty() {
         return "No namespace follows it.\n".to_owned();
     }
     let listed = listed(followers, restart);
     let running = match restart {
         Restart::Moves => "running ones when they restart",
-        Restart::Harms => "running ones would stay as they are",
+        Restart::Harms => "running ones stay as they are",
     };
-    format!("New pods of these namespaces would go to {target:?}; {running}:\n{listed}")
+    format!("New pods of these namespaces {verb} go to {target:?}; {running}:\n{listed}")
 }
 
 /// What a restart does to pods that follow.
@@ -231,6 +217,7 @@ mod tests {
             namespace("app", json!({"istio.io/rev": "prod"})),
             namespace("idle", json!({"istio.io/rev": "prod"})),
             namespace("plain", json!({})),
+            namespace("settled", json!({})),
             namespace("staying", json!({"istio.io/rev": "old"})),
         ];
         let mut set = pod("app", "db", json!({}), Some("old"));
@@ -246,6 +233,7 @@ mod tests {
             pod("app", "never", json!({"batch": "yes"}), None),
             pod("plain", "chooses", json!({"istio.io/rev": "prod"}), Some("old")),
             pod("plain", "database", json!({}), None),
+            pod("settled", "chooses", json!({"istio.io/rev": "prod"}), Some("new")),
             pod("staying", "other", json!({}), Some("old")),
         ];
         let never = "policy: enabled\nneverInjectSelector: [{matchLabels: {batch: 'yes'}}]";
@@ -256,8 +244,8 @@ mod tests {
             is_there,
         };
         let followers = of(question(Some("new")), &policies, &webhooks, &namespaces, &pods);
-        insta::assert_snapshot!(told(Some("old"), "new", &followers, Restart::Moves), @r#"
-        It pointed at "old" before. New pods of these namespaces go to "new"; running ones when they restart:
+        insta::assert_snapshot!(foretold("new", &followers, Restart::Moves, "will"), @r#"
+        New pods of these namespaces will go to "new"; running ones when they restart:
           app: kubectl rollout restart deployment,statefulset -n app
             deployment/late (1 pod)
             deployment/web (2 pods)
@@ -265,17 +253,13 @@ mod tests {
           idle: nothing has to restart
           plain: kubectl rollout restart deployment -n plain
             deployment/chooses (1 pod)
+          settled: nothing has to restart
         "#);
-        assert!(told(Some("old"), "new", &Followers::new(), Restart::Moves).ends_with("no namespace follows it.\n"));
-        assert!(
-            told(None, "new", &followers, Restart::Moves).starts_with("New pods of these namespaces go to \"new\"")
-        );
-        assert_eq!(told(None, "new", &Followers::new(), Restart::Moves), "");
         // Where nobody moves, who is there already follows as well.
         let all = of(question(None), &policies, &webhooks, &namespaces, &pods);
         assert_eq!(all["app"].get("deployment/moved"), Some(&1));
         // A revision that is not ready: nobody is told to restart anything.
-        let told = told(Some("old"), "new", &followers, Restart::Harms);
+        let told = foretold("new", &followers, Restart::Harms, "will");
         assert!(
             !told.contains("kubectl") && told.contains("    deployment/web (2 pods)\n"),
             "{told}"
@@ -315,7 +299,7 @@ mod tests {
         };
         assert_eq!(check(&before.webhooks, &pods), Followers::new());
         let webhooks = webhooks(&before.webhooks, &built);
-        insta::assert_snapshot!(foretold("old", &check(&webhooks, &pods), Restart::Moves), @r#"
+        insta::assert_snapshot!(foretold("old", &check(&webhooks, &pods), Restart::Moves, "would"), @r#"
         New pods of these namespaces would go to "old"; running ones when they restart:
           app: kubectl rollout restart deployment -n app
             deployment/web (1 pod)

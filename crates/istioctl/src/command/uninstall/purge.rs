@@ -2,7 +2,7 @@
 
 use install::uninstall::Plan;
 
-use super::{NAMED, Use, Users};
+use super::users::{NAMED, Use, Users, still};
 
 /// What goes with a purge, and whether somebody still uses it; `revisions` are those that are there.
 pub fn describe(users: &Users, plan: &Plan, revisions: &[&str]) -> (String, Use) {
@@ -25,19 +25,17 @@ pub fn describe(users: &Users, plan: &Plan, revisions: &[&str]) -> (String, Use)
     }
     let proxies = users.all();
     if !proxies.is_empty() {
+        let become_detached = if proxies.len() == 1 { "becomes" } else { "become" };
         lines.push(format!(
-            "There are still {} proxies, which become detached from any control plane and will not function correctly",
-            proxies.len()
+            "{}, which {become_detached} detached from any control plane and will not function correctly",
+            still(proxies.len())
         ));
         if proxies.len() <= NAMED {
             lines.extend(proxies.iter().map(|id| (*id).clone()));
         }
     }
     if let Err(error) = &users.pods {
-        lines.push(format!(
-            "Whether there are more proxies is not known: {}",
-            error.message()
-        ));
+        lines.push(format!("Whether there are more proxies is not known: {error}"));
     }
     // Proxies may be outside of this cluster, and only an istiod knows those (revisions.md §8.3).
     let silent = !users.answered && !revisions.is_empty();
