@@ -586,21 +586,30 @@ fn metadata(request: &Request, name: &str, namespace: Option<&str>, mut labels: 
     metadata
 }
 
-/// The objects of a tag, in the order in which they are removed: what they point at goes last.
+/// The objects of a tag, in the order in which they are removed: what they point at goes last. The validator of the tag
+/// `default` is one for the whole cluster, and stays if it leads into another mesh.
 ///
 /// # Errors
 /// If there are none.
 pub fn removal<'a>(inventory: &'a Inventory, tag: &str) -> Result<Vec<&'a Object>, TagError> {
-    let all = inventory
-        .webhooks
-        .iter()
-        .chain(&inventory.validators)
-        .chain(&inventory.services);
-    let objects: Vec<&Object> = all.filter(|object| object.label(label::TAG) == tag).collect();
-    if tag.is_empty() || objects.is_empty() {
+    let (services, webhooks): (Vec<&Object>, Vec<_>) = inventory.of_tag(tag).partition(|it| it.kind() == "Service");
+    if services.is_empty() && webhooks.is_empty() {
         return Err(TagError::NoTag(tag.to_owned()));
     }
-    Ok(objects)
+    let called = |object: &'a Object| object.text("/webhooks/0/clientConfig/service/namespace");
+    let within = services.iter().map(|service| service.namespace());
+    let within: BTreeSet<&str> = within.chain(webhooks.iter().map(|webhook| called(webhook))).collect();
+    let is_ours = |validator: &&'a Object| {
+        let calls = called(validator);
+        validator.label(label::TAG) == tag && (calls.is_empty() || within.contains(calls))
+    };
+    let validators = inventory.validators.iter().filter(is_ours);
+    Ok(webhooks
+        .iter()
+        .copied()
+        .chain(validators)
+        .chain(services.iter().copied())
+        .collect())
 }
 
 #[cfg(test)]

@@ -320,3 +320,34 @@ fn of_a_validator_that_is_not_the_tags_only_the_way_is_written() {
     );
     assert_eq!(webhook["clientConfig"]["service"]["name"], "istiod-1-23-1");
 }
+
+#[test]
+fn the_default_goes_with_its_validator_and_leaves_that_of_another_mesh() {
+    let mut inventory = inventory();
+    let validator = |namespace: &str| {
+        Object(
+            json!({"kind": "ValidatingWebhookConfiguration", "metadata": {"name": "istiod-default-validator",
+            "labels": {"istio.io/tag": "default"}},
+            "webhooks": [{"clientConfig": {"service": {"name": "istiod", "namespace": namespace}}}]}),
+        )
+    };
+    let removed = |inventory: &Inventory| {
+        let found = removal(inventory, "default");
+        found.map(|found| {
+            found
+                .into_iter()
+                .map(|object| object.name().to_owned())
+                .collect::<Vec<_>>()
+        })
+    };
+    let tag = "istio-revision-tag-default".to_owned();
+    inventory.validators = vec![validator("istio-system")];
+    assert_eq!(
+        removed(&inventory),
+        Ok(vec![tag.clone(), "istiod-default-validator".to_owned()])
+    );
+    inventory.validators = vec![validator("elsewhere")];
+    assert_eq!(removed(&inventory), Ok(vec![tag]));
+    inventory.webhooks.pop();
+    assert_eq!(removed(&inventory), Err(TagError::NoTag("default".into())));
+}
