@@ -18,7 +18,9 @@ use crate::command::{
     name = "istioctl",
     disable_version_flag = true,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    // Of a flag that is given twice the last counts: wrappers and aliases append theirs.
+    args_override_self = true
 )]
 pub struct Cli {
     /// Flags that every command takes.

@@ -97,6 +97,57 @@ fn a_file_of_settings_that_was_named_must_be_readable() {
 }
 
 #[test]
+fn what_is_missing_is_told_in_the_words_that_scripts_know() {
+    let dump = "failed to get config dump from file /nowhere.json: open /nowhere.json: no such file or directory";
+    check(&["x", "authz", "check", "-f", "/nowhere.json"], 1, dump);
+    check(&["kube-inject"], 1, "filename not specified (see --filename or -f)");
+    check(&["pc", "log"], 1, "Error: log requires pod name or --selector");
+    let configure = ["x", "workload", "entry", "configure"];
+    let group = "expecting a WorkloadGroup artifact file or the name and namespace of an existing WorkloadGroup";
+    for flags in [&["--name", "web", "-o", "vm"][..], &["-n", "app", "-o", "vm"]] {
+        check(&[&configure, flags].concat(), 1, group);
+    }
+    for flags in [&["-f", "group.yaml"][..], &["--name", "web", "-n", "app"]] {
+        check(&[&configure, flags].concat(), 1, "expecting an output directory");
+    }
+}
+
+#[test]
+fn of_a_flag_that_is_given_twice_the_last_counts() {
+    let last = "open /last.yaml: no such file or directory";
+    check(&["kube-inject", "-f", "/first.yaml", "-f", "/last.yaml"], 1, last);
+}
+
+#[test]
+fn an_operator_is_read_before_other_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: web, image: web}]}\n";
+    let template = "spec: {containers: [{name: istio-proxy, image: 'proxyv2:{{ .Values.global.tag }}'}]}";
+    let operator = "spec: {meshConfig: {accessLogFile: /dev/stdout}, values: {global: {tag: of-the-operator}}}";
+    let output = Command::new(env!("CARGO_BIN_EXE_istioctl"))
+        .arg("kube-inject")
+        .arg("-f")
+        .arg(file("pod.yaml", pod))
+        .arg("--injectConfigFile")
+        .arg(file("template.yaml", template))
+        .arg("--valuesFile")
+        .arg(file("values.yaml", "global: {tag: of-the-values}"))
+        .arg("--operatorFileName")
+        .arg(file("operator.yaml", operator))
+        // Nothing is left to ask it for.
+        .env("KUBECONFIG", kubeconfig())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("image: proxyv2:of-the-operator"), "{output:?}");
+}
+
+#[test]
 fn an_archive_that_is_there_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.tar.gz");
@@ -138,7 +189,7 @@ fn mistakes_in_the_installation_are_told_before_anything_happens() {
     check(
         &["install", "-f", "/nowhere.yaml", "-y"],
         1,
-        "cannot read /nowhere.yaml",
+        "open /nowhere.yaml: no such file or directory",
     );
     check(
         &["install", "--set", "values.pilot.autoscaleMin=two", "-y"],

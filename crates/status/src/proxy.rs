@@ -63,6 +63,8 @@ impl Sync {
 pub struct Proxy {
     /// `<pod>.<namespace>`.
     pub id: String,
+    /// Namespace of its pod.
+    pub namespace: String,
     /// Cluster the proxy is in.
     pub cluster: String,
     /// Version of the proxy, empty if it does not say.
@@ -72,14 +74,6 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Namespace of the proxy's pod.
-    pub fn namespace(&self) -> &str {
-        self.id
-            .split_once('.')
-            .map(|(_, namespace)| namespace)
-            .unwrap_or_default()
-    }
-
     /// State of a type by its short name; what was never asked for was not sent.
     pub fn state(&self, short: &str) -> &Sync {
         self.types.get(short).unwrap_or(&Sync::NotSent)
@@ -153,7 +147,10 @@ fn proxy(entry: Entry) -> Proxy {
             );
         }
     }
+    // The name of a pod may have dots, that of a namespace has none.
+    let namespace = entry.proxy.rsplit_once('.').map_or("", |(_, namespace)| namespace);
     Proxy {
+        namespace: namespace.to_owned(),
         id: entry.proxy,
         cluster: entry.cluster_id,
         version: entry.istio_version,
@@ -197,6 +194,16 @@ mod tests {
                 "type.googleapis.com/envoy.config.cluster.v3.Cluster": {"sent": "a", "acked": "a"}}}),
             ["SYNCED", "ERROR", "NOT SENT", "NOT SENT", "NOT SENT"],
         );
+    }
+
+    #[test]
+    fn a_namespace_follows_the_last_dot() {
+        let namespace = |id: &str| {
+            let answer = serde_json::json!([{ "proxy": id }]).to_string();
+            parse(answer.as_bytes()).unwrap().remove(0).namespace
+        };
+        assert_eq!(namespace("web-v1.2-0.app"), "app");
+        assert_eq!(namespace("web"), "");
     }
 
     #[test]

@@ -38,8 +38,11 @@ pub(super) fn check(case: &Case, folder: &Path) -> Result<(), String> {
             Command::Experimental(Experimental::Workload(workload::Command::Group(workload::Group::Create(flags)))) => {
                 flags.yaml(global)
             }
+            Command::Experimental(Experimental::Workload(workload::Command::Entry(workload::Entry::Configure(
+                flags,
+            )))) => workload::configure(global, &flags).await.map(|_| String::new()),
             Command::Experimental(Experimental::Authz(authz::Command::Check(flags))) => {
-                authz::table(&proxy_config::dump(global, &flags).await?)
+                authz::report(global, &flags).await
             }
             _ => Ok("unsupported".to_owned()),
         }
@@ -62,13 +65,14 @@ fn namespace(case: &Case) -> Option<String> {
 }
 
 /// Flags whose value is a file of the set.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "-f",
     "--file",
     "--filename",
     "--meshConfigFile",
     "--injectConfigFile",
     "--valuesFile",
+    "--operatorFileName",
 ];
 
 fn parse(case: &Case, folder: &Path) -> Result<Cli, clap::Error> {

@@ -61,10 +61,10 @@ fn check(case: &Case, folder: &Path) -> Result<(), String> {
         "proxy-config" | "proxy-config-cli" | "proxy-status-cli" | "authz-check" | "waypoint" | "kube-inject" => {
             commands::check(case, folder)
         }
-        group if group.starts_with("workload-group") => commands::check(case, folder),
+        "workload-entry" if case.more.get("goldens").is_some() => commands::workload_entry(case, folder),
+        group if group.starts_with("workload-") => commands::check(case, folder),
         "proxy-status" => proxy_status::check(case, folder),
         "proxy-status-diff" => proxy_status::diff(case, folder),
-        "workload-entry" => commands::workload_entry(case, folder),
         "check-inject" => commands::check_inject(case, folder),
         "analyze" => commands::analyze(case, folder),
         "precheck" => precheck(case),

@@ -18,12 +18,22 @@ use crate::data::read;
 
 pub(super) fn check(case: &Case, folder: &Path) -> Result<(), String> {
     let golden = case.text("golden");
-    let answers: Vec<Answer<Vec<Proxy>>> = case.list("responses").map(answer).collect();
-    if golden.ends_with(".json") {
-        let versions: Vec<Answer<Build>> = case.list("responses").zip(&answers).map(version).collect();
-        return same_json(&read(&folder.join(golden))?, &documents(&answers, &versions));
+    let mut answers: Vec<Answer<Vec<Proxy>>> = case.list("responses").map(answer).collect();
+    let namespace = case.text("namespace");
+    for proxies in answers.iter_mut().filter_map(|answer| answer.result.as_mut().ok()) {
+        proxies.retain(|proxy| namespace.is_empty() || proxy.namespace == namespace);
     }
-    let golden = read(&folder.join(golden))?;
+    let text = read(&folder.join(golden))?;
+    let expected = match golden.rsplit('.').next() {
+        Some("json") => Some(json_documents(&text)?),
+        Some("yaml") => Some(install::yaml::documents(&text).map_err(|error| error.to_string())?),
+        _ => None,
+    };
+    if let Some(expected) = expected {
+        let versions: Vec<Answer<Build>> = case.list("responses").zip(&answers).map(version).collect();
+        return same_documents(&expected, &documents(&answers, &versions));
+    }
+    let golden = text;
     if case
         .args
         .iter()
@@ -35,10 +45,13 @@ pub(super) fn check(case: &Case, folder: &Path) -> Result<(), String> {
     same_cells(&golden, &table(&answers))
 }
 
-/// Documents after one another, as JSON.
-fn same_json(golden: &str, documents: &[Value]) -> Result<(), String> {
-    let golden: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(golden).into_iter().collect();
-    let golden = golden.map_err(|error| error.to_string())?;
+/// Documents after one another.
+fn json_documents(text: &str) -> Result<Vec<Value>, String> {
+    let documents: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(text).into_iter().collect();
+    documents.map_err(|error| error.to_string())
+}
+
+fn same_documents(golden: &[Value], documents: &[Value]) -> Result<(), String> {
     let plain = |documents: &[Value]| -> Vec<Value> {
         let mut documents = documents.to_vec();
         for document in &mut documents {
@@ -48,7 +61,7 @@ fn same_json(golden: &str, documents: &[Value]) -> Result<(), String> {
         }
         documents
     };
-    let (golden, ours) = (plain(&golden), plain(documents));
+    let (golden, ours) = (plain(golden), plain(documents));
     if golden == ours {
         Ok(())
     } else {
@@ -137,6 +150,7 @@ fn answer(response: &Value) -> Answer<Vec<Proxy>> {
         });
         Proxy {
             id: text(client, "proxyID"),
+            namespace: text(client, "namespace"),
             cluster: text(client, "clusterID"),
             version: text(client, "istioVersion"),
             types: states.collect(),

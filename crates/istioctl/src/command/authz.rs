@@ -22,8 +22,22 @@ pub enum Command {
 /// Runs it.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let Command::Check(flags) = command;
-    out::put(&table(&proxy_config::dump(global, &flags).await?)?);
+    out::put(&report(global, &flags).await?);
     Ok(())
+}
+
+/// The policies that a proxy enforces.
+pub async fn report(global: &Global, flags: &SourceFlags) -> Result<String, Failure> {
+    let dump = proxy_config::dump(global, flags)
+        .await
+        .map_err(|failure| match &flags.file {
+            Some(file) => Failure::new(format!(
+                "failed to get config dump from file {file}: {}",
+                failure.message()
+            )),
+            None => failure,
+        });
+    table(&dump?)
 }
 
 /// Name for a filter that has no rules, which therefore matches nothing.
@@ -35,7 +49,7 @@ const EXTERNAL: &str = "istio-ext-authz-";
 type Found = BTreeMap<(&'static str, String), BTreeSet<String>>;
 
 /// Columns of the policies in a configuration dump.
-pub fn table(dump: &Value) -> Result<String, Failure> {
+fn table(dump: &Value) -> Result<String, Failure> {
     let listeners = part(dump, "ListenersConfigDump")?;
     let mut found = Found::new();
     for listener in list(listeners, "/dynamic_listeners") {

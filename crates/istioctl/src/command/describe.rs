@@ -10,7 +10,7 @@ use install::object::{Id, Object};
 use revision::decision::decide;
 
 use self::facts::Facts;
-use super::injection::strings;
+use super::injection::{name_and_namespace, strings};
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -55,10 +55,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Pod(flags) => (flags, "Pod"),
         Command::Service(flags) => (flags, "Service"),
     };
-    let (name, namespace) = flags
-        .name
-        .split_once('.')
-        .unwrap_or((&flags.name, cluster.namespace(global)));
+    let (name, namespace) = name_and_namespace(&flags.name, cluster.namespace(global));
     let id = Id {
         name: name.to_owned(),
         namespace: namespace.to_owned(),

@@ -116,6 +116,11 @@ pub fn workload(type_name: &str) -> Option<(&'static str, &'static str)> {
     Some((*group, *kind_name))
 }
 
+/// Name and namespace of `name[.namespace]`. Names of pods may have dots, those of namespaces have none.
+pub fn name_and_namespace<'a>(text: &'a str, namespace: &'a str) -> (&'a str, &'a str) {
+    text.rsplit_once('.').unwrap_or((text, namespace))
+}
+
 /// Finds `[type/]name[.namespace]`; a bare name is a pod's, and of `namespaces/name` the namespace itself.
 pub async fn find(cluster: &Cluster, text: &str, namespace: &str) -> Result<Subject, Failure> {
     let (type_name, rest) = text.split_once('/').unwrap_or(("pod", text));
@@ -139,7 +144,7 @@ pub async fn find(cluster: &Cluster, text: &str, namespace: &str) -> Result<Subj
             known.join(", ")
         )));
     };
-    let (name, namespace) = rest.split_once('.').unwrap_or((rest, namespace));
+    let (name, namespace) = name_and_namespace(rest, namespace);
     let id = Id {
         name: name.to_owned(),
         namespace: namespace.to_owned(),
@@ -192,6 +197,12 @@ mod tests {
                 .map(|revision| of_revision(&revision, options))
                 .unwrap_or_default(),
         }
+    }
+
+    #[test]
+    fn a_namespace_follows_the_last_dot() {
+        assert_eq!(name_and_namespace("web-v1.2-0.app", "default"), ("web-v1.2-0", "app"));
+        assert_eq!(name_and_namespace("web", "default"), ("web", "default"));
     }
 
     #[test]

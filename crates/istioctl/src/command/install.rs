@@ -119,7 +119,11 @@ impl Wanted {
 /// Reads a file, or standard input for `-`, up to the size that is parsed.
 pub fn read(name: &str) -> Result<String, Failure> {
     use std::io::Read as _;
-    let failed = |error: std::io::Error| Failure::new(format!("cannot read {name}: {error}"));
+    let failed = |error: std::io::Error| match error.kind() {
+        // In Go's words: scripts look for them.
+        std::io::ErrorKind::NotFound => Failure::new(format!("open {name}: no such file or directory")),
+        _ => Failure::new(format!("cannot read {name}: {error}")),
+    };
     let limit = install::yaml::LARGEST as u64 + 1;
     let mut text = String::new();
     if name == "-" {

@@ -7,11 +7,15 @@ use clap::Args;
 use inject::document::{inject_documents, warnings};
 use inject::{Config, Injector, NativeSidecars};
 use install::api_server::kind;
+use install::assets::Assets;
+use install::input::{self, Input};
 use install::object::{Id, Object};
 use revision::name::Revision;
 use serde_json::Value;
 
 use super::injection::strings;
+use super::install::read;
+use super::{program_hub, program_version};
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -23,7 +27,7 @@ use crate::out;
 pub struct Flags {
     /// File with Kubernetes objects (`-` is standard input).
     #[arg(short, long)]
-    filename: String,
+    filename: Option<String>,
     /// File to write to instead of standard output.
     #[arg(short, long)]
     output: Option<PathBuf>,
@@ -32,13 +36,16 @@ pub struct Flags {
     revision: Option<String>,
     /// Mesh configuration instead of the cluster's.
     #[arg(long = "meshConfigFile", value_name = "FILE")]
-    mesh_config_file: Option<PathBuf>,
+    mesh_config_file: Option<String>,
     /// Injector configuration instead of the cluster's.
     #[arg(long = "injectConfigFile", value_name = "FILE")]
-    inject_config_file: Option<PathBuf>,
+    inject_config_file: Option<String>,
     /// Chart values instead of the cluster's.
     #[arg(long = "valuesFile", value_name = "FILE")]
-    values_file: Option<PathBuf>,
+    values_file: Option<String>,
+    /// IstioOperator whose mesh configuration and values are used, before those of files and of the cluster.
+    #[arg(long = "operatorFileName", value_name = "FILE")]
+    operator_file: Option<String>,
     /// ConfigMap of the mesh configuration.
     #[arg(long = "meshConfigMapName", value_name = "NAME", default_value = "istio")]
     mesh_config_map: String,
@@ -67,10 +74,13 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
 
 /// The objects with their proxies.
 pub async fn text(global: &Global, flags: &Flags) -> Result<String, Failure> {
-    let input = read_input(&flags.filename)?;
-    let files = (&flags.mesh_config_file, &flags.inject_config_file, &flags.values_file);
-    // With all three files there is nothing to ask a cluster for.
-    let cluster = if let (Some(_), Some(_), Some(_)) = files {
+    let Some(filename) = &flags.filename else {
+        return Err(Failure::new("filename not specified (see --filename or -f)"));
+    };
+    let input = read(filename)?;
+    let given = Given::read(flags)?;
+    // Where everything is given there is nothing to ask a cluster for.
+    let cluster = if given.mesh.is_some() && given.config.is_some() && given.values.is_some() {
         None
     } else {
         Some(Cluster::connect(global).await?)
@@ -85,15 +95,9 @@ pub async fn text(global: &Global, flags: &Flags) -> Result<String, Failure> {
         namespace: &global.istio_namespace,
         revision: &revision,
     };
-    let mesh = source
-        .text(flags.mesh_config_file.as_ref(), &flags.mesh_config_map, "mesh")
-        .await?;
-    let config = source
-        .text(flags.inject_config_file.as_ref(), &flags.inject_config_map, "config")
-        .await?;
-    let values = source
-        .text(flags.values_file.as_ref(), &flags.inject_config_map, "values")
-        .await?;
+    let mesh = source.text(given.mesh, &flags.mesh_config_map, "mesh").await?;
+    let config = source.text(given.config, &flags.inject_config_map, "config").await?;
+    let values = source.text(given.values, &flags.inject_config_map, "values").await?;
     let mesh = install::yaml::document(&mesh).map_err(|error| Failure::new(format!("mesh configuration: {error}")))?;
     let injector = Injector {
         config: Config::parse(&as_config(&config)?, &values)?,
@@ -109,23 +113,36 @@ pub async fn text(global: &Global, flags: &Flags) -> Result<String, Failure> {
     Ok(injected)
 }
 
-fn read_input(name: &str) -> Result<String, Failure> {
-    if name == "-" {
-        return Ok(std::io::read_to_string(std::io::stdin())?);
-    }
-    read_file(std::path::Path::new(name))
+/// What files say, so that the cluster need not.
+struct Given {
+    mesh: Option<String>,
+    config: Option<String>,
+    values: Option<String>,
 }
 
-/// The error is worded as Go does: scripts look for it.
-fn read_file(path: &std::path::Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| {
-        let why = if error.kind() == std::io::ErrorKind::NotFound {
-            "no such file or directory".to_owned()
-        } else {
-            error.to_string()
+impl Given {
+    fn read(flags: &Flags) -> Result<Self, Failure> {
+        let file = |name: &Option<String>| name.as_deref().map(read).transpose();
+        let mut given = Self {
+            mesh: file(&flags.mesh_config_file)?,
+            config: file(&flags.inject_config_file)?,
+            values: file(&flags.values_file)?,
         };
-        Failure::new(format!("open {}: {why}", path.display()))
-    })
+        if let Some(name) = &flags.operator_file {
+            let input = Input {
+                files: vec![(name.clone(), read(name)?)],
+                settings: Vec::new(),
+                revision: None,
+                images: Some((program_hub(), program_version())),
+                force: false,
+            };
+            let operator = input::resolve(&input, &Assets::embedded())?;
+            given.values = Some(operator.values().to_string());
+            let mesh = operator.document.pointer("/spec/meshConfig");
+            given.mesh = mesh.map(Value::to_string).or(given.mesh);
+        }
+        Ok(given)
+    }
 }
 
 /// A file may hold a whole configuration, or one bare template, which is then the sidecar's.
@@ -154,9 +171,9 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    async fn text(&self, file: Option<&PathBuf>, map: &str, key: &str) -> Result<String, Failure> {
-        if let Some(path) = file {
-            return read_file(path);
+    async fn text(&self, given: Option<String>, map: &str, key: &str) -> Result<String, Failure> {
+        if let Some(text) = given {
+            return Ok(text);
         }
         let name = self.revision.suffixed(map);
         let Some(cluster) = self.cluster else {

@@ -11,7 +11,7 @@ mod secret;
 pub mod target;
 
 use api::names::port;
-use clap::{ArgAction, Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use crate::cli::{Global, port_number};
@@ -45,15 +45,15 @@ pub enum Command {
     /// Whether two pods trust the same root, without which they cannot talk to each other.
     #[command(visible_alias = "rc")]
     RootcaCompare(CompareFlags),
-    /// What Envoy was started with, and its version.
-    #[command(visible_alias = "b")]
+    /// What Envoy was started with; with `-o short` its version.
+    #[command(visible_alias = "b", mut_arg("output", |output| output.default_value("json")))]
     Bootstrap(SourceFlags),
     /// Extensions that were delivered by discovery.
     #[command(visible_alias = "ec")]
     Ecds(SourceFlags),
     /// Everything at once.
     #[command(visible_alias = "a")]
-    All(SourceFlags),
+    All(AllFlags),
     /// Log levels: shows them, or sets them for as long as the proxy runs.
     #[command(visible_alias = "o")]
     Log(LogFlags),
@@ -77,16 +77,38 @@ pub struct SourceFlags {
     proxy: Option<String>,
     /// A configuration dump of Envoy instead of a live proxy (`-` is standard input).
     #[arg(short, long, value_name = "FILE")]
-    file: Option<String>,
+    pub(super) file: Option<String>,
     /// Output format.
     #[arg(short, long, default_value = "short")]
     output: Format,
     /// Port of Envoy's administration interface.
     #[arg(long, default_value_t = port::PROXY_ADMIN, value_parser = port_number)]
     proxy_admin_port: u16,
-    /// More columns.
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
-    verbose: bool,
+}
+
+/// How much of listeners and routes is shown.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct DetailFlags {
+    /// Names of listeners too; with `=false` just the type of each listener, and how many hosts each route configuration has.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    verbose: Option<bool>,
+}
+
+impl DetailFlags {
+    fn columns(self) -> listener::Columns {
+        listener::Columns {
+            name: self.verbose == Some(true),
+            kind: self.verbose == Some(false),
+        }
+    }
+
+    fn routes(self, routes: &[Value]) -> (Vec<Vec<String>>, usize) {
+        if self.verbose == Some(false) {
+            route::counts(routes)
+        } else {
+            route::table(routes)
+        }
+    }
 }
 
 /// Flags of `cluster`.
@@ -100,7 +122,7 @@ pub struct ClusterFlags {
     /// Only this port.
     #[arg(long, value_parser = port_number)]
     port: Option<u16>,
-    /// Only this subset.
+    /// Only this subset, or subsets that contain it.
     #[arg(long)]
     subset: Option<String>,
     /// Only clusters of this direction.
@@ -113,6 +135,11 @@ pub struct ClusterFlags {
 pub struct ListenerFlags {
     #[command(flatten)]
     source: SourceFlags,
+    #[command(flatten)]
+    detail: DetailFlags,
+    /// Only listeners of this type: `HTTP`, `TCP`, `HTTP+TCP` or `UNKNOWN`.
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
     /// Only this address.
     #[arg(long)]
     address: Option<String>,
@@ -126,6 +153,8 @@ pub struct ListenerFlags {
 pub struct RouteFlags {
     #[command(flatten)]
     source: SourceFlags,
+    #[command(flatten)]
+    detail: DetailFlags,
     /// Only the route configuration of this name.
     #[arg(long)]
     name: Option<String>,
@@ -160,6 +189,39 @@ impl EndpointFlags {
         };
         (self.source, filter)
     }
+}
+
+/// Flags of `all`.
+#[derive(Debug, Args)]
+pub struct AllFlags {
+    #[command(flatten)]
+    source: SourceFlags,
+    #[command(flatten)]
+    detail: DetailFlags,
+    /// A title over each table.
+    #[arg(long)]
+    with_headers: bool,
+    /// Only clusters of this host, or of hosts that contain it.
+    #[arg(long)]
+    fqdn: Option<String>,
+    /// Only clusters, listeners and endpoints of this port.
+    #[arg(long, value_parser = port_number)]
+    port: Option<u16>,
+    /// Only clusters of this subset, or of subsets that contain it.
+    #[arg(long)]
+    subset: Option<String>,
+    /// Only clusters of this direction.
+    #[arg(long, ignore_case = true, value_parser = cluster::DIRECTIONS)]
+    direction: Option<String>,
+    /// Only listeners and endpoints of this address.
+    #[arg(long)]
+    address: Option<String>,
+    /// Only listeners of this type: `HTTP`, `TCP`, `HTTP+TCP` or `UNKNOWN`.
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// Only the route configuration of this name.
+    #[arg(long)]
+    name: Option<String>,
 }
 
 /// Flags of `rootca-compare`.
@@ -215,13 +277,14 @@ pub async fn text(global: &Global, command: Command) -> Result<String, Failure> 
             let filter = listener::Filter {
                 address: flags.address,
                 port: flags.port,
+                kind: flags.kind,
             };
-            let verbose = flags.source.verbose;
+            let columns = flags.detail.columns();
             show(
                 &flags.source,
                 dump(global, &flags.source).await?,
                 |dump| listener::select(dump, &filter),
-                |items| listener::table(items, verbose),
+                |items| listener::table(items, columns),
             )
         }
         Command::Route(flags) => {
@@ -230,12 +293,16 @@ pub async fn text(global: &Global, command: Command) -> Result<String, Failure> 
                 &flags.source,
                 dump(global, &flags.source).await?,
                 |dump| route::select(dump, name.as_deref()),
-                route::table,
+                |routes| flags.detail.routes(routes),
             )
         }
-        Command::Secret(flags) => show(&flags, dump(global, &flags).await?, secret::select, |items| {
-            secret::table(items, jiff::Timestamp::now())
-        }),
+        Command::Secret(flags) => {
+            let dump = dump(global, &flags).await?;
+            match flags.output {
+                Format::Short => secrets(&dump, ""),
+                format => document(format, dump::canonical(dump::part(&dump, "SecretsConfigDump")?)),
+            }
+        }
         Command::RootcaCompare(flags) => compare_roots(global, &flags).await,
         Command::Bootstrap(flags) => {
             let dump = dump(global, &flags).await?;
@@ -255,34 +322,46 @@ pub async fn text(global: &Global, command: Command) -> Result<String, Failure> 
             }
         }
         Command::All(flags) => {
-            let dump = dump(global, &flags).await?;
-            if flags.output == Format::Short {
-                all(&dump)
-            } else {
-                document(flags.output, dump)
+            let dump = dump(global, &flags.source).await?;
+            match flags.source.output {
+                Format::Short => all(&dump, flags),
+                format => document(format, dump),
             }
         }
         Command::Log(flags) => log::run(global, &flags).await,
-        Command::Endpoint(flags) if flags.source.file.is_none() => {
+        Command::Endpoint(flags) => {
             let (source, filter) = flags.parts();
             let live = fetch(global, &source, "/clusters?format=json").await?;
+            // A file may be either.
+            if source.file.is_some() && !endpoint::is_live(&live) {
+                return endpoints(&source, live, &filter);
+            }
             show(
                 &source,
                 live,
-                |live| endpoint::select_live(live, &filter),
-                endpoint::table_live,
+                |live| Ok(endpoint::select_live(live, &filter)),
+                |clusters| endpoint::table_live(clusters, &filter),
             )
         }
-        Command::Endpoint(flags) | Command::Eds(flags) => {
+        Command::Eds(flags) => {
             let (source, filter) = flags.parts();
-            show(
-                &source,
-                dump(global, &source).await?,
-                |dump| endpoint::select(dump, &filter),
-                |items| endpoint::table(items, &filter),
-            )
+            endpoints(&source, dump(global, &source).await?, &filter)
         }
     }
+}
+
+/// Endpoints as discovery delivered them.
+fn endpoints(source: &SourceFlags, dump: Value, filter: &endpoint::Filter) -> Result<String, Failure> {
+    show(source, dump, |dump| Ok(endpoint::select(dump, filter)), endpoint::table)
+}
+
+/// The table of certificates, with what it lists before each name.
+fn secrets(dump: &Value, kind: &str) -> Result<String, Failure> {
+    let found = secret::select(dump)?;
+    if found.is_empty() {
+        return Ok(secret::NONE.to_owned());
+    }
+    Ok(listed(kind, secret::table(&found, jiff::Timestamp::now())))
 }
 
 /// What was selected, as text.
@@ -303,7 +382,8 @@ fn show(
 /// JSON or YAML.
 fn document(format: Format, value: Value) -> Result<String, Failure> {
     Ok(match format {
-        Format::Yaml => install::yaml::to_sorted(&value) + "\n",
+        // The empty line is Istio's: both print the same bytes.
+        Format::Yaml => install::yaml::to_sorted(&value) + "\n\n",
         Format::Json | Format::Short => serde_json::to_string_pretty(&value)? + "\n",
     })
 }
@@ -342,17 +422,18 @@ async fn compare_roots(global: &Global, flags: &CompareFlags) -> Result<String, 
     let [first, second] = flags.pods.as_slice() else {
         return Err(Failure::new("rootca-compare requires 2 pods as an argument"));
     };
-    let root = async |pod: &String| {
+    let roots = async |pod: &String| {
         let source = SourceFlags {
             proxy: Some(pod.clone()),
             file: None,
             output: Format::Short,
             proxy_admin_port: flags.proxy_admin_port,
-            verbose: false,
         };
-        secret::root(&dump(global, &source).await?).ok_or_else(|| Failure::new(format!("{pod} has no ROOTCA")))
+        secret::roots(&dump(global, &source).await?).ok_or_else(|| Failure::new(format!("{pod} has no ROOTCA")))
     };
-    if root(first).await? == root(second).await? {
+    let (ours, theirs) = (roots(first).await?, roots(second).await?);
+    // While a root is replaced a proxy trusts two of them, and one in common is enough.
+    if ours.iter().any(|root| theirs.contains(root)) {
         return Ok(format!(
             "Both [{first}] and [{second}] have the identical ROOTCA, theoretically the connectivity between them is available\n"
         ));
@@ -363,26 +444,62 @@ async fn compare_roots(global: &Global, flags: &CompareFlags) -> Result<String, 
 }
 
 /// Every table, with what it lists before each name.
-fn all(dump: &Value) -> Result<String, Failure> {
-    let mut text = bootstrap::versions(dump)?;
-    let mut add = |(mut rows, padding): (Vec<Vec<String>>, usize), kind: &str| {
-        for cell in rows.iter_mut().skip(1).filter_map(|row| row.first_mut()) {
-            cell.insert_str(0, kind);
-        }
-        text.push('\n');
-        text.push_str(&columns(&rows, padding));
+fn all(dump: &Value, flags: AllFlags) -> Result<String, Failure> {
+    let clusters = cluster::Filter {
+        fqdn: flags.fqdn,
+        port: flags.port,
+        subset: flags.subset,
+        direction: flags.direction,
     };
-    add(
-        cluster::table_all(&cluster::select(dump, &cluster::Filter::default())?),
-        "cluster/",
-    );
-    add(
-        listener::table(&listener::select(dump, &listener::Filter::default())?, true),
-        "listener/",
-    );
-    add(route::table(&route::select(dump, None)?), "route/");
-    add(secret::table(&secret::select(dump)?, jiff::Timestamp::now()), "secret/");
-    let filter = endpoint::Filter::default();
-    add(endpoint::table(&endpoint::select(dump, &filter)?, &filter), "endpoint/");
-    Ok(text)
+    let endpoints = endpoint::Filter {
+        address: flags.address.clone(),
+        port: flags.port,
+        ..endpoint::Filter::default()
+    };
+    let listeners = listener::Filter {
+        address: flags.address,
+        port: flags.port,
+        kind: flags.kind,
+    };
+    let columns = listener::Columns {
+        name: true,
+        ..flags.detail.columns()
+    };
+    let routes = route::select(dump, flags.name.as_deref())?;
+    let tables = [
+        ("BOOTSTRAP", bootstrap::versions(dump)?),
+        (
+            "CLUSTER",
+            listed("cluster/", cluster::table_all(&cluster::select(dump, &clusters)?)),
+        ),
+        (
+            "LISTENER",
+            listed(
+                "listener/",
+                listener::table(&listener::select(dump, &listeners)?, columns),
+            ),
+        ),
+        ("ROUTE", listed("route/", flags.detail.routes(&routes))),
+        ("SECRET", secrets(dump, "secret/")?),
+        (
+            "ENDPOINTS",
+            listed("endpoint/", endpoint::table(&endpoint::select(dump, &endpoints))),
+        ),
+    ];
+    let titled = tables.map(|(title, table)| {
+        if flags.with_headers {
+            format!("------ {title} INFO ------\n\n{table}")
+        } else {
+            table
+        }
+    });
+    Ok(titled.join("\n"))
+}
+
+/// A table with what it lists before each name.
+fn listed(kind: &str, (mut rows, padding): (Vec<Vec<String>>, usize)) -> String {
+    for cell in rows.iter_mut().skip(1).filter_map(|row| row.first_mut()) {
+        cell.insert_str(0, kind);
+    }
+    columns(&rows, padding)
 }

@@ -156,7 +156,7 @@ async fn every(
     };
     if let Some(namespace) = &global.namespace {
         for proxies in answers.iter_mut().filter_map(|answer| answer.result.as_mut().ok()) {
-            proxies.retain(|proxy| proxy.namespace() == namespace);
+            proxies.retain(|proxy| proxy.namespace == *namespace);
         }
         let proxies = answers.iter().flat_map(|answer| answer.result.iter().flatten());
         if report.failure.is_none() && silent == 0 && lost.is_empty() && !planes.leaves_out() && proxies.count() == 0 {

@@ -400,6 +400,7 @@ mod tests {
         let proxies = |revision: &str, versions: &[&str]| {
             let proxy = |(index, version): (usize, &&str)| Proxy {
                 id: format!("{revision}-{index}.app"),
+                namespace: "app".to_owned(),
                 cluster: "Kubernetes".to_owned(),
                 version: (*version).to_owned(),
                 types: BTreeMap::new(),

@@ -63,7 +63,7 @@ pub struct Flags {
     name: Option<String>,
     /// Folder for the files.
     #[arg(short, long, value_name = "FOLDER")]
-    output: PathBuf,
+    output: Option<PathBuf>,
     /// Identity of the cluster; that of the control plane unless given.
     #[arg(long = "clusterID", value_name = "ID")]
     cluster_id: Option<String>,
@@ -93,6 +93,13 @@ pub struct Flags {
     external_ip: Option<String>,
 }
 
+impl Flags {
+    fn folder(&self) -> Result<&Path, Failure> {
+        let folder = self.output.as_deref();
+        folder.ok_or_else(|| Failure::new("expecting an output directory"))
+    }
+}
+
 /// An address, spelled as it is given.
 fn address(text: &str) -> Result<String, String> {
     match text.parse::<IpAddr>() {
@@ -111,11 +118,12 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Entry(Entry::Configure(flags)) => flags,
     };
     let (files, notes) = configure(global, &flags).await?;
-    write(&flags.output, &files)?;
+    let folder = flags.folder()?;
+    write(folder, &files)?;
     notes.iter().for_each(|note| anstream::eprintln!("Warning: {note}"));
     out::put(&format!(
         "Configuration generation into directory {} was successful\n",
-        flags.output.display()
+        folder.display()
     ));
     Ok(())
 }
@@ -125,6 +133,12 @@ pub async fn configure(
     global: &Global,
     flags: &Flags,
 ) -> Result<(BTreeMap<&'static str, String>, Vec<String>), Failure> {
+    if flags.file.is_none() && (flags.name.is_none() || global.namespace.is_none()) {
+        return Err(Failure::new(
+            "expecting a WorkloadGroup artifact file or the name and namespace of an existing WorkloadGroup",
+        ));
+    }
+    let folder = flags.folder()?;
     let cluster = Cluster::connect(global).await?;
     let system = &global.istio_namespace;
     let revision = cluster.revision(system, flags.revision.as_deref()).await?;
@@ -162,7 +176,7 @@ pub async fn configure(
     );
     let mut notes = vec![format!(
         "a security token for namespace {namespace:?} and service account {account:?} has been generated and stored at {:?}",
-        flags.output.join("istio-token")
+        folder.join("istio-token")
     )];
     let hosts = match gateway(&cluster, system, flags).await? {
         Some(address) => format!("{address} {}\n", inputs.istiod),
@@ -188,13 +202,9 @@ async fn group(cluster: &Cluster, global: &Global, flags: &Flags) -> Result<Obje
         }
         return Ok(object);
     }
-    let Some(name) = &flags.name else {
-        return Err(Failure::new(
-            "expecting a WorkloadGroup artifact file or the name and namespace of an existing WorkloadGroup",
-        ));
-    };
+    let name = flags.name.as_deref().unwrap_or_default();
     let id = Id {
-        name: name.clone(),
+        name: name.to_owned(),
         namespace: cluster.namespace(global).to_owned(),
         ..kind("networking.istio.io", "v1", "WorkloadGroup")
     };

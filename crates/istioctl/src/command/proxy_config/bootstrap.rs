@@ -4,22 +4,30 @@ use serde_json::Value;
 
 use super::dump::{self, items, part, text};
 use crate::failure::Failure;
-use crate::table::row;
+use crate::table::{columns, row};
 
 /// Versions of the proxy and of Envoy.
 pub fn versions(dump: &Value) -> Result<String, Failure> {
     let part = part(dump, "BootstrapConfigDump")?;
     let node = &part["bootstrap"]["node"];
     let sha = text(node, "/metadata/ISTIO_PROXY_SHA");
-    Ok(format!(
-        "Istio Version:       {}\nIstio Proxy Version: {}\nEnvoy Version:       {}\n",
-        text(node, "/metadata/ISTIO_VERSION"),
-        sha.rsplit(':').next().unwrap_or(sha),
-        envoy(node)
-    ))
+    // A mark of the build before the commit.
+    let commit = sha.split(':').nth(1).unwrap_or(sha);
+    let version = envoy(node);
+    let lines = [
+        ("Istio Version:", text(node, "/metadata/ISTIO_VERSION")),
+        ("Istio Proxy Version:", commit),
+        ("Envoy Version:", &version),
+    ];
+    let said: Vec<_> = lines
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(title, value)| row([title, value]))
+        .collect();
+    Ok(columns(&said, 1))
 }
 
-/// `1.18.3/Clean/RELEASE/BoringSSL`; parts that are not told are left out.
+/// `1.18.3-dev/Clean/RELEASE/BoringSSL`; parts that are not told are left out.
 fn envoy(node: &Value) -> String {
     let either = |a: &str, b: &str| {
         node.pointer(a)
@@ -40,10 +48,15 @@ fn envoy(node: &Value) -> String {
         number(["patch", "patch"]),
     );
     let mut version = format!("{major}.{minor}.{patch}");
-    for key in ["revision.status", "build.type", "ssl.version"] {
+    for (before, key) in [
+        ('-', "build.label"),
+        ('/', "revision.status"),
+        ('/', "build.type"),
+        ('/', "ssl.version"),
+    ] {
         let part = build["metadata"][key].as_str().unwrap_or_default();
         if !part.is_empty() {
-            version.push('/');
+            version.push(before);
             version.push_str(part);
         }
     }
@@ -53,12 +66,18 @@ fn envoy(node: &Value) -> String {
 /// Columns of extensions.
 pub fn extensions(dump: &Value) -> Result<(Vec<Vec<String>>, usize), Failure> {
     let part = dump::extensions(dump)?;
-    let mut rows = vec![row(["ECDS NAME", "TYPE"])];
-    for filter in items(&part, &[("ecds_filters", "/ecds_filter")]) {
-        let url = text(&filter, "/typed_config/@type");
-        rows.push(row([text(&filter, "/name"), url.rsplit('/').next().unwrap_or(url)]));
-    }
-    Ok((rows, 5))
+    let mut filters = items(&part, &[("ecds_filters", "/ecds_filter")]);
+    filters.sort_by(|left, right| name(left).cmp(&name(right)));
+    let rows = filters.iter().map(|filter| {
+        let (url, name) = name(filter);
+        row([name, url.rsplit('/').next().unwrap_or(url)])
+    });
+    Ok((std::iter::once(row(["ECDS NAME", "TYPE"])).chain(rows).collect(), 5))
+}
+
+/// By which extensions are sorted: type, then name.
+fn name(filter: &Value) -> (&str, &str) {
+    (text(filter, "/typed_config/@type"), text(filter, "/name"))
 }
 
 #[cfg(test)]
@@ -85,5 +104,40 @@ mod tests {
             "ECDS NAME     TYPE\na             envoy.Wasm\nb             envoy.Wasm\n",
         );
         assert!(extensions(&json!({})).is_err());
+    }
+
+    #[test]
+    fn versions_that_a_proxy_does_not_tell_are_left_out() {
+        let of = |node: Value| {
+            versions(
+                &json!({"configs": [{"@type": "x/envoy.admin.v3.BootstrapConfigDump", "bootstrap": {"node": node}}]}),
+            )
+            .unwrap()
+        };
+        let build = json!({"version": {"major_number": 1, "minor_number": 30}, "metadata": {"build.label": "dev", "build.type": "RELEASE"}});
+        assert_eq!(
+            of(
+                json!({"metadata": {"ISTIO_VERSION": "1.30.0", "ISTIO_PROXY_SHA": "istio-proxy:1a2b"}, "user_agent_build_version": build})
+            ),
+            "Istio Version:       1.30.0\nIstio Proxy Version: 1a2b\nEnvoy Version:       1.30.0-dev/RELEASE\n"
+        );
+        assert_eq!(of(json!({})), "Envoy Version: 0.0.0\n");
+    }
+
+    #[test]
+    fn extensions_of_all_places_are_sorted_by_type_and_name() {
+        let part = |filters: &[(&str, &str)]| {
+            let filters: Vec<Value> = filters
+                .iter()
+                .map(|(name, kind)| json!({"ecds_filter": {"name": name, "typed_config": {"@type": format!("type.googleapis.com/{kind}")}}}))
+                .collect();
+            json!({"@type": "x/envoy.admin.v3.EcdsConfigDump", "ecds_filters": filters})
+        };
+        let dump = json!({"configs": [part(&[("b", "x.Wasm"), ("a", "x.Wasm")]), part(&[("c", "x.Stats")])]});
+        let (rows, _) = extensions(&dump).unwrap();
+        assert_eq!(
+            rows[1..],
+            [row(["c", "x.Stats"]), row(["a", "x.Wasm"]), row(["b", "x.Wasm"])]
+        );
     }
 }

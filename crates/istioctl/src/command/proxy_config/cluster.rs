@@ -49,7 +49,7 @@ pub fn select(dump: &Value, filter: &Filter) -> Result<Vec<Value>, Failure> {
     let part = part(dump, "ClustersConfigDump")?;
     let mut clusters = items(
         part,
-        &[("static_clusters", "/cluster"), ("dynamic_active_clusters", "/cluster")],
+        &[("dynamic_active_clusters", "/cluster"), ("static_clusters", "/cluster")],
     );
     clusters.retain(|cluster| {
         let name = name(cluster);
@@ -58,7 +58,10 @@ pub fn select(dump: &Value, filter: &Filter) -> Result<Vec<Value>, Failure> {
             .as_ref()
             .is_none_or(|fqdn| name.host.contains(fqdn.as_str()))
             && filter.port.is_none_or(|port| name.port == port.to_string())
-            && filter.subset.as_ref().is_none_or(|subset| name.subset == subset)
+            && filter
+                .subset
+                .as_ref()
+                .is_none_or(|subset| name.subset.contains(subset.as_str()))
             && filter
                 .direction
                 .as_ref()
@@ -68,8 +71,8 @@ pub fn select(dump: &Value, filter: &Filter) -> Result<Vec<Value>, Failure> {
         let name = name(cluster);
         (
             name.host.to_owned(),
-            name.port.parse::<u32>().unwrap_or(0),
             name.subset.to_owned(),
+            name.port.parse::<u32>().unwrap_or(0),
             name.direction.to_owned(),
         )
     });
@@ -94,7 +97,7 @@ pub fn table(clusters: &[Value]) -> (Vec<Vec<String>>, usize) {
         };
         // Protobuf's JSON leaves out what is zero, and STATIC is.
         let kind = if kind.is_empty() { "STATIC" } else { kind };
-        let rule = origin(cluster).map(|(_, name)| name).unwrap_or_default();
+        let rule = origin(cluster).unwrap_or_default();
         let subset = if name.subset.is_empty() { "-" } else { name.subset };
         rows.push(row([name.host, name.port, subset, name.direction, kind, &rule]));
     }
@@ -136,5 +139,41 @@ mod tests {
         httpbin.test-ns.svc.cluster.local     8000     -          outbound      EDS        httpbin.test-ns
         ");
         assert!(select(&json!({}), &Filter::default()).is_err());
+    }
+
+    #[test]
+    fn clusters_are_sorted_by_host_subset_and_port() {
+        let names = [
+            "outbound|9|v2|a",
+            "outbound|80|v1|a",
+            "outbound|80||b",
+            "outbound|9|v1|a",
+            "agent",
+        ];
+        let clusters: Vec<_> = names.iter().map(|name| json!({"cluster": {"name": name}})).collect();
+        let dump =
+            json!({"configs": [{"@type": "x/envoy.admin.v3.ClustersConfigDump", "dynamic_active_clusters": clusters}]});
+        let of_subset = |subset: Option<&str>| -> Vec<String> {
+            let filter = Filter {
+                subset: subset.map(str::to_owned),
+                ..Filter::default()
+            };
+            let clusters = select(&dump, &filter).unwrap();
+            clusters
+                .iter()
+                .map(|cluster| text(cluster, "/name").to_owned())
+                .collect()
+        };
+        assert_eq!(
+            of_subset(None),
+            [
+                "outbound|9|v1|a",
+                "outbound|80|v1|a",
+                "outbound|9|v2|a",
+                "agent",
+                "outbound|80||b"
+            ]
+        );
+        assert_eq!(of_subset(Some("2")), ["outbound|9|v2|a"]);
     }
 }

@@ -111,11 +111,12 @@ pub fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Val
     value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// The name of the Istio object that an item was made from: the last part of
-/// `/apis/networking.istio.io/v1/namespaces/<ns>/<kind>/<name>` with its namespace.
-pub fn origin(item: &Value) -> Option<(&str, String)> {
-    let path = text(item, "/metadata/filter_metadata/istio/config");
-    let mut parts = path.rsplit('/');
-    let (name, kind, namespace) = (parts.next()?, parts.next()?, parts.next()?);
-    (!name.is_empty()).then(|| (kind, format!("{name}.{namespace}")))
+/// `<name>.<ns>` of the object that an item was made from: istiod leaves its path in it,
+/// `/apis/networking.istio.io/v1/namespaces/<ns>/<kind>/<name>`.
+pub fn origin(item: &Value) -> Option<String> {
+    let path = item.pointer("/metadata/filter_metadata/istio/config")?.as_str()?;
+    Some(match path.split('/').collect::<Vec<_>>()[..] {
+        ["", "apis", _, _, _, namespace, _, name] => format!("{name}.{namespace}"),
+        _ => "<unknown>".to_owned(),
+    })
 }

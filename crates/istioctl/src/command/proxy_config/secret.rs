@@ -26,29 +26,36 @@ pub fn select(dump: &Value) -> Result<Vec<Value>, Failure> {
     Ok(all)
 }
 
-/// The roots that a proxy trusts, as it has them.
-pub fn root(dump: &Value) -> Option<String> {
+/// The roots that a proxy trusts, one at least.
+pub fn roots(dump: &Value) -> Option<Vec<Vec<u8>>> {
     let secrets = select(dump).ok()?;
     let root = secrets.iter().find(|secret| text(secret, "/name") == "ROOTCA")?;
-    let bundle = text(root, "/secret/validation_context/trusted_ca/inline_bytes");
-    (!bundle.is_empty()).then(|| bundle.to_owned())
+    let roots: Vec<_> = blocks(text(root, ROOT))
+        .into_iter()
+        .map(|block| block.contents)
+        .collect();
+    (!roots.is_empty()).then_some(roots)
 }
 
 struct Certificate {
     serial: String,
     from: Timestamp,
     until: Timestamp,
+    is_authority: bool,
     trust_domain: String,
 }
 
-/// All certificates of a PEM bundle; what is none is skipped.
+/// The blocks of a PEM bundle; what is none is skipped.
+fn blocks(encoded: &str) -> Vec<Pem> {
+    let pem = base64::engine::general_purpose::STANDARD
+        .decode(encoded)
+        .unwrap_or_default();
+    Pem::iter_from_buffer(&pem).filter_map(Result::ok).collect()
+}
+
+/// All certificates of a PEM bundle.
 fn certificates(encoded: &str) -> Vec<Certificate> {
-    let Ok(pem) = base64::engine::general_purpose::STANDARD.decode(encoded) else {
-        return Vec::new();
-    };
-    Pem::iter_from_buffer(&pem)
-        .filter_map(|block| certificate(&block.ok()?))
-        .collect()
+    blocks(encoded).iter().filter_map(certificate).collect()
 }
 
 fn certificate(block: &Pem) -> Option<Certificate> {
@@ -62,21 +69,32 @@ fn certificate(block: &Pem) -> Option<Certificate> {
             GeneralName::URI(uri) => Some(uri.strip_prefix("spiffe://")?.split('/').next()?.to_owned()),
             _ => None,
         });
+    let serial: String = certificate
+        .raw_serial()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     Some(Certificate {
-        serial: certificate
-            .raw_serial()
-            .iter()
-            .skip_while(|byte| **byte == 0)
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
+        // As wide as most are, so that columns of them can be compared by eye.
+        serial: format!("{:0>32}", serial.trim_start_matches('0')),
         from: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
         until: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
+        is_authority: certificate.is_ca(),
         trust_domain: trust_domain.unwrap_or_default(),
     })
 }
 
+/// What is said where there is no secret at all.
+pub const NONE: &str = "No active or warming secrets found.\n";
+
 /// Columns: a line for each certificate, the first of a chain, all of a list of roots by trust domain.
 pub fn table(secrets: &[Value], now: Timestamp) -> (Vec<Vec<String>>, usize) {
+    let found: Vec<(&Value, Vec<Certificate>)> = secrets.iter().map(|secret| (secret, of_secret(secret))).collect();
+    // A column with gaps would say less than it seems to.
+    let is_known = |certificates: &Vec<Certificate>| {
+        !certificates.is_empty() && certificates.iter().all(|one| !one.trust_domain.is_empty())
+    };
+    let federated = !found.is_empty() && found.iter().all(|(_, certificates)| is_known(certificates));
     let mut header = row([
         "RESOURCE NAME",
         "TYPE",
@@ -86,18 +104,17 @@ pub fn table(secrets: &[Value], now: Timestamp) -> (Vec<Vec<String>>, usize) {
         "NOT AFTER",
         "NOT BEFORE",
     ]);
-    let federated = secrets.iter().any(|secret| list(secret, DOMAINS).next().is_some());
     if federated {
         header.push("TRUST DOMAIN".to_owned());
     }
     let mut rows = vec![header];
-    for secret in secrets {
+    for (secret, certificates) in found {
         let (name, state) = (text(secret, "/name"), text(secret, "/state"));
-        let found = of_secret(secret);
-        if found.is_empty() {
+        if certificates.is_empty() {
             rows.push(row([name, "", state, "false", "", "", ""]));
         }
-        for (kind, certificate) in found {
+        for certificate in certificates {
+            let kind = if certificate.is_authority { "CA" } else { "Cert Chain" };
             let valid = (certificate.from <= now && now <= certificate.until).to_string();
             let (from, until) = (certificate.from.to_string(), certificate.until.to_string());
             let mut line = row([name, kind, state, &valid, &certificate.serial, &until, &from]);
@@ -110,31 +127,24 @@ pub fn table(secrets: &[Value], now: Timestamp) -> (Vec<Vec<String>>, usize) {
     (rows, 5)
 }
 
+/// Where a secret keeps a certificate and those that it is signed by.
+const CHAIN: &str = "/secret/tls_certificate/certificate_chain/inline_bytes";
+/// Where it keeps roots.
+const ROOT: &str = "/secret/validation_context/trusted_ca/inline_bytes";
 /// Where SPIFFE's validator keeps roots by trust domain.
 const DOMAINS: &str = "/secret/validation_context/custom_validator_config/typed_config/trust_domains";
 
-fn of_secret(secret: &Value) -> Vec<(&'static str, Certificate)> {
-    let chain = text(secret, "/secret/tls_certificate/certificate_chain/inline_bytes");
-    if !chain.is_empty() {
-        return certificates(chain)
-            .into_iter()
-            .take(1)
-            .map(|certificate| ("Cert Chain", certificate))
-            .collect();
-    }
-    let root = text(secret, "/secret/validation_context/trusted_ca/inline_bytes");
-    if !root.is_empty() {
-        return certificates(root)
-            .into_iter()
-            .take(1)
-            .map(|certificate| ("CA", certificate))
-            .collect();
+fn of_secret(secret: &Value) -> Vec<Certificate> {
+    for bundle in [text(secret, CHAIN), text(secret, ROOT)] {
+        if !bundle.is_empty() {
+            return certificates(bundle).into_iter().take(1).collect();
+        }
     }
     let mut found = Vec::new();
     for domain in list(secret, DOMAINS) {
         for mut certificate in certificates(text(domain, "/trust_bundle/inline_bytes")) {
             text(domain, "/name").clone_into(&mut certificate.trust_domain);
-            found.push(("CA", certificate));
+            found.push(certificate);
         }
     }
     found
@@ -145,22 +155,61 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// The certificate of an authority, with a short serial number.
+    const AUTHORITY: &str = include_str!("testdata/root.pem");
+    /// That of `spiffe://cluster.local/ns/app/sa/web`.
+    const WEB: &str = include_str!("testdata/web.pem");
+
+    fn encoded(pem: &str) -> String {
+        base64::engine::general_purpose::STANDARD.encode(pem)
+    }
+
+    fn trusting(name: &str, pem: &str) -> Value {
+        json!({"name": name, "secret": {"name": name, "validation_context": {"trusted_ca": {"inline_bytes": encoded(pem)}}}})
+    }
+
+    fn dump(secrets: &[Value]) -> Value {
+        json!({"configs": [{"@type": "x/envoy.admin.v3.SecretsConfigDump", "dynamic_active_secrets": secrets}]})
+    }
+
+    fn shown(secrets: &[Value]) -> String {
+        let (rows, padding) = table(secrets, "2027-01-01T00:00:00Z".parse().unwrap());
+        crate::table::columns(&rows, padding)
+    }
+
     #[test]
-    fn the_root_is_the_one_of_that_name() {
-        let secret = |name: &str, field: &str| json!({"name": name, "secret": {"name": name, "validation_context": {"trusted_ca": {"inline_bytes": field}}}});
-        let dump = |secrets: Vec<Value>| json!({"configs": [{"@type": "x/envoy.admin.v3.SecretsConfigDump", "dynamic_active_secrets": secrets}]});
-        assert_eq!(
-            root(&dump(vec![secret("default", "a"), secret("ROOTCA", "b")])),
-            Some("b".to_owned())
-        );
-        assert_eq!(root(&dump(vec![secret("default", "a"), secret("ROOTCA", "")])), None);
-        assert_eq!(root(&json!({})), None);
+    fn the_roots_are_those_of_the_secret_of_that_name() {
+        let count = |secrets: &[Value]| roots(&dump(secrets)).map(|roots| roots.len());
+        let both = format!("{AUTHORITY}{WEB}");
+        assert_eq!(count(&[trusting("default", WEB), trusting("ROOTCA", &both)]), Some(2));
+        assert_eq!(count(&[trusting("default", WEB), trusting("ROOTCA", "")]), None);
+        assert_eq!(count(&[trusting("ROOTCA", "no certificate")]), None);
+        assert_eq!(roots(&json!({})), None);
+    }
+
+    #[test]
+    fn a_certificate_says_itself_what_it_is() {
+        let chain = json!({"tls_certificate": {"certificate_chain": {"inline_bytes": encoded(WEB)}}});
+        let own = json!({"name": "default", "secret": chain});
+        let secrets = select(&dump(&[own.clone(), trusting("ROOTCA", AUTHORITY)])).unwrap();
+        insta::assert_snapshot!(shown(&secrets), @r"
+        RESOURCE NAME     TYPE           STATUS     VALID CERT     SERIAL NUMBER                          NOT AFTER                NOT BEFORE
+        default           Cert Chain     ACTIVE     true           7f00000000000000000000000000000001     2036-11-24T00:48:22Z     2026-11-27T00:48:22Z
+        ROOTCA            CA             ACTIVE     true           000000000000000000000000000000a1       2036-11-24T00:48:22Z     2026-11-27T00:48:22Z
+        ");
+        // Trust domains are shown where each is known.
+        insta::assert_snapshot!(shown(&select(&dump(&[own])).unwrap()), @r"
+        RESOURCE NAME     TYPE           STATUS     VALID CERT     SERIAL NUMBER                          NOT AFTER                NOT BEFORE               TRUST DOMAIN
+        default           Cert Chain     ACTIVE     true           7f00000000000000000000000000000001     2036-11-24T00:48:22Z     2026-11-27T00:48:22Z     cluster.local
+        ");
     }
 
     #[test]
     fn a_secret_without_a_certificate_is_listed_as_invalid() {
         let secrets = [json!({"name": "default", "state": "WARMING", "secret": {}})];
-        let (rows, padding) = table(&secrets, Timestamp::UNIX_EPOCH);
-        insta::assert_snapshot!(crate::table::columns(&rows, padding));
+        insta::assert_snapshot!(shown(&secrets), @r"
+        RESOURCE NAME     TYPE     STATUS      VALID CERT     SERIAL NUMBER     NOT AFTER     NOT BEFORE
+        default                    WARMING     false                                          
+        ");
     }
 }

@@ -41,7 +41,7 @@ impl Pod {
 /// Service; running ones first.
 pub async fn pods(cluster: &Cluster, text: &str, default_namespace: &str) -> Result<Vec<Pod>, Failure> {
     let (resource, rest) = text.split_once('/').unwrap_or(("pod", text));
-    let (name, namespace) = rest.split_once('.').unwrap_or((rest, default_namespace));
+    let (name, namespace) = injection::name_and_namespace(rest, default_namespace);
     let service = ("", "Service");
     let workload =
         injection::workload(resource).or(["service", "services", "svc"].contains(&resource).then_some(service));

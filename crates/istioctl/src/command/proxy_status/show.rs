@@ -72,9 +72,13 @@ fn client_config(proxy: &Proxy) -> Value {
         }
         config
     };
+    let mut metadata = json!({"CLUSTER_ID": proxy.cluster, "ISTIO_VERSION": proxy.version});
+    if !proxy.namespace.is_empty() {
+        metadata["NAMESPACE"] = proxy.namespace.as_str().into();
+    }
     json!({
         "@type": CLIENT_CONFIG,
-        "node": {"id": proxy.id, "metadata": {"CLUSTER_ID": proxy.cluster, "ISTIO_VERSION": proxy.version}},
+        "node": {"id": proxy.id, "metadata": metadata},
         "genericXdsConfigs": types.into_iter().map(config).collect::<Vec<_>>(),
     })
 }
@@ -121,6 +125,7 @@ mod tests {
             types.insert("ECDS".to_owned(), Sync::NotSent);
             Proxy {
                 id: (*id).to_owned(),
+                namespace: String::new(),
                 cluster: "Kubernetes".to_owned(),
                 version: (*version).to_owned(),
                 types,

@@ -120,6 +120,7 @@ mod tests {
     fn answers() -> Vec<Answer<Vec<Proxy>>> {
         let proxy = |id: &str, types: &[(&str, Sync)]| Proxy {
             id: id.to_owned(),
+            namespace: String::new(),
             cluster: "Kubernetes".to_owned(),
             version: "0.2.0".to_owned(),
             types: types

@@ -291,6 +291,7 @@ mod tests {
     fn every_pod_with_a_proxy_is_connected_or_told_with_a_reason() {
         let connected = Proxy {
             id: "connected.app".to_owned(),
+            namespace: "app".to_owned(),
             cluster: String::new(),
             version: String::new(),
             types: Default::default(),
