@@ -9,9 +9,9 @@ use gotemplate::{sorted, to_wrapped_yaml};
 use revision::selector::Labels;
 use serde_json::{Value, json};
 
-use crate::annotation;
 use crate::injector::{InjectError, Injector, Outcome, Request};
 use crate::workload::Workload;
+use crate::{annotation, shape};
 
 /// Largest file that is read, in bytes.
 const LARGEST: usize = 32 << 20;
@@ -127,6 +127,13 @@ fn inject_object(
         name: name.clone(),
         namespace: namespace.clone(),
     };
+    let failed = |source| DocumentError::Inject {
+        kind: kind.to_owned(),
+        name: name.clone(),
+        source,
+    };
+    let template = path.iter().fold(object, |value, key| &value[*key]);
+    shape::check(template).map_err(|why| failed(InjectError::Pod(why)))?;
     let mut result = object.clone();
     // A CronJob's metadata is that of its jobs; Kubernetes copies it to their pods' owner, as Istio does here.
     if kind == "CronJob" {
@@ -143,11 +150,6 @@ fn inject_object(
         environment: &environment,
         // A pod in a file may name its controller itself.
         workload: (kind != "Pod").then_some(&workload),
-    };
-    let failed = |source| DocumentError::Inject {
-        kind: kind.to_owned(),
-        name: name.clone(),
-        source,
     };
     if let Outcome::Injected(injected) = injector.inject(request).map_err(failed)? {
         *pod = injected;

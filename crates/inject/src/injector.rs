@@ -12,7 +12,7 @@ use crate::data::{self, Data};
 use crate::merge::merge;
 use crate::native::NativeSidecars;
 use crate::workload::Workload;
-use crate::{canonical, metrics, order, overlay, probe};
+use crate::{canonical, metrics, order, overlay, probe, shape};
 
 /// The agent's port for probes and metrics, unless configured.
 const DEFAULT_STATUS_PORT: u16 = 15020;
@@ -85,7 +85,11 @@ pub struct Injector {
 
 impl Injector {
     /// Injects one pod.
+    ///
+    /// # Errors
+    /// The pod, one of its annotations or a template is wrong.
     pub fn inject(&self, request: Request<'_>) -> Result<Outcome, InjectError> {
+        shape::check(request.pod).map_err(InjectError::Pod)?;
         let (labels, annotations) = (
             strings(&request.pod["metadata"]["labels"]),
             strings(&request.pod["metadata"]["annotations"]),
@@ -150,6 +154,7 @@ impl Injector {
                 .render(&name, &data.to_value())
                 .map_err(|error| failed(error.to_string()))?;
             let mut fragment: Value = serde_saphyr::from_str(&text).map_err(|error| failed(error.to_string()))?;
+            shape::check(&fragment).map_err(failed)?;
             canonical::canonicalise(&mut fragment);
             merge(&mut template, &fragment);
             if native {

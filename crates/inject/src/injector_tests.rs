@@ -280,3 +280,75 @@ fn a_field_that_means_nothing_is_told_to_who_creates_the_pod() {
         [format!("Deployment web: {warning}")]
     );
 }
+
+/// Every place in the value, as a path of fields and numbers.
+fn places(value: &Value, here: &str, found: &mut Vec<String>) {
+    found.push(here.to_owned());
+    match value {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                let field = field.replace('~', "~0").replace('/', "~1");
+                places(value, &format!("{here}/{field}"), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                places(value, &format!("{here}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whatever stands at whatever place: a pod is injected, left alone or refused with a sentence.
+#[test]
+fn nothing_from_outside_makes_it_panic() {
+    let probe = json!({"httpGet": {"path": "/", "port": 80}, "tcpSocket": {"port": 1}, "grpc": {"port": 1}, "exec": {"command": ["a"]}});
+    let container = json!({
+        "name": "web", "image": "a", "env": [{"name": "a", "value": "b"}], "ports": [{"containerPort": 80}],
+        "volumeMounts": [{"name": "a", "mountPath": "/a"}], "resources": {"limits": {"cpu": 1}, "requests": {"cpu": "1"}},
+        "securityContext": {"runAsUser": 1}, "livenessProbe": probe, "readinessProbe": probe, "startupProbe": probe,
+        "lifecycle": {"postStart": probe, "preStop": probe},
+    });
+    let own = json!({"name": "istio-proxy", "image": "auto", "env": [], "securityContext": {"runAsGroup": 3}});
+    let pod = json!({
+        "metadata": {
+            "name": "web", "generateName": "web-", "labels": {"app": "web"}, "managedFields": [],
+            "annotations": {"proxy.istio.io/config": "{}", "prometheus.io/scrape": "true", "prometheus.io/port": "1",
+                "sidecar.istio.io/status": "{}", "inject.istio.io/templates": "both"},
+            "ownerReferences": [{"kind": "ReplicaSet", "name": "web-1", "controller": true}],
+        },
+        "spec": {
+            "containers": [container, own], "initContainers": [container], "securityContext": {"fsGroup": 1},
+            "volumes": [{"name": "a", "emptyDir": {}}], "imagePullSecrets": [{"name": "a"}], "serviceAccountName": "web",
+            "hostNetwork": false, "dnsConfig": {"searches": ["a"]},
+        },
+    });
+    let mut found = Vec::new();
+    places(&pod, "", &mut found);
+    let put = [json!(3), json!("foo"), json!([3]), json!({"a": [{"b": 3}]})];
+    let injectors = [injector(false), injector(true)];
+    let kinds = ["Pod", "Deployment", "CronJob", "DeploymentConfig"];
+    let cases = found
+        .iter()
+        .flat_map(|place| put.iter().map(move |value| (place, value)));
+    for (index, (place, value)) in cases.enumerate() {
+        let injector = &injectors[index % injectors.len()];
+        let mut pod = pod.clone();
+        *pod.pointer_mut(place).unwrap() = value.clone();
+        let review =
+            json!({"apiVersion": "admission.k8s.io/v1", "request": {"uid": "1", "object": pod, "namespace": "app"}});
+        let body = serde_json::to_vec(&review).unwrap();
+        let (answer, _) = crate::review::answer(injector, &body, &BTreeMap::new(), |_| None);
+        assert!(answer["response"]["allowed"].is_boolean(), "{place}: {value}");
+        let kind = kinds[(index + index / put.len()) % kinds.len()];
+        let template = match kind {
+            "Pod" => pod.clone(),
+            "CronJob" => json!({"spec": {"jobTemplate": {"metadata": pod["metadata"], "spec": {"template": pod}}}}),
+            _ => json!({"spec": {"template": pod, "strategy": value}, "status": value}),
+        };
+        let mut object = json!({"kind": kind, "metadata": {"name": "a"}});
+        merge(&mut object, &template);
+        crate::document::inject_documents(injector, &object.to_string(), |_| None).ok();
+    }
+}

@@ -3,6 +3,7 @@
 //! | module | its one question |
 //! |---|---|
 //! | [`config`] | what does the injector ConfigMap say? |
+//! | `shape` | is it a pod at all? |
 //! | [`annotation`] | are the pod's injection annotations valid? |
 //! | [`workload`] | which workload does the pod belong to? |
 //! | `data`, `golang`, `functions` | what does a template see, under Go's names, with which functions? |
@@ -33,6 +34,7 @@ mod overlay;
 mod probe;
 pub mod proxy_config;
 pub mod review;
+mod shape;
 pub mod workload;
 mod written;
 
