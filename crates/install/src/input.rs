@@ -32,10 +32,12 @@ pub enum InputError {
         kind: String,
     },
     /// There is no such profile.
-    #[error("profile {name:?} not found: choose one of {known}")]
+    #[error("profile {name:?} not found{why}: choose one of {known}")]
     Profile {
         /// What was asked for.
         name: String,
+        /// Why, if it is one of Istio's.
+        why: &'static str,
         /// Names that exist.
         known: String,
     },
@@ -248,7 +250,9 @@ fn pass(
         mistake,
     });
     let located: Vec<Located> = located.collect();
-    if !force && !located.is_empty() {
+    // Where maps and lists belong nothing else can be worked with.
+    let is_fatal = |located: &Located| !force || located.mistake.is_structural();
+    if located.iter().any(is_fatal) {
         return Err(InputError::Invalid(located));
     }
     warnings.extend(located.iter().map(ToString::to_string));
@@ -283,12 +287,23 @@ fn profile_document(assets: &Assets, name: &str) -> Result<Value, InputError> {
         .get(&format!("profiles/{name}.yaml"))
         .ok_or_else(|| InputError::Profile {
             name: name.to_owned(),
+            why: absent(name),
             known: assets.profiles().join(", "),
         })?;
     yaml::document(text).map_err(|source| InputError::Yaml {
         file: format!("profile {name}"),
         source,
     })
+}
+
+/// Why a profile of Istio's is not here.
+fn absent(name: &str) -> &'static str {
+    match name {
+        "ambient" => " (there is no ztunnel and no CNI plugin)",
+        "openshift" | "openshift-ambient" => " (there is no CNI plugin, which OpenShift needs)",
+        "stable" => " (there is no policy that refuses fields of alpha quality)",
+        _ => "",
+    }
 }
 
 /// The short spellings become values; what the user wrote under `values` is stronger than all of them.
@@ -351,6 +366,69 @@ mod tests {
         assert_eq!(
             outcome.map_err(|error| error.to_string()),
             expected.map_err(str::to_owned)
+        );
+    }
+
+    /// Forced or not: what has the wrong shape is refused or rendered, and never the end of the program.
+    #[test]
+    fn nothing_that_is_forced_makes_it_panic() {
+        let assets = Assets::embedded();
+        let places = [
+            "",
+            "metadata",
+            "spec",
+            "spec.values",
+            "spec.values.pilot",
+            "spec.meshConfig",
+            "spec.components",
+            "spec.unvalidatedValues",
+            "spec.components.pilot",
+            "spec.components.pilot.k8s.overlays",
+            "spec.components.ingressGateways",
+            "spec.profile",
+            "spec.values.gateways.istio-ingressgateway",
+            "kind",
+        ];
+        for place in places {
+            for value in ["3", "[3]", "{a: [b]}"] {
+                let fields: Vec<&str> = place.split('.').filter(|field| !field.is_empty()).collect();
+                let open: String = fields.iter().map(|field| format!("{{{field}: ")).collect();
+                let input = Input {
+                    files: vec![(
+                        "mesh.yaml".to_owned(),
+                        format!("{open}{value}{}", "}".repeat(fields.len())),
+                    )],
+                    force: true,
+                    ..Input::default()
+                };
+                if let Ok(operator) = resolve(&input, &assets) {
+                    crate::component::render(&operator, &assets, &Default::default()).ok();
+                }
+            }
+        }
+        let forced = Input {
+            files: vec![("mesh.yaml".to_owned(), "spec: 3".to_owned())],
+            force: true,
+            ..Input::default()
+        };
+        let error = resolve(&forced, &assets).unwrap_err().to_string();
+        assert_eq!(error, "mesh.yaml:1: could not unmarshal: spec: wants a map, has 3");
+    }
+
+    #[test]
+    fn a_profile_that_is_not_here() {
+        let known = "choose one of default, demo, empty, minimal, preview, remote";
+        check(
+            "spec: {profile: defualt}",
+            &[],
+            Err(&format!("profile \"defualt\" not found: {known}")),
+        );
+        check(
+            "spec: {profile: ambient}",
+            &[],
+            Err(&format!(
+                "profile \"ambient\" not found (there is no ztunnel and no CNI plugin): {known}"
+            )),
         );
     }
 

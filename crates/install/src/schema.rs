@@ -258,6 +258,11 @@ impl Schema {
         }
     }
 
+    /// How a map is called in [`Mistake::Type`].
+    pub(crate) const MAP: &str = "a map";
+    /// How a list is called there.
+    pub(crate) const LIST: &str = "a list";
+
     fn wants(&self) -> String {
         match self {
             Self::Any | Self::Scalar => "a single value",
@@ -267,8 +272,8 @@ impl Schema {
             Self::Amount => "a whole number or a percentage",
             Self::Text => "text",
             Self::Label => "a name",
-            Self::Map(_) | Self::Fields(_) => "a map",
-            Self::List(_) => "a list",
+            Self::Map(_) | Self::Fields(_) => Self::MAP,
+            Self::List(_) => Self::LIST,
             Self::Choice(known) => {
                 let known: Vec<&str> = known.iter().copied().filter(|text| !text.is_empty()).collect();
                 return format!("one of {}", known.join(", "));

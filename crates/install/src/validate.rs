@@ -110,6 +110,11 @@ fn told(mistake: &Mistake) -> String {
 }
 
 impl Mistake {
+    /// Is something else where a map or a list belongs?
+    pub fn is_structural(&self) -> bool {
+        matches!(self, Self::Type { wants, .. } if wants == Schema::MAP || wants == Schema::LIST)
+    }
+
     /// Where it is in the document.
     pub fn path(&self) -> Path {
         match self {
