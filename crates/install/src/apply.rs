@@ -23,6 +23,7 @@ use crate::owner::{self, FIELD_MANAGER};
 use crate::precedence::{self, Disagreement};
 use crate::progress::{Event, Progress, Silent};
 use crate::proof::ProofError;
+use crate::rendered_tags::{self, Elsewhere};
 use crate::tag::{self, Inventory};
 use crate::{inventory, prune, ready, record};
 
@@ -53,6 +54,9 @@ pub enum InstallError {
     /// The revisions would not agree on precedence.
     #[error(transparent)]
     Precedence(#[from] Disagreement),
+    /// A tag that comes with it points elsewhere.
+    #[error(transparent)]
+    Elsewhere(#[from] Elsewhere),
     /// A tag has the revision's name.
     #[error(transparent)]
     Namesake(#[from] Namesake),
@@ -64,7 +68,10 @@ pub enum InstallError {
 impl InstallError {
     /// Was it refused before anything was written?
     pub fn wrote_nothing(&self) -> bool {
-        matches!(self, Self::Precedence(_) | Self::Namesake(_) | Self::Unread(_))
+        matches!(
+            self,
+            Self::Precedence(_) | Self::Elsewhere(_) | Self::Namesake(_) | Self::Unread(_)
+        )
     }
 }
 
@@ -212,6 +219,7 @@ impl Installation<'_> {
         if self.components.iter().any(|component| component.kind == Kind::Pilot) {
             namesake::check(self.operator.revision_label(), before)?;
         }
+        rendered_tags::check(self.injectors(), before)?;
         self.agree(before, progress)
     }
 
@@ -232,8 +240,10 @@ impl Installation<'_> {
     /// Labels everything; fits webhooks to what the cluster has.
     fn prepare(&mut self, before: &Inventory, default_tag: bool) {
         let labels = owner::labels(self.operator, self.version);
-        let unnamed = self.operator.revision().is_empty();
-        let tagged = default_tag || before.target(DEFAULT_REVISION).is_some();
+        let tagged = before.target(DEFAULT_REVISION).is_some();
+        // The one that injects now goes on until the tag is there, which then switches it off.
+        let injects = tag::unnamed(before).is_some_and(|live| !tag::is_deactivated(live));
+        let hidden = self.operator.revision().is_empty() && (tagged || (default_tag && !injects));
         for component in &mut self.components {
             component.objects.sort_by_key(apply_rank);
             for object in &mut component.objects {
@@ -242,7 +252,7 @@ impl Installation<'_> {
                 match object.kind() {
                     // With a tag `default`, the unnamed revision's own webhooks would be a second answer to the
                     // same pods: they are never active, not even for a moment.
-                    "MutatingWebhookConfiguration" if tagged && unnamed && object.label(label::TAG).is_empty() => {
+                    "MutatingWebhookConfiguration" if hidden && object.label(label::TAG).is_empty() => {
                         *object = tag::deactivated(object);
                     }
                     "ValidatingWebhookConfiguration" => keep_failure_policy(object, before),

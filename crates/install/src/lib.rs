@@ -48,6 +48,7 @@ pub mod proof;
 mod prune;
 pub mod ready;
 pub mod record;
+pub mod rendered_tags;
 pub mod retag;
 pub mod schema;
 pub mod served;

@@ -2,7 +2,8 @@
 //! not overwritten: what was there has the version that was read, what was not is still not there.
 //!
 //! The webhook configuration is one object, so a move is one write: every pod is asked for by the old revision or by the
-//! new one. It is written last: whoever was cut off before moved nothing, and the same command again does all of it. Only the first tag `default` beside an unnamed revision that is still active takes two, in different objects.
+//! new one. It is written last: whoever was cut off before moved nothing, and the same command again does all of it. Only
+//! the first tag `default` beside an unnamed revision that is still active takes two, in different objects.
 //! The tag is made before the other is switched off: between the two, a pod is sent to both, and ends with the proxy of
 //! the one that is asked last; the other way round it would start without any.
 
@@ -13,6 +14,9 @@ use crate::object::Object;
 use crate::owner;
 use crate::proof::{self, ProofError};
 use crate::tag::{self, Inventory, Request, TagError, TagObjects, webhook_names};
+
+/// How often an injector is switched off against another writer.
+const ATTEMPTS: usize = 5;
 
 /// Why a tag was not changed, or not completely.
 #[derive(Debug, thiserror::Error)]
@@ -46,18 +50,21 @@ pub async fn set(
         )
         .await?;
     }
-    Ok(compare_and_set(server, built, before, false).await?)
+    // Who lost a race is told so before the first write, which need not be the one that carries a version.
+    compare_and_set(server, built, before, tag::FIELD_MANAGER, true).await?;
+    Ok(compare_and_set(server, built, before, tag::FIELD_MANAGER, false).await?)
 }
 
 /// Asks the API server whether it would accept everything that [`set`] writes; changes nothing, so that whether the new
 /// webhook answers stays unproved.
 pub async fn try_set(server: &ApiServer, built: &TagObjects, before: &Inventory) -> Result<(), ChangeError> {
-    Ok(compare_and_set(server, built, before, true).await?)
+    Ok(compare_and_set(server, built, before, tag::FIELD_MANAGER, true).await?)
 }
 
-/// Makes or moves a tag for the installer, whose objects it becomes; what others changed meanwhile is taken over.
+/// Makes or moves a tag for the installer, whose objects it becomes, if what was read is still there.
 pub(crate) async fn install(server: &ApiServer, built: &TagObjects, before: &Inventory) -> Result<(), RequestError> {
-    write(server, built, before, owner::FIELD_MANAGER, Absent::Apply, false).await
+    compare_and_set(server, built, before, owner::FIELD_MANAGER, true).await?;
+    compare_and_set(server, built, before, owner::FIELD_MANAGER, false).await
 }
 
 /// Removes a tag, if what was read is still there: its webhooks first, what they point at last.
@@ -68,21 +75,12 @@ pub async fn remove(server: &ApiServer, tag: &str, before: &Inventory) -> Result
     Ok(())
 }
 
-/// How an object is written that was not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Absent {
-    /// Whoever made it meanwhile is overwritten.
-    Apply,
-    /// Whoever made it meanwhile is a conflict. (Server-side apply knows no such condition.)
-    Create,
-}
-
+/// Writes everything. What was not there is created: server-side apply knows no condition that it still is not.
 async fn write(
     server: &ApiServer,
     built: &TagObjects,
     before: &Inventory,
     manager: &str,
-    absent: Absent,
     dry_run: bool,
 ) -> Result<(), RequestError> {
     let mut objects: Vec<&Object> = built.apply.iter().collect();
@@ -92,16 +90,33 @@ async fn write(
         let live = live(before, object);
         if let Some(whole) = live.and_then(|live| whole(live, object)) {
             server.replace(&whole, manager, dry_run).await?;
-        } else if live.is_none() && absent == Absent::Create && says_where(object) {
+        } else if live.is_none() && says_where(object) {
             server.create(object, manager, dry_run).await?;
         } else {
             server.apply(object, manager, dry_run).await?;
         }
     }
-    if let Some(object) = &built.deactivate {
-        server.replace(object, manager, dry_run).await?;
+    match &built.deactivate {
+        Some(object) => deactivate(server, object, manager, dry_run).await,
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Switches the unnamed revision's injector off. Its istiod may write to it at the same moment (`caBundle`): then what it
+/// wrote is read, and switched off. The tag is there already, so giving up would leave two that answer.
+async fn deactivate(server: &ApiServer, object: &Object, manager: &str, dry_run: bool) -> Result<(), RequestError> {
+    let mut object = object.clone();
+    for _ in 1..ATTEMPTS {
+        match server.replace(&object, manager, dry_run).await {
+            Err(error) if error.is_conflict() => {}
+            outcome => return outcome,
+        }
+        match server.get(&object.id()).await? {
+            Some(live) => object = tag::deactivated(&live),
+            None => return Ok(()),
+        }
+    }
+    server.replace(&object, manager, dry_run).await
 }
 
 fn live<'a>(before: &'a Inventory, object: &Object) -> Option<&'a Object> {
@@ -115,10 +130,11 @@ async fn compare_and_set(
     server: &ApiServer,
     built: &TagObjects,
     before: &Inventory,
+    manager: &str,
     dry_run: bool,
 ) -> Result<(), RequestError> {
     let built = versioned(built, before);
-    write(server, &built, before, tag::FIELD_MANAGER, Absent::Create, dry_run).await
+    write(server, &built, before, manager, dry_run).await
 }
 
 /// A tag that was moved since it was read is not overwritten: the write carries the version that was read.

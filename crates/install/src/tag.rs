@@ -321,7 +321,11 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
         (Some(name), _) | (None, Some(name)) => name.to_owned(),
         (None, None) => request.tag.injector_webhook(&request.namespace),
     };
-    if !generate && inventory.strangers.iter().any(|stranger| stranger.name() == name) {
+    let others = inventory
+        .webhooks
+        .iter()
+        .filter(|webhook| webhook.label(label::TAG) != tag);
+    if !generate && others.chain(&inventory.strangers).any(|other| other.name() == name) {
         return Err(TagError::NameTaken(name));
     }
     let mut apply = vec![mutating(request, &name, canonical, injector, options)];

@@ -3,12 +3,16 @@
 //! served.
 #![allow(clippy::unwrap_used)]
 
+#[path = "crash/applied.rs"]
+mod applied;
 #[path = "crash/cluster.rs"]
 mod cluster;
 #[path = "crash/injector.rs"]
 mod injector;
 #[path = "crash/mortal.rs"]
 mod mortal;
+#[path = "crash/table.rs"]
+mod table;
 #[path = "crash/tags.rs"]
 mod tags;
 
@@ -62,15 +66,31 @@ impl Wanted {
 
     async fn run(&self, server: &ApiServer, dry_run: bool, progress: &dyn Progress) -> Result<(), InstallError> {
         let installation = Installation {
+            dry_run,
+            ..self.installation()
+        };
+        installation.run(server, progress).await
+    }
+
+    /// Only what is rendered: no tag is made.
+    async fn part(&self, server: &ApiServer) -> Result<(), InstallError> {
+        let installation = Installation {
+            whole: false,
+            ..self.installation()
+        };
+        installation.run(server, &Silent).await
+    }
+
+    fn installation(&self) -> Installation<'_> {
+        Installation {
             operator: &self.operator,
             components: self.components.clone(),
             version: "1.0.0",
             timeout: Duration::from_secs(300),
-            dry_run,
+            dry_run: false,
             force: false,
             whole: true,
-        };
-        installation.run(server, progress).await
+        }
     }
 }
 

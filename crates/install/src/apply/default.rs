@@ -24,17 +24,22 @@ impl Installation<'_> {
     pub(super) fn wants_default_tag(&self, before: &Inventory) -> Option<BTreeMap<String, String>> {
         let managed = self.operator.values().pointer("/global/operatorManageWebhooks") == Some(&Value::Bool(true));
         let pilot = self.components.iter().any(|component| component.kind == Kind::Pilot);
-        let has = |webhooks: &[Object]| webhooks.iter().any(|w| w.label(label::TAG) == DEFAULT_REVISION);
-        // One that leads nowhere would go on refusing pods and configuration; one of another mesh serves the whole cluster.
-        let exists = has(&before.strangers)
-            || (has(&before.webhooks) && served::gone(DEFAULT_REVISION, self.operator.namespace(), before).is_none());
-        if !self.whole || managed || !pilot || (exists && !self.operator.revision().is_empty()) {
+        if !self.whole || managed || !pilot || self.leaves_default(before) {
             return None;
         }
         let mut labels = owner::labels(self.operator, self.version);
         labels.insert(NOT_PRUNED.to_owned(), "true".to_owned());
         labels.insert(label::OPERATOR_COMPONENT.to_owned(), Kind::Pilot.label().to_owned());
         Some(labels)
+    }
+
+    /// Does the tag `default` stay with whom it has? Only the unnamed revision takes it from another.
+    fn leaves_default(&self, before: &Inventory) -> bool {
+        let has = |webhooks: &[Object]| webhooks.iter().any(|w| w.label(label::TAG) == DEFAULT_REVISION);
+        // One that leads nowhere would go on refusing pods and configuration; one of another mesh serves the whole cluster.
+        let exists = has(&before.strangers)
+            || (has(&before.webhooks) && served::gone(DEFAULT_REVISION, self.operator.namespace(), before).is_none());
+        exists && !self.operator.revision().is_empty()
     }
 
     /// What is said before the tag `default` is made or moved, if it is and that is not what everybody expects.
@@ -129,6 +134,10 @@ impl Installation<'_> {
         progress: &dyn Progress,
     ) -> Result<(), InstallError> {
         let now = inventory::read(server, namespace).await?;
+        // Somebody may have made it while the control plane came up: whom they chose stays.
+        if self.leaves_default(&now) {
+            return Ok(());
+        }
         let Some(request) = self.default_request(labels) else {
             return Ok(());
         };
@@ -141,7 +150,8 @@ impl Installation<'_> {
         };
         let to = request.revision.label();
         let moves = built.previous.as_deref().is_some_and(|previous| previous != to);
-        if let (true, Some(tagged)) = (moves, built.apply.first()) {
+        let replaces = moves || built.deactivate.is_some();
+        if let (true, Some(tagged)) = (replaces, built.apply.first()) {
             proof::prove(server, tagged, to, namespace, &now.pods).await?;
         }
         let is_told = announced(to, namespace, &now, &[]).is_some();

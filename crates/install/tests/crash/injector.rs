@@ -1,4 +1,5 @@
-//! Stands in for the injectors of all revisions: `/<revision>/inject` adds the proof that this revision injected.
+//! Stands in for the injectors of all revisions: `/<revision>/inject` adds the proof that this revision injected, and
+//! keeps that of others that did before.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,6 +11,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use install::object::Object;
+use install::proof;
+use revision::decision::{PodView, Policy};
+use revision::selector::Labels;
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
@@ -65,9 +70,32 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     let revision = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let review: Value = serde_json::from_slice(&body).unwrap();
-    let status = json!({ "revision": revision }).to_string();
+    let pod = &review["request"]["object"];
+    let before = proof::injected_by(&Object(pod.clone()));
+    let revisions = before
+        .into_iter()
+        .chain([revision.clone()])
+        .collect::<Vec<_>>()
+        .join(",");
+    let status = json!({ "revision": revisions }).to_string();
     let patch = json!([{"op": "add", "path": "/metadata/annotations", "value": {"sidecar.istio.io/status": status}}]);
+    let strings = |field: &str| -> Labels {
+        let map = pod["metadata"][field].as_object().into_iter().flatten();
+        map.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect()
+    };
+    let policy = Policy {
+        policy: "enabled".to_owned(),
+        ..Policy::default()
+    };
+    let admitted = policy.admits(PodView {
+        namespace: review["request"]["namespace"].as_str().unwrap_or_default(),
+        labels: &strings("labels"),
+        annotations: &strings("annotations"),
+        host_network: false,
+    });
     let response = match revision.as_str() {
+        _ if admitted.is_err() => json!({"uid": review["request"]["uid"], "allowed": true}),
         "broken" => json!({"uid": review["request"]["uid"], "allowed": false, "status": {"message": "no template"}}),
         _ => json!({"uid": review["request"]["uid"], "allowed": true, "patchType": "JSONPatch",
             "patch": STANDARD.encode(patch.to_string())}),
