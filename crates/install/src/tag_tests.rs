@@ -211,6 +211,10 @@ fn a_tag_keeps_the_name_of_its_webhook_configuration() {
         build(&request, &inventory, false),
         Err(TagError::NameTaken("mine".into()))
     );
+    // Nor the revision's own.
+    request.webhook_name = Some("istio-sidecar-injector-1-23-1".to_owned());
+    let own = TagError::NameTaken("istio-sidecar-injector-1-23-1".into());
+    assert_eq!(build(&request, &inventory, false), Err(own));
 }
 
 #[test]
