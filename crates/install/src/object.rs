@@ -6,7 +6,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 
 /// A Kubernetes object. Its fields are read by JSON pointer; nothing is assumed to be there.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object(pub Value);
 
 /// Which object: kind, namespace (empty for cluster-scoped ones) and name.

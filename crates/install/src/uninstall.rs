@@ -1,17 +1,16 @@
 //! Uninstalling: what goes, what stays and why, and who is still using it (revisions.md §8; operators.md §1, §2).
 
 mod lost;
+mod removal;
 mod validator;
 
 pub use lost::disown;
+pub use removal::{Removed, Stop, execute};
 pub use validator::Stays;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use api::names::{DEFAULT_REVISION, label};
-use revision::name::{Revision, Tag};
-use tokio::time::Instant;
 
 use crate::api_server::{ApiServer, RequestError, kind};
 use crate::assets::Assets;
@@ -19,16 +18,12 @@ use crate::component::{Kind, Rendering, render};
 use crate::input::{Input, resolve};
 use crate::object::{Id, Object};
 use crate::owner;
-use crate::proof::ProofError;
 use crate::prune::kinds;
-use crate::retag::{self, ChangeError};
+use crate::retag::ChangeError;
 use crate::served;
-use crate::tag::{self, Inventory, Request, TagError, leads_to};
+use crate::tag::{self, Inventory, leads_to};
 
-/// How long pods of a removed control plane may take to end.
-const ENDING: Duration = Duration::from_secs(60);
-
-/// Why an uninstallation stopped before it removed anything.
+/// Why an uninstallation ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum UninstallError {
     /// The default revision could not be moved away first: without it nobody would validate and inject.
@@ -51,8 +46,10 @@ pub enum Scope {
 /// What an uninstallation does. Nothing has happened yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What goes, in this order.
-    pub remove: Vec<Id>,
+    /// The revision that goes; `None` if everything does.
+    pub revision: Option<String>,
+    /// What goes, in this order, as it was read: what has changed since then stays.
+    pub remove: Vec<Object>,
     /// Tags that point at the revision and go with it: their webhooks would fail closed.
     pub tags: Vec<String>,
     /// The revision that the tag `default` is moved to, because it is the only one that remains.
@@ -75,6 +72,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Which objects go.
+    pub fn ids(&self) -> Vec<Id> {
+        self.remove.iter().map(Object::id).collect()
+    }
+
     /// The revision that gateways may go to: the default one if it can serve, else any that can.
     pub fn successor(&self, inventory: &Inventory) -> Option<&str> {
         let default = self.default_moves_to.as_deref().or(inventory.target(DEFAULT_REVISION));
@@ -98,6 +100,7 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
         .filter(|other| *other != revision && !is_gone(other))
         .map(str::to_owned);
     let mut plan = Plan {
+        revision: Some(revision.clone()),
         others: others.collect(),
         ..Plan::default()
     };
@@ -119,7 +122,7 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
             }
             continue;
         }
-        plan.remove.push(object.id());
+        plan.remove.push(object.clone());
     }
     // Istiod itself writes an object that goes with its revision: only the Deployment tells who installed that.
     let is_istiod = |object: &Object| {
@@ -132,7 +135,7 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
             return plan;
         }
         let applied = applied(revision, namespace, owned);
-        plan.remove.extend(applied.iter().map(|object| object.id()));
+        plan.remove.extend(applied.iter().map(|object| (*object).clone()));
         plan.applied_by = managers(&applied);
     }
     let tags: BTreeSet<&str> = inventory
@@ -265,23 +268,15 @@ pub fn deployed(revision: &str, tags: &[String], gateways: &[Object]) -> Vec<Id>
 }
 
 fn purge(owned: &[Object], inventory: &Inventory) -> Plan {
-    let mut remove: Vec<Id> = owned.iter().map(Object::id).collect();
+    let mut remove = owned.to_vec();
     let all = inventory
         .webhooks
         .iter()
         .chain(&inventory.services)
         .chain(&inventory.validators);
-    remove.extend(
-        all.filter(|object| !object.label(label::TAG).is_empty())
-            .map(Object::id),
-    );
+    remove.extend(all.filter(|object| !object.label(label::TAG).is_empty()).cloned());
     in_order(&mut remove);
-    let tagged = inventory.webhooks.iter().chain(&inventory.services);
-    let going = owned
-        .iter()
-        .chain(tagged)
-        .filter(|object| remove.contains(&object.id()));
-    let releases: BTreeSet<String> = going.filter_map(owner::release).collect();
+    let releases: BTreeSet<String> = remove.iter().filter_map(owner::release).collect();
     let labels = [label::REVISION, label::TAG];
     let names = inventory
         .webhooks
@@ -314,19 +309,19 @@ fn users(revision: &str, tags: &BTreeSet<&str>, inventory: &Inventory) -> Vec<St
     names.into_iter().map(str::to_owned).collect()
 }
 
-fn tag_objects(tag: &str, revision: &str, inventory: &Inventory) -> Vec<Id> {
+fn tag_objects(tag: &str, revision: &str, inventory: &Inventory) -> Vec<Object> {
     let all = inventory
         .webhooks
         .iter()
         .chain(&inventory.services)
         .chain(&inventory.validators);
     all.filter(|o| o.label(label::TAG) == tag && o.label(label::REVISION) == revision)
-        .map(Object::id)
+        .cloned()
         .collect()
 }
 
 /// Webhooks first, CRDs last, each object once.
-fn in_order(ids: &mut Vec<Id>) {
+fn in_order(objects: &mut Vec<Object>) {
     let order = kinds();
     let rank = |id: &Id| {
         order
@@ -334,8 +329,11 @@ fn in_order(ids: &mut Vec<Id>) {
             .position(|kind| kind.kind == id.kind)
             .unwrap_or(order.len())
     };
-    ids.sort_by_key(|id| (rank(id), id.clone()));
-    ids.dedup();
+    objects.sort_by_cached_key(|object| {
+        let id = object.id();
+        (rank(&id), id)
+    });
+    objects.dedup_by_key(|object| object.id());
 }
 
 /// Label of everything that a chart renders.
@@ -366,104 +364,6 @@ pub async fn gateways(server: &ApiServer) -> Result<Vec<Object>, RequestError> {
     server
         .list(&kind("gateway.networking.k8s.io", "v1", "Gateway"), "")
         .await
-}
-
-/// Something that removing did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Removed {
-    /// The tag `default` was moved first.
-    DefaultMoved(String),
-    /// A validator that stays does not lead to the revision any more.
-    ValidatorStays(Stays),
-    /// An object is gone.
-    Object(Id),
-    /// An object was gone already.
-    Absent(Id),
-    /// An object could not be removed; the rest was tried nevertheless.
-    Failed(Id, String),
-}
-
-/// Carries a plan out. The validator and injection of the default revision are repointed before anything goes.
-pub async fn execute(
-    server: &ApiServer,
-    plan: &Plan,
-    namespace: &str,
-    report: &mut (dyn FnMut(Removed) + Send),
-) -> Result<(), UninstallError> {
-    if let Some(target) = &plan.default_moves_to {
-        move_default(server, namespace, target).await?;
-        report(Removed::DefaultMoved(target.clone()));
-    }
-    if let Some(stays) = &plan.validator {
-        validator::settle(server, stays, namespace).await?;
-        report(Removed::ValidatorStays(stays.clone()));
-    }
-    let mut ending = Vec::new();
-    for id in &plan.remove {
-        let removed = match server.delete(id).await {
-            Ok(true) => Removed::Object(id.clone()),
-            Ok(false) => Removed::Absent(id.clone()),
-            Err(error) => Removed::Failed(id.clone(), error.to_string()),
-        };
-        // One that may not be deleted does not end.
-        if id.kind == "Deployment" && !matches!(removed, Removed::Failed(..)) {
-            ending.push(id);
-        }
-        report(removed);
-    }
-    for deployment in ending {
-        gone(server, deployment).await;
-    }
-    Ok(())
-}
-
-async fn move_default(server: &ApiServer, namespace: &str, target: &str) -> Result<(), UninstallError> {
-    let inventory = crate::inventory::read(server, namespace).await?;
-    let named = |error| ChangeError::from(TagError::from(error));
-    let mut request = Request {
-        tag: Tag::parse(DEFAULT_REVISION).map_err(named)?,
-        revision: Revision::parse(target).map_err(named)?,
-        namespace: namespace.to_owned(),
-        overwrite: true,
-        force: false,
-        // It must not stay with one that goes, whoever made it.
-        take_over: true,
-        automatic: false,
-        webhook_name: None,
-        labels: Default::default(),
-    };
-    let built = tag::build(&request, &inventory, false).map_err(ChangeError::from)?;
-    match retag::set(server, &request, &built, &inventory).await {
-        // Nobody would know more about the other revision by staying with one that goes.
-        Err(ChangeError::Proof(ProofError::Refused { .. })) => {
-            request.force = true;
-            retag::set(server, &request, &built, &inventory).await?;
-        }
-        outcome => outcome?,
-    }
-    Ok(())
-}
-
-/// Waits, within bounds, until a Deployment and its pods are gone, so that what follows sees the end state.
-async fn gone(server: &ApiServer, deployment: &Id) {
-    let deadline = Instant::now() + ENDING;
-    let mut pods = kind("", "v1", "Pod");
-    deployment.namespace.clone_into(&mut pods.namespace);
-    let prefix = format!("{}-", deployment.name);
-    while Instant::now() < deadline {
-        let left = server.list(&pods, "").await.unwrap_or_default();
-        let ours = |pod: &Object| {
-            let rest = pod.name().strip_prefix(&prefix);
-            // <deployment>-<template hash>-<suffix>
-            rest.is_some_and(|rest| rest.split('-').count() == 2)
-                && pod.0.pointer("/metadata/deletionTimestamp").is_some()
-        };
-        let present = matches!(server.get(deployment).await, Ok(Some(_)));
-        if !present && !left.iter().any(ours) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 #[cfg(test)]

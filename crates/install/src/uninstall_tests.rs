@@ -86,8 +86,8 @@ fn check(revision: &str) -> Plan {
     )
 }
 
-fn names(ids: &[Id]) -> Vec<&str> {
-    ids.iter().map(|id| id.name.as_str()).collect()
+fn names(objects: &[Object]) -> Vec<&str> {
+    objects.iter().map(Object::name).collect()
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_gateway_upgraded_in_place_stays_and_is_named() {
             "istiod-canary"
         ]
     );
-    assert_eq!(names(&plan.gateways), ["istio-ingressgateway"]);
+    assert_eq!(plan.gateways[0].path(), "Deployment/istio-ingressgateway");
     assert_eq!(
         (plan.others, plan.namespaces),
         (vec!["old".to_owned()], vec!["c".to_owned()])
@@ -334,7 +334,7 @@ fn half_of_a_revision_goes_like_a_whole() {
         inventory.webhooks.retain(|o| !is_gone(o));
         inventory.pods.retain(|pod| pod.label("istio.io/rev") != "old");
         let plan = plan(&Scope::Revision("old".into()), "istio-system", &owned, &inventory);
-        assert!(plan.remove.iter().any(|id| id.name.ends_with("-old")), "{gone}");
+        assert!(names(&plan.remove).iter().any(|name| name.ends_with("-old")), "{gone}");
         assert_eq!(plan.default_moves_to.as_deref(), Some("canary"), "{gone}");
     }
 }
@@ -343,7 +343,8 @@ fn half_of_a_revision_goes_like_a_whole() {
 fn gateways_ask_for_a_revision_by_name_or_tag() {
     let gateway = |name: &str, wanted: &str| object("Gateway", name, json!({"istio.io/rev": wanted}));
     let gateways = [gateway("a", "old"), gateway("b", "stable"), gateway("c", "canary")];
-    assert_eq!(names(&deployed("old", &["stable".to_owned()], &gateways)), ["a", "b"]);
+    let asking = deployed("old", &["stable".to_owned()], &gateways);
+    assert_eq!(asking.iter().map(|id| id.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
 }
 
 #[test]

@@ -27,7 +27,7 @@ use install::component::{Component, Rendering, render};
 use install::input::{Input, Operator, resolve};
 use install::inventory;
 use install::progress::{Event, Progress, Silent};
-use install::uninstall::{self, Scope};
+use install::uninstall::{self, Removed, Scope};
 use mortal::Mortal;
 
 /// Namespaces that the older revision serves all the time.
@@ -108,7 +108,7 @@ async fn remove(server: &ApiServer, revision: &str) -> bool {
         &inventory,
     );
     let mut complete = true;
-    let mut report = |removed| complete &= !matches!(removed, uninstall::Removed::Failed(..));
+    let mut report = |removed| complete &= !matches!(removed, Removed::Failed(..) | Removed::Stopped(..));
     uninstall::execute(server, &plan, "istio-system", &mut report)
         .await
         .is_ok()

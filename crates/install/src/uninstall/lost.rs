@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(lost, BTreeSet::from(["istiod-canary -n istio-system".to_owned()]));
         disowned(&mut all, &lost);
         let plan = planned(&objects);
-        let names: Vec<_> = plan.remove.iter().map(|id| id.name.as_str()).collect();
+        let names: Vec<_> = plan.remove.iter().map(Object::name).collect();
         assert_eq!(
             names,
             ["istio-sidecar-injector-canary", "istio-validator-canary-istio-system"]

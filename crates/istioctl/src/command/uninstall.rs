@@ -101,7 +101,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         return Err(Failure::new(refusal));
     }
     if flags.dry_run {
-        for id in &plan.remove {
+        for id in plan.ids() {
             put(&format!("Not pruning object {id} because of dry run.\n"));
         }
         return Ok(());
@@ -124,6 +124,12 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         Removed::Failed(id, error) => {
             put(&format!("  Not removed: {id}\n"));
             failed.push(error);
+        }
+        Removed::Stopped(stop, left) => {
+            for id in left {
+                put(&format!("  Not removed: {id}\n"));
+            }
+            failed.push(stop.to_string());
         }
     };
     uninstall::execute(&cluster.server, &plan, &namespace, &mut report).await?;

@@ -33,7 +33,7 @@ pub fn describe(
     // What nobody marked as his own is shown, so that a person can judge it.
     if verbose || !plan.applied_by.is_empty() {
         say("The following resources will be pruned from the cluster:");
-        for id in &plan.remove {
+        for id in plan.ids() {
             say(&format!("  {}", id.path()));
         }
     }
@@ -44,11 +44,8 @@ pub fn describe(
         used = used.max(by_gateways);
         say(&line);
     }
-    let going = plan
-        .remove
-        .iter()
-        .filter(|id| id.kind == "Deployment" && id.name.contains("gateway"));
-    let going: Vec<&str> = going.map(|id| id.name.as_str()).collect();
+    let is_gateway = |object: &&Object| object.kind() == "Deployment" && object.name().contains("gateway");
+    let going: Vec<&str> = plan.remove.iter().filter(is_gateway).map(Object::name).collect();
     if !going.is_empty() {
         used = Use::Yes;
         say(&format!(
