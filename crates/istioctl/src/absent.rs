@@ -57,15 +57,15 @@ pub fn instead(error: &clap::Error) -> Option<String> {
     Some(format!("istioctl {command} does not exist here. Instead: {instead}"))
 }
 
-/// The commands before the one that does not exist, as the usage of the mistake names them.
-fn above(error: &clap::Error) -> String {
+/// The commands before a mistake, each with a space after it, as the usage of the mistake names them.
+pub(crate) fn above(error: &clap::Error) -> String {
     let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else {
         return String::new();
     };
     let usage = usage.to_string();
     let words = usage.split_whitespace().skip_while(|word| *word != "istioctl").skip(1);
     words
-        .take_while(|word| !word.starts_with(['[', '<']))
+        .take_while(|word| !word.starts_with(['[', '<', '-']))
         .map(|word| format!("{} ", if word == "experimental" { "x" } else { word }))
         .collect()
 }

@@ -4,6 +4,7 @@
 //! [`failure::Failure`].
 
 pub mod absent;
+pub mod arguments;
 pub mod carried;
 pub mod cli;
 pub mod cluster;
@@ -36,6 +37,9 @@ pub fn main() -> ExitCode {
         }
         Err(error) if let Some(instead) = absent::instead(&error) => {
             return Failure::with_code(instead, USAGE).report();
+        }
+        Err(error) if let Some(sentence) = arguments::sentence(&error) => {
+            return Failure::new(sentence).report();
         }
         Err(error) => {
             // Help and version are no mistakes.

@@ -56,7 +56,11 @@ fn a_dead_api_server_is_told_in_one_line() {
 fn mistakes_on_the_command_line_are_usage_errors() {
     check(&["bogus"], 64, "unrecognized subcommand 'bogus'");
     check(&["ps", "--bogus"], 64, "unexpected argument '--bogus'");
-    check(&["tag", "set", "prod"], 64, "--revision");
+    check(
+        &["tag", "set", "prod"],
+        1,
+        "Error: required flag(s) \"revision\" not set",
+    );
     let operator = "Error: istioctl operator does not exist here. Instead: istioctl install: there is no operator in the cluster\n";
     check(&["operator", "init"], 64, operator);
     check(
