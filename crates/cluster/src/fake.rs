@@ -62,6 +62,8 @@ pub(crate) struct Line {
     pub(crate) lossy: Arc<AtomicBool>,
     /// Writes are not done, and never answered.
     pub(crate) stuck: Arc<AtomicBool>,
+    /// Which of these an object's replacement has met; of `lossy`, only one that was done.
+    met: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl Line {
@@ -70,6 +72,18 @@ impl Line {
         for fault in [&self.down, &self.lossy, &self.stuck] {
             fault.store(false, Relaxed);
         }
+    }
+
+    fn meets(&self, fault: &'static str, method: &http::Method) {
+        if method == http::Method::PUT {
+            self.met.lock().unwrap_or_else(PoisonError::into_inner).insert(fault);
+        }
+    }
+
+    /// What replacements of objects have met.
+    pub(crate) fn met(&self) -> Vec<&'static str> {
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.iter().copied().collect()
     }
 }
 
@@ -166,16 +180,21 @@ impl Api {
                 let (parts, body) = request.into_parts();
                 let body = body.collect_bytes().await.unwrap_or_default();
                 if line.down.load(Relaxed) {
+                    line.meets("down", &parts.method);
                     return Ok(respond(
                         Code::SERVICE_UNAVAILABLE,
                         &status(Code::SERVICE_UNAVAILABLE, "down"),
                     ));
                 }
                 if line.stuck.load(Relaxed) && parts.method != http::Method::GET {
+                    line.meets("stuck", &parts.method);
                     return std::future::pending().await;
                 }
                 let answer = api.handle(&parts, serde_json::from_slice(&body).unwrap_or(Value::Null));
                 if line.lossy.load(Relaxed) && parts.method != http::Method::GET {
+                    if answer.status().is_success() {
+                        line.meets("lossy", &parts.method);
+                    }
                     return Ok(respond(
                         Code::INTERNAL_SERVER_ERROR,
                         &status(Code::INTERNAL_SERVER_ERROR, "lost"),

@@ -351,8 +351,8 @@ async fn errors_restarts_and_a_new_root_cost_no_write_that_changes_nothing() {
             }
             _ => {}
         }
-        if minute % 20 == 15 {
-            // In the middle of what is wrong, some of the time.
+        if minute % 14 == 3 {
+            // In the middle of all that is wrong: with each root, every line has another fault.
             let root = ca::Authority::self_signed("cluster.local", jiff::Timestamp::now()).unwrap();
             setup.authority.replace(root);
         }
@@ -365,11 +365,14 @@ async fn errors_restarts_and_a_new_root_cost_no_write_that_changes_nothing() {
     lines.iter().for_each(fake::Line::mend);
     pass(120).await;
     writes.extend(setup.api.writes());
+    for (line, revision) in lines.iter().zip(revisions) {
+        assert_eq!(line.met(), ["down", "lossy", "stuck"], "writes of {revision}");
+    }
     let webhooks: Vec<&fake::Write> = writes.iter().filter(|write| write.path.contains("webhook")).collect();
     let same: Vec<_> = webhooks.iter().filter(|write| write.changes_nothing).collect();
     assert!(same.is_empty(), "{same:?}");
-    // Each of the seven at the start, and again for each of three roots.
-    assert_eq!(webhooks.len(), 7 * 4, "{webhooks:?}");
+    // Each of the seven at the start, and again for each of five roots.
+    assert_eq!(webhooks.len(), 7 * 6, "{webhooks:?}");
     let bundle = setup.bundle("a");
     assert!(bundle.is_string());
     for name in ["b", "c", "tag"] {
