@@ -111,10 +111,12 @@ pub async fn run(client: Client, authority: Current, mut leads: watch::Receiver<
             continue;
         }
         now = Instant::now();
-        waiting.0.retain(|namespace, _| state.namespaces.contains(namespace));
         let wanted = roots.borrow_and_update().roots_pem();
         let leader = *leads.borrow_and_update();
-        let due = state.stale(&wanted, leader).filter(|ns| !waiting.holds(ns, now));
+        let stale: BTreeSet<&str> = state.stale(&wanted, leader).collect();
+        // Where nothing is wrong any more, whoever mended it, the next failure is a first one.
+        waiting.0.retain(|namespace, _| stale.contains(namespace.as_str()));
+        let due = stale.into_iter().filter(|ns| !waiting.holds(ns, now));
         let group: Vec<String> = due.take(GROUP).map(str::to_owned).collect();
         more = group.len() == GROUP;
         let writes = group.iter().map(|ns| write(&client, ns, &wanted, leader, &meter));
@@ -322,6 +324,26 @@ mod tests {
         line.stuck.store(false, Relaxed);
         pass(90).await;
         assert_eq!((held(&api, "a"), held(&api, "b")), (Some(roots.clone()), Some(roots)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_else_has_mended_is_not_waited_for_longer_than_anything_new() {
+        let (api, ledger) = (namespaces(["a"]), Arc::default());
+        let refused = "/api/v1/namespaces/a/configmaps";
+        api.refuses(refused, true);
+        let (roots, _leads) = replica(&api, fake::Line::default(), &ledger, true);
+        pass(560).await;
+        let path = format!("{refused}/{NAME}");
+        let mended = serde_json::json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": NAME }, "data": { (KEY): roots },
+        });
+        api.put(&path, mended);
+        pass(1).await;
+        api.delete(&path);
+        pass(1).await;
+        api.refuses(refused, false);
+        pass(5).await;
+        assert_eq!(held(&api, "a"), Some(roots));
     }
 
     #[test]
