@@ -122,12 +122,14 @@ fn refuse(version: &str, uid: &str, mut message: String) -> (Value, Verdict) {
 
 /// Environment variables of a webhook path: `/inject/cluster/c1/net/n1/key/value` (§5.2).
 pub fn path_environment(path: &str) -> BTreeMap<String, String> {
+    let path = path.strip_suffix('/').unwrap_or(path);
     let Some(rest) = path.strip_prefix("/inject/") else {
         return BTreeMap::new();
     };
     if let Some(pairs) = rest.strip_prefix(":ENV:") {
         let pairs = pairs.split(":ENV:").filter_map(|pair| pair.split_once('='));
-        return pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let named = pairs.filter(|(key, _)| !key.is_empty());
+        return named.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     }
     let parts: Vec<&str> = rest.split('/').collect();
     let pairs = parts.chunks_exact(2).map(|pair| {
@@ -157,10 +159,21 @@ mod tests {
 
     #[test]
     fn the_path_carries_cluster_and_network() {
-        let environment = path_environment("/inject/cluster/c1/net/a--slash--b/odd");
-        let expected = [("ISTIO_META_CLUSTER_ID", "c1"), ("ISTIO_META_NETWORK", "a/b")];
-        assert_eq!(environment, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
-        assert_eq!(path_environment("/inject/:ENV:A=1:ENV:B=2").len(), 2);
-        assert!(path_environment("/inject").is_empty());
+        let check = |path: &str, expected: &[(&str, &str)]| {
+            let expected = expected
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            assert_eq!(path_environment(path), expected.collect(), "{path}");
+        };
+        let both = [("ISTIO_META_CLUSTER_ID", "c1"), ("ISTIO_META_NETWORK", "a/b")];
+        check("/inject/cluster/c1/net/a--slash--b/odd", &both);
+        check("/inject/cluster/c1/net/a--slash--b/", &both);
+        check("/inject/:ENV:A=1:ENV:B=2", &[("A", "1"), ("B", "2")]);
+        check("/inject/:ENV:=1:ENV:B=:ENV:C", &[("B", "")]);
+        // A slash at the end is no empty value.
+        check("/inject/a/", &[]);
+        check("/inject/a/b/c/", &[("A", "b")]);
+        check("/inject/", &[]);
+        check("/inject", &[]);
     }
 }
