@@ -34,21 +34,28 @@ const HOLDERS: [&str; 10] = [
 ];
 /// Fields that hold what the name beside them names.
 const BESIDE: [&str; 5] = ["notValues", "rawValue", "raw_value", "value", "values"];
-/// Fields of an object that says where a secret is, not what it is.
-const WHEREABOUTS: [&str; 13] = [
+/// Fields of an object that say where a secret is or how old it gets, not what it is.
+const WHEREABOUTS: [&str; 20] = [
     "@type",
     "aud",
     "audience",
+    "defaultMode",
     "environmentVariable",
     "environment_variable",
+    "expirationSeconds",
     "filename",
     "key",
     "kind",
+    "lastUpdated",
+    "last_updated",
     "name",
     "path",
     "secretName",
+    "ttl",
     "typeUrl",
     "type_url",
+    "versionInfo",
+    "version_info",
 ];
 /// The secret fields of a JSON Web Key, symmetric or private.
 const KEY_PARTS: [&str; 7] = ["d", "dp", "dq", "k", "p", "q", "qi"];
@@ -67,7 +74,7 @@ pub struct Redacted<T> {
 /// A tree without values that may be secret, and without what only the API server needs.
 pub fn tree(mut value: Value) -> Redacted<Value> {
     let mut replaced = 0;
-    walk(&mut value, false, &mut replaced);
+    walk(&mut value, Above::default(), &mut replaced);
     Redacted { rest: value, replaced }
 }
 
@@ -98,8 +105,16 @@ fn json(text: &str) -> Option<(Redacted<Value>, bool)> {
     Some((found, changed))
 }
 
-/// `telling`: the field above is named after a secret.
-fn walk(value: &mut Value, telling: bool, replaced: &mut usize) {
+/// What the fields above are named after.
+#[derive(Clone, Copy, Default)]
+struct Above {
+    /// One of them after a secret, or several.
+    telling: bool,
+    /// The nearest is.
+    direct: bool,
+}
+
+fn walk(value: &mut Value, above: Above, replaced: &mut usize) {
     match value {
         Value::Object(fields) => {
             fields.shift_remove(LAST_APPLIED);
@@ -113,30 +128,33 @@ fn walk(value: &mut Value, telling: bool, replaced: &mut usize) {
             let is_key = fields.contains_key("kty");
             for (field, inner) in fields.iter_mut() {
                 let holds = named && (BESIDE.contains(&field.as_str()) || is_match(field));
-                let is_holder = telling && HOLDERS.contains(&field.as_str());
+                let is_holder = above.telling && HOLDERS.contains(&field.as_str());
                 let is_data = is_secret && matches!(field.as_str(), "data" | "stringData");
                 let is_part = is_key && KEY_PARTS.contains(&field.as_str());
                 if holds || is_holder || is_data || is_part {
                     remove(inner, replaced);
                 } else if is_public(field) {
-                    walk(inner, false, replaced);
-                } else if (Name(field).is_secret() && !is_structure(inner))
-                    || (Name(field).has_secrets() && is_of_secrets(inner))
+                    walk(inner, Above::default(), replaced);
+                } else if !is_structure(inner)
+                    && (Name(field).is_secret() || (above.direct && !WHEREABOUTS.contains(&field.as_str())))
                 {
+                    // `credentials: {user: …, pass: …}`: each for itself, so that what is beside it hides none.
                     remove(inner, replaced);
                 } else {
                     if COMMAND_LINES.contains(&field.as_str()) {
                         flags(inner, replaced);
                     }
-                    walk(inner, telling || Name(field).has_secrets(), replaced);
+                    let direct = Name(field).has_secrets();
+                    let telling = above.telling || direct;
+                    walk(inner, Above { telling, direct }, replaced);
                 }
             }
         }
         Value::Array(items) => {
             for item in items {
                 match item {
-                    Value::String(_) if telling => remove(item, replaced),
-                    item => walk(item, telling, replaced),
+                    Value::String(_) if above.telling => remove(item, replaced),
+                    item => walk(item, above, replaced),
                 }
             }
         }
@@ -163,15 +181,6 @@ fn is_match(field: &str) -> bool {
 
 fn is_structure(value: &Value) -> bool {
     value.is_object() || value.is_array()
-}
-
-/// Whether the map itself holds secrets (`credentials: {user: …, pass: …}`), and does not just say where they are.
-fn is_of_secrets(value: &Value) -> bool {
-    value.as_object().is_some_and(|fields| {
-        fields
-            .iter()
-            .all(|(field, inner)| !is_structure(inner) && !WHEREABOUTS.contains(&field.as_str()))
-    })
 }
 
 /// Removes every value below. Switches say nothing, and an empty text is no secret.
@@ -273,6 +282,13 @@ mod tests {
                 "private_key": {"filename": "/etc/key.pem"}, "httpCookie": {"name": "user", "ttl": "0s"},
                 "sds_secret": {"sds_config": {"ads": {}, "resource_api_version": "V3"}},
                 "jwks": "{\"keys\":[{\"kty\":\"oct\",\"k\":\"#\"},{\"kty\":\"RSA\",\"n\":\"eA\",\"e\":\"AQAB\"}]}"}),
+        );
+        // What is beside a text does not hide it, nor does a list.
+        check(
+            json!({"credentials": {"user": "a", "pass": "b", "pin": 1, "tls": {}, "opts": {"mode": "c"}}, "credential": {"name": "a", "pass": "b"},
+                "secrets": [{"name": "a"}, {"user": "a", "pass": "b"}], "dynamic_active_secrets": [{"name": "a", "version_info": "1", "last_updated": "now"}]}),
+            &json!({"credentials": {"user": "#", "pass": "#", "pin": "#", "tls": {}, "opts": {"mode": "c"}}, "credential": {"name": "a", "pass": "#"},
+                "secrets": [{"name": "a"}, {"user": "#", "pass": "#"}], "dynamic_active_secrets": [{"name": "a", "version_info": "1", "last_updated": "now"}]}),
         );
         // Command lines.
         check(

@@ -1,7 +1,12 @@
-//! What stands below a name in lines that are indented: blocks and texts, maps and lists of YAML.
+//! Secrets in lines: `password: text` with the lines that the text goes on in, blocks, and what stands deeper than a name
+//! of secrets, as in YAML. Each text is judged by itself, so that what is beside it hides none.
 
+use std::borrow::Cow;
+
+use super::cut::Cut;
+use super::name::{Name, is_public};
 use super::scan::looked;
-use super::words::{is_name, line_len};
+use super::words::{is_name, quoted_len};
 use super::{GONE, WHEREABOUTS};
 
 /// How much of a line's beginning is the time that Kubernetes puts before each line of a log, and the blank after it.
@@ -17,124 +22,194 @@ pub(super) fn time_len(line: &str) -> usize {
     }
 }
 
-/// What is deeper than a name.
-pub(super) struct Indent {
-    /// Column of the name.
-    pub column: usize,
-    /// Each line begins with a time, as the name's does.
-    pub has_time: bool,
-}
-
-impl Indent {
-    /// A line without its time.
-    fn text<'a>(&self, line: &'a str) -> &'a str {
-        &line[if self.has_time { time_len(line) } else { 0 }..]
-    }
-
-    /// The lines that stand deeper, and blank ones among them: where they begin, and how long they are.
-    fn content(&self, below: &str) -> (usize, usize) {
-        let mut length = 0;
-        for line in below.split_inclusive('\n') {
-            let text = self.text(line);
-            let depth = text.len() - text.trim_start_matches(' ').len();
-            if !text.trim().is_empty() && depth <= self.column {
-                break;
-            }
-            looked(line.len());
-            length += line.len();
-        }
-        let content = below[..length].trim_end();
-        let text = self.text(content);
-        let start = content.len() - text.trim_start().len();
-        (start, content.len() - start)
-    }
-}
-
-/// The content of a block of YAML (`|`, `>-`).
-pub(super) fn block(value: &str, indent: &Indent) -> Option<(usize, usize)> {
-    let head = &value[..line_len(value)];
-    let below = value[head.len()..].strip_prefix("\r").unwrap_or(&value[head.len()..]);
-    let below = below.strip_prefix('\n')?;
-    let marks = head.strip_prefix(['|', '>'])?.split('#').next().unwrap_or_default();
-    let is_mark = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-');
-    if !marks.trim_end().bytes().all(is_mark) {
-        return None;
-    }
-    let (start, length) = indent.content(below);
-    Some((value.len() - below.len() + start, length))
-}
-
-/// A text on the lines below its name. A map or list there has names of its own.
-pub(super) fn below(value: &str, indent: &Indent) -> Option<(usize, usize)> {
-    let below = value.strip_prefix('\r').unwrap_or(value).strip_prefix('\n')?;
-    let (start, length) = indent.content(below);
-    let content = &below[start..start + length];
-    let first = &content[..line_len(content)];
-    let is_map = !first.starts_with(['"', '\'']) && (first.contains(": ") || first.trim_end().ends_with(':'));
-    let is_structure = is_map || first.starts_with(['{', '[']) || first.starts_with("- ");
-    (length > 0 && !is_structure).then_some((value.len() - below.len() + start, length))
-}
-
-/// The values of a map, or the items of a list, on the lines below its name: where each begins, and how long it is. None of
-/// one that holds more than texts, or says where a secret is and not what it is.
-pub(super) fn values(value: &str, indent: &Indent) -> Vec<(usize, usize)> {
-    let below = value.strip_prefix('\r').unwrap_or(value).strip_prefix('\n');
-    let Some(below) = below else { return Vec::new() };
-    let (mut found, mut deep) = (Vec::new(), None);
-    let mut at = value.len() - below.len();
-    for line in below.split_inclusive('\n') {
-        let text = indent.text(line);
-        let words = text.trim_start_matches(' ');
-        let (column, begin) = (text.len() - words.len(), at + line.len() - words.len());
-        at += line.len();
-        let words = words.trim_end();
-        if words.is_empty() {
-            continue;
-        }
+/// Takes secrets out line by line.
+pub(super) fn lines<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
+    let mut lines = Lines {
+        text,
+        cut: Cut::new(text),
+        above: Vec::new(),
+        taking: None,
+        replaced,
+    };
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
         looked(line.len());
-        let is_item = words.starts_with("- ");
-        if column < indent.column || (column == indent.column && !is_item) {
-            break;
+        lines.line(line, at);
+        at += line.len();
+    }
+    lines.end();
+    lines.cut.finish()
+}
+
+/// A name of secrets that stands above.
+struct Above {
+    column: usize,
+    /// Column of the names right below it.
+    direct: Option<usize>,
+}
+
+/// A secret that may go on in lines that are deeper.
+struct Taking {
+    column: usize,
+    kind: Kind,
+    /// Where it begins and ends, as far as is known.
+    range: Option<(usize, usize)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nothing stands beside the name: a text may be below it, or a structure.
+    Unknown,
+    /// It goes on up to what is a structure.
+    Text,
+    /// All that is deeper belongs to it.
+    Block,
+}
+
+struct Lines<'a, 'b> {
+    text: &'a str,
+    cut: Cut<'a>,
+    above: Vec<Above>,
+    taking: Option<Taking>,
+    replaced: &'b mut usize,
+}
+
+impl Lines<'_, '_> {
+    fn line(&mut self, line: &str, at: usize) {
+        let body = &line[time_len(line)..];
+        let words = body.trim_start_matches([' ', '\t']);
+        let (column, begin) = (body.len() - words.len(), at + line.len() - words.len());
+        let words = words.trim_end();
+        if words.is_empty() || self.goes_on(column, begin, words) {
+            return;
         }
-        let held = if is_item { item(words) } else { of_map(words) };
-        let Some((from, length)) = held.filter(|_| *deep.get_or_insert(column) == column) else {
-            return Vec::new();
-        };
-        if !matches!(&words[from..from + length], "" | "true" | "false" | "null" | GONE) {
-            found.push((begin + from, length));
+        self.end();
+        let inner = without_dashes(words);
+        let dashes = words.len() - inner.len();
+        let is_below =
+            |above: &Above| column > above.column || (column == above.column && (dashes > 0 || words == "-"));
+        while self.above.last().is_some_and(|above| !is_below(above)) {
+            self.above.pop();
+        }
+        if inner.starts_with('#') {
+            return;
+        }
+        if let Some((name, skipped)) = field(inner) {
+            self.field(name, column + dashes, begin + dashes + skipped, &inner[skipped..]);
+        } else if dashes > 0 && !self.above.is_empty() {
+            self.take(column, begin + dashes, inner);
         }
     }
-    found
+
+    /// Whether the line belongs to what is being taken out.
+    fn goes_on(&mut self, column: usize, begin: usize, words: &str) -> bool {
+        let Some(taking) = self.taking.as_mut().filter(|taking| column > taking.column) else {
+            return false;
+        };
+        let is_comment = words.starts_with('#');
+        match taking.kind {
+            Kind::Unknown if is_comment => return true,
+            Kind::Unknown | Kind::Text if is_comment || is_structure(words) => return false,
+            Kind::Unknown => taking.kind = Kind::Block,
+            Kind::Text | Kind::Block => {}
+        }
+        let from = taking.range.map_or(begin, |(from, _)| from);
+        taking.range = Some((from, begin + words.len()));
+        true
+    }
+
+    /// A name with what stands beside it.
+    fn field(&mut self, name: &str, column: usize, from: usize, value: &str) {
+        let is_direct = (self.above.last_mut()).is_some_and(|above| column <= *above.direct.get_or_insert(column));
+        let holds = is_direct && !WHEREABOUTS.contains(&name) && !is_public(name);
+        let (is_taken, has_secrets) = (holds || Name(name).is_secret(), Name(name).has_secrets());
+        let is_empty = value.is_empty() || value.starts_with('#');
+        // `credentials: &name`
+        let is_mark = value.starts_with(['&', '!']) && !value.contains(' ');
+        if has_secrets && (is_empty || is_mark || matches!(value, "{" | "[")) {
+            self.above.push(Above { column, direct: None });
+        }
+        if is_empty && (is_taken || has_secrets) {
+            self.taking = Some(Taking {
+                column,
+                kind: Kind::Unknown,
+                range: None,
+            });
+        } else if is_taken {
+            self.take(column, from, value);
+        }
+    }
+
+    /// A text goes.
+    fn take(&mut self, column: usize, from: usize, value: &str) {
+        let (kind, start, length) = match value.as_bytes().first() {
+            None | Some(b'{' | b'[' | b'}' | b']') => return,
+            Some(b'|' | b'>') if is_head(value) => (Kind::Block, 0, 0),
+            Some(quote @ (b'"' | b'\'')) => match quoted_len(&value[1..], 0, *quote) {
+                Some(length) => return self.out(from + 1, from + 1 + length),
+                None => (Kind::Block, 1, value.len() - 1),
+            },
+            Some(_) => (Kind::Text, 0, value.trim_end_matches(',').len()),
+        };
+        let range = (from + start, from + start + length);
+        self.taking = Some(Taking {
+            column,
+            kind,
+            range: (length > 0).then_some(range),
+        });
+    }
+
+    /// What is being taken has ended.
+    fn end(&mut self) {
+        if let Some((from, to)) = self.taking.take().and_then(|taking| taking.range) {
+            self.out(from, to);
+        }
+    }
+
+    fn out(&mut self, from: usize, to: usize) {
+        if !is_nothing(&self.text[from..to]) {
+            self.cut.out(from, to, self.replaced);
+        }
+    }
 }
 
-/// `- text`
-fn item(words: &str) -> Option<(usize, usize)> {
-    let text = words[1..].trim_start();
-    let (from, length) = plain(text)?;
-    let is_map = from == 0 && (text.contains(": ") || text.ends_with(':'));
-    (!is_map).then_some((words.len() - text.len() + from, length))
+/// What is no secret, whatever its name.
+pub(super) fn is_nothing(text: &str) -> bool {
+    matches!(text, "" | "true" | "false" | "null" | "nil" | "~" | ">" | GONE)
 }
 
-/// `name: text`
-fn of_map(words: &str) -> Option<(usize, usize)> {
-    let (name, text) = words.split_once(": ")?;
-    let quoted = ['"', '\'']
-        .iter()
-        .find_map(|quote| name.strip_prefix(*quote)?.strip_suffix(*quote));
-    let name = quoted.unwrap_or(name);
-    if name.is_empty() || !name.chars().all(is_name) || WHEREABOUTS.contains(&name) {
+/// An item of a list, or of a list in one.
+fn without_dashes(words: &str) -> &str {
+    let mut inner = words;
+    while let Some(rest) = inner.strip_prefix("- ") {
+        inner = rest.trim_start();
+    }
+    inner
+}
+
+/// `name: value`: the name, and where the value begins.
+fn field(words: &str) -> Option<(&str, usize)> {
+    let quote = words.chars().next().filter(|first| matches!(first, '"' | '\''));
+    let (name, rest) = match quote {
+        Some(quote) => words[1..].split_once(quote)?,
+        None => words.split_at(words.find(|c| !is_name(c) && c != '/')?),
+    };
+    let value = rest.trim_start_matches([' ', '\t']).strip_prefix(':')?;
+    if name.is_empty() || (quote.is_none() && !value.is_empty() && !value.starts_with([' ', '\t'])) {
         return None;
     }
-    let text = text.trim_start();
-    let (from, length) = plain(text)?;
-    Some((words.len() - text.len() + from, length))
+    Some((name, words.len() - value.trim_start_matches([' ', '\t']).len()))
 }
 
-/// A text without its quotes; no structure, and no head of a block.
-fn plain(text: &str) -> Option<(usize, usize)> {
-    let quote = text.starts_with(['"', '\'']).then(|| &text[..1]);
-    match quote {
-        Some(quote) if text.len() > 1 && text.ends_with(quote) => Some((1, text.len() - 2)),
-        _ => (!text.starts_with(['{', '[', '|', '>'])).then_some((0, text.len())),
-    }
+/// Whether a line is part of a map or list, not of a text.
+fn is_structure(words: &str) -> bool {
+    let is_map = !words.starts_with(['"', '\'']) && (words.contains(": ") || words.ends_with(':'));
+    is_map || field(words).is_some() || words.starts_with(['{', '[']) || words.starts_with("- ")
+}
+
+/// The head of a block (`|`, `>-`).
+fn is_head(value: &str) -> bool {
+    let marks = value[1..].split('#').next().unwrap_or_default();
+    let is_mark = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-');
+    marks.trim_end().bytes().all(is_mark)
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::GONE;
 use super::addresses::{addresses, last_len, sockets};
-use super::below::{Indent, below, block, time_len, values};
+use super::below::{is_nothing, lines, time_len};
 use super::cut::Cut;
 use super::name::Name;
 use super::pairs::pairs;
@@ -21,6 +21,7 @@ pub fn redact(text: &str, replaced: &mut usize) -> String {
     let text = keys(text, replaced);
     let text = addresses(&text, replaced);
     let text = sockets(&text, replaced);
+    let text = lines(&text, replaced);
     let text = assignments(&text, replaced);
     let text = pairs(&text, replaced);
     words(&text, replaced)
@@ -56,7 +57,7 @@ fn keys<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
     Cow::Owned(out)
 }
 
-/// `password=…`, `password = …`, `"password": "…"`, `password: …` where that is a line of its own, `{password: …}` and
+/// `password=…`, `password = …`, `"password": "…"`, `password:…` where that is a line of its own, `{password: …}` and
 /// `map[password:…]`.
 fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
     let mut cut = Cut::new(text);
@@ -76,9 +77,7 @@ fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
         // In a message of Envoy nobody sees what is around it.
         let is_inline = HOLDERS_IN_TEXT.contains(&name);
         let is_secret = is_inline || Name(name).is_secret() || (shouts && sign == "=" && Name(name).mentions_secret());
-        // `credentials:`, and below it `user: …` and `pass: …`.
-        let may_hold = sign == ":" && Name(name).has_secrets();
-        if !(is_secret || may_hold) {
+        if !is_secret {
             continue;
         }
         let after = &text[at + 1..];
@@ -97,25 +96,15 @@ fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
             is_spaced,
             gap,
         };
-        if may_hold && place.is_alone() {
-            let held = values(value, &place.indent());
-            for (skipped, length) in &held {
-                let from = at + 1 + gap + skipped;
-                cut.out(from, from + length, replaced);
-            }
-            if !held.is_empty() {
-                continue;
-            }
-        }
-        let Some((skipped, length)) = extent(&place, value).filter(|_| is_secret) else {
+        let Some((skipped, length)) = extent(&place, value) else {
             continue;
         };
         let secret = value[skipped..skipped + length].trim_end().trim_end_matches(',');
         let length = secret.len();
-        if matches!(secret, "" | "true" | "false" | "null" | "nil" | ">" | GONE) {
+        if is_nothing(secret) {
             continue;
         }
-        // The head of a block that is empty.
+        // The head of a block, which is gone already.
         if skipped == 0 && sign == ":" && secret.starts_with(['|', '>']) {
             continue;
         }
@@ -130,8 +119,6 @@ fn assignments<'a>(text: &'a str, replaced: &mut usize) -> Cow<'a, str> {
 struct Line {
     /// Where it begins.
     start: usize,
-    /// Where it begins behind the time that Kubernetes puts before each line of a log.
-    text: usize,
     /// Where its first word begins.
     word: usize,
     /// Up to where the text was gone through.
@@ -147,10 +134,10 @@ impl Line {
         if end.is_some() || self.seen == 0 {
             self.start = end.map_or(0, |end| self.seen + end + 1);
             let line = &text[self.start..];
-            self.text = self.start + time_len(line);
-            let words = &text[self.text..];
+            let begin = self.start + time_len(line);
+            let words = &text[begin..];
             let is_before = |c: char| matches!(c, ' ' | '\t' | '-' | '"' | '\'');
-            self.word = self.text + find(words, |c| !is_before(c)).unwrap_or(words.len());
+            self.word = begin + find(words, |c| !is_before(c)).unwrap_or(words.len());
         }
         self.seen = place;
     }
@@ -173,13 +160,6 @@ impl Place<'_> {
     fn is_alone(&self) -> bool {
         self.line.word >= self.column
     }
-
-    fn indent(&self) -> Indent {
-        Indent {
-            column: self.column - self.line.text,
-            has_time: self.line.text > self.line.start,
-        }
-    }
 }
 
 pub(super) fn is_name(c: char) -> bool {
@@ -196,12 +176,6 @@ fn extent(place: &Place<'_>, value: &str) -> Option<(usize, usize)> {
         let inner = &value[slashes + 1..];
         let length = quoted_len(inner, slashes, quote).unwrap_or_else(|| line_len(inner));
         return Some((slashes + 1, length));
-    }
-    if is_alone && sign == ":" {
-        let indent = place.indent();
-        return block(value, &indent)
-            .or_else(|| below(value, &indent))
-            .or_else(|| Some((0, line_len(value))));
     }
     if sign == "=" && (gap == 0 || (place.is_spaced && !is_alone)) {
         return Some((0, word_len(value)));
@@ -221,7 +195,7 @@ fn extent(place: &Place<'_>, value: &str) -> Option<(usize, usize)> {
 
 /// Up to the quote that closes a text. A text that is itself part of one has backslashes before its quotes (`slashes`);
 /// more of them, and the quote is part of the text.
-fn quoted_len(text: &str, slashes: usize, quote: u8) -> Option<usize> {
+pub(super) fn quoted_len(text: &str, slashes: usize, quote: u8) -> Option<usize> {
     let mut run = 0;
     let closing = text.bytes().position(|byte| {
         let closes = byte == quote && run % (2 * (slashes + 1)) == slashes;
@@ -446,6 +420,35 @@ mod tests {
                 "2026-11-26T19:00:00.1Z credentials:\n2026-11-26T19:00:00.1Z   pass: #\n2026-11-26T19:00:00.2Z port: 1\n",
             ),
             ("tokens:\n- a\n- 'b'\nhost: c\n", "tokens:\n- #\n- '#'\nhost: c\n"),
+            // What is beside a text does not hide it: nothing, a structure, what says where a secret is.
+            (
+                "credentials:\n  user: bob\n  pass: hunter2\n  token:\nhost: a\n",
+                "credentials:\n  user: #\n  pass: #\n  token:\nhost: a\n",
+            ),
+            (
+                "credentials:\n  user: bob\n  opts:\n    tls: true\n    mode: a\n    password: b\n  pass: hunter2\n",
+                "credentials:\n  user: #\n  opts:\n    tls: true\n    mode: a\n    password: #\n  pass: #\n",
+            ),
+            (
+                "credentials:\n  name: bob\n  pass: hunter2\n",
+                "credentials:\n  name: bob\n  pass: #\n",
+            ),
+            (
+                "credentials:\n  pass: hunter2\n    hunter3\n  pin: |\n    1\n    2\n  phrase:\n    a\n  \"db\": 'b'\nhost: a\n",
+                "credentials:\n  pass: #\n  pin: |\n    #\n  phrase:\n    #\n  \"db\": '#'\nhost: a\n",
+            ),
+            (
+                "credentials:\n- user: bob\n  pass: hunter2\n  opts:\n    mode: a\n- hunter3\nhost: a\n",
+                "credentials:\n- user: #\n  pass: #\n  opts:\n    mode: a\n- #\nhost: a\n",
+            ),
+            (
+                "\"credentials\": {\n  \"user\": \"bob\",\n  \"pin\": 1234,\n  \"tls\": {}\n},\n\"host\": \"a\"\n",
+                "\"credentials\": {\n  \"user\": \"#\",\n  \"pin\": #,\n  \"tls\": {}\n},\n\"host\": \"a\"\n",
+            ),
+            (
+                "tls:\n  token: a\n    b\n  example.com/api-key: c\n",
+                "tls:\n  token: #\n  example.com/api-key: #\n",
+            ),
             (
                 "credentials:\n  secretName: a\n  key: b\n",
                 "credentials:\n  secretName: a\n  key: b\n",
@@ -481,6 +484,13 @@ mod tests {
         ] {
             check(given, expected);
         }
+        let commented = "credentials:\n  # of the database\n  user: bob\n\n  # and: more\n  pass: hunter2\n";
+        let mut replaced = 0;
+        assert_eq!(
+            redact(commented, &mut replaced),
+            "credentials:\n  # of the database\n  user: <removed>\n\n  # and: more\n  pass: <removed>\n"
+        );
+        assert_eq!(replaced, 2);
     }
 
     /// Texts on which a look at everything before or behind each sign would be the square of their length.
@@ -515,7 +525,8 @@ mod tests {
         check("", "eyJ.", 0);
         check("token: |\n", "  token: |\n", 1);
         check("", "token:\n  a: b\n", 1);
-        check("", "tokens:\n  a: b\n c: d\n", 0);
+        check("", "tokens:\n  a: b\n c: d\n", 1);
+        check("", "token: a\n  b\n", 1);
         check("tokens:\n", "  a: b\n", 1);
     }
 }
