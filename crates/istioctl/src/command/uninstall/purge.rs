@@ -2,7 +2,7 @@
 
 use install::uninstall::Plan;
 
-use super::users::{NAMED, Use, Users, still};
+use super::users::{Answered, NAMED, Use, Users, still};
 
 /// What goes with a purge, and whether somebody still uses it; `revisions` are those that are there.
 pub fn describe(users: &Users, plan: &Plan, revisions: &[&str]) -> (String, Use) {
@@ -38,15 +38,24 @@ pub fn describe(users: &Users, plan: &Plan, revisions: &[&str]) -> (String, Use)
         lines.push(format!("Whether there are more proxies is not known: {error}"));
     }
     // Proxies may be outside of this cluster, and only an istiod knows those (revisions.md §8.3).
-    let silent = !users.answered && !revisions.is_empty();
-    if silent && users.pods.is_ok() {
-        lines.push("No istiod answers, so that proxies outside of this cluster are not known".to_owned());
+    let unknown = match users.answered {
+        Answered::None if !revisions.is_empty() => Some((
+            Use::Silent,
+            "No istiod answers, so that proxies outside of this cluster are not known",
+        )),
+        Answered::Some => Some((
+            Use::Partly,
+            "Not every istiod answers, so that proxies of the silent ones outside of this cluster are not known",
+        )),
+        _ => None,
+    };
+    if let (Some((_, why)), Ok(_)) = (unknown, &users.pods) {
+        lines.push(why.to_owned());
     }
     let used = match &users.pods {
         _ if !proxies.is_empty() || !plan.namespaces.is_empty() => Use::Yes,
         Err(_) => Use::Unlisted,
-        Ok(_) if silent => Use::Silent,
-        Ok(_) => Use::No,
+        Ok(_) => unknown.map_or(Use::No, |(used, _)| used),
     };
     (lines.join("\n") + "\n", used)
 }
@@ -57,10 +66,10 @@ mod tests {
     use super::*;
 
     fn check(pods: &[&str], plan: &Plan, revisions: &[&str], used: Use) -> String {
-        check_where(true, pods, plan, revisions, used)
+        check_where(Answered::All, pods, plan, revisions, used)
     }
 
-    fn check_where(answered: bool, pods: &[&str], plan: &Plan, revisions: &[&str], used: Use) -> String {
+    fn check_where(answered: Answered, pods: &[&str], plan: &Plan, revisions: &[&str], used: Use) -> String {
         let users = Users {
             answered,
             connected: vec!["gateway.istio-system".to_owned()].split_off(usize::from(pods.is_empty())),
@@ -91,11 +100,16 @@ mod tests {
         "#);
         insta::assert_snapshot!(check(&[], &Plan::default(), &[], Use::No), @"All Istio resources will be pruned from the cluster");
         check(&[], &Plan::default(), &["canary"], Use::No);
-        insta::assert_snapshot!(check_where(false, &[], &Plan::default(), &["canary"], Use::Silent), @"
+        insta::assert_snapshot!(check_where(Answered::None, &[], &Plan::default(), &["canary"], Use::Silent), @"
         All Istio resources will be pruned from the cluster
         Control planes that go: canary
         No istiod answers, so that proxies outside of this cluster are not known
         ");
-        check_where(false, &[], &Plan::default(), &[], Use::No);
+        check_where(Answered::None, &[], &Plan::default(), &[], Use::No);
+        insta::assert_snapshot!(check_where(Answered::Some, &[], &Plan::default(), &["canary"], Use::Partly), @"
+        All Istio resources will be pruned from the cluster
+        Control planes that go: canary
+        Not every istiod answers, so that proxies of the silent ones outside of this cluster are not known
+        ");
     }
 }

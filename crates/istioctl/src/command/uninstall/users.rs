@@ -23,6 +23,8 @@ pub const NAMED: usize = 30;
 pub enum Use {
     /// Nobody does.
     No,
+    /// Nobody is known, but one of its istiods does not tell of its proxies outside of this cluster.
+    Partly,
     /// Nobody is known, but none of its istiods tells of proxies outside of this cluster.
     Silent,
     /// Nobody is known, but pods or gateways may not be listed.
@@ -36,6 +38,11 @@ impl Use {
     pub fn refusal(self) -> Option<&'static str> {
         match self {
             Self::No => None,
+            Self::Partly => Some(
+                "an istiod of the control plane does not answer, so that its proxies outside of this cluster are not known, \
+                 and --if-unused was given: nothing was removed. Nobody else is known to use it; if nobody does, leave \
+                 --if-unused out",
+            ),
             Self::Silent => Some(
                 "no istiod of the control plane answers, so that proxies outside of this cluster are not known, and \
                  --if-unused was given: nothing was removed. Nobody else is known to use it; if nobody does, leave \
@@ -50,11 +57,33 @@ impl Use {
     }
 }
 
+/// Which of a revision's istiods answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// None, or there is none.
+    None,
+    /// One at least, and one did not.
+    Some,
+    /// Every one.
+    All,
+}
+
+impl Answered {
+    /// So many of all.
+    fn of(answered: usize, all: usize) -> Self {
+        match answered {
+            0 => Self::None,
+            some if some < all => Self::Some,
+            _ => Self::All,
+        }
+    }
+}
+
 /// Proxies of a revision, from both who may know.
 #[derive(Debug)]
 pub struct Users {
-    /// Did one of its istiods answer?
-    pub answered: bool,
+    /// Which of its istiods answered.
+    pub answered: Answered,
     /// Connected ones, as its istiods say.
     pub connected: Vec<String>,
     /// Pods that it injected, as the API server says, or why it does not; known also when no istiod is alive.
@@ -67,14 +96,15 @@ impl Users {
         self.connected.iter().chain(self.pods.iter().flatten()).collect()
     }
 
-    /// Does anybody use the revision, as far as is known? Where none of its istiods tells, that is not known: proxies may
-    /// be outside of this cluster (revisions.md §8.3).
+    /// Does anybody use the revision, as far as is known? Where one of its istiods does not tell, that is not known: proxies
+    /// may be outside of this cluster (revisions.md §8.3). Nor is it where pods may not be listed: one may be disconnected.
     pub fn known(&self) -> Use {
         match (self.answered, &self.pods) {
             _ if !self.all().is_empty() => Use::Yes,
-            (true, _) => Use::No,
-            (false, Ok(_)) => Use::Silent,
-            (false, Err(_)) => Use::Unlisted,
+            (_, Err(_)) => Use::Unlisted,
+            (Answered::None, Ok(_)) => Use::Silent,
+            (Answered::Some, Ok(_)) => Use::Partly,
+            (Answered::All, Ok(_)) => Use::No,
         }
     }
 
@@ -83,17 +113,28 @@ impl Users {
         let mut lines = Vec::new();
         let ids = self.all();
         match (self.answered, &self.pods) {
-            (false, _) if !ids.is_empty() => lines.push(format!(
+            (Answered::None, _) if !ids.is_empty() => lines.push(format!(
                 "No istiod of revision {revision} answers; its proxies are known by their pods."
             )),
-            (false, Ok(_)) => lines.push(format!(
+            (Answered::None, Ok(_)) => lines.push(format!(
                 "Unable to find any proxies pointing to the {revision} control plane. This may be because the control \
                  plane cannot be connected or there is no {revision} control plane."
             )),
-            (false, Err(error)) => lines.push(format!(
+            (Answered::None, Err(error)) => lines.push(format!(
                 "Whether proxies point to the {revision} control plane is not known: none of its istiods answers, and {error}"
             )),
-            (true, _) => {}
+            (Answered::Some | Answered::All, _) => {}
+        }
+        if self.answered == Answered::Some {
+            lines.push(format!(
+                "Not every istiod of revision {revision} answers; proxies outside of this cluster that are connected to one \
+                 that does not are not known."
+            ));
+        }
+        if let (Answered::Some | Answered::All, Err(error)) = (self.answered, &self.pods) {
+            lines.push(format!(
+                "Whether more proxies point to the {revision} control plane is not known: {error}"
+            ));
         }
         if !ids.is_empty() {
             let these = if ids.len() == 1 { "this proxy" } else { "these proxies" };
@@ -137,6 +178,7 @@ pub async fn read(
         cluster.server.list(&everywhere, ""),
         Policies::read(cluster, system)
     );
+    let asked = answers.len();
     let heard: Vec<_> = answers.into_iter().filter_map(|answer| answer.result.ok()).collect();
     let known = pods.as_deref().unwrap_or_default();
     let all: BTreeSet<String> = namespaces
@@ -145,7 +187,7 @@ pub async fn read(
         .collect();
     namespaces.extend(all);
     Users {
-        answered: !heard.is_empty(),
+        answered: Answered::of(heard.len(), asked),
         connected: heard.into_iter().flatten().map(|proxy| proxy.id).collect(),
         pods: injected(revision, pods),
     }
@@ -188,48 +230,49 @@ mod tests {
 
     #[test]
     fn what_is_said_of_proxies_does_not_contradict_itself() {
-        let check = |answered: bool, connected: &[&str], pods: Result<&[&str], &str>, used: Use, expected: &[&str]| {
-            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-            let users = Users {
-                answered,
-                connected: names(connected),
-                pods: pods.map(names).map_err(str::to_owned),
+        let check =
+            |answered: Answered, connected: &[&str], pods: Result<&[&str], &str>, used: Use, expected: &[&str]| {
+                let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+                let users = Users {
+                    answered,
+                    connected: names(connected),
+                    pods: pods.map(names).map_err(str::to_owned),
+                };
+                assert_eq!(users.known(), used);
+                let told = users.told("old");
+                let starts = |(line, start): (&String, &&str)| line.starts_with(*start);
+                assert!(
+                    told.len() == expected.len() && told.iter().zip(expected).all(starts),
+                    "{told:#?}, expected {expected:#?}"
+                );
             };
-            assert_eq!(users.known(), used);
-            let told = users.told("old");
-            let starts = |(line, start): (&String, &&str)| line.starts_with(*start);
-            assert!(
-                told.len() == expected.len() && told.iter().zip(expected).all(starts),
-                "{told:#?}, expected {expected:#?}"
-            );
-        };
         let still = "There are still 2 proxies pointing to the control plane revision old";
         let detached = "If you proceed with the uninstall, these proxies will become detached";
-        check(true, &[], Ok(&[]), Use::No, &[]);
+        check(Answered::All, &[], Ok(&[]), Use::No, &[]);
         let one = "There is still 1 proxy pointing to the control plane revision old";
         check(
-            true,
+            Answered::All,
             &["a.x"],
             Ok(&["a.x"]),
             Use::Yes,
             &[one, "a.x", "If you proceed with the uninstall, this proxy will"],
         );
         check(
-            true,
+            Answered::All,
             &["a.x"],
             Ok(&["a.x", "b.x"]),
             Use::Yes,
             &[still, "a.x", "b.x", detached],
         );
         check(
-            false,
+            Answered::None,
             &[],
             Ok(&[]),
             Use::Silent,
             &["Unable to find any proxies pointing to the old control plane."],
         );
         check(
-            false,
+            Answered::None,
             &[],
             Ok(&["a.x", "b.x"]),
             Use::Yes,
@@ -242,7 +285,7 @@ mod tests {
             ],
         );
         check(
-            false,
+            Answered::None,
             &[],
             Err("cannot list Pod: forbidden"),
             Use::Unlisted,
@@ -250,6 +293,29 @@ mod tests {
                 "Whether proxies point to the old control plane is not known: none of its istiods answers, and cannot list Pod: forbidden",
             ],
         );
+        // One istiod of several is silent, or pods may not be listed: nobody says that there are no others.
+        let partly = "Not every istiod of revision old answers; proxies outside of this cluster";
+        check(Answered::Some, &[], Ok(&[]), Use::Partly, &[partly]);
+        check(
+            Answered::Some,
+            &["a.x"],
+            Ok(&["b.x"]),
+            Use::Yes,
+            &[partly, still, "a.x", "b.x", detached],
+        );
+        let more = "Whether more proxies point to the old control plane is not known: cannot list Pod: forbidden";
+        let forbidden = "cannot list Pod: forbidden";
+        check(Answered::All, &[], Err(forbidden), Use::Unlisted, &[more]);
+        check(Answered::Some, &[], Err(forbidden), Use::Unlisted, &[partly, more]);
+    }
+
+    #[test]
+    fn one_silent_istiod_is_not_all_of_them() {
+        let check = |answered: usize, all: usize, expected: Answered| assert_eq!(Answered::of(answered, all), expected);
+        check(0, 0, Answered::None);
+        check(0, 2, Answered::None);
+        check(1, 2, Answered::Some);
+        check(2, 2, Answered::All);
     }
 
     #[test]
@@ -263,6 +329,10 @@ mod tests {
             assert!(fits, "{refusal:?}");
         };
         check(Use::No, None);
+        check(
+            Use::No.max(Use::Partly),
+            Some("an istiod of the control plane does not answer"),
+        );
         check(Use::No.max(Use::Silent), Some("no istiod of the control plane answers"));
         check(
             Use::Silent.max(Use::Unlisted),
