@@ -67,7 +67,7 @@ It cannot go now, and says why.
 @ fails
 $ istioctl uninstall --revision canary --if-unused -y
 ...
-The gateway istio-ingressgateway.istio-system runs on revision canary and stays. Put it on another one with: istioctl gateway revert --revision 1-22-1[..]
+The gateway istio-ingressgateway.istio-system runs on revision canary and stays: revision 1-22-1 has it too. Give it back with: istioctl gateway revert --revision 1-22-1 -y
 ...
 Error: the control plane is still used, and --if-unused was given: nothing was removed
 

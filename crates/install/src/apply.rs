@@ -97,7 +97,7 @@ pub struct Installation<'a> {
 /// What an installation will do that somebody should know.
 #[derive(Clone, Debug)]
 pub struct Foretold {
-    /// Who becomes the default revision, and which gateways change sides, in words.
+    /// Who becomes the default revision, which gateways change sides, and which are not asked for any more, in words.
     pub notes: Vec<String>,
     /// The webhook configurations once it is done.
     pub webhooks: Vec<Object>,
@@ -117,6 +117,10 @@ impl Installation<'_> {
         self.check(&before, &Silent)?;
         let mut notes: Vec<String> = self.new_default(server, &before).await.into_iter().collect();
         notes.extend(self.taken_gateways(server, &before).await?);
+        if self.whole {
+            let left = prune::gateways(server, self.operator, &self.components, &before).await;
+            notes.extend(left.map_err(InstallError::Unread)?);
+        }
         let (webhooks, own) = self.webhooks(&before);
         Ok(Foretold { notes, webhooks, own })
     }
@@ -183,7 +187,7 @@ impl Installation<'_> {
         if self.dry_run {
             // Where the namespace is not there yet, only a part of the components was kept to compare with.
             if !created {
-                for id in prune::leftovers(server, self.operator, &components).await? {
+                for id in prune::leftovers(server, self.operator, &components, &before).await? {
                     progress.event(Event::WouldRemove(id));
                 }
             }
@@ -193,7 +197,7 @@ impl Installation<'_> {
             self.default_tag(server, &namespace, labels, progress).await?;
         }
         progress.event(Event::Pruning);
-        for id in prune::leftovers(server, self.operator, &components).await? {
+        for id in prune::leftovers(server, self.operator, &components, &before).await? {
             server.delete(&id).await?;
         }
         Ok(())

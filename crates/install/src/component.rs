@@ -88,8 +88,8 @@ impl Kind {
         }
     }
 
-    /// Key of the gateway's values, for gateways.
-    fn gateway(self) -> Option<&'static str> {
+    /// Key of the gateway's values, for gateways, and the name of one that is given none.
+    pub(crate) fn gateway(self) -> Option<&'static str> {
         match self {
             Self::IngressGateways => Some("istio-ingressgateway"),
             Self::EgressGateways => Some("istio-egressgateway"),

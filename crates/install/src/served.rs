@@ -96,6 +96,26 @@ pub fn unserved(namespace: &str, inventory: &Inventory) -> BTreeMap<String, Abse
     found
 }
 
+/// Revisions beside one, but for those of which only the webhooks are left.
+pub(crate) fn others(revision: &str, namespace: &str, inventory: &Inventory) -> Vec<String> {
+    let absent = unserved(namespace, inventory);
+    let is_gone = |other: &str| absent.get(other).is_some_and(|absence| absence.gone);
+    inventory
+        .revisions()
+        .into_iter()
+        .filter(|other| *other != revision && !is_gone(other))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Who of these may get a gateway: the default revision if it can serve, else any that can.
+pub(crate) fn preferred<'a>(among: &'a [String], default: Option<&str>, inventory: &Inventory) -> Option<&'a str> {
+    among
+        .iter()
+        .map(String::as_str)
+        .min_by_key(|other| (!inventory.is_ready(other), Some(*other) != default))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,7 @@ use crate::input::{Input, resolve};
 use crate::object::{Id, Object};
 use crate::owner;
 use crate::prune::kinds;
+use crate::record::{self, Memory, Others};
 use crate::retag::ChangeError;
 use crate::served;
 use crate::tag::{self, Inventory, leads_to};
@@ -59,7 +60,7 @@ pub struct Plan {
     /// Namespaces whose pods are injected by what goes, by label or through a tag that goes.
     pub namespaces: Vec<String>,
     /// Gateways that run on the revision and stay.
-    pub gateways: Vec<Id>,
+    pub gateways: Vec<Gateway>,
     /// Revisions that remain, but for those that are gone themselves and left their injector.
     pub others: Vec<String>,
     /// Releases of Helm that the control plane belongs to. Only Helm removes them, so nothing is removed here; but a purge
@@ -71,6 +72,17 @@ pub struct Plan {
     pub applied_by: Vec<String>,
 }
 
+/// A gateway that stays, because another revision has it, or may have it, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its Deployment.
+    pub id: Id,
+    /// The revision that it may go to.
+    pub to: String,
+    /// Was that installed with it?
+    pub had: bool,
+}
+
 impl Plan {
     /// Which objects go.
     pub fn ids(&self) -> Vec<Id> {
@@ -79,31 +91,45 @@ impl Plan {
 
     /// The revision that gateways may go to: the default one if it can serve, else any that can.
     pub fn successor(&self, inventory: &Inventory) -> Option<&str> {
+        self.preferred(&self.others, inventory)
+    }
+
+    fn preferred<'a>(&self, among: &'a [String], inventory: &Inventory) -> Option<&'a str> {
         let default = self.default_moves_to.as_deref().or(inventory.target(DEFAULT_REVISION));
-        let mut others: Vec<&str> = self.others.iter().map(String::as_str).collect();
-        others.sort_by_key(|other| (!inventory.is_ready(other), Some(*other) != default));
-        others.first().copied()
+        served::preferred(among, default, inventory)
+    }
+
+    /// A gateway that stays, and where it may go: rather to a revision that was installed with it.
+    fn staying(&self, deployment: &Object, records: &Others, inventory: &Inventory) -> Option<Gateway> {
+        let gateway = record::Gateway::of(deployment)?;
+        let had = records.with(&[Memory::Had], &gateway);
+        let may = records.with(&[Memory::Off, Memory::Unrecorded], &gateway);
+        let among = if had.is_empty() { &may } else { &had };
+        Some(Gateway {
+            id: deployment.id(),
+            to: self.preferred(among, inventory)?.to_owned(),
+            had: !had.is_empty(),
+        })
     }
 }
+
+/// A gateway whose name another revision knows, or may know, is as much that one's, although it may be switched off there:
+/// a canary of it may be served by the same Service.
+const KEEP: [Memory; 3] = [Memory::Had, Memory::Off, Memory::Unrecorded];
 
 /// Decides from what the cluster holds. `owned` are the objects that carry an installer's component label.
 pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Inventory) -> Plan {
     let Scope::Revision(revision) = scope else {
         return purge(owned, inventory);
     };
-    let absent = served::unserved(namespace, inventory);
-    // Nothing is moved to one of which only the webhooks are left.
-    let is_gone = |other: &str| absent.get(other).is_some_and(|absence| absence.gone);
-    let others = inventory
-        .revisions()
-        .into_iter()
-        .filter(|other| *other != revision && !is_gone(other))
-        .map(str::to_owned);
     let mut plan = Plan {
         revision: Some(revision.clone()),
-        others: others.collect(),
+        // Nothing is moved to one of which only the webhooks are left.
+        others: served::others(revision, namespace, inventory),
         ..Plan::default()
     };
+    let records = Others::among(&plan.others, namespace, owned);
+    let mut staying = Vec::new();
     let is_ours = |object: &&Object| {
         object.label(label::REVISION) == revision && object.label(label::OWNING_RESOURCE_NAMESPACE) == namespace
     };
@@ -112,13 +138,10 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
         if component == Kind::Base.label() || !object.label(label::TAG).is_empty() {
             continue;
         }
-        let gateway = [Kind::IngressGateways, Kind::EgressGateways]
-            .iter()
-            .any(|kind| kind.label() == component);
-        if gateway && !plan.others.is_empty() {
-            // Upgraded in place: the other revision's as much as this one's.
+        // Upgraded in place: the other revision's as much as this one's.
+        if record::Gateway::of(object).is_some_and(|gateway| !records.with(&KEEP, &gateway).is_empty()) {
             if object.kind() == "Deployment" {
-                plan.gateways.push(object.id());
+                staying.push(object);
             }
             continue;
         }
@@ -150,6 +173,10 @@ pub fn plan(scope: &Scope, namespace: &str, owned: &[Object], inventory: &Invent
     if let (true, [only]) = (tags.contains(DEFAULT_REVISION), ready.as_slice()) {
         plan.default_moves_to = Some((*only).clone());
     }
+    let gateways = staying
+        .into_iter()
+        .filter_map(|deployment| plan.staying(deployment, &records, inventory));
+    plan.gateways = gateways.collect();
     plan.tags = tags
         .iter()
         .filter(|tag| **tag != DEFAULT_REVISION || plan.default_moves_to.is_none())

@@ -115,11 +115,60 @@ fn a_gateway_upgraded_in_place_stays_and_is_named() {
             "istiod-canary"
         ]
     );
-    assert_eq!(plan.gateways[0].path(), "Deployment/istio-ingressgateway");
+    assert_eq!(gateways(&plan), ["istio-ingressgateway may go to old"]);
     assert_eq!(
         (plan.others, plan.namespaces),
         (vec!["old".to_owned()], vec!["c".to_owned()])
     );
+}
+
+/// Gateways that stay, each with the revision that it may go to.
+fn gateways(plan: &Plan) -> Vec<String> {
+    let verb = |gateway: &Gateway| if gateway.had { "goes back" } else { "may go" };
+    let all = plan.gateways.iter();
+    all.map(|gateway| format!("{} {} to {}", gateway.id.name, verb(gateway), gateway.to))
+        .collect()
+}
+
+#[test]
+fn a_gateway_goes_with_its_revision_unless_another_knows_it() {
+    let check = |records: &[(&str, &str)], goes: bool, stays: &[&str]| {
+        let (mut owned, mut inventory) = cluster();
+        for (revision, _) in records.iter().filter(|(revision, _)| *revision != "old") {
+            let name = format!("istio-sidecar-injector-{revision}");
+            let webhook = self::owned("MutatingWebhookConfiguration", &name, revision, "Pilot");
+            inventory.webhooks.push(webhook);
+        }
+        for object in &mut owned {
+            object.0["metadata"]["namespace"] = "istio-system".into();
+        }
+        for (revision, gateways) in records {
+            let mut record = self::owned("ConfigMap", &format!("values-{revision}"), revision, "Pilot");
+            record.0["metadata"]["namespace"] = "istio-system".into();
+            record.0["data"] = json!({"gateways": gateways});
+            owned.push(record);
+        }
+        let scope = Scope::Revision("canary".to_owned());
+        let plan = plan(&scope, "istio-system", &owned, &inventory);
+        let removed = plan
+            .remove
+            .iter()
+            .filter(|object| object.name() == "istio-ingressgateway");
+        // The Deployment and its Service, or neither.
+        assert_eq!(removed.count(), if goes { 2 } else { 0 }, "{records:?}");
+        assert_eq!(gateways(&plan), stays, "{records:?}");
+    };
+    let own = r#"{"ingressGateways": [{"name": "edge"}]}"#;
+    let same = r#"{"ingressGateways": [{"name": "istio-ingressgateway"}]}"#;
+    let off = r#"{"ingressGateways": [{"name": "istio-ingressgateway", "enabled": false}]}"#;
+    check(&[("old", own)], true, &[]);
+    check(&[("old", same)], false, &["istio-ingressgateway goes back to old"]);
+    check(&[("old", off)], false, &["istio-ingressgateway may go to old"]);
+    // Nobody knows.
+    check(&[], false, &["istio-ingressgateway may go to old"]);
+    // It goes back to who had it, although another is the default, or ready.
+    let back = ["istio-ingressgateway goes back to another"];
+    check(&[("old", own), ("another", same)], false, &back);
 }
 
 #[test]

@@ -276,6 +276,31 @@ async fn a_dry_run_names_what_would_be_removed() {
     assert!(told.iter().all(|name| !has(&after, name)), "{after:?}");
 }
 
+/// A smaller profile over a larger one, where another revision has the gateway: that has to be able to have it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_another_revision_has_is_not_removed() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    both(server, &Wanted::new(&["revision=old"]), &Wanted::new(&["revision=new"])).await;
+    let gateway = |state: &[String]| {
+        state
+            .iter()
+            .filter(|id| id.contains("istio-ingressgateway"))
+            .cloned()
+            .collect()
+    };
+    let names = async || cluster.state().await.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    let before: Vec<String> = gateway(&names().await);
+    assert!(has(&before, "Service/istio-system/istio-ingressgateway"), "{before:?}");
+    let smaller = Wanted::new(&["revision=new", "profile=minimal"]);
+    let told = Removals::default();
+    smaller.run(server, true, &told).await.unwrap();
+    assert_eq!(told.0.into_inner().unwrap(), [""; 0]);
+    smaller.install(server).await.unwrap();
+    let after: Vec<String> = gateway(&names().await);
+    assert_eq!(after, before);
+}
+
 /// Whoever is refused before the first write changed nothing, and is not told otherwise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_installation_writes_nothing() {

@@ -9,8 +9,10 @@ use install::apply::Installation;
 use install::assets::Assets;
 use install::component::{Kind, Rendering, render};
 use install::input::{Input, resolve};
+use install::inventory;
 use install::object::Object;
-use install::record;
+use install::record::{self, Gateway, Memory};
+use install::tag::Inventory;
 use revision::name::Revision;
 use serde_json::{Value, json};
 
@@ -59,12 +61,25 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     let revision = Revision::parse(planes.revision().unwrap_or_default())?;
     let all = gateways(&cluster, namespace).await?;
     let is_there = |gateway: &Object| gateway.label(label::REVISION) == revision.label();
-    let (there, gateways): (Vec<_>, Vec<_>) = all.into_iter().partition(is_there);
-    if gateways.is_empty() {
+    let (there, elsewhere): (Vec<_>, Vec<_>) = all.into_iter().partition(is_there);
+    if elsewhere.is_empty() {
         put(&nothing_to_do(&there, revision.label(), namespace));
         return Ok(());
     }
-    let record = recorded(&cluster, namespace, revision.value()).await?;
+    let record = record::read(&cluster.server, namespace, revision.value()).await?;
+    let before = inventory::read(&cluster.server, namespace).await?;
+    let (gateways, others): (Vec<_>, Vec<_>) = elsewhere
+        .into_iter()
+        .partition(|gateway| moves(gateway, &record, &before));
+    for gateway in &others {
+        anstream::eprintln!("❗ {}", left(gateway, revision.label()));
+    }
+    if gateways.is_empty() {
+        put(&format!(
+            "No gateway goes to revision {revision}: nothing was changed.\n"
+        ));
+        return Ok(());
+    }
     let values = merged(&record, &revision)?;
     let names: Vec<&str> = gateways.iter().map(Object::name).collect();
     let question = format!(
@@ -77,11 +92,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     }
     let mut entries = Vec::new();
     for gateway in &gateways {
-        let others = match gateway.label(label::REVISION) {
-            api::names::DEFAULT_REVISION => "",
-            name => name,
-        };
-        let theirs = recorded(&cluster, namespace, others).await?;
+        let theirs = record::read(&cluster.server, namespace, gateway.label(label::REVISION)).await?;
         if let Some(note) = borrowed(gateway, &record, revision.label()) {
             anstream::eprintln!("❗ {note}");
         }
@@ -117,7 +128,7 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
         Ok(()) if flags.dry_run => {
             show.finish(&format!(
                 "✔ Dry run complete: {} would go to revision {}; nothing was changed",
-                moves(&gateways),
+                with_revisions(&gateways),
                 revision.label()
             ));
             Ok(())
@@ -138,19 +149,11 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
 }
 
 /// `istio-ingressgateway (on canary)`, for each.
-fn moves(gateways: &[Object]) -> String {
+fn with_revisions(gateways: &[Object]) -> String {
     let all = gateways
         .iter()
         .map(|gateway| format!("{} (on {})", gateway.name(), gateway.label(label::REVISION)));
     all.collect::<Vec<_>>().join(", ")
-}
-
-/// The ConfigMap with what a revision was installed with; empty if there is none.
-async fn recorded(cluster: &Cluster, namespace: &str, revision: &str) -> Result<Object, Failure> {
-    let mut id = kind("", "v1", "ConfigMap");
-    namespace.clone_into(&mut id.namespace);
-    id.name = object::values_config_map(revision);
-    Ok(cluster.server.get(&id).await?.unwrap_or_else(|| Object(json!({}))))
 }
 
 /// The values in it.
@@ -175,6 +178,23 @@ async fn gateways(cluster: &Cluster, namespace: &str) -> Result<Vec<Object>, Fai
         .server
         .list(&kind("apps", "v1", "Deployment"), &selector)
         .await?)
+}
+
+/// Does a gateway of another revision go to this one? One that was made for its revision alone stays there as long as that
+/// can serve it.
+fn moves(gateway: &Object, record: &Object, before: &Inventory) -> bool {
+    let is_unknown = Gateway::of(gateway).is_some_and(|of| record::memory(record, &of) == Memory::Nothing);
+    !is_unknown || !before.is_ready(gateway.label(label::REVISION))
+}
+
+/// What is said of one that does not.
+fn left(gateway: &Object, revision: &str) -> String {
+    format!(
+        "The gateway {}.{} stays on revision {}: revision {revision} was installed without a gateway of this name.",
+        gateway.name(),
+        gateway.namespace(),
+        gateway.label(label::REVISION)
+    )
 }
 
 /// What is said where no gateway runs on another revision.
@@ -206,23 +226,20 @@ fn borrowed(gateway: &Object, record: &Object, revision: &str) -> Option<String>
 }
 
 fn component(gateway: &Object) -> Kind {
-    if gateway.label(label::OPERATOR_COMPONENT) == Kind::EgressGateways.label() {
-        Kind::EgressGateways
-    } else {
-        Kind::IngressGateways
-    }
+    Gateway::of(gateway).map_or(Kind::IngressGateways, |of| of.kind())
 }
 
 /// What a revision was installed with of a gateway; a profile without gateways switches them off.
 fn own_entry(gateway: &Object, record: &Object) -> Option<Value> {
-    let entry = record::entry(record, component(gateway), gateway.name());
-    entry.filter(|entry| entry["enabled"] != false)
+    let gateway = Gateway::of(gateway)?;
+    let entry = record::entry(record, &gateway);
+    entry.filter(|_| record::memory(record, &gateway) == Memory::Had)
 }
 
 /// A gateway's entry in the specification: as the revision itself installed it, or as the one that has it now.
 fn entry(gateway: &Object, own: &Object, theirs: &Object) -> Value {
     let mut entry = own_entry(gateway, own).unwrap_or_else(|| {
-        let theirs = record::entry(theirs, component(gateway), gateway.name());
+        let theirs = Gateway::of(gateway).and_then(|gateway| record::entry(theirs, &gateway));
         let mut entry = theirs.unwrap_or_else(|| json!({}));
         if let Some(fields) = entry.as_object_mut() {
             // Images are the revision's.
@@ -260,18 +277,42 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn remembering(gateways: &Value) -> Object {
+        Object(json!({"metadata": {"namespace": "istio-system"}, "data": {"gateways": gateways.to_string()}}))
+    }
+
+    #[test]
+    fn a_gateway_of_a_revision_alone_stays_there_as_long_as_that_serves() {
+        let gateway = Object(json!({"metadata": {"name": "gw-two", "namespace": "istio-system",
+            "labels": {"operator.istio.io/component": "IngressGateways", "istio.io/rev": "two"}}}));
+        let ready = Inventory {
+            pods: vec![Object(json!({"metadata": {"labels": {"istio.io/rev": "two"}},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]}}))],
+            ..Inventory::default()
+        };
+        let own = remembering(&json!({"ingressGateways": [{"name": "istio-ingressgateway"}]}));
+        assert!(!moves(&gateway, &own, &ready));
+        assert!(moves(&gateway, &own, &Inventory::default()), "two does not serve it");
+        let same = remembering(&json!({"ingressGateways": [{"name": "gw-two", "enabled": false}]}));
+        assert!(moves(&gateway, &same, &ready));
+        assert!(moves(&gateway, &Object(json!({})), &ready), "nobody knows");
+        insta::assert_snapshot!(left(&gateway, "one"), @"The gateway gw-two.istio-system stays on revision two: revision one was installed without a gateway of this name.");
+    }
+
     #[test]
     fn why_no_gateway_moves_is_said() {
-        let gateway = Object(json!({"metadata": {"name": "istio-ingressgateway",
-            "labels": {"operator.istio.io/component": "IngressGateways", "istio.io/rev": "canary"}}}));
+        let gateway = Object(
+            json!({"metadata": {"name": "istio-ingressgateway", "namespace": "istio-system",
+            "labels": {"operator.istio.io/component": "IngressGateways", "istio.io/rev": "canary"}}}),
+        );
         let told = |there: &[Object]| nothing_to_do(there, "canary", "istio-system");
         insta::assert_snapshot!(told(std::slice::from_ref(&gateway)), @"istio-ingressgateway runs on revision canary already: nothing was changed.");
         insta::assert_snapshot!(told(&[]), @"There is no gateway that istioctl installed for the mesh of istio-system, so that none can be put on revision canary. istioctl install makes one; one of the Helm chart goes with: helm upgrade RELEASE manifests/charts/gateway --reuse-values --set revision=canary");
         let recorded = json!({"ingressGateways": [{"name": "istio-ingressgateway"}]});
-        let own = Object(json!({"data": {"gateways": recorded.to_string()}}));
+        let own = remembering(&recorded);
         assert_eq!(borrowed(&gateway, &own, "old"), None);
         let minimal = json!({"ingressGateways": [{"name": "istio-ingressgateway", "enabled": false}]});
-        let minimal = Object(json!({"data": {"gateways": minimal.to_string()}}));
+        let minimal = remembering(&minimal);
         insta::assert_snapshot!(borrowed(&gateway, &minimal, "old").unwrap(), @"Revision old remembers no gateway istio-ingressgateway of its own: it gets the one of revision canary, with the images of old.");
     }
 
@@ -284,10 +325,10 @@ mod tests {
         let values = json!({"global": {"hub": "docker.io/trysail", "tag": "0.1.0"}, "meshConfig": {}});
         let entries =
             json!({"ingressGateways": [{"name": "istio-ingressgateway", "tag": "9", "k8s": {"replicaCount": 3}}]});
-        let theirs = Object(json!({"data": {"gateways": entries.to_string()}}));
+        let theirs = remembering(&entries);
         // The revision was installed without gateways.
         let minimal = json!({"ingressGateways": [{"name": "istio-ingressgateway", "enabled": false}]});
-        let minimal = Object(json!({"data": {"gateways": minimal.to_string()}}));
+        let minimal = remembering(&minimal);
         let entry = entry(&gateway, &minimal, &theirs);
         let text = document(
             &Revision::parse("old").unwrap(),

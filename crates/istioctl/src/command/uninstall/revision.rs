@@ -3,12 +3,13 @@
 use api::names::DEFAULT_REVISION;
 use install::api_server::RequestError;
 use install::object::Object;
+use install::record::Gateway;
 use install::uninstall::{self, Plan, Stays};
 
 use super::users::{Use, Users};
 
 /// What is said before anything happens, and whether somebody still uses the control plane. `other` is the revision that
-/// gateways may go to.
+/// the default may go to.
 pub fn describe(
     users: &Users,
     gateways: Result<Vec<Object>, RequestError>,
@@ -44,7 +45,9 @@ pub fn describe(
         used = used.max(by_gateways);
         say(&line);
     }
-    let is_gateway = |object: &&Object| object.kind() == "Deployment" && object.name().contains("gateway");
+    let is_gateway = |object: &&Object| {
+        object.kind() == "Deployment" && (object.name().contains("gateway") || Gateway::of(object).is_some())
+    };
     let going: Vec<&str> = plan.remove.iter().filter(is_gateway).map(Object::name).collect();
     if !going.is_empty() {
         used = Use::Yes;
@@ -56,10 +59,7 @@ pub fn describe(
     }
     for gateway in &plan.gateways {
         used = Use::Yes;
-        say(&format!(
-            "The gateway {}.{} runs on revision {revision} and stays. Put it on another one with: istioctl gateway revert --revision {other} -y",
-            gateway.name, gateway.namespace
-        ));
+        say(&stays(gateway, revision));
     }
     if !plan.tags.is_empty() {
         used = Use::Yes;
@@ -102,6 +102,20 @@ pub fn describe(
         ));
     }
     (text, used)
+}
+
+/// What is said of a gateway that does not go with the revision.
+fn stays(gateway: &uninstall::Gateway, revision: &str) -> String {
+    let uninstall::Gateway { id, to, had } = gateway;
+    let advice = if *had {
+        format!(": revision {to} has it too. Give it back with")
+    } else {
+        ". Put it on another one with".to_owned()
+    };
+    format!(
+        "The gateway {}.{} runs on revision {revision} and stays{advice}: istioctl gateway revert --revision {to} -y",
+        id.name, id.namespace
+    )
 }
 
 /// What is said of a revision that no installer marked as its own. Helm itself applies only releases, and of this one it
@@ -150,6 +164,18 @@ mod tests {
     fn check(gateways: Result<Vec<Object>, RequestError>, expected: Option<&str>) {
         let tags = ["prod".to_owned()];
         assert_eq!(deployed("old", &tags, gateways).as_deref(), expected);
+    }
+
+    #[test]
+    fn a_gateway_that_stays_is_sent_to_who_had_it() {
+        let mut id = install::api_server::kind("apps", "v1", "Deployment");
+        (id.namespace, id.name) = ("istio-system".to_owned(), "edge".to_owned());
+        let told = |had| {
+            let (id, to) = (id.clone(), "old".to_owned());
+            stays(&uninstall::Gateway { id, to, had }, "canary")
+        };
+        insta::assert_snapshot!(told(true), @"The gateway edge.istio-system runs on revision canary and stays: revision old has it too. Give it back with: istioctl gateway revert --revision old -y");
+        insta::assert_snapshot!(told(false), @"The gateway edge.istio-system runs on revision canary and stays. Put it on another one with: istioctl gateway revert --revision old -y");
     }
 
     #[test]
