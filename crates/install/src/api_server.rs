@@ -1,5 +1,7 @@
 //! The Kubernetes API as installation needs it: objects as data, retries, readable errors.
 
+mod attempts;
+
 use std::time::Duration;
 
 use kube::api::{
@@ -11,12 +13,15 @@ use serde_json::Value;
 
 use crate::object::{Id, Object};
 
-/// Attempts of a request that the server says to repeat.
-const ATTEMPTS: u32 = 6;
+pub use attempts::{Effect, Timeout};
+use attempts::{Limits, is_transient};
+
+/// How long an answer is waited for, unless somebody says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(15);
 /// Objects per page of a list.
 const PAGE: u32 = 500;
-/// Most objects taken from one list.
-const MOST_LISTED: usize = 100_000;
+/// Most objects taken from one list: as many pods as Kubernetes supports in a cluster.
+const MOST_LISTED: usize = 150_000;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,24 @@ pub enum RequestError {
         /// What went wrong.
         message: String,
     },
+    /// There was no answer in time.
+    #[error("cannot {verb} {object}: {timeout}")]
+    TimedOut {
+        /// What was tried.
+        verb: &'static str,
+        /// On which object.
+        object: String,
+        /// For how long, and what that means.
+        timeout: Timeout,
+    },
+    /// A part of a list would be taken for the whole.
+    #[error("cannot list {kind}: there are more than {most}, the most that is read, and a part of them tells nothing")]
+    TooMany {
+        /// The kind.
+        kind: String,
+        /// Most objects that are read.
+        most: usize,
+    },
 }
 
 impl RequestError {
@@ -53,6 +76,12 @@ impl RequestError {
 
     fn of(verb: &'static str, object: &str, error: Error) -> Self {
         let object = object.to_owned();
+        if let Error::Service(cause) = &error
+            && let Some(timeout) = cause.downcast_ref::<Timeout>()
+        {
+            let timeout = *timeout;
+            return Self::TimedOut { verb, object, timeout };
+        }
         match error {
             Error::Api(status) => Self::Refused {
                 verb,
@@ -94,6 +123,7 @@ pub fn root(error: &(dyn std::error::Error + 'static)) -> String {
 #[derive(Clone)]
 pub struct ApiServer {
     client: Client,
+    limits: Limits,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -105,12 +135,25 @@ impl std::fmt::Debug for ApiServer {
 impl ApiServer {
     /// The API server behind a client.
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self {
+            client,
+            limits: Limits(TIMEOUT),
+        }
     }
 
-    /// The client itself.
-    pub fn client(&self) -> &Client {
-        &self.client
+    /// With another limit for each request, its repeats included. What admission decides on is given 40 s at least.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.limits = Limits(timeout);
+        self
+    }
+
+    /// A request of another kind, once; the client is lent, so that nothing is asked without a limit.
+    pub async fn ask<T>(
+        &self,
+        effect: Effect,
+        request: impl AsyncFnOnce(Client) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.limits.once(effect, request(self.client.clone())).await
     }
 
     fn api(&self, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
@@ -131,7 +174,8 @@ impl ApiServer {
         let patch = Patch::Apply(&object.0);
         let is_versioned = object.0.pointer("/metadata/resourceVersion").is_some();
         let again = |status: &Status| is_transient(status) || (status.code == 409 && !is_versioned);
-        let result = repeat_if(again, || api.patch(&id.name, &parameters, &patch)).await;
+        let request = || api.patch(&id.name, &parameters, &patch);
+        let result = self.limits.repeat(effect(dry_run), again, request).await;
         result
             .map(into_object)
             .map_err(|error| RequestError::of("apply", &id.path(), error))
@@ -147,13 +191,14 @@ impl ApiServer {
             dry_run: true,
             ..PostParams::default()
         };
-        api.create(&parameters, &data).await.map(into_object).map_err(failed)
+        let answer = self.limits.once(Effect::Tries, api.create(&parameters, &data)).await;
+        answer.map(into_object).map_err(failed)
     }
 
     /// An object, or nothing if it is absent or its kind is.
     pub async fn get(&self, id: &Id) -> Result<Option<Object>, RequestError> {
         let api = self.api(&id.resource(), &id.namespace);
-        let result = repeat(|| api.get_opt(&id.name)).await;
+        let result = self.repeat(Effect::Reads, || api.get_opt(&id.name)).await;
         result
             .map(|found| found.map(into_object))
             .map_err(|error| RequestError::of("read", &id.path(), error))
@@ -161,13 +206,26 @@ impl ApiServer {
 
     /// All objects of a kind with these labels, in all namespaces unless one is given. An unknown kind has none.
     pub async fn list(&self, kind: &Id, selector: &str) -> Result<Vec<Object>, RequestError> {
+        self.list_up_to(MOST_LISTED, kind, selector).await
+    }
+
+    async fn list_up_to(&self, most: usize, kind: &Id, selector: &str) -> Result<Vec<Object>, RequestError> {
         let api = self.api(&kind.resource(), &kind.namespace);
-        let mut parameters = ListParams::default().labels(selector).limit(PAGE);
+        let first = ListParams::default().labels(selector).limit(PAGE);
+        let mut parameters = first.clone();
         let mut objects = Vec::new();
+        let mut is_again = false;
         loop {
-            let page = match repeat(|| api.list(&parameters)).await {
+            let page = match self.repeat(Effect::Reads, || api.list(&parameters)).await {
                 Ok(page) => page,
                 Err(Error::Api(status)) if status.code == 404 => return Ok(objects),
+                // The state of which this is a page is not kept any more: pages of two states are no list.
+                Err(Error::Api(status)) if status.code == 410 && parameters.continue_token.is_some() && !is_again => {
+                    is_again = true;
+                    objects.clear();
+                    parameters = first.clone();
+                    continue;
+                }
                 Err(error) => return Err(RequestError::of("list", &kind.kind, error)),
             };
             let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
@@ -178,9 +236,15 @@ impl ApiServer {
                 object.0["kind"] = kind.kind.clone().into();
                 object
             }));
+            if objects.len() > most || (objects.len() == most && next.is_some()) {
+                return Err(RequestError::TooMany {
+                    kind: kind.kind.clone(),
+                    most,
+                });
+            }
             match next {
-                Some(token) if objects.len() < MOST_LISTED => parameters.continue_token = Some(token),
-                _ => return Ok(objects),
+                Some(token) => parameters.continue_token = Some(token),
+                None => return Ok(objects),
             }
         }
     }
@@ -195,7 +259,7 @@ impl ApiServer {
             field_manager: Some(manager.to_owned()),
             dry_run,
         };
-        repeat(|| api.create(&parameters, &data))
+        self.repeat(effect(dry_run), || api.create(&parameters, &data))
             .await
             .map(|_| ())
             .map_err(failed)
@@ -211,7 +275,7 @@ impl ApiServer {
             field_manager: Some(manager.to_owned()),
             dry_run,
         };
-        repeat(|| api.replace(&id.name, &parameters, &data))
+        self.repeat(effect(dry_run), || api.replace(&id.name, &parameters, &data))
             .await
             .map(|_| ())
             .map_err(failed)
@@ -248,12 +312,24 @@ impl ApiServer {
             preconditions,
             ..DeleteParams::default()
         };
-        match repeat(|| api.delete(&id.name, &parameters)).await {
+        match self.repeat(Effect::Writes, || api.delete(&id.name, &parameters)).await {
             Ok(_) => Ok(true),
             Err(Error::Api(status)) if status.code == 404 => Ok(false),
             Err(error) => Err(RequestError::of("delete", &id.path(), error)),
         }
     }
+
+    /// Repeats what the server is too busy for or not yet ready to do.
+    async fn repeat<T, F>(&self, effect: Effect, request: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.limits.repeat(effect, is_transient, request).await
+    }
+}
+
+fn effect(dry_run: bool) -> Effect {
+    if dry_run { Effect::Tries } else { Effect::Writes }
 }
 
 /// A kind in all namespaces, for [`ApiServer::list`].
@@ -279,103 +355,5 @@ fn into_object(object: DynamicObject) -> Object {
     Object(serde_json::to_value(object).unwrap_or(Value::Null))
 }
 
-/// Repeats what the server is too busy for or not yet ready to do.
-async fn repeat<T, F>(request: impl FnMut() -> F) -> Result<T, Error>
-where
-    F: Future<Output = Result<T, Error>>,
-{
-    repeat_if(is_transient, request).await
-}
-
-async fn repeat_if<T, F>(again: impl Fn(&Status) -> bool, mut request: impl FnMut() -> F) -> Result<T, Error>
-where
-    F: Future<Output = Result<T, Error>>,
-{
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        match request().await {
-            Err(Error::Api(status)) if attempt < ATTEMPTS && again(&status) => {
-                tracing::debug!(attempt, %status, "repeating");
-                tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
-            }
-            result => return result,
-        }
-    }
-}
-
-fn is_transient(status: &Status) -> bool {
-    match status.code {
-        429 | 503 | 504 => true,
-        // A CRD that was just established, or a webhook whose server is starting.
-        500 => status.message.contains("failed calling webhook"),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use http::{Request, Response};
-    use kube::client::Body;
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_the_server_said_is_passed_on_without_what_surrounds_it() {
-        let status = |message: &str| Status {
-            message: message.to_owned(),
-            reason: "BadRequest".to_owned(),
-            code: 400,
-            ..Status::default()
-        };
-        let told = |message: &str| root(&Error::Api(Box::new(status(message))));
-        assert_eq!(told("the pod is waiting to start"), "the pod is waiting to start");
-        assert_eq!(told(""), "status 400 BadRequest");
-    }
-
-    /// An API server that answers 409 a number of times, and then with the object.
-    async fn check(object: Value, conflicts: u32, expected: bool, requests: u32) {
-        let seen = Arc::new(AtomicU32::new(0));
-        let (counter, answer) = (seen.clone(), object.clone());
-        let service = tower::service_fn(move |_: Request<Body>| {
-            let conflict = counter.fetch_add(1, Ordering::Relaxed) < conflicts;
-            let (code, body) = if conflict {
-                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                    "reason": "AlreadyExists", "code": 409, "message": "services \"istiod\" already exists"});
-                (409, status)
-            } else {
-                (200, answer.clone())
-            };
-            let response = Response::builder()
-                .status(code)
-                .body(Body::from(body.to_string().into_bytes()));
-            async move { Ok::<_, std::convert::Infallible>(response.unwrap()) }
-        });
-        let server = ApiServer::new(Client::new(service, "default"));
-        let applied = server.apply(&Object(object), "test", false).await;
-        assert_eq!(applied.is_ok(), expected, "{applied:?}");
-        assert_eq!(seen.load(Ordering::Relaxed), requests);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_applies_at_the_same_time_is_waited_for() {
-        let service = |version: Option<&str>| {
-            let mut object =
-                json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "istiod", "namespace": "a"}});
-            if let Some(version) = version {
-                object["metadata"]["resourceVersion"] = version.into();
-            }
-            object
-        };
-        check(service(None), 0, true, 1).await;
-        check(service(None), 2, true, 3).await;
-        check(service(None), 100, false, ATTEMPTS).await;
-        // Who names a version means that one and no other.
-        check(service(Some("7")), 1, false, 1).await;
-    }
-}
+mod tests;

@@ -175,7 +175,10 @@ mod tests {
         let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
             std::future::pending::<Result<http::Response<kube::client::Body>, std::convert::Infallible>>()
         });
-        let reach = std::sync::Arc::new(status::forward::PortForward(kube::Client::new(silent, "default")));
+        let reach = std::sync::Arc::new(status::forward::PortForward::new(
+            kube::Client::new(silent, "default"),
+            Duration::from_secs(15),
+        ));
         let cluster = Cluster::with(kube::Client::new(silent, "default"), reach, "default");
         let pod = Object(json!({"metadata": {"name": "web-x", "namespace": "app",
             "ownerReferences": [{"controller": true, "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web"}]}}));

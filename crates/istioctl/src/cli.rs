@@ -59,7 +59,8 @@ pub struct Global {
     /// Group to act as (repeatable).
     #[arg(long = "as-group", global = true, value_name = "GROUP")]
     pub impersonate_group: Vec<String>,
-    /// How long to wait for the API server, for example 15s.
+    /// How long each request waits for the API server, its repeats included. What webhooks decide on, as each write, is
+    /// given 40s at least: the API server itself needs up to 34s to say what became of it.
     #[arg(long, global = true, value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub kubeclient_timeout: std::time::Duration,
     /// Accepted for Istio's sake; has no effect.

@@ -48,8 +48,8 @@ impl Cluster {
         let default_namespace = config.default_namespace.clone();
         let client = Client::try_from(config)
             .map_err(|error| Failure::new(format!("bad Kubernetes configuration: {}", root(&error))))?;
-        let asked = tokio::time::timeout(global.kubeclient_timeout, client.apiserver_version()).await;
-        let version = match asked {
+        let timeout = global.kubeclient_timeout;
+        let version = match tokio::time::timeout(timeout, client.apiserver_version()).await {
             Ok(Ok(version)) => version,
             Ok(Err(kube::Error::Api(status))) => {
                 return Err(Failure::new(format!(
@@ -64,15 +64,14 @@ impl Cluster {
                 )));
             }
             Err(_) => {
-                let seconds = global.kubeclient_timeout.as_secs();
                 return Err(Failure::new(format!(
-                    "cannot reach the API server at {url}: no answer within {seconds}s"
+                    "cannot reach the API server at {url}: no answer within {timeout:?}"
                 )));
             }
         };
         Ok(Self {
-            reach: Arc::new(PortForward(client.clone())),
-            server: ApiServer::new(client),
+            reach: Arc::new(PortForward::new(client.clone(), timeout)),
+            server: ApiServer::new(client).with_timeout(timeout),
             version,
             default_namespace,
         })
@@ -91,11 +90,6 @@ impl Cluster {
     /// The namespace that a command looks at unless a name says another.
     pub fn namespace<'a>(&'a self, global: &'a Global) -> &'a str {
         global.namespace.as_deref().unwrap_or(&self.default_namespace)
-    }
-
-    /// The client.
-    pub fn client(&self) -> Client {
-        self.server.client().clone()
     }
 
     /// The revision that a name on the command line means: the one that a tag of that name points at, else the one of that

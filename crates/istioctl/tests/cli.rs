@@ -1,9 +1,12 @@
 //! The program as a person meets it when something is wrong: one clear line, and an exit code.
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// A Kubernetes configuration whose server does not answer, written once.
 fn kubeconfig() -> &'static PathBuf {
@@ -50,6 +53,63 @@ fn a_dead_api_server_is_told_in_one_line() {
         check(command, 1, line);
     }
     check(&["install", "-y"], 1, line);
+}
+
+/// An API server that says its version, and nothing else to anybody.
+fn silent_api_server() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            std::thread::spawn(move || says_its_version(connection.unwrap()));
+        }
+    });
+    address
+}
+
+fn says_its_version(mut connection: TcpStream) {
+    let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
+    while let Some(Ok(request)) = lines.next() {
+        let mut head = lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty());
+        head.by_ref().for_each(drop);
+        if request.starts_with("GET /version ") {
+            let version = r#"{"major":"1","minor":"35","gitVersion":"v1.35.0","gitCommit":"","gitTreeState":"clean","buildDate":"","goVersion":"","compiler":"","platform":""}"#;
+            let length = version.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{version}"
+            );
+            connection.write_all(answer.as_bytes()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_api_server_that_is_silent_holds_no_command_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubeconfig");
+    let text = std::fs::read_to_string(kubeconfig()).unwrap();
+    let address = format!("http://{}", silent_api_server());
+    std::fs::write(&file, text.replace("https://127.0.0.1:1", &address)).unwrap();
+    for command in [
+        &["tag", "list"][..],
+        &["install", "-y"],
+        &["uninstall", "--revision", "a", "-y"],
+        &["gateway", "revert", "--revision", "a"],
+        &["ps"],
+        &["x", "injector", "list"],
+        &["x", "precheck"],
+        &["analyze"],
+        &["pc", "listener", "web"],
+    ] {
+        let begin = Instant::now();
+        check_with(
+            &[("KUBECONFIG", file.to_str().unwrap())],
+            &[command, &["--kubeclient-timeout", "200ms"]].concat(),
+            1,
+            "the API server did not answer within 200ms (--kubeclient-timeout waits longer)",
+        );
+        assert!(begin.elapsed() < Duration::from_secs(60), "{command:?}");
+    }
 }
 
 #[test]

@@ -71,7 +71,10 @@ impl Api {
         };
         let mut cluster = Cluster::with(
             self.client.clone(),
-            Arc::new(PortForward(self.client.clone())),
+            Arc::new(PortForward::new(
+                self.client.clone(),
+                std::time::Duration::from_secs(15),
+            )),
             "default",
         );
         cluster.version = self.client.apiserver_version().await.unwrap();

@@ -1,10 +1,12 @@
 //! HTTP to a port of a pod, through the API server's port-forward. The pod sees a caller on its loopback address.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Body;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
@@ -13,6 +15,8 @@ use crate::gather::Ask;
 
 /// Largest answer read, in bytes: a configuration dump of a large mesh.
 const LARGEST_ANSWER: usize = 256 << 20;
+/// Longest silence of a pod that is connected to: until its answer begins, and between two parts of it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why a request to a pod failed.
 #[derive(Debug, thiserror::Error)]
@@ -65,31 +69,49 @@ fn cause(error: &kube::Error) -> String {
     innermost.to_string()
 }
 
+async fn within<T, E>(
+    limit: Duration,
+    step: impl Future<Output = Result<T, E>>,
+    said: impl Fn(E) -> String,
+) -> Result<T, String> {
+    match tokio::time::timeout(limit, step).await {
+        Ok(result) => result.map_err(said),
+        Err(_) => Err(format!("no answer within {limit:?}")),
+    }
+}
+
+/// The next part of a body that has data.
+async fn part<B: Body<Data = Bytes> + Unpin>(body: &mut B) -> Result<Option<Bytes>, B::Error> {
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
 async fn request(
-    client: &Client,
-    namespace: &str,
-    pod: &str,
-    port: u16,
+    PortForward { client, timeout }: &PortForward,
+    PodPort { namespace, pod, port }: &PodPort<'_>,
     method: &str,
     path: &str,
 ) -> Result<Bytes, ForwardError> {
     let connect = |message: String| ForwardError::Connect {
-        pod: pod.to_owned(),
-        port,
+        pod: (*pod).to_owned(),
+        port: *port,
         message,
     };
     let failed = |message: String| ForwardError::Request {
-        pod: pod.to_owned(),
+        pod: (*pod).to_owned(),
         path: path.to_owned(),
         message,
     };
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let mut forward = pods
-        .portforward(pod, &[port])
+    let mut forward = within(*timeout, pods.portforward(pod, &[*port]), |error| cause(&error))
         .await
-        .map_err(|error| connect(cause(&error)))?;
+        .map_err(connect)?;
     let stream = forward
-        .take_stream(port)
+        .take_stream(*port)
         .ok_or_else(|| connect("no stream".to_owned()))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -103,19 +125,26 @@ async fn request(
         .body(Empty::<Bytes>::new())
         .map_err(|error| failed(error.to_string()))?;
     let answer = async {
-        let response = sender
-            .send_request(request)
+        let asked = sender.send_request(request);
+        let response = within(LONGEST_PAUSE, asked, |error| error.to_string())
             .await
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(failed)?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
-        let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
+        let mut parts = Limited::new(response.into_body(), LARGEST_ANSWER);
+        let mut body = BytesMut::new();
+        while let Some(part) = within(LONGEST_PAUSE, part(&mut parts), |error| error.to_string())
+            .await
+            .map_err(failed)?
+        {
+            body.extend_from_slice(&part);
+        }
+        let body = body.freeze();
         if status.is_success() {
             return Ok(body);
         }
         let begin = String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned();
         Err(ForwardError::Status {
-            pod: pod.to_owned(),
+            pod: (*pod).to_owned(),
             path: path.to_owned(),
             status: status.as_u16(),
             body: begin,
@@ -147,7 +176,17 @@ pub struct PodPort<'a> {
 
 /// Reaches pods by the API server's port-forward.
 #[derive(Clone)]
-pub struct PortForward(pub Client);
+pub struct PortForward {
+    client: Client,
+    timeout: Duration,
+}
+
+impl PortForward {
+    /// Through the API server behind a client, which opens a connection within `timeout`.
+    pub fn new(client: Client, timeout: Duration) -> Self {
+        Self { client, timeout }
+    }
+}
 
 impl std::fmt::Debug for PortForward {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -158,7 +197,7 @@ impl std::fmt::Debug for PortForward {
 #[async_trait]
 impl Reach for PortForward {
     async fn request(&self, to: &PodPort<'_>, method: &str, path: &str) -> Result<Bytes, ForwardError> {
-        request(&self.0, to.namespace, to.pod, to.port, method, path).await
+        request(self, to, method, path).await
     }
 }
 
@@ -202,7 +241,7 @@ mod tests {
     use http::{Request, Response};
     use kube::client::Body;
 
-    use super::*;
+    use super::{Client, Duration, PodPort, PortForward, Reach as _};
 
     #[tokio::test]
     async fn what_the_api_server_says_of_a_pod_that_is_pending_is_passed_on_as_it_is() {
@@ -219,13 +258,32 @@ mod tests {
             pod: "web",
             port: 15000,
         };
-        let error = PortForward(client)
+        let error = PortForward::new(client, Duration::from_secs(15))
             .request(&to, "GET", "/config_dump")
             .await
             .unwrap_err();
         assert_eq!(
             error.to_string(),
             "cannot forward to port 15000 of pod web: pod web is not running"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_is_silent_holds_no_connection_up() {
+        let silent = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>());
+        let to = PodPort {
+            namespace: "app",
+            pod: "web",
+            port: 15000,
+        };
+        let forward = PortForward::new(Client::new(silent, "app"), Duration::from_secs(15));
+        assert_eq!(
+            forward
+                .request(&to, "GET", "/config_dump")
+                .await
+                .unwrap_err()
+                .to_string(),
+            "cannot forward to port 15000 of pod web: no answer within 15s"
         );
     }
 }

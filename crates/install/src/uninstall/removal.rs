@@ -106,6 +106,8 @@ pub async fn execute(
                 is_complete = false;
                 break;
             }
+            // Each of the others would be waited for as long, and what became of this one has to be seen first.
+            Err(error @ RequestError::TimedOut { .. }) => return Err(error.into()),
             Err(error) => Removed::Failed(object.id(), error.to_string()),
         };
         if object.kind() == "Deployment" {
@@ -241,8 +243,9 @@ async fn gone(server: &ApiServer, deployment: &Id) -> bool {
             rest.is_some_and(|rest| rest.split('-').count() == 2)
                 && pod.0.pointer("/metadata/deletionTimestamp").is_some()
         };
-        let present = matches!(server.get(deployment).await, Ok(Some(_)));
-        if !present && !left.iter().any(ours) {
+        // What could not be read may still be there.
+        let is_absent = matches!(server.get(deployment).await, Ok(None));
+        if is_absent && !left.iter().any(ours) {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

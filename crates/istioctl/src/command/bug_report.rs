@@ -9,7 +9,7 @@ use std::time::Duration;
 use api::names::{PROXY_CONTAINER, label, port};
 use clap::Args;
 use futures::StreamExt as _;
-use install::api_server::{kind, root};
+use install::api_server::{Effect, kind, root};
 use install::object::{Id, Object};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -367,7 +367,6 @@ async fn collect(cluster: &Cluster, flags: &Flags, task: &Task) -> Result<Option
             container,
             previous,
         } => {
-            let pods: Api<Pod> = Api::namespaced(cluster.client(), namespace);
             let parameters = LogParams {
                 container: Some(container.clone()),
                 previous: *previous,
@@ -376,7 +375,13 @@ async fn collect(cluster: &Cluster, flags: &Flags, task: &Task) -> Result<Option
                 timestamps: true,
                 ..LogParams::default()
             };
-            pods.logs(pod, &parameters)
+            let read = async |client| {
+                let pods: Api<Pod> = Api::namespaced(client, namespace);
+                pods.logs(pod, &parameters).await
+            };
+            cluster
+                .server
+                .ask(Effect::Reads, read)
                 .await
                 .map(|log| Some(redact::text(&log)))
                 .map_err(|error| root(&error))

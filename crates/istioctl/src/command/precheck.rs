@@ -7,6 +7,7 @@ use analyze::objects::Objects;
 use analyze::precheck::{self, Facts, Permission, Upgrade};
 use clap::Args;
 use futures::stream::{self, StreamExt as _};
+use install::api_server::{Effect, root};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::Api;
 use kube::api::PostParams;
@@ -137,8 +138,6 @@ async fn facts(
 
 /// What the user may not create.
 async fn denied(cluster: &Cluster, namespace: &str) -> Vec<Permission> {
-    let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client());
-    let reviews = &reviews;
     let asked = precheck::NEEDED.iter().map(|needed| async move {
         let attributes = ResourceAttributes {
             verb: Some("create".to_owned()),
@@ -156,7 +155,11 @@ async fn denied(cluster: &Cluster, namespace: &str) -> Vec<Permission> {
             spec,
             ..Default::default()
         };
-        let reason = match reviews.create(&PostParams::default(), &review).await {
+        let ask = async |client| {
+            let reviews: Api<SelfSubjectAccessReview> = Api::all(client);
+            reviews.create(&PostParams::default(), &review).await
+        };
+        let reason = match cluster.server.ask(Effect::Reads, ask).await {
             Ok(answer) => {
                 let status = answer.status.unwrap_or_default();
                 if status.allowed {
@@ -164,7 +167,7 @@ async fn denied(cluster: &Cluster, namespace: &str) -> Vec<Permission> {
                 }
                 status.reason.filter(|reason| !reason.is_empty())
             }
-            Err(error) => Some(install::api_server::root(&error)),
+            Err(error) => Some(root(&error)),
         };
         Some(Permission {
             resource: needed.resource.to_owned(),

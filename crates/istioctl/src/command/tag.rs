@@ -6,16 +6,17 @@ mod list;
 mod remove;
 mod report;
 mod risk;
+mod undo;
 
 pub use remove::caution;
 
 use clap::{Args, Subcommand};
-use install::api_server::kind;
+use install::api_server::{Effect, RequestError, kind};
 use install::inventory;
 use install::object::Object;
 use install::proof::ProofError;
 use install::retag::{self, ChangeError};
-use install::tag::{self, Inventory, OfHelm, Request, TagError};
+use install::tag::{self, Inventory, OfHelm, Request};
 use install::yaml;
 use revision::name::{Revision, Tag};
 
@@ -40,7 +41,7 @@ pub enum Command {
     #[command(visible_alias = "show")]
     List(list::ListFlags),
     /// Points a tag at the revision it pointed at before; a second undo takes the first one back.
-    Undo(UndoFlags),
+    Undo(undo::UndoFlags),
     /// Removes a tag.
     #[command(visible_alias = "delete")]
     Remove(remove::RemoveFlags),
@@ -88,30 +89,13 @@ pub struct SetFlags {
     output: Format,
 }
 
-/// Flags of `undo`.
-#[derive(Debug, Args)]
-pub struct UndoFlags {
-    /// The tag.
-    tag: String,
-    /// Point the tag back even at a revision that has no ready istiod, or does not answer: until it does, new pods of
-    /// the tag's namespaces are refused. One that Helm made is taken over, for a revision that answers.
-    #[arg(long)]
-    force: bool,
-    /// Ask whether the tag could be moved back, and say what would follow it; change nothing.
-    #[arg(long)]
-    dry_run: bool,
-    /// Output format; json and yaml are for programs.
-    #[arg(short, long, default_value = "table")]
-    output: Format,
-}
-
 /// Runs a sub-command.
 pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Set(flags) => set(global, flags).await,
         Command::Generate(flags) => generate(global, flags).await,
         Command::List(flags) => list::run(global, flags).await,
-        Command::Undo(flags) => undo(global, flags).await,
+        Command::Undo(flags) => undo::run(global, flags).await,
         Command::Remove(flags) => remove::run(global, flags).await,
     }
 }
@@ -136,32 +120,6 @@ fn is_forced(force: bool, tag: &str, before: &Inventory) -> bool {
     force && before.release(tag).is_none()
 }
 
-async fn undo(global: &Global, flags: UndoFlags) -> Result<(), Failure> {
-    let cluster = Cluster::connect(global).await?;
-    let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
-    let Some(revision) = before.previous(&flags.tag) else {
-        return Err(TagError::NotMoved(flags.tag).into());
-    };
-    let request = Request {
-        tag: Tag::parse(&flags.tag)?,
-        revision: Revision::parse(revision)?,
-        namespace: global.istio_namespace.clone(),
-        overwrite: true,
-        force: is_forced(flags.force, &flags.tag, &before),
-        take_over: flags.force,
-        automatic: false,
-        webhook_name: None,
-        labels: Default::default(),
-    };
-    let how = How {
-        dry_run: flags.dry_run,
-        // The way back is not held up: the tag has these webhooks already.
-        skip_confirmation: true,
-        output: flags.output,
-    };
-    change(&cluster, &request, &before, how).await
-}
-
 async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
     let cluster = Cluster::connect(global).await?;
     let before = inventory::read(&cluster.server, &global.istio_namespace).await?;
@@ -170,6 +128,7 @@ async fn set(global: &Global, flags: SetFlags) -> Result<(), Failure> {
         dry_run: flags.dry_run,
         skip_confirmation: flags.wanted.skip_confirmation,
         output: flags.output,
+        is_undo: false,
     };
     change(&cluster, &request, &before, how).await
 }
@@ -182,6 +141,8 @@ struct How {
     skip_confirmation: bool,
     /// For whom what happened is printed.
     output: Format,
+    /// The same command again would take it back.
+    is_undo: bool,
 }
 
 /// Writes a tag's objects if nobody else changed them since they were read; who follows is told before. In a dry run only
@@ -223,7 +184,14 @@ async fn change(cluster: &Cluster, request: &Request, before: &Inventory, how: H
         }
         retag::set(&cluster.server, request, &planned, before).await
     }
-    .map_err(|error| explained(error, request.take_over))?;
+    .map_err(|error| match error {
+        ChangeError::Request(RequestError::TimedOut { verb, object, timeout })
+            if how.is_undo && timeout.effect == Effect::Writes =>
+        {
+            Failure::new(undo::unknown(verb, &object, timeout.after, tag, revision))
+        }
+        error => explained(error, request.take_over),
+    })?;
     if !is_text {
         return out::data(&change.report(how.dry_run), how.output);
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use install::api_server::{kind, root};
+use install::api_server::{Effect, kind, root};
 use install::object::{Id, Object};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -247,7 +247,6 @@ async fn cluster_name(cluster: &Cluster, system: &str, revision: &Revision) -> R
 }
 
 async fn token(cluster: &Cluster, namespace: &str, account: &str, seconds: i64) -> Result<String, Failure> {
-    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client(), namespace);
     let request = TokenRequest {
         spec: TokenRequestSpec {
             audiences: vec![api::names::TOKEN_AUDIENCE.to_owned()],
@@ -256,9 +255,13 @@ async fn token(cluster: &Cluster, namespace: &str, account: &str, seconds: i64) 
         },
         ..TokenRequest::default()
     };
-    let answer = accounts
-        .create_token_request(account, &PostParams::default(), &request)
-        .await;
+    let ask = async |client| {
+        let accounts: Api<ServiceAccount> = Api::namespaced(client, namespace);
+        accounts
+            .create_token_request(account, &PostParams::default(), &request)
+            .await
+    };
+    let answer = cluster.server.ask(Effect::Tries, ask).await;
     let answer = answer.map_err(|error| {
         let way = match &error {
             kube::Error::Api(status) if status.code == 404 => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::names::label;
 use clap::Args;
-use install::api_server::kind;
+use install::api_server::{Effect, kind};
 use install::object::{Id, Object};
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -169,9 +169,12 @@ pub(super) async fn apply(global: &Global, flags: &ApplyFlags, put: &mut dyn FnM
 /// Fields that somebody else set to other values are a conflict that is told, not taken over.
 async fn write(cluster: &Cluster, object: &Object) -> Result<(), Failure> {
     let id = object.id();
-    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), &id.namespace, &id.resource());
-    let patch = Patch::Apply(&object.0);
-    match api.patch(&id.name, &PatchParams::apply(MANAGER), &patch).await {
+    let apply = async |client| {
+        let api: Api<DynamicObject> = Api::namespaced_with(client, &id.namespace, &id.resource());
+        let patch = Patch::Apply(&object.0);
+        api.patch(&id.name, &PatchParams::apply(MANAGER), &patch).await
+    };
+    match cluster.server.ask(Effect::Writes, apply).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Err(Failure::new(format!(
             "missing Kubernetes Gateway CRDs need to be installed before applying a waypoint: {}",
