@@ -5,15 +5,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::absent::above;
 
-/// Commands; what is said without a word, and of one word too many.
-const SENTENCES: [(&str, &str, &str); 9] = [
+/// Commands by the names under which they are not aliases; what is said without a word, and of one word too many.
+const SENTENCES: [(&str, &str, &str); 6] = [
     (
         "tag set",
-        "must provide a tag for modification",
-        "must provide a single tag for creation",
-    ),
-    (
-        "tag create",
         "must provide a tag for modification",
         "must provide a single tag for creation",
     ),
@@ -23,14 +18,8 @@ const SENTENCES: [(&str, &str, &str); 9] = [
         "must provide a single tag for creation",
     ),
     ("tag list", "", "tag list command does not accept arguments"),
-    ("tag show", "", "tag list command does not accept arguments"),
     (
         "tag remove",
-        "must provide a tag for removal",
-        "must provide a single tag for removal",
-    ),
-    (
-        "tag delete",
         "must provide a tag for removal",
         "must provide a single tag for removal",
     ),
@@ -104,6 +93,7 @@ mod tests {
             Some("must provide a single tag for creation"),
         );
         check("tag list a", Some("tag list command does not accept arguments"));
+        check("tag show a", Some("tag list command does not accept arguments"));
         check("tag remove", Some("must provide a tag for removal"));
         check("tag delete a b", Some("must provide a single tag for removal"));
         check("tag undo", Some("must provide a tag to move back"));
