@@ -65,6 +65,9 @@ pub fn told(of: &str, namespace: &Labels, pod: &Labels, injectors: &[Injector]) 
     if injectors.iter().filter(is_active).any(|injector| answers(&injector)) {
         return None;
     }
+    if name.is_empty() {
+        return Some(nameless(of, asked));
+    }
     let (key, value) = (asked.key, asked.value);
     let whose = if asked.is_namespaces {
         format!("namespace {of}")
@@ -85,6 +88,25 @@ pub fn told(of: &str, namespace: &Labels, pod: &Labels, injectors: &[Injector]) 
         "WARNING: {whose} has label {key}={value}{means}, but {why}. No webhook answers, and new pods start without a proxy. \
          {remedy}"
     ))
+}
+
+/// That a label names nobody.
+fn nameless(of: &str, asked: Asked<'_>) -> String {
+    let (whose, remedy) = if asked.is_namespaces {
+        (
+            format!("namespace {of}"),
+            format!("Remove it: kubectl label namespace {of} {REVISION_KEY}-; or name a revision or tag"),
+        )
+    } else {
+        (
+            "the pod".to_owned(),
+            "Remove it from its workload's template, or name a revision or tag there".to_owned(),
+        )
+    };
+    format!(
+        "WARNING: {whose} has label {REVISION_KEY} without a value, which names no revision or tag. No webhook answers, and \
+         new pods start without a proxy. {remedy}"
+    )
 }
 
 /// Names of what is there.
@@ -207,6 +229,24 @@ mod tests {
             "WARNING: the pod has label sidecar.istio.io/inject=true, which asks for the revision or tag \"default\", but there \
              is no revision or tag \"default\"; revisions here: none. No webhook answers, and new pods start without a proxy. \
              Install one: istioctl install",
+        );
+    }
+
+    #[test]
+    fn a_label_without_a_value_is_to_be_removed() {
+        check(
+            "canary",
+            "istio.io/rev=",
+            "",
+            "WARNING: namespace app has label istio.io/rev without a value, which names no revision or tag. No webhook answers, \
+             and new pods start without a proxy. Remove it: kubectl label namespace app istio.io/rev-; or name a revision or tag",
+        );
+        check(
+            "canary",
+            "",
+            "istio.io/rev=",
+            "WARNING: the pod has label istio.io/rev without a value, which names no revision or tag. No webhook answers, and \
+             new pods start without a proxy. Remove it from its workload's template, or name a revision or tag there",
         );
     }
 
