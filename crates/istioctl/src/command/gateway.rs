@@ -76,7 +76,8 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     }
     if gateways.is_empty() {
         put(&format!(
-            "No gateway goes to revision {revision}: nothing was changed.\n"
+            "No gateway goes to revision {}: nothing was changed.\n",
+            revision.label()
         ));
         return Ok(());
     }
