@@ -10,9 +10,11 @@ use anyhow::Context;
 use ca::tls::{MeshClients, ServingCertificate};
 use ca::{Authenticator, Current};
 use cluster::access::Access;
-use listen::accept;
+use futures::Stream;
+use listen::accept::{self, Accepted};
 use mesh::Mesh;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
@@ -93,7 +95,6 @@ pub async fn run(options: Discovery) -> anyhow::Result<()> {
     let mut election = None;
     if let Some(control_plane) = control_plane {
         if let Some(listener) = bind("webhooks", options.https_addr).await? {
-            let shutdown = listen::http::later(shutdown.clone(), LINGER.min(options.shutdown_duration));
             parts.serve_webhooks(listener, &settings, &control_plane, &shutdown);
         }
         election = control_plane.keep(&engine.kept, shutdown.clone());
@@ -132,6 +133,8 @@ struct Parts {
     webhooks: Arc<Webhooks>,
     signed: Arc<ca::service::Counters>,
     pages_served: TaskTracker,
+    /// How much longer than the rest webhooks are answered.
+    linger: Duration,
 }
 
 impl Parts {
@@ -181,6 +184,7 @@ impl Parts {
             webhooks,
             signed,
             pages_served: TaskTracker::new(),
+            linger: LINGER.min(options.shutdown_duration),
         }
     }
 
@@ -255,6 +259,19 @@ impl Parts {
         Ok(())
     }
 
+    /// What the API server asks, until it has heard that this istiod ends.
+    fn answer_webhooks<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        connections: impl Stream<Item = Accepted<I>> + Send + 'static,
+        limits: listen::Limits,
+        shutdown: &watch::Receiver<bool>,
+    ) {
+        let router = webhook::router(self.webhooks.clone()).merge(http::readiness(self.pages.clone()));
+        let shutdown = listen::http::later(shutdown.clone(), self.linger);
+        self.pages_served
+            .spawn(listen::http::serve(connections, router, limits, shutdown));
+    }
+
     fn serve_webhooks(
         &self,
         listener: TcpListener,
@@ -263,11 +280,8 @@ impl Parts {
         shutdown: &watch::Receiver<bool>,
     ) {
         let tls = ca::tls::server_config(cluster.serving.certificate.clone(), None);
-        let router = webhook::router(self.webhooks.clone()).merge(http::readiness(self.pages.clone()));
         let limits = settings.page_ports;
-        let connections = accept::tls(listener, tls, limits);
-        self.pages_served
-            .spawn(listen::http::serve(connections, router, limits, shutdown.clone()));
+        self.answer_webhooks(accept::tls(listener, tls, limits), limits, shutdown);
         if settings.inject {
             let pages = self.pages.clone();
             tokio::spawn(injector::keep(
@@ -367,4 +381,56 @@ async fn wait_for_signal() -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::args::{Command, parse};
+
+    fn parts(flags: &str) -> (Parts, Settings) {
+        let line = format!("istiod discovery {flags}");
+        let (Command::Discovery(options), _) = parse(line.split_whitespace().map(str::to_owned)).unwrap() else {
+            panic!("not discovery")
+        };
+        let settings = Settings::from_environment().unwrap();
+        let mesh = Mesh::default();
+        let translation = Translation::new(mesh.snapshot());
+        (
+            Parts::new(&settings, &options, Engine::new(mesh, translation), None),
+            settings,
+        )
+    }
+
+    #[test]
+    fn webhooks_are_answered_longer_but_never_beyond_the_end() {
+        assert_eq!(parts("").0.linger, LINGER);
+        assert_eq!(parts("--shutdownDuration=1s").0.linger, Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn the_api_server_is_answered_although_the_end_was_asked_for() {
+        let (mut parts, settings) = parts("");
+        // Far longer than this takes.
+        parts.linger = Duration::from_secs(3600);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ending, shutdown) = watch::channel(false);
+        let limits = settings.page_ports;
+        parts.answer_webhooks(accept::tcp(listener, limits), limits, &shutdown);
+        ending.send_replace(true);
+        // A port that ends at once may let one more in.
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = b"POST /validate HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 4"), "{answer:?}");
+        }
+    }
 }
