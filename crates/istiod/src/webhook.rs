@@ -96,19 +96,15 @@ impl Held {
 /// Reads a review's body with the limits that Istio's handler has.
 async fn body(request: Request<Body>, units: &'static Semaphore) -> Result<Held, Response> {
     let refuse = |status: StatusCode, text: &'static str| Err((status, text).into_response());
-    if request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_none_or(|kind| kind != "application/json")
-    {
-        return refuse(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "invalid Content-Type, want `application/json`",
-        );
-    }
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let is_json = kind.is_some_and(|kind| kind == "application/json");
     match tokio::time::timeout(PATIENCE, read(request.into_body(), units)).await {
         Err(_) => refuse(StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time"),
         Ok(Ok(held)) if held.bytes.is_empty() => refuse(StatusCode::BAD_REQUEST, "no body found"),
+        Ok(Ok(_)) if !is_json => refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid Content-Type, want `application/json`",
+        ),
         Ok(Ok(held)) => Ok(held),
         Ok(Err(Unread::TooLarge)) => refuse(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than 6 MiB"),
         Ok(Err(Unread::NoRoom)) => refuse(
@@ -282,6 +278,25 @@ mod tests {
         assert_eq!(units.available_permits(), 1);
         drop(go_on);
         free(4).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_refused_as_nothing_and_else_by_its_content_type() {
+        let check = async |kind: &str, text: &'static str, expected: Result<&[u8], StatusCode>| {
+            let request = Request::builder()
+                .header(header::CONTENT_TYPE, kind)
+                .body(Body::from(text));
+            let Ok(request) = request else { panic!("a request") };
+            let read = body(request, &UNITS).await;
+            let read = read.as_ref().map(|held| &*held.bytes).map_err(Response::status);
+            assert_eq!(read, expected, "{kind} {text:?}");
+        };
+        check("application/json", "{}", Ok(b"{}")).await;
+        check("application/json", "", Err(StatusCode::BAD_REQUEST)).await;
+        check("text/plain", "", Err(StatusCode::BAD_REQUEST)).await;
+        check("text/plain", "{}", Err(StatusCode::UNSUPPORTED_MEDIA_TYPE)).await;
+        let with_parameter = "application/json; charset=utf-8";
+        check(with_parameter, "{}", Err(StatusCode::UNSUPPORTED_MEDIA_TYPE)).await;
     }
 
     /// How much of a body of pieces with these lengths is read when there is room for `room` bytes.
