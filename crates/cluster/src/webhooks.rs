@@ -2,11 +2,11 @@
 //! may start to refuse (revisions.md §2.7, §4.1, §4.5).
 
 mod backends;
+mod counters;
 mod fields;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ca::Current;
@@ -30,6 +30,7 @@ use crate::events::{self, Events};
 use crate::watching::watching;
 use backends::Backends;
 pub use backends::Finding;
+pub use counters::{Counters, Patches, Reason};
 use fields::{Backend, Policy, backend, leads_to, with_bundle, with_policy};
 
 /// Label of a tag's webhook configuration.
@@ -44,23 +45,6 @@ pub struct Standing {
     pub default: Option<String>,
     /// Names under which this revision can be selected.
     pub names: Names,
-}
-
-/// Numbers for the metrics page.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Attempts to write an injector's `caBundle`.
-    pub attempts: AtomicU64,
-    /// Failed attempts.
-    pub failures: AtomicU64,
-    findings: Mutex<BTreeSet<Finding>>,
-}
-
-impl Counters {
-    /// Webhooks that nobody answers.
-    pub fn findings(&self) -> BTreeSet<Finding> {
-        self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 /// Keeps this revision's webhooks.
@@ -236,7 +220,7 @@ impl Keeper {
         let writes = wanted.iter().map(async |next| {
             let (object, name, writer) = (events::reference(next), next.name_any(), self.writer());
             let request = async {
-                self.counters.attempts.fetch_add(1, Relaxed);
+                self.counters.attempted();
                 api.replace(&name, &writer, next).await
             };
             meter.write(&object, request).await
@@ -249,9 +233,11 @@ impl Keeper {
                     injectors.insert(name, written);
                 }
                 Err(error) => {
-                    let failed = matches!(error, Unwritten::Failed(_));
-                    self.counters.failures.fetch_add(u64::from(failed), Relaxed);
-                    done &= self.is_settled(&name, &error);
+                    let settled = self.is_settled(&name, &error);
+                    if matches!(error, Unwritten::Failed(_)) {
+                        self.counters.failed(&name, Reason::of(error.code()), !settled);
+                    }
+                    done &= settled;
                 }
             }
         }
@@ -319,10 +305,7 @@ impl Keeper {
             .into_iter()
             .filter(|(_, service)| backends.is_missing_still(service, now));
         let found: BTreeSet<Finding> = missing.map(|(finding, _)| finding).collect();
-        let before = {
-            let mut held = self.counters.findings.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *held, found.clone())
-        };
+        let before = self.counters.found(found.clone());
         for finding in found.difference(&before) {
             let (configuration, webhook, service) = (&finding.configuration, &finding.webhook, &finding.service);
             tracing::warn!(

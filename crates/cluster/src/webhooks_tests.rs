@@ -224,7 +224,7 @@ async fn nothing_fails_closed_without_somebody_behind_it() {
         "a pod without its proxy is worse than no pod"
     );
     assert_eq!(setup.warnings(), ["WebhookWithoutEndpoints"; 2]);
-    assert_eq!(setup.counters.failures.load(Relaxed), 0);
+    assert_eq!(setup.counters.patches(), Patches::default());
     // It comes back, and nobody warns any more.
     endpoints(&setup.api, "old", true);
     pass(60).await;
@@ -288,6 +288,27 @@ async fn a_write_without_an_answer_holds_nothing_else_up() {
     line.stuck.store(false, Relaxed);
     pass(90).await;
     assert!(setup.bundle("a").is_string(), "and the write is tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_that_fail_are_counted_by_object_and_reason() {
+    let setup = Setup::new();
+    setup.put(INJECTORS, configuration(MUTATING, "a", "a"));
+    setup.put(INJECTORS, configuration(MUTATING, "tag", "a"));
+    setup.api.refuses(&format!("{INJECTORS}/tag"), true);
+    setup.keep("a");
+    pass(5).await;
+    let patches = setup.counters.patches();
+    let failures: Vec<_> = patches
+        .failures
+        .keys()
+        .map(|(name, why)| (&**name, why.name()))
+        .collect();
+    assert_eq!(failures, [("tag", "webhook_update_failure")]);
+    let failed: u64 = patches.failures.values().sum();
+    assert!(failed > 1, "{failed}");
+    assert_eq!(patches.retries, [("tag".to_owned(), failed)].into());
+    assert_eq!(setup.counters.attempts(), 1 + failed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -134,6 +134,7 @@ async fn connect() -> SendRequest<Full<Bytes>> {
         namespaces: Box::new(|_| Some(Default::default())),
         validate: Box::new(|_| Ok(Vec::new())),
         metrics: InjectionMetrics::register(&mut registry),
+        validations: Arc::default(),
     });
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
     let certificate: CertificateDer<'static> = made.cert.der().clone();

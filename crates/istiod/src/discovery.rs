@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::serving::Serving;
 use crate::settings::Settings;
 use crate::source::{Source, Translation};
-use crate::webhook::Webhooks;
+use crate::webhook::{Validations, Webhooks};
 use crate::{files, grpc, injector, serving, validation, webhook};
 
 /// Changes that may wait for the engine before their sources pause.
@@ -153,7 +153,9 @@ impl Parts {
             pod: settings.pod_name.clone(),
         };
         let signed = Arc::new(ca::service::Counters::default());
-        let (metrics, injection) = Metrics::new(counters.clone(), cluster.map(|c| c.numbers(signed.clone())));
+        let validations = Arc::new(Validations::default());
+        let numbers = cluster.map(|c| c.numbers(signed.clone()));
+        let (metrics, injection) = Metrics::new(counters.clone(), validations.clone(), numbers);
         let pages = Arc::new(Pages {
             engine: engine.clone(),
             registry: registry.clone(),
@@ -174,6 +176,7 @@ impl Parts {
             }),
             validate: Box::new(validation::validate),
             metrics: injection,
+            validations,
         });
         Self {
             engine,

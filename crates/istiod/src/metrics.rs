@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use crate::engine::Engine;
 use crate::sets::Translate;
 use crate::version;
-use crate::webhook::InjectionMetrics;
+use crate::webhook::{InjectionMetrics, Validations};
 
 /// Numbers of a control plane that has a cluster.
 pub struct Cluster {
@@ -38,19 +38,25 @@ pub struct Cluster {
 pub struct Metrics {
     started: Instant,
     ads: Arc<Counters>,
+    validations: Arc<Validations>,
     cluster: Option<Cluster>,
     injection: prometheus_client::registry::Registry,
 }
 
 impl Metrics {
     /// The page over these numbers, and the injector's own.
-    pub fn new(ads: Arc<Counters>, cluster: Option<Cluster>) -> (Self, InjectionMetrics) {
+    pub fn new(
+        ads: Arc<Counters>,
+        validations: Arc<Validations>,
+        cluster: Option<Cluster>,
+    ) -> (Self, InjectionMetrics) {
         let mut injection = prometheus_client::registry::Registry::default();
         let counters = InjectionMetrics::register(&mut injection);
         (
             Self {
                 started: Instant::now(),
                 ads,
+                validations,
                 cluster,
                 injection,
             },
@@ -125,6 +131,7 @@ impl Metrics {
         if let Some(cluster) = &self.cluster {
             cluster.render(&mut page, Timestamp::now());
         }
+        page.validations(&self.validations);
         page.text + &self.injection()
     }
 
@@ -179,19 +186,32 @@ impl Metrics {
 
 impl Cluster {
     fn render(&self, page: &mut Page, now: Timestamp) {
-        let name = [("name", "sidecar-injector.istio.io")];
         page.family(
             "webhook_patch_attempts_total",
             "counter",
             "Attempts to write a webhook configuration",
         );
-        page.sample("webhook_patch_attempts_total", &name, load(&self.webhooks.attempts));
+        // All configurations in one, by the ending of their webhooks' names, as Istio counts them.
+        let name = [("name", "sidecar-injector.istio.io")];
+        page.sample("webhook_patch_attempts_total", &name, self.webhooks.attempts() as f64);
+        let patches = self.webhooks.patches();
         page.family(
             "webhook_patch_failures_total",
             "counter",
             "Failed attempts to write a webhook configuration",
         );
-        page.sample("webhook_patch_failures_total", &name, load(&self.webhooks.failures));
+        for ((name, reason), count) in &patches.failures {
+            let labels = [("name", &**name), ("reason", reason.name())];
+            page.sample("webhook_patch_failures_total", &labels, *count as f64);
+        }
+        page.family(
+            "webhook_patch_retries_total",
+            "counter",
+            "Failed attempts to write a webhook configuration that are made again",
+        );
+        for (name, count) in &patches.retries {
+            page.sample("webhook_patch_retries_total", &[("name", name)], *count as f64);
+        }
         page.family(
             "istiod_webhook_without_endpoints",
             "gauge",
@@ -302,6 +322,34 @@ impl Page {
         let _ = writeln!(self.text, "{name}{labels} {value}");
     }
 
+    fn validations(&mut self, validations: &Validations) {
+        let counts = validations.read();
+        self.family("galley_validation_passed", "counter", "Objects that may be written");
+        for (of, count) in &counts.passed {
+            let labels = [("group", of.group), ("version", of.version), ("resource", of.resource)];
+            self.sample("galley_validation_passed", &labels, *count as f64);
+        }
+        self.family("galley_validation_failed", "counter", "Objects that may not be written");
+        for ((of, reason), count) in &counts.failed {
+            let labels = [
+                ("group", of.group),
+                ("version", of.version),
+                ("resource", of.resource),
+                ("reason", *reason),
+            ];
+            self.sample("galley_validation_failed", &labels, *count as f64);
+        }
+        self.family(
+            "galley_validation_http_error",
+            "counter",
+            "Requests to the validation webhook that are no reviews",
+        );
+        for (status, count) in &counts.http_errors {
+            let status = status.to_string();
+            self.sample("galley_validation_http_error", &[("status", &status)], *count as f64);
+        }
+    }
+
     fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
@@ -356,7 +404,7 @@ mod tests {
 
     #[test]
     fn every_metric_is_documented_and_no_other() {
-        let (metrics, _) = Metrics::new(Arc::default(), Some(cluster(Timestamp::now())));
+        let (metrics, _) = Metrics::new(Arc::default(), Arc::default(), Some(cluster(Timestamp::now())));
         let translation = crate::source::Translation::new(mesh::Mesh::default().snapshot());
         let engine = Engine::new(mesh::Mesh::default(), translation);
         let page = metrics.render(&engine, &Registry::default());
@@ -400,6 +448,27 @@ mod tests {
             "citadel_server_root_cert_expiry_timestamp 2043360000",
             "istiod_serving_cert_expiry_seconds 60",
             "citadel_server_csr_count 0",
+        ] {
+            assert!(page.text.contains(&format!("\n{line}\n")), "{line}:\n{}", page.text);
+        }
+    }
+
+    #[test]
+    fn validation_is_counted_by_what_was_to_be_written() {
+        let validations = Validations::default();
+        let gateway = serde_json::json!({
+            "resource": { "group": "networking.istio.io", "version": "v1", "resource": "gateways" },
+        });
+        validations.passed(&gateway);
+        validations.failed(&gateway, "invalid_resource");
+        validations.http_error(415);
+        let mut page = Page::default();
+        page.validations(&validations);
+        let labels = r#"group="networking.istio.io",version="v1",resource="gateways""#;
+        for line in [
+            format!("galley_validation_passed{{{labels}}} 1"),
+            format!(r#"galley_validation_failed{{{labels},reason="invalid_resource"}} 1"#),
+            r#"galley_validation_http_error{status="415"} 1"#.to_owned(),
         ] {
             assert!(page.text.contains(&format!("\n{line}\n")), "{line}:\n{}", page.text);
         }

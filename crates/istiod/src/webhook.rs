@@ -5,6 +5,8 @@
 // By path, so that the benchmark can take this file as it is.
 #[path = "webhook/metrics.rs"]
 mod metrics;
+#[path = "webhook/validations.rs"]
+mod validations;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use metrics::InjectionMetrics;
+pub use validations::Validations;
 
 /// How long a review may take to arrive. API servers send it at once and wait for the answer as long as this by default.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,6 +47,8 @@ pub struct Webhooks {
     pub validate: Box<Validate>,
     /// Counters of injection.
     pub metrics: InjectionMetrics,
+    /// Counters of validation.
+    pub validations: Arc<Validations>,
 }
 
 impl std::fmt::Debug for Webhooks {
@@ -190,16 +195,25 @@ async fn inject_pod(State(webhooks): State<Arc<Webhooks>>, request: Request<Body
 async fn validate_object(State(webhooks): State<Arc<Webhooks>>, request: Request<Body>) -> Response {
     let body = match body(request, &UNITS).await {
         Ok(body) => body,
-        Err(refusal) => return refusal,
+        Err(refusal) => {
+            webhooks.validations.http_error(refusal.status().as_u16());
+            return refusal;
+        }
     };
-    match body.answered(move |body| validated(body, &*webhooks.validate)).await {
+    let shared = Arc::clone(&webhooks);
+    let answered = body.answered(move |body| validated(body, &*shared.validate, &shared.validations));
+    match answered.await {
         Ok(answer) => review(&answer),
-        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "validation ended unexpectedly").into_response(),
+        Err(_) => {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            webhooks.validations.http_error(status.as_u16());
+            (status, "validation ended unexpectedly").into_response()
+        }
     }
 }
 
 /// The answer to a validation review.
-fn validated(body: &[u8], validate: &Validate) -> Value {
+fn validated(body: &[u8], validate: &Validate, counts: &Validations) -> Value {
     let review: Value = match serde_json::from_slice(body) {
         Ok(review) => review,
         Err(error) => return verdict(&json!({}), Err(format!("could not decode body: {error}"))),
@@ -207,9 +221,15 @@ fn validated(body: &[u8], validate: &Validate) -> Value {
     let request = &review["request"];
     // A deletion is never a mistake of the object.
     if !matches!(request["operation"].as_str(), Some("CREATE" | "UPDATE")) {
+        counts.failed(request, "unsupported_operation");
         return verdict(&review, Ok(Vec::new()));
     }
-    verdict(&review, validate(&request["object"]))
+    let (object, outcome) = (&request["object"], validate(&request["object"]));
+    match outcome {
+        Ok(_) => counts.passed(request),
+        Err(_) => counts.failed(request, validations::reason(object)),
+    }
+    verdict(&review, outcome)
 }
 
 fn verdict(review: &Value, outcome: Result<Vec<String>, String>) -> Value {
@@ -233,7 +253,8 @@ mod tests {
             _ => Ok(Vec::new()),
         };
         let body = json!({"apiVersion": "admission.k8s.io/v1", "request": {"uid": "u", "operation": operation, "object": object}});
-        assert_eq!(validated(body.to_string().as_bytes(), &validate)["response"], expected);
+        let answer = validated(body.to_string().as_bytes(), &validate, &Validations::default());
+        assert_eq!(answer["response"], expected);
     }
 
     #[test]
@@ -248,8 +269,53 @@ mod tests {
     }
 
     #[test]
+    fn reviews_are_counted_by_known_resources_and_reasons() {
+        let counts = Validations::default();
+        let review = |version: &str, plural: &str, kind: &str, more: Value| {
+            let group = "networking.istio.io";
+            let mut request = json!({
+                "operation": "CREATE", "resource": {"group": group, "version": version, "resource": plural},
+                "object": {"apiVersion": format!("{group}/{version}"), "kind": kind},
+            });
+            request
+                .as_object_mut()
+                .into_iter()
+                .for_each(|request| request.extend(more.as_object().cloned().unwrap_or_default()));
+            let validate = |object: &Value| match object["kind"].as_str() {
+                Some("Sidecar") => Ok(Vec::new()),
+                _ => Err("no".to_owned()),
+            };
+            validated(json!({"request": request}).to_string().as_bytes(), &validate, &counts);
+        };
+        review("v1", "sidecars", "Sidecar", json!({}));
+        review("v1", "gateways", "Gateway", json!({}));
+        review("v1", "gateways", "Gateway", json!({"dryRun": true}));
+        review("v1beta1", "gateways", "Gateway", json!({"operation": "DELETE"}));
+        for name in ["as", "bs"] {
+            review("v1", name, "Other", json!({}));
+        }
+        counts.http_error(415);
+        let counts = counts.read();
+        let name = |of: &validations::Resource| format!("{}/{}", of.version, of.resource);
+        let passed: Vec<_> = counts.passed.iter().map(|(of, n)| (name(of), *n)).collect();
+        let failed: Vec<_> = counts
+            .failed
+            .iter()
+            .map(|((of, why), n)| (name(of), *why, *n))
+            .collect();
+        assert_eq!(passed, [("v1/sidecars".to_owned(), 1)]);
+        let expected = [
+            ("v1/gateways", "invalid_resource", 1),
+            ("v1beta1/gateways", "unsupported_operation", 1),
+            ("unknown/unknown", "unknown_type", 2),
+        ];
+        assert_eq!(failed, expected.map(|(name, why, n)| (name.to_owned(), why, n)));
+        assert_eq!(counts.http_errors, [(415, 1)].into());
+    }
+
+    #[test]
     fn nonsense_is_refused_not_let_through() {
-        let answer = validated(b"nonsense", &|_: &Value| Ok(Vec::new()));
+        let answer = validated(b"nonsense", &|_: &Value| Ok(Vec::new()), &Validations::default());
         assert_eq!(answer["response"]["allowed"], false);
     }
 
