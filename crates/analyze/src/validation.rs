@@ -54,7 +54,9 @@ pub struct Verdict {
 /// Checks one object. `Ok` holds warnings, `Err` why the object is refused.
 pub fn validate(object: &Value) -> Result<Vec<String>, String> {
     kind_of(object)?;
-    let Verdict { errors, mut warnings } = judge(object);
+    let problems = problems(object);
+    let count = problems.count();
+    let (errors, mut warnings) = problems.into_parts();
     match errors.as_slice() {
         [] => {
             warnings.extend(crate::analyzers::never_reached(object));
@@ -62,8 +64,7 @@ pub fn validate(object: &Value) -> Result<Vec<String>, String> {
         }
         [only] => Err(format!("configuration is invalid: {only}")),
         many => Err(format!(
-            "configuration is invalid: {} errors occurred: {}",
-            many.len(),
+            "configuration is invalid: {count} errors occurred: {}",
             many.join("; ")
         )),
     }
@@ -90,13 +91,17 @@ fn kind_of(object: &Value) -> Result<&'static Kind, String> {
 
 /// Checks one object, and says each problem by itself.
 pub fn judge(object: &Value) -> Verdict {
+    let (errors, warnings) = problems(object).into_parts();
+    Verdict { errors, warnings }
+}
+
+fn problems(object: &Value) -> Problems {
     let mut problems = Problems::default();
     match kind_of(object) {
         Ok(kind) => look(kind, object, &mut problems),
         Err(unknown) => problems.add("object", unknown),
     }
-    let (errors, warnings) = problems.into_parts();
-    Verdict { errors, warnings }
+    problems
 }
 
 fn look(kind: &Kind, object: &Value, problems: &mut Problems) {

@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used)]
+use super::field::MOST_TOLD;
 use super::*;
 
 fn verdict(kind: &str, spec: &str) -> Result<Vec<String>, String> {
@@ -553,4 +554,54 @@ fn rules_that_are_never_reached_are_warned_of() {
     )
     .unwrap();
     assert!(warnings[0].contains("rule #1 not used"), "{warnings:?}");
+}
+
+/// A VirtualService with one rule of these matches.
+fn matched(matches: impl Iterator<Item = String>) -> String {
+    let matches: Vec<String> = matches.collect();
+    format!(
+        r#"{{"hosts": ["a"], "http": [{{"match": [{}], "redirect": {{"uri": "/"}}}}]}}"#,
+        matches.join(", ")
+    )
+}
+
+#[test]
+fn what_is_said_of_an_object_does_not_grow_with_its_square() {
+    let nested = |count: usize| {
+        let paths = (1..=count).map(|length| format!(r#"{{"uri": {{"prefix": "{}"}}}}"#, "/".repeat(length)));
+        verdict("VirtualService", &matched(paths)).unwrap()
+    };
+    assert_eq!(nested(5).len(), 10, "each pair of a few is told");
+    let many = nested(1000);
+    assert_eq!(many.len(), MOST_TOLD + 1);
+    assert!(many.iter().all(|text| text.len() < 1000));
+    assert_eq!(
+        many[MOST_TOLD],
+        "VirtualService has 499400 more rules or matches that are not used."
+    );
+    let too_many = nested(3000);
+    assert_eq!(too_many.len(), MOST_TOLD + 2);
+    assert!(
+        too_many[MOST_TOLD + 1].contains("split it"),
+        "{}",
+        too_many[MOST_TOLD + 1]
+    );
+}
+
+#[test]
+fn errors_are_told_as_far_as_somebody_reads_them() {
+    let ports = |count: usize| {
+        let message = verdict(
+            "VirtualService",
+            &matched((0..count).map(|_| r#"{"port": 99999}"#.to_owned())),
+        );
+        message.unwrap_err()
+    };
+    assert!(ports(2).starts_with("configuration is invalid: 2 errors occurred: "));
+    let many = ports(5000);
+    assert_eq!(many.matches("99999").count(), MOST_TOLD);
+    assert!(many.ends_with("; … and 4900 more"), "{many}");
+    assert!(many.contains(" 5000 errors occurred"), "{many}");
+    let long = verdict("DestinationRule", &format!(r#"{{"host": "{}"}}"#, "a/".repeat(100_000))).unwrap_err();
+    assert!(long.len() < 5000 && long.ends_with('…'), "{} bytes", long.len());
 }

@@ -5,7 +5,35 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::fields::{list, text};
-use crate::message::{INEFFECTIVE_MATCH, Message, UNREACHABLE_RULE};
+use crate::message::{Code, INEFFECTIVE_MATCH, Message, UNREACHABLE_RULE};
+
+/// Most findings of one object: more are counted. Nested prefixes are a finding a pair, so that what is found would
+/// grow with the square of what is written.
+const MOST_FINDINGS: usize = 100;
+/// Most comparisons of one object, a match or a field of one each: about a second's work. 1,400 matches without headers
+/// stay below it.
+const MOST_COMPARISONS: usize = 1_000_000;
+/// Longest name or path that is shown, in bytes: every finding repeats it.
+const LONGEST_SHOWN: usize = 256;
+
+/// What is found in one object.
+struct Findings<'a> {
+    service: &'a Value,
+    messages: &'a mut Vec<Message>,
+    told: usize,
+    untold: usize,
+}
+
+impl Findings<'_> {
+    fn add(&mut self, code: Code, text: impl FnOnce() -> String) {
+        if self.told == MOST_FINDINGS {
+            self.untold += 1;
+            return;
+        }
+        self.told += 1;
+        self.messages.push(Message::about(code, self.service, text()));
+    }
+}
 
 /// A match by the beginning of the path, and all else that it asks for.
 struct Prefix<'a> {
@@ -21,23 +49,49 @@ struct Prefix<'a> {
 }
 
 pub(super) fn check(service: &Value, messages: &mut Vec<Message>) {
+    let mut findings = Findings {
+        service,
+        messages,
+        told: 0,
+        untold: 0,
+    };
+    let mut are_compared = true;
     for kind in ["http", "tcp", "tls"] {
         let rules: Vec<&Value> = list(service, &format!("/spec/{kind}")).collect();
-        let prefixes = duplicates(service, &rules, kind == "http", messages);
-        covered(service, &prefixes, messages);
+        let prefixes = duplicates(&rules, kind == "http", &mut findings);
+        are_compared &= covered(&prefixes, &mut findings);
     }
+    let untold = findings.untold;
+    let mut report = |code, text: String| messages.push(Message::about(code, service, text));
+    if untold > 0 {
+        report(
+            UNREACHABLE_RULE,
+            format!("VirtualService has {untold} more rules or matches that are not used."),
+        );
+    }
+    if !are_compared {
+        report(
+            INEFFECTIVE_MATCH,
+            "VirtualService has too many matches by prefix to compare them all; split it to learn which are not used."
+                .to_owned(),
+        );
+    }
+}
+
+/// A text, or the beginning of one that is too long to be repeated.
+fn shortened(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(LONGEST_SHOWN)).unwrap_or(text)
 }
 
 /// `"name"` if it has one, else `#index`; only rules of HTTP have names.
 fn shown(value: &Value, index: usize, has_names: bool) -> String {
     match text(value, "/name") {
-        name if has_names && !name.is_empty() => format!("{name:?}"),
+        name if has_names && !name.is_empty() => format!("{:?}", shortened(name)),
         _ => format!("#{index}"),
     }
 }
 
-fn duplicates<'a>(service: &Value, rules: &[&'a Value], is_http: bool, messages: &mut Vec<Message>) -> Vec<Prefix<'a>> {
-    let mut report = |code, text: String| messages.push(Message::about(code, service, text));
+fn duplicates<'a>(rules: &[&'a Value], is_http: bool, findings: &mut Findings<'_>) -> Vec<Prefix<'a>> {
     let unused = |rule: &str, why: &str| format!("VirtualService rule {rule} not used ({why}).");
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
     let mut takes_everything = false;
@@ -47,10 +101,9 @@ fn duplicates<'a>(service: &Value, rules: &[&'a Value], is_http: bool, messages:
         let matches: Vec<&Value> = list(rule, "/match").collect();
         if matches.is_empty() {
             if takes_everything {
-                report(
-                    UNREACHABLE_RULE,
-                    unused(&name, "only the last rule can have no matches"),
-                );
+                findings.add(UNREACHABLE_RULE, || {
+                    unused(&name, "only the last rule can have no matches")
+                });
             }
             takes_everything = true;
             continue;
@@ -58,17 +111,17 @@ fn duplicates<'a>(service: &Value, rules: &[&'a Value], is_http: bool, messages:
         let mut repeated = 0;
         for (at, single) in matches.iter().enumerate() {
             if takes_everything {
-                report(UNREACHABLE_RULE, unused(&name, "route without matches defined before"));
+                findings.add(UNREACHABLE_RULE, || {
+                    unused(&name, "route without matches defined before")
+                });
                 continue;
             }
             let content = without_name(single, is_http);
             if let Some(first) = known.get(&content) {
-                let text = ineffective(
-                    &name,
-                    &shown(single, at, is_http),
-                    &shown(rules[*first], *first, is_http),
-                );
-                report(INEFFECTIVE_MATCH, text);
+                findings.add(INEFFECTIVE_MATCH, || {
+                    let earlier = shown(rules[*first], *first, is_http);
+                    ineffective(&name, &shown(single, at, is_http), &earlier)
+                });
                 repeated += 1;
                 continue;
             }
@@ -78,7 +131,7 @@ fn duplicates<'a>(service: &Value, rules: &[&'a Value], is_http: bool, messages:
             }
         }
         if repeated == matches.len() {
-            report(UNREACHABLE_RULE, unused(&name, "all matches used by prior rules"));
+            findings.add(UNREACHABLE_RULE, || unused(&name, "all matches used by prior rules"));
         }
     }
     prefixes
@@ -151,18 +204,30 @@ impl Prefix<'_> {
     }
 }
 
-fn covered(service: &Value, prefixes: &[Prefix<'_>], messages: &mut Vec<Message>) {
+/// Whether all were compared, each with each.
+fn covered(prefixes: &[Prefix<'_>], findings: &mut Findings<'_>) -> bool {
+    let mut left = MOST_COMPARISONS;
     for (at, earlier) in prefixes.iter().enumerate() {
-        for later in prefixes.iter().skip(at + 1).filter(|later| later.path != earlier.path) {
+        let cost = 1 + earlier.headers.len() + earlier.parameters.len() + earlier.without_headers.len();
+        let later = &prefixes[at + 1..];
+        let Some(rest) = left.checked_sub(cost.saturating_mul(later.len())) else {
+            return false;
+        };
+        left = rest;
+        for later in later.iter().filter(|later| later.path != earlier.path) {
             if earlier.covers(later) {
-                let single = format!("{} of prefix {}", later.name, later.path);
-                let by = format!("{} of prefix {} on {}", earlier.name, earlier.path, earlier.rule);
-                messages.push(Message::about(
-                    INEFFECTIVE_MATCH,
-                    service,
-                    ineffective(&later.rule, &single, &by),
-                ));
+                findings.add(INEFFECTIVE_MATCH, || {
+                    let single = format!("{} of prefix {}", later.name, shortened(later.path));
+                    let by = format!(
+                        "{} of prefix {} on {}",
+                        earlier.name,
+                        shortened(earlier.path),
+                        earlier.rule
+                    );
+                    ineffective(&later.rule, &single, &by)
+                });
             }
         }
     }
+    true
 }

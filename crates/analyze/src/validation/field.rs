@@ -11,22 +11,59 @@ use super::name;
 /// Longest regular expression that proxies are given, in bytes.
 const LONGEST_REGEX: usize = 1024;
 
+/// Most errors of an object that are told, and most warnings; more are counted. An answer to the API server is read by
+/// somebody, and does not grow with what was sent.
+pub(super) const MOST_TOLD: usize = 100;
+/// Longest text of an error or warning, in bytes: it repeats names and values of the object.
+const LONGEST_TEXT: usize = 4096;
+
+/// Texts of which not too many are kept.
+#[derive(Debug, Default)]
+struct Told {
+    texts: Vec<String>,
+    untold: usize,
+}
+
+impl Told {
+    fn add(&mut self, field: impl Display, message: impl Display) {
+        if self.texts.len() == MOST_TOLD {
+            self.untold += 1;
+            return;
+        }
+        let mut text = format!("{field}: {message}");
+        if text.len() > LONGEST_TEXT {
+            text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+            text.push('…');
+        }
+        text.shrink_to_fit();
+        self.texts.push(text);
+    }
+
+    fn into_texts(self) -> Vec<String> {
+        let Self { mut texts, untold } = self;
+        if untold > 0 {
+            texts.push(format!("… and {untold} more"));
+        }
+        texts
+    }
+}
+
 /// What is wrong with an object, field by field.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
-    errors: Vec<String>,
-    warnings: Vec<String>,
+    errors: Told,
+    warnings: Told,
 }
 
 impl Problems {
     /// Records an error.
     pub(super) fn add(&mut self, field: impl Display, message: impl Display) {
-        self.errors.push(format!("{field}: {message}"));
+        self.errors.add(field, message);
     }
 
     /// Records a warning.
     pub(super) fn warn(&mut self, field: impl Display, message: impl Display) {
-        self.warnings.push(format!("{field}: {message}"));
+        self.warnings.add(field, message);
     }
 
     /// Records an error unless the condition holds.
@@ -38,12 +75,17 @@ impl Problems {
 
     /// Whether nothing is wrong.
     pub(super) fn is_empty(&self) -> bool {
-        self.errors.is_empty()
+        self.errors.texts.is_empty()
+    }
+
+    /// How many errors there are, told or not.
+    pub(super) fn count(&self) -> usize {
+        self.errors.texts.len() + self.errors.untold
     }
 
     /// All that is wrong, and all that is probably not meant.
     pub(super) fn into_parts(self) -> (Vec<String>, Vec<String>) {
-        (self.errors, self.warnings)
+        (self.errors.into_texts(), self.warnings.into_texts())
     }
 }
 
