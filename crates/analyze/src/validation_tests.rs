@@ -605,3 +605,51 @@ fn errors_are_told_as_far_as_somebody_reads_them() {
     let long = verdict("DestinationRule", &format!(r#"{{"host": "{}"}}"#, "a/".repeat(100_000))).unwrap_err();
     assert!(long.len() < 5000 && long.ends_with('…'), "{} bytes", long.len());
 }
+
+#[test]
+fn many_hosts_are_not_compared_each_with_each() {
+    let quoted = |names: &[String]| {
+        names
+            .iter()
+            .map(|name| format!("{name:?}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    // Each with each, these would be two hundred million comparisons and more.
+    let hosts: Vec<String> = (0..20_000).map(|index| format!("a{index}.com")).collect();
+    let (first, last) = (quoted(&hosts[..2]), quoted(&hosts));
+    let spec = |hosts: &str, names: &str| {
+        format!(
+            r#"{{"hosts": [{hosts}], "tls": [{{"match": [{{"sniHosts": [{names}]}}], "route": [{{"destination": {{"host": "a"}}}}]}}]}}"#
+        )
+    };
+    valid("VirtualService", &spec(&last, &last));
+    invalid(
+        "VirtualService",
+        &spec(&format!(r#"{last}, "*99.com""#), &first),
+        r#"spec.hosts[20000]: duplicate host "*99.com": "a"#,
+    );
+    invalid(
+        "VirtualService",
+        &spec(&first, r#""a2.com""#),
+        r#""a2.com" is none of the hosts"#,
+    );
+    let shares: Vec<String> = (0..10_000)
+        .map(|index| format!(r#"{{"from": "a/b{index}", "to": {{"c": 100}}}}"#))
+        .collect();
+    let places = |more: &str| {
+        format!(
+            r#"{{"host": "a", "trafficPolicy": {{"loadBalancer": {{"localityLbSetting": {{"distribute": [{}{more}]}}}}}}}}"#,
+            shares.join(", ")
+        )
+    };
+    valid("DestinationRule", &places(""));
+    for place in ["a", "a/b7", "a/b7/c"] {
+        let more = format!(r#", {{"from": "{place}", "to": {{"c": 100}}}}"#);
+        invalid(
+            "DestinationRule",
+            &places(&more),
+            &format!("{place:?} overlaps with an earlier one"),
+        );
+    }
+}

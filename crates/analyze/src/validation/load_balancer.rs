@@ -1,5 +1,8 @@
 //! How an endpoint is chosen.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
 use api::names::label;
 use api::networking::destination_rule::{ConsistentHash, LoadBalancer, LocalityLb};
 use serde_json::Value;
@@ -44,11 +47,10 @@ fn check_hash(field: &str, hash: &ConsistentHash, problems: &mut Problems) {
             format!("{field}.name"),
             "a cookie needs a name",
         );
+        let mut names = BTreeSet::new();
         for (index, attribute) in cookie.attributes.iter().enumerate() {
             let field = format!("{field}.attributes[{index}].name");
-            let twice = cookie.attributes[..index]
-                .iter()
-                .any(|earlier| earlier.name == attribute.name);
+            let twice = !names.insert(&attribute.name);
             problems.require(!attribute.name.is_empty(), &field, "an attribute needs a name");
             problems.require(
                 !twice || attribute.name.is_empty(),
@@ -178,7 +180,8 @@ pub(super) fn check_zones(field: &str, balancer: &Value, ejects: bool, problems:
 
 /// Places, `region/zone/subzone` as far as they go, of which none includes another one that follows.
 fn check_localities<'a>(field: &str, localities: impl Iterator<Item = &'a String>, problems: &mut Problems) {
-    let mut seen: Vec<Vec<&str>> = Vec::new();
+    // What is before a `*`: two places overlap if one of them begins with the other.
+    let mut seen: BTreeSet<Vec<&str>> = BTreeSet::new();
     for locality in localities {
         let parts: Vec<&str> = locality.splitn(3, '/').collect();
         let stars = locality.matches('*').count();
@@ -193,24 +196,20 @@ fn check_localities<'a>(field: &str, localities: impl Iterator<Item = &'a String
             format!("{locality:?} must not contain empty region, zone or subzone"),
         );
         problems.require(
-            !seen.iter().any(|earlier| overlaps(earlier, &parts)),
+            !overlaps(&seen, &parts),
             field,
             format!("{locality:?} overlaps with an earlier one"),
         );
-        seen.push(parts);
+        seen.insert(parts.into_iter().take_while(|part| *part != "*").collect());
     }
 }
 
 /// Is a place, or a part of it, in an earlier one?
-fn overlaps(earlier: &[&str], later: &[&str]) -> bool {
-    for (index, part) in earlier.iter().enumerate() {
-        match later.get(index) {
-            _ if *part == "*" => return true,
-            // The earlier one is a part of the later.
-            None => return true,
-            Some(other) if other != part => return false,
-            Some(_) => {}
-        }
-    }
-    true
+fn overlaps(earlier: &BTreeSet<Vec<&str>>, later: &[&str]) -> bool {
+    let is_part = (0..=later.len()).any(|parts| later.get(..parts).is_some_and(|begin| earlier.contains(begin)));
+    let has_part = || {
+        let mut parts = earlier.range::<[&str], _>((Bound::Included(later), Bound::Unbounded));
+        parts.next().is_some_and(|part| part.starts_with(later))
+    };
+    is_part || has_part()
 }

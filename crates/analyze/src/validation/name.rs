@@ -1,5 +1,7 @@
 //! What is a name: of a host, of a port, of a label.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 /// Longest label of a host name, and longest name of a Kubernetes label.
 const LONGEST_LABEL: usize = 63;
 /// Longest host name.
@@ -55,24 +57,63 @@ pub(super) fn is_domain_or_wildcard(host: &str) -> bool {
     is_length(host) && is_wildcard_label(first) && rest.is_none_or(|rest| rest.is_empty() || are_labels(rest))
 }
 
-/// Have two hosts, each perhaps beginning with `*`, a name in common?
-pub(super) fn overlap(a: &str, b: &str) -> bool {
-    match (a.strip_prefix('*'), b.strip_prefix('*')) {
-        (Some(a), Some(b)) => a.ends_with(b) || b.ends_with(a),
-        (Some(a), None) => b.ends_with(a),
-        (None, Some(b)) => a.ends_with(b),
-        (None, None) => a == b,
+/// Hosts, each perhaps beginning with `*`, in which another is found without comparing it with every one.
+#[derive(Debug, Default)]
+pub(super) struct Hosts<'a> {
+    exact: BTreeSet<&'a str>,
+    /// What stands behind the `*`.
+    wildcards: BTreeSet<&'a str>,
+    /// Both, by their last letters first.
+    reversed: BTreeMap<Vec<u8>, &'a str>,
+}
+
+impl<'a> Hosts<'a> {
+    /// What is too long for a host is none, and left out.
+    pub(super) fn add(&mut self, host: &'a str) {
+        if host.len() > LONGEST_DOMAIN {
+            return;
+        }
+        let end = host.strip_prefix('*');
+        match end {
+            Some(end) => self.wildcards.insert(end),
+            None => self.exact.insert(host),
+        };
+        self.reversed.entry(reversed(end.unwrap_or(host))).or_insert(host);
+    }
+
+    /// One that has a name in common with this host.
+    pub(super) fn overlapping(&self, host: &str) -> Option<String> {
+        let Some(end) = host.strip_prefix('*') else {
+            let exact = self.exact.get(host).map(|host| (*host).to_owned());
+            return exact.or_else(|| self.wildcard(host));
+        };
+        self.wildcard(end).or_else(|| {
+            let end = reversed(end);
+            let (longer, host) = self.reversed.range(end.clone()..).next()?;
+            longer.starts_with(&end).then(|| (*host).to_owned())
+        })
+    }
+
+    /// Does one stand for all that this host stands for?
+    pub(super) fn covers(&self, host: &str) -> bool {
+        match host.strip_prefix('*') {
+            Some(end) => self.wildcard(end).is_some(),
+            None => self.exact.contains(host) || self.wildcard(host).is_some(),
+        }
+    }
+
+    fn wildcard(&self, name: &str) -> Option<String> {
+        if name.len() > LONGEST_DOMAIN {
+            return None;
+        }
+        let mut ends = (0..=name.len()).filter_map(|at| name.get(at..));
+        ends.find(|end| self.wildcards.contains(end))
+            .map(|end| format!("*{end}"))
     }
 }
 
-/// Does one host stand for all that another stands for?
-pub(super) fn covers(all: &str, host: &str) -> bool {
-    match (all.strip_prefix('*'), host.strip_prefix('*')) {
-        (Some(all), Some(host)) => host.ends_with(all),
-        (Some(all), None) => host.ends_with(all),
-        (None, Some(_)) => false,
-        (None, None) => all == host,
-    }
+fn reversed(text: &str) -> Vec<u8> {
+    text.bytes().rev().collect()
 }
 
 /// A key of a Kubernetes label: a name, perhaps behind a domain and a slash.
@@ -124,10 +165,18 @@ mod tests {
             ("*", "*.com", true, true),
             ("*.a.com", "*.com", true, false),
             ("*.a.com", "a.com", false, false),
+            ("a.com", "*", true, false),
+            ("*a.com", "*.a.com", true, true),
+            ("*", "*", true, true),
+            ("*.ä.com", "ä.com", false, false),
             ("a.com", "a.com", true, true),
             ("a.com", "b.com", false, false),
         ] {
-            assert_eq!((overlap(a, b), covers(a, b)), (overlapping, covering), "{a} {b}");
+            let mut hosts = Hosts::default();
+            hosts.add(a);
+            let found = hosts.overlapping(b);
+            assert_eq!(found, overlapping.then(|| a.to_owned()), "{a} {b}");
+            assert_eq!(hosts.covers(b), covering, "{a} {b}");
         }
     }
 

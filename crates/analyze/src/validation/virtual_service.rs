@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::field::{
     Exporter, Problems, check_cidr, check_domain, check_export_to, check_host, check_labels, check_port_number,
 };
+use super::name::Hosts;
 use super::{http_route, name};
 
 /// What proxies of gateways call a port of a service in their SNI: `outbound_.80_._.host`.
@@ -45,6 +46,8 @@ pub(super) fn check(service: &VirtualService, spec: &Value, of: &str, problems: 
         let field = format!("spec.http[{index}]");
         http_route::check(&field, route, &spec["http"][index], delegated, problems);
     }
+    let mut all = Hosts::default();
+    service.hosts.iter().for_each(|host| all.add(host));
     for (index, route) in service.tls.iter().enumerate() {
         let field = format!("spec.tls[{index}]");
         problems.require(
@@ -53,7 +56,7 @@ pub(super) fn check(service: &VirtualService, spec: &Value, of: &str, problems: 
             "a TLS route needs a match with sniHosts",
         );
         for (at, single) in route.matches.iter().enumerate() {
-            tls_match(&format!("{field}.match[{at}]"), single, service, problems);
+            tls_match(&format!("{field}.match[{at}]"), single, &all, of_gateway, problems);
         }
         destinations(&field, &route.route, problems);
     }
@@ -115,6 +118,7 @@ fn hosts(service: &VirtualService, of_gateway: bool, problems: &mut Problems) {
         .tls
         .iter()
         .any(|route| route.matches.iter().any(|single| !single.sni_hosts.is_empty()));
+    let mut earlier = Hosts::default();
     for (index, host) in service.hosts.iter().enumerate() {
         let field = format!("spec.hosts[{index}]");
         if host.parse::<IpAddr>().is_err() && !(of_gateway && by_sni && is_generated(host)) {
@@ -126,12 +130,10 @@ fn hosts(service: &VirtualService, of_gateway: bool, problems: &mut Problems) {
             "wildcard host * is not allowed for virtual services bound to the mesh gateway",
         );
         // A host that another one stands for as well.
-        let earlier = service.hosts[..index]
-            .iter()
-            .find(|earlier| name::overlap(earlier, host));
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = earlier.overlapping(host) {
             problems.add(&field, format!("duplicate host {host:?}: {earlier:?} is there, too"));
         }
+        earlier.add(host);
     }
 }
 
@@ -146,7 +148,7 @@ fn is_generated(host: &str) -> bool {
         && name.contains(|c: char| c.is_ascii_alphabetic())
 }
 
-fn tls_match(field: &str, single: &TlsMatch, service: &VirtualService, problems: &mut Problems) {
+fn tls_match(field: &str, single: &TlsMatch, hosts: &Hosts<'_>, of_gateway: bool, problems: &mut Problems) {
     problems.require(
         !single.sni_hosts.is_empty(),
         format!("{field}.sniHosts"),
@@ -161,11 +163,11 @@ fn tls_match(field: &str, single: &TlsMatch, service: &VirtualService, problems:
             );
             continue;
         }
-        if !(is_of_gateway(service) && is_generated(host)) {
+        if !(of_gateway && is_generated(host)) {
             check_host(problems, &field, host);
         }
         problems.require(
-            service.hosts.iter().any(|all| name::covers(all, host)),
+            hosts.covers(host),
             &field,
             format!("{host:?} is none of the hosts of the virtual service"),
         );
