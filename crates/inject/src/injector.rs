@@ -104,6 +104,7 @@ impl Injector {
             return Ok(Outcome::Skipped(skip));
         }
         annotation::validate(&request.pod["metadata"]["annotations"])?;
+        overlay::check(request.pod).map_err(InjectError::Pod)?;
         self.run(request).map(Outcome::Injected)
     }
 

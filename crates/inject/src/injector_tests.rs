@@ -28,6 +28,11 @@ templates:
   extra: |
     metadata:
       labels: {extra: "true"}
+  validation: |
+    spec:
+      initContainers:
+      - name: istio-validation
+        args: ["-u", "1337"]
   broken: |
     {{ fail "not today" }}
   facts: |
@@ -206,7 +211,7 @@ fn templates_are_chosen_by_annotation_and_alias() {
         let error = inject(true, pod.clone()).unwrap_err().to_string();
         assert_eq!(
             error,
-            format!("requested template {missing:?} not found; have broken, extra, facts, sidecar")
+            format!("requested template {missing:?} not found; have broken, extra, facts, sidecar, validation")
         );
     }
     pod["metadata"]["annotations"] = json!({"inject.istio.io/templates": "broken"});
@@ -351,4 +356,50 @@ fn nothing_from_outside_makes_it_panic() {
         merge(&mut object, &template);
         crate::document::inject_documents(injector, &object.to_string(), |_| None).ok();
     }
+}
+
+/// What stands in the JSON of the annotations comes from outside as well.
+#[test]
+fn nothing_in_what_an_earlier_injection_wrote_makes_it_panic() {
+    let fragment = |name: &str| json!({"name": name, "image": "auto", "args": ["-u", "1"], "securityContext": {"runAsUser": 1337}});
+    let contents = [
+        (
+            overlay::OVERRIDES,
+            json!({"containers": [fragment("istio-proxy")], "initContainers": [fragment("istio-validation"), fragment("istio-proxy")]}),
+        ),
+        (
+            overlay::STATUS,
+            json!({"containers": ["istio-proxy"], "initContainers": ["istio-validation", "istio-proxy"]}),
+        ),
+    ];
+    let mut pod = app();
+    let annotations = &mut pod["metadata"]["annotations"];
+    *annotations =
+        json!({"inject.istio.io/templates": "sidecar,validation", "sidecar.istio.io/interceptionMode": "TPROXY"});
+    for (annotation, content) in &contents {
+        annotations[*annotation] = json!(content.to_string());
+    }
+    for native in [false, true] {
+        assert!(inject(native, pod.clone()).is_ok());
+        for (annotation, content) in &contents {
+            let mut found = Vec::new();
+            places(content, "", &mut found);
+            for (place, value) in found
+                .iter()
+                .flat_map(|place| [json!(3), json!("foo"), json!([3]), json!(null)].map(|value| (place, value)))
+            {
+                let mut content = content.clone();
+                *content.pointer_mut(place).unwrap() = value;
+                let mut pod = pod.clone();
+                pod["metadata"]["annotations"][*annotation] = json!(content.to_string());
+                inject(native, pod).ok();
+            }
+        }
+    }
+    pod["metadata"]["annotations"][overlay::OVERRIDES] =
+        json!(r#"{"initContainers": [{"name": "istio-validation", "securityContext": "x"}]}"#);
+    assert_eq!(
+        inject(false, pod).unwrap_err().to_string(),
+        "annotation proxy.istio.io/overrides: initContainers[0].securityContext: wants a map, has a text; remove it or mend it"
+    );
 }

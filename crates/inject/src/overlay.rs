@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::merge::merge;
-use crate::{canonical, metrics, written};
+use crate::{canonical, metrics, shape, written};
 
 /// Annotation that keeps the user's own fragments of injected containers.
 pub(crate) const OVERRIDES: &str = "proxy.istio.io/overrides";
@@ -19,6 +19,24 @@ fn annotation(pod: &Value, name: &str) -> Value {
     let text = pod["metadata"]["annotations"].get(name).and_then(Value::as_str);
     text.and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default()
+}
+
+/// Checks that the annotations hold what merging counts on: they are part of what the pod's author sends.
+///
+/// # Errors
+/// A fragment of a container is none; the text names annotation and place.
+pub(crate) fn check(pod: &Value) -> Result<(), String> {
+    let fragments = annotation(pod, OVERRIDES);
+    if !fragments.is_object() {
+        // No JSON, or none of ours: it says nothing.
+        return Ok(());
+    }
+    shape::check(&json!({ "spec": fragments })).map_err(|why| {
+        format!(
+            "annotation {OVERRIDES}: {}; remove it or mend it",
+            why.trim_start_matches("spec.")
+        )
+    })
 }
 
 /// Takes an earlier injection back: injected containers go, the user's fragments of them return.
