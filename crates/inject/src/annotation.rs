@@ -26,7 +26,13 @@ pub struct AnnotationError {
 
 type Check = fn(&str) -> Result<(), String>;
 
-const CHECKS: [(&str, Check); 20] = [
+/// Pods ask for templates here.
+pub(crate) const TEMPLATES: &str = "inject.istio.io/templates";
+/// Most templates that a pod asks for. Each is rendered and merged, and an annotation has room for 100,000 names.
+const MOST_TEMPLATES: usize = 32;
+
+const CHECKS: [(&str, Check); 21] = [
+    (TEMPLATES, templates),
     ("sidecar.istio.io/interceptionMode", interception_mode),
     ("status.sidecar.istio.io/port", status_port),
     ("readiness.status.sidecar.istio.io/initialDelaySeconds", seconds),
@@ -86,6 +92,16 @@ fn undecided(metadata: &Value) -> Option<String> {
     Some(format!(
         "{place} {INJECT_KEY}: {value:?} decides nothing, only \"true\" and \"false\" do; the policy of the injector does"
     ))
+}
+
+fn templates(value: &str) -> Result<(), String> {
+    let count = value.split(',').count();
+    if count > MOST_TEMPLATES {
+        return Err(format!(
+            "names {count} templates; at most {MOST_TEMPLATES} are rendered for a pod"
+        ));
+    }
+    Ok(())
 }
 
 fn interception_mode(value: &str) -> Result<(), String> {
@@ -257,6 +273,13 @@ mod tests {
         ] {
             check("traffic.sidecar.istio.io/excludeOutboundIPRanges", ranges, fits);
         }
+    }
+
+    #[test]
+    fn a_pod_asks_for_so_many_templates_at_most() {
+        check(TEMPLATES, "sidecar, grpc-agent", true);
+        check(TEMPLATES, &vec!["sidecar"; MOST_TEMPLATES].join(","), true);
+        check(TEMPLATES, &vec!["sidecar"; MOST_TEMPLATES + 1].join(","), false);
     }
 
     #[test]

@@ -266,7 +266,7 @@ impl Injector {
 
     /// The templates that a pod asks for, with aliases resolved once.
     fn template_names(&self, annotations: &Value) -> Vec<String> {
-        let asked = annotations.get("inject.istio.io/templates").and_then(Value::as_str);
+        let asked = annotations.get(annotation::TEMPLATES).and_then(Value::as_str);
         let names: Vec<String> = match asked {
             // A name that is missing between commas is one that does not exist.
             Some(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
