@@ -184,3 +184,7 @@ fn decode<T: DeserializeOwned + Default>(spec: &Value) -> Result<T, serde_json::
 #[cfg(test)]
 #[path = "validation_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "validation_bounds_tests.rs"]
+mod bounds_tests;
