@@ -5,11 +5,18 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use api::lenient::{Duration, I32};
+use regex_syntax::hir::{Hir, HirKind};
 
 use super::name;
 
 /// Longest regular expression that proxies are given, in bytes.
 const LONGEST_REGEX: usize = 1024;
+/// What the different regular expressions of an object are together at most, in bytes of which a class whose letters
+/// are folded (`(?i)`) is [`FOLDED_CLASS`]: reading one takes a hundred times as long.
+const ALL_REGEXES: usize = 128 << 10;
+const FOLDED_CLASS: usize = 64;
+/// How often RE2 lets something be repeated; what repetitions are nested in one another is multiplied.
+const MOST_REPETITIONS: u32 = 1000;
 
 /// Most errors of an object that are told, and most warnings; more are counted. An answer to the API server is read by
 /// somebody, and does not grow with what was sent.
@@ -53,6 +60,9 @@ impl Told {
 pub(super) struct Problems {
     errors: Told,
     warnings: Told,
+    /// Regular expressions that were read, and what is wrong with them.
+    regexes: BTreeMap<String, Option<String>>,
+    regex_bytes: usize,
 }
 
 impl Problems {
@@ -238,11 +248,63 @@ pub(super) fn check_regex(problems: &mut Problems, field: &str, pattern: &str) {
             format!("the regular expression is longer than {LONGEST_REGEX} bytes"),
         );
     }
-    let build = |pattern: &str| regex::RegexBuilder::new(pattern).size_limit(1 << 24).build();
-    if let Err(error) = build(pattern)
-        && build(&with_literal_braces(pattern)).is_err()
-    {
-        problems.add(field, format!("invalid regular expression: {error}"));
+    if let Some(known) = problems.regexes.get(pattern) {
+        if let Some(error) = known.clone() {
+            problems.add(field, error);
+        }
+        return;
+    }
+    let had_room = problems.regex_bytes <= ALL_REGEXES;
+    problems.regex_bytes = problems.regex_bytes.saturating_add(weight(pattern));
+    if problems.regex_bytes > ALL_REGEXES {
+        // Once is enough: it is the object that has too many.
+        return problems.require(
+            !had_room,
+            field,
+            format!("the regular expressions of this object exceed {ALL_REGEXES} bytes together, where a class in (?i) is {FOLDED_CLASS}; split the object"),
+        );
+    }
+    let error = read_regex(pattern).err();
+    if let Some(error) = &error {
+        problems.add(field, error);
+    }
+    problems.regexes.insert(pattern.to_owned(), error);
+}
+
+/// It is read, not compiled: proxies compile by rules of their own, and compiling takes far longer.
+fn read_regex(pattern: &str) -> Result<(), String> {
+    let read = |pattern: &str| regex_syntax::Parser::new().parse(pattern);
+    let regex = read(pattern)
+        .or_else(|error| read(&with_literal_braces(pattern)).map_err(|_| error))
+        .map_err(|error| format!("invalid regular expression: {error}"))?;
+    if repeats_at_most(&regex, MOST_REPETITIONS) {
+        Ok(())
+    } else {
+        Err(format!(
+            "invalid regular expression: repeats more than {MOST_REPETITIONS} times, nested repetitions multiplied"
+        ))
+    }
+}
+
+/// What a pattern counts for in [`ALL_REGEXES`].
+fn weight(pattern: &str) -> usize {
+    let flags = |group: &str| group.split([')', ':']).next().is_some_and(|flags| flags.contains('i'));
+    let classes = match pattern.split("(?").skip(1).any(flags) {
+        true => pattern.matches(['\\', '[']).count(),
+        false => 0,
+    };
+    pattern.len() + classes * FOLDED_CLASS
+}
+
+fn repeats_at_most(regex: &Hir, most: u32) -> bool {
+    match regex.kind() {
+        HirKind::Repetition(repetition) => {
+            let count = repetition.max.unwrap_or(repetition.min);
+            count <= most && repeats_at_most(&repetition.sub, most / count.max(1))
+        }
+        HirKind::Capture(group) => repeats_at_most(&group.sub, most),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().all(|part| repeats_at_most(part, most)),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => true,
     }
 }
 
@@ -313,5 +375,69 @@ pub(super) fn check_export_to(problems: &mut Problems, of: &str, export_to: &[St
     );
     if export_to.len() > 1 && (seen.contains("*") || seen.contains("~")) {
         problems.add("spec.exportTo", "'*' and '~' must stand alone");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(problems: &mut Problems, pattern: &str) -> usize {
+        check_regex(problems, "field", pattern);
+        problems.count()
+    }
+
+    #[test]
+    fn regular_expressions_are_read_once_and_so_many_at_most() {
+        let mut problems = Problems::default();
+        for index in 0..1000 {
+            assert_eq!(check(&mut problems, &format!(r"(\pL{{80}}|a{})", index % 10)), 0);
+        }
+        assert_eq!(problems.regexes.len(), 10, "equal ones are read once");
+        for index in 0..10_000 {
+            check(&mut problems, &format!("{index:0LONGEST_REGEX$}"));
+        }
+        assert_eq!(problems.regexes.len(), 10 + 127);
+        let (errors, _) = problems.into_parts();
+        assert_eq!(
+            errors,
+            [
+                "field: the regular expressions of this object exceed 131072 bytes together, where a class in (?i) is 64; split the object"
+            ]
+        );
+    }
+
+    #[test]
+    fn classes_that_are_folded_weigh_more() {
+        for (pattern, expected) in [
+            (r"a\pL[^b]", 8),
+            (r"(?:i)\w", 7),
+            (r"(?i)\w[^b]", 10 + 128),
+            (r"a(?s-u:b(?i:\d))", 16 + 64),
+        ] {
+            assert_eq!(weight(pattern), expected, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_regular_expression_is_told_of_each_field() {
+        let mut problems = Problems::default();
+        assert_eq!((check(&mut problems, "("), check(&mut problems, "(")), (1, 2));
+    }
+
+    #[test]
+    fn repetitions_are_those_of_re2() {
+        for (pattern, errors) in [
+            ("a{1000}", 0),
+            ("a{1001}", 1),
+            ("a{1,1001}", 1),
+            ("a{1001,}", 1),
+            ("(a{10}){100}", 0),
+            ("(a{10}|b){101}", 1),
+            ("(a+)*b?", 0),
+            ("{a}/{b", 0),
+        ] {
+            assert_eq!(check(&mut Problems::default(), pattern), errors, "{pattern}");
+        }
     }
 }
