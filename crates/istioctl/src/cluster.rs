@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::names::label;
+use bytes::Bytes;
 use install::api_server::{ApiServer, kind, root};
 use install::object::{Id, Object};
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use revision::name::Revision;
-use status::forward::{PortForward, Reach};
+use status::forward::{PodPort, PortForward, Reach};
 use status::gather::Instance;
 
 use crate::cli::Global;
@@ -98,6 +99,18 @@ impl Cluster {
         Named::read(self, system, name).await?.present()
     }
 
+    /// Asks the administration interface of a proxy, whose answer takes no longer than a limit: an Envoy that accepts and says
+    /// nothing holds no command up.
+    pub async fn envoy(&self, to: &PodPort<'_>, method: &str, path: &str, limit: Duration) -> Result<Bytes, Failure> {
+        match tokio::time::timeout(limit, self.reach.request(to, method, path)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Failure::new(format!(
+                "pod {} in namespace {} does not answer {path} on port {} within {limit:?}",
+                to.pod, to.namespace, to.port
+            ))),
+        }
+    }
+
     /// Running istiod pods of the system namespace, of one revision or all.
     pub async fn istiods(&self, namespace: &str, revision: Option<&str>) -> Result<Vec<Instance>, Failure> {
         let selector = match revision {
@@ -172,4 +185,46 @@ async fn config(global: &Global) -> Result<Config, Failure> {
     Config::incluster().map_err(|_| {
         Failure::new("no cluster: set KUBECONFIG or pass --kubeconfig (for the local cluster: export KUBECONFIG=$(bin/drydock kubeconfig))")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::convert::Infallible;
+
+    use async_trait::async_trait;
+    use kube::client::Body;
+    use status::forward::ForwardError;
+
+    use super::*;
+
+    /// Accepts, and never answers.
+    #[derive(Debug)]
+    struct Silent;
+
+    #[async_trait]
+    impl Reach for Silent {
+        async fn request(&self, _: &PodPort<'_>, _: &str, _: &str) -> Result<Bytes, ForwardError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn an_envoy_that_says_nothing_holds_nobody_up() {
+        let nobody = tower::service_fn(|_: http::Request<Body>| {
+            std::future::pending::<Result<http::Response<Body>, Infallible>>()
+        });
+        let cluster = Cluster::with(Client::new(nobody, "app"), Arc::new(Silent), "app");
+        let to = PodPort {
+            namespace: "app",
+            pod: "web",
+            port: 15000,
+        };
+        let limit = Duration::from_millis(1);
+        let failure = cluster.envoy(&to, "GET", "/config_dump", limit).await.unwrap_err();
+        assert_eq!(
+            failure.message(),
+            "pod web in namespace app does not answer /config_dump on port 15000 within 1ms"
+        );
+    }
 }

@@ -14,7 +14,7 @@ use kube::{Api, Client};
 use crate::gather::Ask;
 
 /// Largest answer read, in bytes: a configuration dump of a large mesh.
-const LARGEST_ANSWER: usize = 256 << 20;
+pub const LARGEST_ANSWER: usize = 256 << 20;
 /// Longest silence of a pod that is connected to: until its answer begins, and between two parts of it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 

@@ -10,7 +10,7 @@ use revision::decision::decide;
 use revision::selector::Labels;
 
 use crate::cli::{Global, duration};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, within};
 use crate::command::injection;
 use crate::failure::Failure;
 use crate::out;
@@ -46,9 +46,9 @@ pub async fn text(global: &Global, command: Command) -> Result<String, Failure> 
     let (system, only) = (&global.istio_namespace, global.namespace.as_deref());
     let (sides, asleep) = futures::join!(
         sides::read(&cluster, system, only, flags.timeout),
-        injection::asleep(&cluster, system)
+        within(flags.timeout, async { Ok(injection::asleep(&cluster, system).await) })
     );
-    let sides = sides?;
+    let (sides, asleep) = (sides?, asleep?);
     Ok(format!(
         "{}{}\n{}",
         namespaces(&sides, &asleep),

@@ -118,24 +118,39 @@ impl Wanted {
 
 /// Reads a file, or standard input for `-`, up to the size that is parsed.
 pub fn read(name: &str) -> Result<String, Failure> {
+    String::from_utf8(begin(name, install::yaml::LARGEST)?)
+        .map_err(|_| Failure::new(format!("cannot read {name}: stream did not contain valid UTF-8")))
+}
+
+/// Reads a file, or standard input for `-`, that is no longer than a limit.
+pub fn whole(name: &str, limit: usize) -> Result<Vec<u8>, Failure> {
+    let bytes = begin(name, limit)?;
+    if bytes.len() > limit {
+        return Err(Failure::new(format!("{name} is longer than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// What a file begins with: one byte more than a limit, if there is more.
+fn begin(name: &str, limit: usize) -> Result<Vec<u8>, Failure> {
     use std::io::Read as _;
     let failed = |error: std::io::Error| match error.kind() {
         // In Go's words: scripts look for them.
         std::io::ErrorKind::NotFound => Failure::new(format!("open {name}: no such file or directory")),
         _ => Failure::new(format!("cannot read {name}: {error}")),
     };
-    let limit = install::yaml::LARGEST as u64 + 1;
-    let mut text = String::new();
+    let limit = limit as u64 + 1;
+    let mut bytes = Vec::new();
     if name == "-" {
-        std::io::stdin().take(limit).read_to_string(&mut text).map_err(failed)?;
+        std::io::stdin().take(limit).read_to_end(&mut bytes).map_err(failed)?;
     } else {
         std::fs::File::open(name)
             .map_err(failed)?
             .take(limit)
-            .read_to_string(&mut text)
+            .read_to_end(&mut bytes)
             .map_err(failed)?;
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// Installs.

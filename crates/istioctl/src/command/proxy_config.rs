@@ -13,10 +13,11 @@ pub mod target;
 use api::names::port;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
+use status::forward::LARGEST_ANSWER;
 
 use crate::cli::{Global, port_number};
 use crate::cluster::Cluster;
-use crate::command::install::read;
+use crate::command::install::whole;
 use crate::failure::Failure;
 use crate::out;
 use crate::table::columns;
@@ -395,7 +396,7 @@ pub async fn dump(global: &Global, flags: &SourceFlags) -> Result<Value, Failure
 
 async fn fetch(global: &Global, flags: &SourceFlags, path: &str) -> Result<Value, Failure> {
     if let Some(file) = &flags.file {
-        return serde_json::from_str(&read(file)?)
+        return serde_json::from_slice(&whole(file, LARGEST_ANSWER)?)
             .map_err(|error| Failure::new(format!("{file}: no configuration dump: {error}")));
     }
     let Some(name) = &flags.proxy else {
@@ -502,4 +503,38 @@ fn listed(kind: &str, (mut rows, padding): (Vec<Vec<String>>, usize)) -> String 
         cell.insert_str(0, kind);
     }
     columns(&rows, padding)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command as Any};
+
+    #[tokio::test]
+    async fn a_dump_may_be_longer_than_a_file_of_yaml() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let long = "x".repeat(install::yaml::LARGEST);
+        let dump = serde_json::json!({"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump",
+            "bootstrap": {"node": {"id": long}}}]});
+        std::fs::write(file.path(), dump.to_string()).unwrap();
+        let cli =
+            Cli::try_parse_from(["istioctl", "pc", "bootstrap", "--file", file.path().to_str().unwrap()]).unwrap();
+        let Any::ProxyConfig(command) = cli.command else {
+            panic!("another command");
+        };
+        assert!(text(&cli.global, command).await.unwrap().contains(&long));
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_said_to_be() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "abcd").unwrap();
+        let name = file.path().to_str().unwrap();
+        assert_eq!(whole(name, 4).unwrap(), b"abcd");
+        let failure = whole(name, 3).unwrap_err();
+        assert_eq!(failure.message(), format!("{name} is longer than 3 bytes"));
+    }
 }

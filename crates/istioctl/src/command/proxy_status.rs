@@ -14,7 +14,7 @@ use std::time::Duration;
 use api::names::port;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
-use status::forward::Forward;
+use status::forward::{Forward, LARGEST_ANSWER};
 use status::gather::{self, Answer, Ask, Instance};
 use status::proxy::Proxy;
 
@@ -23,7 +23,7 @@ use super::injection::no_namespace;
 use super::proxy_config::target::{self, Pod};
 use crate::cli::{Global, duration, port_number};
 use crate::cluster::{Cluster, within};
-use crate::command::install::read;
+use crate::command::install::whole;
 use crate::control_planes::{ControlPlanes, Discovery};
 use crate::failure::Failure;
 use crate::out;
@@ -261,12 +261,11 @@ async fn one(
     let id = format!("{}.{}", pod.name, pod.namespace);
     let envoy = async {
         let body = match &flags.file {
-            Some(file) => read(file)?.into(),
+            Some(file) => whole(file, LARGEST_ANSWER)?.into(),
             None => cluster
-                .reach
-                .request(&pod.port(flags.proxy_admin_port), "GET", "/config_dump")
+                .envoy(&pod.port(flags.proxy_admin_port), "GET", "/config_dump", flags.timeout)
                 .await
-                .map_err(|error| Failure::new(format!("could not contact sidecar: {error}")))?,
+                .map_err(|error| Failure::new(format!("could not contact sidecar: {}", error.message())))?,
         };
         serde_json::from_slice::<Value>(&body)
             .map_err(|error| Failure::new(format!("the proxy's configuration dump is no JSON: {error}")))

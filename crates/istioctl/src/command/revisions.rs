@@ -13,7 +13,7 @@ use status::forward::Forward;
 use status::gather;
 
 use crate::cli::{Global, duration};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, within};
 use crate::failure::Failure;
 use crate::names::Names;
 use crate::out::{self, Format};
@@ -146,9 +146,10 @@ pub async fn run(global: &Global, command: Command) -> Result<(), Failure> {
     };
     let cluster = Cluster::connect(global).await?;
     let system = &global.istio_namespace;
-    let instances = cluster.istiods(system, None);
+    let inventory = async { Ok(inventory::read(&cluster.server, system).await?) };
+    let instances = within(flags.timeout, cluster.istiods(system, None));
     let (inventory, sides, instances) = futures::join!(
-        inventory::read(&cluster.server, system),
+        within(flags.timeout, inventory),
         sides::read(&cluster, system, global.namespace.as_deref(), flags.timeout),
         instances
     );

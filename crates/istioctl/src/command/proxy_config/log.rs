@@ -25,15 +25,9 @@ pub async fn run(global: &Global, flags: &LogFlags) -> Result<String, Failure> {
     let cluster = Cluster::connect(global).await?;
     let mut text = String::new();
     let mut shown = serde_json::Map::new();
-    for pod in pods(&cluster, cluster.namespace(global), whose).await? {
-        let to = pod.port(flags.source.proxy_admin_port);
-        let ask = async |path: &str| cluster.reach.request(&to, "POST", path).await;
-        let mut answer = String::from_utf8_lossy(&ask("/logging").await?).into_owned();
-        check(&changes, &answer)?;
-        for (logger, level) in &changes {
-            let key = if logger.is_empty() { "level" } else { logger };
-            answer = String::from_utf8_lossy(&ask(&format!("/logging?{key}={level}")).await?).into_owned();
-        }
+    let pods = pods(&cluster, cluster.namespace(global), whose).await?;
+    let answers = set(&cluster, &pods, flags.source.proxy_admin_port, &changes).await?;
+    for (pod, answer) in pods.iter().zip(answers) {
         let id = format!("{}.{}", pod.name, pod.namespace);
         text.push_str(&format!("{id}:\n{answer}"));
         shown.insert(id, json!(loggers(&answer)));
@@ -42,6 +36,27 @@ pub async fn run(global: &Global, flags: &LogFlags) -> Result<String, Failure> {
         Format::Short => Ok(text),
         format => document(format, Value::Object(shown)),
     }
+}
+
+/// Sets levels, of no pod before those of all were found to be right; the answers are the loggers of each pod.
+async fn set(cluster: &Cluster, pods: &[Pod], port: u16, changes: &[(String, String)]) -> Result<Vec<String>, Failure> {
+    let ask = async |pod: &Pod, path: &str| {
+        let answer = cluster.reach.request(&pod.port(port), "POST", path).await?;
+        Ok::<_, Failure>(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let mut answers = Vec::new();
+    for pod in pods {
+        let answer = ask(pod, "/logging").await?;
+        check(changes, &answer)?;
+        answers.push(answer);
+    }
+    for (pod, answer) in pods.iter().zip(&mut answers) {
+        for (logger, level) in changes {
+            let key = if logger.is_empty() { "level" } else { logger };
+            *answer = ask(pod, &format!("/logging?{key}={level}")).await?;
+        }
+    }
+    Ok(answers)
 }
 
 /// Whose levels.
@@ -117,7 +132,45 @@ fn loggers(answer: &str) -> BTreeMap<&str, &str> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::{Arc, Mutex};
+
+    use bytes::Bytes;
+    use status::forward::{ForwardError, PodPort, Reach};
+
     use super::*;
+
+    /// Two pods; the Envoy of the second has no logger `http`.
+    #[derive(Debug, Default)]
+    struct Two(Mutex<Vec<String>>);
+
+    #[async_trait::async_trait]
+    impl Reach for Two {
+        async fn request(&self, to: &PodPort<'_>, _: &str, path: &str) -> Result<Bytes, ForwardError> {
+            self.0.lock().unwrap().push(format!("{} {path}", to.pod));
+            Ok(if to.pod == "a" {
+                "  http: info\n"
+            } else {
+                "  admin: info\n"
+            }
+            .into())
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_set_where_one_of_several_pods_would_refuse() {
+        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, std::convert::Infallible>>()
+        });
+        let two = Arc::new(Two::default());
+        let cluster = Cluster::with(kube::Client::new(nobody, "app"), two.clone(), "app");
+        let pods = ["a", "b"].map(|name| Pod {
+            name: name.to_owned(),
+            namespace: "app".to_owned(),
+        });
+        let failure = set(&cluster, &pods, 15000, &[change("http:debug")]).await.unwrap_err();
+        assert_eq!(failure.message(), "unrecognized logger name: http");
+        assert_eq!(*two.0.lock().unwrap(), ["a /logging", "b /logging"]);
+    }
 
     fn refusal(level: &str) -> String {
         let answer = "active loggers:\n  admin: warning\n  http: info\n";
