@@ -244,7 +244,7 @@ impl Installation<'_> {
     /// Labels everything; fits webhooks to what the cluster has.
     fn prepare(&mut self, before: &Inventory, default_tag: bool) {
         let labels = owner::labels(self.operator, self.version);
-        let tagged = before.target(DEFAULT_REVISION).is_some();
+        let tagged = before.injects_for(DEFAULT_REVISION);
         // The one that injects now goes on until the tag is there, which then switches it off.
         let injects = tag::unnamed(before).is_some_and(|live| !tag::is_deactivated(live));
         let hidden = self.operator.revision().is_empty() && (tagged || (default_tag && !injects));

@@ -231,6 +231,7 @@ mod tests {
             deactivate: None,
             previous: None,
             of_helm: None,
+            validated_by: None,
         };
         let built = versioned(&built, &before);
         assert_eq!(built.apply[0].text("/metadata/resourceVersion"), "7");

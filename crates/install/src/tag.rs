@@ -1,16 +1,18 @@
 //! Revision tags: the objects a tag consists of, and who has which (revisions.md §3). Pure.
 
 mod helm;
+mod inventory;
 mod list;
 
 pub use helm::{OfHelm, bereft};
+pub use inventory::Inventory;
 pub use list::{Row, list};
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::names::{label, object};
 use revision::name::{Revision, Tag};
-use revision::webhook::{DEACTIVATED_KEY, Options, Precedence, Rule, WEBHOOK_SUFFIX, of_tag};
+use revision::webhook::{DEACTIVATED_KEY, Options, Precedence, WEBHOOK_SUFFIX, of_tag};
 use serde_json::{Map, Value, json};
 
 use crate::object::Object;
@@ -118,24 +120,6 @@ pub struct Request {
     pub labels: BTreeMap<String, String>,
 }
 
-/// What a cluster holds of revisions and tags.
-#[derive(Clone, Debug, Default)]
-pub struct Inventory {
-    /// MutatingWebhookConfigurations with a revision label that lead to control planes of the system namespace, or out of
-    /// the cluster.
-    pub webhooks: Vec<Object>,
-    /// Those that inject as well: of the mesh of another system namespace, or they do not say for which revision.
-    pub strangers: Vec<Object>,
-    /// Services of the system namespace with a revision or tag label.
-    pub services: Vec<Object>,
-    /// ValidatingWebhookConfigurations of Istio.
-    pub validators: Vec<Object>,
-    /// Pods of control planes.
-    pub pods: Vec<Object>,
-    /// Namespaces.
-    pub namespaces: Vec<Object>,
-}
-
 /// A tag's objects and the one that they switch off.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TagObjects {
@@ -147,126 +131,8 @@ pub struct TagObjects {
     pub previous: Option<String>,
     /// The release of Helm that the tag is taken over from.
     pub of_helm: Option<OfHelm>,
-}
-
-impl Inventory {
-    fn canonical(&self, revision: &str) -> Result<(&Object, bool), TagError> {
-        let own = |object: &&Object| object.label(label::REVISION) == revision && object.label(label::TAG).is_empty();
-        let webhooks: Vec<_> = self.webhooks.iter().filter(own).collect();
-        let services = self
-            .services
-            .iter()
-            .filter(own)
-            .filter(|s| s.label(label::APP) == "istiod")
-            .count();
-        match webhooks.as_slice() {
-            [] if services > 0 || self.pods.iter().any(|pod| pod.label(label::REVISION) == revision) => {
-                Err(TagError::Unfinished(revision.to_owned()))
-            }
-            [] => Err(TagError::NoRevision(revision.to_owned())),
-            [webhook] if services <= 1 => Ok((webhook, services == 1)),
-            _ => Err(TagError::Several(revision.to_owned())),
-        }
-    }
-
-    fn is_revision(&self, name: &str) -> bool {
-        let untagged = |o: &&Object| o.label(label::REVISION) == name && o.label(label::TAG).is_empty();
-        self.webhooks.iter().any(|o| untagged(&o))
-            || self
-                .services
-                .iter()
-                .any(|o| untagged(&o) && o.label(label::APP) == "istiod")
-    }
-
-    /// Webhook configurations and Services of a tag.
-    pub fn of_tag<'a>(&'a self, tag: &str) -> impl Iterator<Item = &'a Object> {
-        let tag = tag.to_owned();
-        self.webhooks
-            .iter()
-            .chain(&self.services)
-            .filter(move |o| !tag.is_empty() && o.label(label::TAG) == tag)
-    }
-
-    /// The revision that a tag points at.
-    pub fn target(&self, tag: &str) -> Option<&str> {
-        self.of_tag(tag).map(|object| object.label(label::REVISION)).next()
-    }
-
-    /// Whether a tag points at the revision, but somebody was cut off while making it.
-    fn is_half_made(&self, tag: &str, revision: &str, with_service: bool) -> bool {
-        let has = |objects: &[Object]| objects.iter().any(|object| object.label(label::TAG) == tag);
-        self.target(tag) == Some(revision) && with_service && has(&self.webhooks) != has(&self.services)
-    }
-
-    /// The revision that a tag pointed at before, if it was moved.
-    pub fn previous(&self, tag: &str) -> Option<&str> {
-        let webhook = self.webhooks.iter().find(|webhook| webhook.label(label::TAG) == tag)?;
-        webhook.0.pointer("/metadata/annotations")?.get(PREVIOUS)?.as_str()
-    }
-
-    /// Whether a tag injects namespaces that say nothing.
-    fn is_automatic(&self, tag: &str) -> bool {
-        let mut webhooks = self.webhooks.iter().filter(|webhook| webhook.label(label::TAG) == tag);
-        webhooks.any(|configuration| {
-            webhook_names(configuration).any(|name| Rule::of_webhook(name) == Some(Rule::Automatic))
-        })
-    }
-
-    /// Has the revision a pod that is ready?
-    pub fn is_ready(&self, revision: &str) -> bool {
-        self.pods
-            .iter()
-            .any(|pod| pod.label(label::REVISION) == revision && crate::ready::is_pod_ready(pod))
-    }
-
-    /// Names of namespaces that a label points at a revision or tag.
-    pub fn namespaces_of(&self, name: &str) -> Vec<&str> {
-        self.namespaces
-            .iter()
-            .filter(|n| {
-                n.0.pointer("/metadata/labels")
-                    .and_then(|l| l.get(label::REVISION))
-                    .is_some_and(|v| v == name)
-            })
-            .map(Object::name)
-            .collect()
-    }
-
-    /// Names of namespaces that follow the default revision by `istio-injection=enabled`.
-    pub fn injected_namespaces(&self) -> Vec<&str> {
-        let enabled = |n: &&Object| n.label(label::NAMESPACE_INJECTION) == label::INJECTION_ENABLED;
-        self.namespaces.iter().filter(enabled).map(Object::name).collect()
-    }
-
-    /// Makes revisions and tags of other system namespaces its own.
-    pub fn add_other_meshes(&mut self) {
-        let is_revisioned = |object: &Object| !object.label(label::REVISION).is_empty();
-        let (revisioned, strangers) = std::mem::take(&mut self.strangers).into_iter().partition(is_revisioned);
-        self.strangers = strangers;
-        self.webhooks.extend::<Vec<_>>(revisioned);
-    }
-
-    /// Names of all revisions with a control plane here, sorted.
-    pub fn revisions(&self) -> Vec<&str> {
-        let untagged = |o: &&Object| o.label(label::TAG).is_empty();
-        let webhooks = self
-            .webhooks
-            .iter()
-            .filter(untagged)
-            .filter(|o| o.name().starts_with("istio-sidecar-injector"));
-        let services = self
-            .services
-            .iter()
-            .filter(untagged)
-            .filter(|o| o.label(label::APP) == "istiod");
-        webhooks
-            .chain(services)
-            .map(|o| o.label(label::REVISION))
-            .filter(|r| !r.is_empty())
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect()
-    }
+    /// Namespace of the other mesh whose validator of configuration stays as it is.
+    pub validated_by: Option<String>,
 }
 
 /// The objects that make a tag, if the cluster allows it. `generate` leaves the cluster's own objects alone.
@@ -332,14 +198,17 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
     if let Some(before) = remembered(inventory, tag, revision) {
         apply[0].0["metadata"]["annotations"] = json!({ PREVIOUS: before });
     }
-    let mut deactivate = None;
+    let (mut deactivate, mut validated_by) = (None, None);
     if request.tag.is_default() {
         if !generate {
             deactivate = unnamed(inventory)
                 .filter(|webhook| !is_deactivated(webhook))
                 .map(deactivated);
         }
-        apply.push(validating(request, injector, inventory));
+        validated_by = validator_of_others(request, inventory).filter(|_| !generate);
+        if validated_by.is_none() {
+            apply.push(validating(request, injector, inventory));
+        }
     }
     if local || injector.pointer("/clientConfig/service").is_some() {
         apply.push(service(request));
@@ -347,9 +216,30 @@ pub fn build(request: &Request, inventory: &Inventory, generate: bool) -> Result
     Ok(TagObjects {
         apply,
         deactivate,
+        validated_by,
         previous,
         of_helm,
     })
+}
+
+impl TagObjects {
+    /// What is said where another mesh keeps the validator.
+    pub fn not_validated(&self) -> Option<String> {
+        let other = self.validated_by.as_ref()?;
+        Some(format!(
+            "{0} stays with the mesh of namespace {other:?}, whose istiod goes on checking configuration that names no \
+             revision. If that mesh is gone: kubectl delete validatingwebhookconfiguration {0}, and make the tag again",
+            object::DEFAULT_VALIDATOR
+        ))
+    }
+}
+
+/// Namespace of the other mesh to which the validator of configuration without a revision leads; there is one in a cluster.
+fn validator_of_others(request: &Request, inventory: &Inventory) -> Option<String> {
+    let mut validators = inventory.validators.iter();
+    let live = validators.find(|live| live.name() == object::DEFAULT_VALIDATOR)?;
+    let namespace = live.text("/webhooks/0/clientConfig/service/namespace");
+    (!leads_to(live, &request.namespace)).then(|| namespace.to_owned())
 }
 
 /// The name of the webhook configuration that a tag has here: whatever it is, a second one would inject beside it.

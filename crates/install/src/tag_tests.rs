@@ -314,6 +314,32 @@ fn of_helms_validator_only_the_way_is_the_tags() {
 }
 
 #[test]
+fn another_mesh_keeps_its_validator() {
+    let mut inventory = inventory();
+    let validator = |namespace: &str| {
+        Object(
+            json!({"kind": "ValidatingWebhookConfiguration", "metadata": {"name": "istiod-default-validator"},
+            "webhooks": [{"name": "validation.istio.io",
+                "clientConfig": {"service": {"name": "istiod", "namespace": namespace}}}]}),
+        )
+    };
+    let written = |inventory: &Inventory| {
+        let built = build(&request("default", "1-23-1", false), inventory, false).unwrap();
+        let is_written = built
+            .apply
+            .iter()
+            .any(|object| object.name() == "istiod-default-validator");
+        (is_written, built.not_validated())
+    };
+    inventory.validators = vec![validator("istio-system")];
+    assert_eq!(written(&inventory), (true, None));
+    inventory.validators = vec![validator("mesh-a")];
+    let (is_written, told) = written(&inventory);
+    assert!(!is_written);
+    insta::assert_snapshot!(told.unwrap(), @r#"istiod-default-validator stays with the mesh of namespace "mesh-a", whose istiod goes on checking configuration that names no revision. If that mesh is gone: kubectl delete validatingwebhookconfiguration istiod-default-validator, and make the tag again"#);
+}
+
+#[test]
 fn of_a_validator_that_is_not_the_tags_only_the_way_is_written() {
     let validator = validator_of(&Revision::parse("1-23-1").unwrap(), "istio-system", &inventory()).unwrap();
     assert_eq!(validator.0["metadata"]["labels"], json!({"istio.io/rev": "1-23-1"}));

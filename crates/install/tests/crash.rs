@@ -1,6 +1,7 @@
 //! Killed between any two writes, a second run ends where an undisturbed one would (operators.md §4.3). At no moment does
 //! a webhook fail closed without a control plane behind it, are there two webhooks for one pod, or none for one that was
-//! served.
+//! served. (Two for a moment there are only where the first tag `default` meets an unnamed injector that is active:
+//! `crash/applied.rs`.)
 #![allow(clippy::unwrap_used)]
 
 #[path = "crash/applied.rs"]
@@ -15,6 +16,8 @@ mod mortal;
 mod table;
 #[path = "crash/tags.rs"]
 mod tags;
+#[path = "crash/uninstallations.rs"]
+mod uninstallations;
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -208,26 +211,6 @@ async fn a_killed_upgrade_is_finished_by_the_next() {
         },
         async |server| upgraded.install(server).await.is_ok(),
         |names| assert!(has(names, "Deployment/istio-system/istiod-new"), "{names:?}"),
-    )
-    .await;
-}
-
-/// The older revision has its gateway back before the newer one goes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_uninstallation_is_finished_by_the_next() {
-    let (old, new) = (Wanted::new(&["revision=old"]), Wanted::new(&["revision=new"]));
-    check(
-        "an uninstallation",
-        &OLD,
-        async |server| {
-            both(server, &old, &new).await;
-            old.install(server).await.unwrap();
-        },
-        async |server| remove(server, "new").await,
-        |names| {
-            assert!(names.iter().all(|name| !name.contains("-new")), "{names:?}");
-            assert!(has(names, "Deployment/istio-system/istio-ingressgateway"), "{names:?}");
-        },
     )
     .await;
 }

@@ -16,8 +16,11 @@ use crate::inventory;
 use crate::object::Object;
 use crate::owner::{self, NOT_PRUNED};
 use crate::progress::{Event, Progress};
-use crate::tag::{self, Inventory, Request};
+use crate::tag::{self, Inventory, OfHelm, Request};
 use crate::{proof, retag, served};
+
+/// How often the tag `default` is tried against others who write to it.
+const ATTEMPTS: usize = 5;
 
 impl Installation<'_> {
     /// Labels of the tag `default`, if this installation has to make or move it.
@@ -39,7 +42,10 @@ impl Installation<'_> {
         // One that leads nowhere would go on refusing pods and configuration; one of another mesh serves the whole cluster.
         let exists = has(&before.strangers)
             || (has(&before.webhooks) && served::gone(DEFAULT_REVISION, self.operator.namespace(), before).is_none());
-        exists && !self.operator.revision().is_empty()
+        // An own one beside which the unnamed revision still injects was not brought to its end.
+        let is_half_made = before.target(DEFAULT_REVISION) == Some(self.operator.revision_label())
+            && tag::unnamed(before).is_some_and(|other| !tag::is_deactivated(other));
+        exists && !is_half_made && !self.operator.revision().is_empty()
     }
 
     /// What is said before the tag `default` is made or moved, if it is and that is not what everybody expects.
@@ -133,15 +139,33 @@ impl Installation<'_> {
         labels: BTreeMap<String, String>,
         progress: &dyn Progress,
     ) -> Result<(), InstallError> {
+        let Some(request) = self.default_request(labels) else {
+            return Ok(());
+        };
+        let mut attempt = 1;
+        loop {
+            match self.try_default_tag(server, namespace, &request, progress).await {
+                Err(InstallError::Request(error)) if error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Makes or moves it, if nobody changes what was read meanwhile: another installation does, and istiod, which writes
+    /// `caBundle`.
+    async fn try_default_tag(
+        &self,
+        server: &ApiServer,
+        namespace: &str,
+        request: &Request,
+        progress: &dyn Progress,
+    ) -> Result<(), InstallError> {
         let now = inventory::read(server, namespace).await?;
         // Somebody may have made it while the control plane came up: whom they chose stays.
         if self.leaves_default(&now) {
             return Ok(());
         }
-        let Some(request) = self.default_request(labels) else {
-            return Ok(());
-        };
-        let built = match tag::build(&request, &now, false) {
+        let built = match tag::build(request, &now, false) {
             Ok(built) => built,
             Err(error) => {
                 progress.event(Event::Note(format!("the default tag was not made: {error}")));
@@ -156,8 +180,14 @@ impl Installation<'_> {
         }
         let is_told = announced(to, namespace, &now, &[]).is_some();
         retag::install(server, &built, &now).await?;
-        if let Some(of_helm) = &built.of_helm {
-            progress.event(Event::Note(of_helm.told()));
+        let also = built
+            .of_helm
+            .as_ref()
+            .map(OfHelm::told)
+            .into_iter()
+            .chain(built.not_validated());
+        for note in also {
+            progress.event(Event::Note(note));
         }
         if is_told {
             progress.event(Event::Note(format!("The tag \"default\" points at {to:?} now.")));
@@ -173,7 +203,9 @@ fn announced(to: &str, namespace: &str, before: &Inventory, followers: &[String]
         [] => String::new(),
         names => format!(" Namespaces that follow it: {}.", names.join(", ")),
     };
-    match before.target(DEFAULT_REVISION) {
+    // One of which there is only the Service injects nobody yet.
+    let target = before.target(DEFAULT_REVISION);
+    match target.filter(|_| before.injects_for(DEFAULT_REVISION)) {
         Some(previous) if previous == to => None,
         None if to == DEFAULT_REVISION => None,
         Some(previous) => Some(match served::gone(DEFAULT_REVISION, namespace, before) {

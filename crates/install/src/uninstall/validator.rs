@@ -37,6 +37,10 @@ pub(super) fn that_stays(revision: &str, namespace: &str, plan: &Plan, inventory
     if plan.default_moves_to.is_some() || plan.ids().contains(&validator.id()) {
         return None;
     }
+    // Where nothing else is left, it was seen to, unless that was cut off before it had its label back.
+    if plan.remove.is_empty() && !validator.label(label::REVISION).is_empty() {
+        return None;
+    }
     let successor = plan.successor(inventory).filter(|other| inventory.is_ready(other));
     Some(successor.map_or(Stays::Open, |other| Stays::With(other.to_owned())))
 }

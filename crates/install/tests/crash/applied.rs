@@ -42,34 +42,57 @@ async fn injectors_of(cluster: &Cluster) -> Vec<String> {
     decision.matches.into_iter().map(|found| found.config).collect()
 }
 
+/// Kills `wanted` after each of its writes over an unnamed revision that was applied and is active, each time from the
+/// start; kills the run after that, too, before it lets one come to its end.
+async fn check(wanted: &Wanted, unnamed: &Wanted, cluster: &Cluster) {
+    let sound = async |when: &str| {
+        let answering = injectors_of(cluster).await;
+        assert!(!answering.is_empty(), "{when}: nobody injects");
+        if is_active(&cluster.server).await == Some(false) {
+            assert_eq!(answering, ["istio-revision-tag-default"], "{when}");
+        }
+    };
+    apply(&cluster.server, unnamed).await;
+    let (counter, server) = dying(cluster, usize::MAX);
+    wanted.run(&server, false, &Silent).await.unwrap();
+    let total = counter.writes();
+    for writes in total.saturating_sub(LAST)..=total {
+        apply(&cluster.server, unnamed).await;
+        let (mortal, server) = dying(cluster, writes);
+        let done = wanted.run(&server, false, &Silent).await;
+        let when = format!("killed after {writes} writes");
+        sound(&when).await;
+        let is_killed = mortal.writes() > writes;
+        if is_killed && writes % 2 == 0 {
+            let (_, server) = dying(cluster, writes / 2);
+            wanted.run(&server, false, &Silent).await.ok();
+            sound(&format!("{when}, and the next after half of them")).await;
+        }
+        if is_killed {
+            wanted.run(&cluster.server, false, &Silent).await.unwrap();
+        } else {
+            done.unwrap();
+        }
+        assert_eq!(injectors_of(cluster).await, ["istio-revision-tag-default"], "{when}");
+        assert_eq!(is_active(&cluster.server).await, Some(false), "{when}");
+    }
+}
+
+/// How many of the last writes are looked at: those before make what no webhook leads to yet.
+const LAST: usize = 16;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_installation_over_what_was_applied_leaves_no_pod_without_a_proxy() {
     let injectors = Injectors::start().await;
-    let cluster = Cluster::start().await;
     let unnamed = wanted(&injectors, "", "default");
-    apply(&cluster.server, &unnamed).await;
-    for writes in 0.. {
-        let (mortal, server) = dying(&cluster, writes);
-        let outcome = unnamed.run(&server, false, &Silent).await;
-        if mortal.writes() <= writes {
-            outcome.as_ref().unwrap();
-        }
-        let done = outcome.is_ok();
-        let answering = injectors_of(&cluster).await;
-        assert!(!answering.is_empty(), "killed after {writes} writes");
-        if done {
-            assert_eq!(answering, ["istio-revision-tag-default"]);
-            assert_eq!(is_active(&cluster.server).await, Some(false));
-            return;
-        }
-        if is_active(&cluster.server).await == Some(false) {
-            assert_eq!(
-                answering,
-                ["istio-revision-tag-default"],
-                "killed after {writes} writes"
-            );
-        }
-    }
+    check(&unnamed, &unnamed, &Cluster::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_installation_beside_what_was_applied_leaves_no_pod_without_a_proxy_or_with_two() {
+    let injectors = Injectors::start().await;
+    let unnamed = wanted(&injectors, "", "default");
+    check(&wanted(&injectors, "new", "new"), &unnamed, &Cluster::start().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

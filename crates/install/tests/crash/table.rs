@@ -122,6 +122,10 @@ async fn check(precedence: Precedence) {
         let metadata = json!({"name": name, "labels": of_namespace});
         let object = Object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}));
         cluster.server.apply(&object, "kubectl", false).await.unwrap();
+        // A controller makes it as well, some time; without it no pod is let in.
+        let account =
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}});
+        cluster.server.apply(&Object(account), "kubectl", false).await.unwrap();
         for (inject, revision) in product(&INJECT, &REVISIONS) {
             let of_pod = labels([("sidecar.istio.io/inject", inject), ("istio.io/rev", revision)]);
             cases.push((name.clone(), of_namespace.clone(), of_pod));

@@ -169,6 +169,7 @@ async fn change(cluster: &Cluster, request: &Request, before: &Inventory, how: H
         unknown,
         risk: Risk::of(request, before, &planned),
         of_helm: planned.of_helm.as_ref().map(OfHelm::told),
+        not_validated: planned.not_validated(),
         conflict: None,
     };
     let is_text = how.output == Format::Table;
@@ -212,6 +213,8 @@ struct Change<'a> {
     risk: Option<Risk>,
     /// What has to follow if the tag is taken over from Helm.
     of_helm: Option<String>,
+    /// Who validates configuration nevertheless.
+    not_validated: Option<String>,
     /// Who else would answer for the tag's pods, where nobody was asked about it.
     conflict: Option<String>,
 }
@@ -226,7 +229,7 @@ impl Change<'_> {
 
     fn warnings(&self) -> Vec<String> {
         let risk = self.risk.as_ref().map(|risk| risk.told(self.request));
-        let rest = [&self.of_helm, &self.conflict];
+        let rest = [&self.of_helm, &self.not_validated, &self.conflict];
         risk.into_iter().chain(rest.into_iter().flatten().cloned()).collect()
     }
 
@@ -400,6 +403,7 @@ mod tests {
                 unknown: unknown.map(str::to_owned),
                 risk: None,
                 of_helm: None,
+                not_validated: None,
                 conflict: None,
             };
             change.preview()

@@ -77,7 +77,8 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
             "revision {revision:?} was installed by Helm, which keeps a record of it: helm uninstall {first}"
         )));
     }
-    if let (Scope::Revision(revision), true, true) = (&scope, plan.remove.is_empty(), flags.revision.is_some()) {
+    let is_nothing = plan.remove.is_empty() && plan.validator.is_none();
+    if let (Scope::Revision(revision), true, true) = (&scope, is_nothing, flags.revision.is_some()) {
         return Err(Failure::new(not_found(revision, &namespace, &before)));
     }
     let (message, used) = match &scope {
@@ -93,7 +94,7 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
         }
     };
     put(&message);
-    if plan.remove.is_empty() {
+    if is_nothing {
         put("Nothing was there to uninstall.\n");
         return Ok(());
     }
