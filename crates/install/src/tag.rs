@@ -70,7 +70,7 @@ pub enum TagError {
     },
     /// Another injector has the name of its webhook configuration.
     #[error(
-        "cannot modify tag: MutatingWebhookConfiguration {0:?} is there and is no tag of this mesh; choose another name for the \
+        "cannot modify tag: MutatingWebhookConfiguration {0:?} is there and is not this tag's; choose another name for the \
          tag's with --webhook-name"
     )]
     NameTaken(String),

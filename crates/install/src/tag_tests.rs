@@ -314,6 +314,21 @@ fn of_helms_validator_only_the_way_is_the_tags() {
 }
 
 #[test]
+fn a_namespace_with_both_labels_follows_the_other() {
+    let namespace =
+        |name: &str, labels: Value| Object(json!({"kind": "Namespace", "metadata": {"name": name, "labels": labels}}));
+    let inventory = Inventory {
+        namespaces: vec![
+            namespace("named", json!({"istio.io/rev": "canary"})),
+            namespace("both", json!({"istio.io/rev": "canary", "istio-injection": "enabled"})),
+            namespace("off", json!({"istio.io/rev": "canary", "istio-injection": ""})),
+        ],
+        ..Inventory::default()
+    };
+    assert_eq!(inventory.namespaces_of("canary"), ["named"]);
+}
+
+#[test]
 fn another_mesh_keeps_its_validator() {
     let mut inventory = inventory();
     let validator = |namespace: &str| {

@@ -7,6 +7,8 @@ use crate::objects::labels;
 
 /// Chart that makes tags and nothing else, so that an upgrade moves them.
 const CHART_OF_TAGS: &str = "revisiontags-";
+/// Chart of what all revisions share.
+const CHART_BASE: &str = "base-";
 /// Annotations by which Helm knows the objects of a release.
 const RELEASE: [&str; 2] = ["meta.helm.sh/release-name", "meta.helm.sh/release-namespace"];
 
@@ -44,10 +46,16 @@ pub(super) fn removing(webhook: &Value, tag: &str) -> String {
     }
 }
 
-/// How what is left of a revision is removed.
-pub(super) fn uninstalling(webhook: &Value, revision: &str) -> String {
+/// What else there is to do than to install a revision again of which a webhook is left. The chart `base` is of all
+/// revisions: its validator moves.
+pub(super) fn leaving(webhook: &Value, revision: &str) -> String {
+    let chart = labels(webhook).remove(label::HELM_CHART).unwrap_or_default();
     match release(webhook) {
-        None => format!("'istioctl uninstall --revision {revision}'"),
-        Some((name, namespace)) => format!("'helm uninstall {name} -n {namespace}'"),
+        None => format!("remove what is left of it with 'istioctl uninstall --revision {revision}'"),
+        Some((name, namespace)) if chart.starts_with(CHART_BASE) => format!(
+            "lead the validator to another with 'helm upgrade {name} manifests/charts/base -n {namespace} --reuse-values --set \
+             defaultRevision=<REVISION>'"
+        ),
+        Some((name, namespace)) => format!("remove what is left of it with 'helm uninstall {name} -n {namespace}'"),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use api::names::{label, object};
+use api::names::{DEFAULT_REVISION, label, object};
 use revision::selector::{Labels, Selector};
 use revision::webhook::WEBHOOK_SUFFIX;
 use serde_json::Value;
@@ -129,9 +129,12 @@ fn left_behind(objects: &Objects, messages: &mut Vec<Message>) {
     for (namespace, object) in objects.namespaces().filter(|(name, _)| !is_system(name)) {
         let labels = labels(object);
         if let Some(revision) = labels.get(label::REVISION) {
+            let back = match revision.as_str() {
+                DEFAULT_REVISION => "the next one that is installed injects this namespace again",
+                _ => "one of another name does not inject this namespace",
+            };
             let text = format!(
-                "Referenced revision or tag not found: {revision:?}. No control plane is left, and one of another name does \
-                 not inject this namespace. If it is not to come back: kubectl label namespace {namespace} istio.io/rev-"
+                "Referenced revision or tag not found: {revision:?}. No control plane is left, and {back}. If it is not to come back: kubectl label namespace {namespace} istio.io/rev-"
             );
             messages.push(Message::about(REFERENCED_RESOURCE_NOT_FOUND, object, text).at(Level::Warning));
         } else if is_enabled(&labels) {

@@ -282,6 +282,37 @@ fn a_restart_is_advised_where_it_helps() {
 }
 
 #[test]
+fn the_next_installation_injects_who_follows_the_default() {
+    let root = json!({"kind": "ConfigMap", "metadata": {"name": "istio-ca-root-cert", "namespace": "a"}});
+    for (revision, expected) in [
+        ("default", "the next one that is installed injects this namespace again"),
+        ("canary", "one of another name does not inject this namespace"),
+    ] {
+        let text = told(
+            "IST0101",
+            &[namespace("a", json!({"istio.io/rev": revision})), root.clone()],
+        );
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_validator_of_all_revisions_moves_to_another() {
+    let mut validator = json!({"kind": "ValidatingWebhookConfiguration", "metadata": {"name": "istiod-default-validator",
+        "labels": {"istio.io/rev": "gone"}}, "webhooks": [{"name": "validation.istio.io",
+        "clientConfig": {"service": {"namespace": "istio-system", "name": "istiod-gone"}}}]});
+    let service = json!({"kind": "Service", "metadata": {"name": "other", "namespace": "istio-system"}});
+    validator["metadata"]["annotations"] =
+        json!({"meta.helm.sh/release-name": "istio-base", "meta.helm.sh/release-namespace": "istio-system"});
+    validator["metadata"]["labels"]["helm.sh/chart"] = json!("base-0.2.0");
+    let text = told("IST0139", &[validator, service]);
+    assert!(
+        text.contains("lead the validator to another with 'helm upgrade istio-base manifests/charts/base"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_tag_is_moved_by_who_made_it() {
     let canary = webhook("istio-sidecar-injector-canary", "canary", None, "canary");
     let mut tag = webhook("istio-revision-tag-prod", "gone", Some("prod"), "prod");

@@ -110,8 +110,8 @@ fn mended(configuration: &Value) -> String {
     match (labels.get(label::TAG), labels.get(label::REVISION)) {
         (Some(tag), _) => format!(" Move the tag with {}.", remedy::moving(configuration, tag)),
         (None, Some(revision)) => format!(
-            " Install the revision again, or remove what is left of it with {}.",
-            remedy::uninstalling(configuration, revision)
+            " Install the revision again, or {}.",
+            remedy::leaving(configuration, revision)
         ),
         (None, None) => String::new(),
     }

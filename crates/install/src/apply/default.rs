@@ -55,7 +55,14 @@ impl Installation<'_> {
         announced(to, namespace, before, &[])?;
         // Where pods may not be listed, those are named whose namespace follows as a whole.
         let pods = server.list(&kind("", "v1", "Pod"), "").await.unwrap_or_default();
-        announced(to, namespace, before, &self.followers(before, &pods))
+        let text = announced(to, namespace, before, &self.followers(before, &pods))?;
+        Some(match before.release(DEFAULT_REVISION) {
+            Some(release) => format!(
+                "{text} It is of Helm release {release}, which would move it back at its next upgrade: take \"default\" out of \
+                 its value revisionTags afterwards."
+            ),
+            None => text,
+        })
     }
 
     /// Namespaces that follow the tag `default`: as a whole, or with pods that choose for themselves.

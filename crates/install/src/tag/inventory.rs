@@ -105,10 +105,11 @@ impl Inventory {
     pub fn namespaces_of(&self, name: &str) -> Vec<&str> {
         self.namespaces
             .iter()
-            .filter(|n| {
-                n.0.pointer("/metadata/labels")
-                    .and_then(|l| l.get(label::REVISION))
-                    .is_some_and(|v| v == name)
+            .filter(|namespace| {
+                let labels = namespace.0.pointer("/metadata/labels");
+                let label = |key| labels.and_then(|labels| labels.get(key));
+                // The other label wins, whatever it says.
+                label(label::REVISION).is_some_and(|value| value == name) && label(label::NAMESPACE_INJECTION).is_none()
             })
             .map(Object::name)
             .collect()

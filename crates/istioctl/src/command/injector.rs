@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use install::served::Absence;
 use revision::decision::decide;
 use revision::selector::Labels;
+use revision::webhook::{INJECTION_KEY, REVISION_KEY};
 
 use crate::cli::{Global, duration};
 use crate::cluster::{Cluster, within};
@@ -152,9 +153,13 @@ fn absences(sides: &Sides, asleep: &BTreeMap<String, Absence>) -> String {
 /// Namespaces that are injected, or hold pods that were.
 fn namespaces(sides: &Sides, asleep: &BTreeMap<String, Absence>) -> String {
     let mut rows = vec![row(["NAMESPACE", "ISTIO-REVISION", "POD-REVISIONS"])];
-    for namespace in sides.namespaces.keys() {
+    for (namespace, labels) in &sides.namespaces {
         let decision = sides.of_namespace(namespace);
-        let revision = decision.revision().unwrap_or_default();
+        let missing = labels
+            .get(REVISION_KEY)
+            .filter(|_| decision.matches.is_empty() && !labels.contains_key(INJECTION_KEY))
+            .map(|name| format!("MISSING/{name}"));
+        let revision = decision.revision().or(missing.as_deref()).unwrap_or_default();
         let mut counts: BTreeMap<&str, Count> = BTreeMap::new();
         for pod in sides.pods.iter().filter(|pod| pod.namespace == *namespace) {
             // A pod that neither has a proxy nor would get one is none of the mesh's.
@@ -238,6 +243,24 @@ mod tests {
         assert_eq!(
             format!("{}{}", shown(&nothing, &awake), hooks(&nothing, None)),
             "No Istio injected namespaces present.\nNo Istio injection hooks present.\n"
+        );
+    }
+
+    #[test]
+    fn a_label_that_names_nobody_is_shown_as_such() {
+        let mut sides = fixture::sides();
+        let label = |key: &str| (key.to_owned(), "nobody".to_owned());
+        sides.namespaces = BTreeMap::from([
+            ("lost".to_owned(), Labels::from([label(REVISION_KEY)])),
+            (
+                "off".to_owned(),
+                Labels::from([label(REVISION_KEY), label(INJECTION_KEY)]),
+            ),
+        ]);
+        sides.pods.clear();
+        assert_eq!(
+            namespaces(&sides, &BTreeMap::new()),
+            "NAMESPACE ISTIO-REVISION POD-REVISIONS\nlost      MISSING/nobody <no pods>\n"
         );
     }
 

@@ -4,12 +4,14 @@ mod purge;
 mod revision;
 mod users;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use api::names::label;
 use clap::Args;
 use install::inventory;
 use install::object::Object;
+use install::served;
 use install::stays;
 use install::tag::Inventory;
 use install::uninstall::{self, Removed, Scope, Stays};
@@ -145,8 +147,24 @@ pub async fn run(global: &Global, flags: Flags) -> Result<(), Failure> {
     if !stays.is_empty() {
         put(&format!("{stays}\n"));
     }
+    if let Ok(after) = inventory::read(&cluster.server, &namespace).await {
+        put(&astray(&namespace, &after));
+    }
     put("✔ Uninstall complete\n");
     Ok(())
+}
+
+/// Tags that lead to nobody: of what stays, the only thing that refuses pods.
+fn astray(namespace: &str, after: &Inventory) -> String {
+    let tags: BTreeSet<&str> = after.webhooks.iter().map(|webhook| webhook.label(label::TAG)).collect();
+    let told = tags.into_iter().filter(|tag| !tag.is_empty()).filter_map(|tag| {
+        let gone = served::gone(tag, namespace, after)?;
+        Some(format!(
+            "❗ The tag {tag:?} points at revision {gone:?}, which is gone: new pods of the namespaces that follow it are \
+             refused. Move it (istioctl tag set {tag} --revision <REVISION> --overwrite) or remove it: istioctl tag remove {tag}\n"
+        ))
+    });
+    told.collect()
 }
 
 /// Do settings say which revision is meant?
@@ -229,6 +247,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_tag_that_leads_to_nobody_does_not_stay_unmentioned() {
+        let webhook = |tag: &str, revision: &str| {
+            Object(json!({"kind": "MutatingWebhookConfiguration",
+                "metadata": {"name": format!("istio-revision-tag-{tag}"),
+                    "labels": {"istio.io/rev": revision, "istio.io/tag": tag}},
+                "webhooks": [{"name": "rev.namespace.sidecar-injector.istio.io", "clientConfig":
+                    {"service": {"namespace": "istio-system", "name": format!("istiod-{revision}")}}}]}))
+        };
+        let after = Inventory {
+            webhooks: vec![webhook("prod", "gone"), webhook("other", "here"), webhook("", "gone")],
+            services: vec![Object(json!({"kind": "Service", "metadata": {"name": "istiod-here"}}))],
+            ..Inventory::default()
+        };
+        insta::assert_snapshot!(astray("istio-system", &after), @r#"❗ The tag "prod" points at revision "gone", which is gone: new pods of the namespaces that follow it are refused. Move it (istioctl tag set prod --revision <REVISION> --overwrite) or remove it: istioctl tag remove prod"#);
+    }
 
     #[test]
     fn a_revision_that_cannot_be_removed_by_its_name_is_explained() {
