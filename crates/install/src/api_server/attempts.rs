@@ -1,5 +1,6 @@
 //! How long a request may take, its repeats included.
 
+use std::io;
 use std::time::Duration;
 
 use kube::Error;
@@ -63,7 +64,7 @@ impl Limits {
         answer.unwrap_or_else(|_| Err(timed_out(after, effect)))
     }
 
-    /// Repeats what `again` says, until the limit: an attempt that would end after it, if it took as long as the last one,
+    /// Repeats what `again` says, and of what is only read also what was cut off, until the limit: an attempt that would end after it, if it took as long as the last one,
     /// is not begun, so that what the server said is told and not that there was too little time.
     pub(super) async fn repeat<T, F>(
         self,
@@ -83,19 +84,37 @@ impl Limits {
             let Ok(answer) = tokio::time::timeout_at(end, request()).await else {
                 return Err(timed_out(after, effect));
             };
+            let repeats = match &answer {
+                Err(Error::Api(status)) => again(status),
+                Err(error) => effect == Effect::Reads && is_cut_off(error),
+                Ok(_) => false,
+            };
             match answer {
-                Err(Error::Api(status)) if attempt < ATTEMPTS && again(&status) => {
+                Err(error) if repeats && attempt < ATTEMPTS => {
                     let pause = Duration::from_millis(100 << attempt);
                     if Instant::now() + pause + begin.elapsed() > end {
-                        return Err(Error::Api(status));
+                        return Err(error);
                     }
-                    tracing::debug!(attempt, %status, "repeating");
+                    tracing::debug!(attempt, %error, "repeating");
                     tokio::time::sleep(pause).await;
                 }
                 result => return result,
             }
         }
     }
+}
+
+/// Did the connection end instead of an answer? A server, or what stands before it, may close one that was idle at the very
+/// moment at which it is used again.
+fn is_cut_off(error: &Error) -> bool {
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.any(|cause| {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(
+            kind,
+            Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+        )
+    })
 }
 
 fn timed_out(after: Duration, effect: Effect) -> Error {

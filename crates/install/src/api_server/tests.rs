@@ -210,3 +210,26 @@ async fn a_list_whose_token_expired_begins_again_once() {
     let expired = "cannot list Pod: The provided continue parameter is too old";
     assert_eq!(listed(5, 2).await, format!("{expired} (6 requests)"));
 }
+
+/// What a connection that was closed meanwhile makes of a request: what is read is asked for again, what is written is not.
+#[tokio::test(start_paused = true)]
+async fn what_is_read_over_a_connection_that_ends_is_read_again() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let seen = asked.clone();
+    let service = tower::service_fn(move |_: http::Request<Body>| {
+        let first = seen.fetch_add(1, Ordering::Relaxed) % 2 == 0;
+        async move {
+            if first {
+                return Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+            }
+            let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}});
+            Ok(Response::new(Body::from(object.to_string().into_bytes())))
+        }
+    });
+    let server = ApiServer::new(Client::new(service, "default"));
+    let object = Object(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "b"}}));
+    assert!(server.get(&object.id()).await.unwrap().is_some());
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    server.create(&object, "test", false).await.unwrap_err();
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+}
