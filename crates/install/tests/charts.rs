@@ -126,17 +126,20 @@ fn check_file(text: &str, expected: &[(&str, &str, Value)]) {
 fn a_listed_gateway_is_on_and_its_container_has_the_ports_of_its_service() {
     check_file(
         "spec:\n  profile: minimal\n  components:\n    ingressGateways:\n    - name: edge\n      k8s:\n        service:\n          \
-         ports:\n          - {name: tls, port: 15443, targetPort: 15443}\n          - {name: dns, port: 5353}\n",
+         ports:\n          - {name: tls, port: 15443, targetPort: 15443}\n          - {name: dns, port: 5353}\n          - {name: \
+         http2, port: 8081, targetPort: web}\n",
         &[
             (
                 "Service/edge",
                 "/spec/ports",
-                json!([{"name": "tls", "port": 15443, "targetPort": 15443}, {"name": "dns", "port": 5353}]),
+                json!([{"name": "tls", "port": 15443, "targetPort": 15443}, {"name": "dns", "port": 5353},
+                    {"name": "http2", "port": 8081, "targetPort": "web"}]),
             ),
             (
                 "Deployment/edge",
                 "/spec/template/spec/containers/0/ports",
                 json!([{"containerPort": 15443, "protocol": "TCP"}, {"containerPort": 5353, "protocol": "TCP"},
+                    {"containerPort": 8081, "name": "web", "protocol": "TCP"},
                     {"containerPort": 15090, "protocol": "TCP", "name": "http-envoy-prom"}]),
             ),
         ],
