@@ -217,7 +217,7 @@ async fn what_is_read_over_a_connection_that_ends_is_read_again() {
     let asked = Arc::new(AtomicU32::new(0));
     let seen = asked.clone();
     let service = tower::service_fn(move |_: http::Request<Body>| {
-        let first = seen.fetch_add(1, Ordering::Relaxed) % 2 == 0;
+        let first = seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
         async move {
             if first {
                 return Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));

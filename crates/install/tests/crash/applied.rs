@@ -63,7 +63,7 @@ async fn check(wanted: &Wanted, unnamed: &Wanted, cluster: &Cluster) {
         let when = format!("killed after {writes} writes");
         sound(&when).await;
         let is_killed = mortal.writes() > writes;
-        if is_killed && writes % 2 == 0 {
+        if is_killed && writes.is_multiple_of(2) {
             let (_, server) = dying(cluster, writes / 2);
             wanted.run(&server, false, &Silent).await.ok();
             sound(&format!("{when}, and the next after half of them")).await;
