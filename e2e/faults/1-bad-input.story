@@ -99,6 +99,7 @@ $ kubectl rollout status deployment -n test-ns --timeout=90s
 deployment "sleep" successfully rolled out
 
 $ printf 'apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: too-large, namespace: test-ns}\nspec: {host: httpbin, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x, minimumRingSize: 9000000}}}}\n' | kubectl apply -f -
+Warning: [..]minimumRingSize: is deprecated, use ringHash instead
 destinationrule.networking.istio.io/too-large created
 
 @ until 30s
