@@ -70,7 +70,7 @@ async fn change(server: &ApiServer, request: &Request, before: &Inventory) -> Re
     retag::set(server, request, &built, before).await
 }
 
-pub async fn set(server: &ApiServer, tag: &str, revision: &str) -> Result<(), ChangeError> {
+async fn set(server: &ApiServer, tag: &str, revision: &str) -> Result<(), ChangeError> {
     let before = inventory::read(server, SYSTEM).await?;
     change(server, &request(tag, revision, false), &before).await
 }
@@ -175,7 +175,7 @@ async fn check(
 }
 
 /// Removes tags that are there, so that a case begins where it says.
-pub async fn clear(server: &ApiServer) {
+async fn clear(server: &ApiServer) {
     for tag in ["prod", "default"] {
         remove(server, tag).await.ok();
     }

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use install::api_server::{ApiServer, kind};
 use install::component::Kind;
-use install::inventory;
 use install::object::Object;
 use serde_json::json;
 
-use super::injector::Injectors;
-use super::{OLD, Wanted, both, check, has, remove, tags};
+use super::{OLD, Wanted, both, check, has, remove};
 
 /// The older revision has its gateway back before the newer one goes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,43 +25,6 @@ async fn a_killed_uninstallation_is_finished_by_the_next() {
             assert!(names.iter().all(|name| !name.contains("-new")), "{names:?}");
             assert!(has(names, "Deployment/istio-system/istio-ingressgateway"), "{names:?}");
         },
-    )
-    .await;
-}
-
-/// The older revision is the default, and a tag leads to it: the default moves before it goes, the tag goes first.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_uninstallation_of_the_default_revision_is_finished_by_the_next() {
-    let injectors = Injectors::start().await;
-    let wanted = |revision: &str| {
-        Wanted::new(&[
-            "profile=minimal",
-            &format!("revision={revision}"),
-            &format!("values.istiodRemote.injectionURL={}", injectors.url(revision)),
-            &format!("values.istiodRemote.injectionCABundle={}", injectors.authority),
-        ])
-    };
-    let (old, new) = (wanted("old"), wanted("new"));
-    check(
-        "an uninstallation of the default revision",
-        &["istio.io/rev=new", "istio.io/rev=default", "istio-injection=enabled"],
-        async |server| {
-            both(server, &old, &new).await;
-            old.install(server).await.unwrap();
-            tags::clear(server).await;
-            for tag in ["default", "prod"] {
-                tags::set(server, tag, "old").await.unwrap();
-            }
-        },
-        async |server| {
-            let complete = remove(server, "old").await;
-            if complete {
-                let left = inventory::read(server, "istio-system").await.unwrap();
-                assert_eq!((left.target("default"), left.target("prod")), (Some("new"), None));
-            }
-            complete
-        },
-        |names| assert!(names.iter().all(|name| !name.contains("-old")), "{names:?}"),
     )
     .await;
 }
