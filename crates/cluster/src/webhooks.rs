@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ca::Current;
 use futures::StreamExt;
-use futures::future::join_all;
+use futures::future::{FutureExt as _, join_all};
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
@@ -136,6 +136,13 @@ impl Keeper {
                 Ok(()) = leads.changed() => {}
                 changed = roots.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(retry.unwrap_or_else(tokio::time::Instant::now)), if retry.is_some() => {}
+            }
+            // What follows may take as long as requests may: all news that is there comes before it, not one of several.
+            while let Some(Some(event)) = mutating.next().now_or_never() {
+                track(&mut injectors, event, &mut first);
+            }
+            while let Some(Some(event)) = validating.next().now_or_never() {
+                track(&mut validators, event, &mut second);
             }
             if !(first && second) {
                 // The list that is being read brings everything.
