@@ -50,21 +50,18 @@ pub async fn set(
         )
         .await?;
     }
-    // Who lost a race is told so before the first write, which need not be the one that carries a version.
-    compare_and_set(server, built, before, tag::FIELD_MANAGER, true).await?;
-    Ok(compare_and_set(server, built, before, tag::FIELD_MANAGER, false).await?)
+    Ok(compare_and_set(server, built, before, tag::FIELD_MANAGER).await?)
 }
 
 /// Asks the API server whether it would accept everything that [`set`] writes; changes nothing, so that whether the new
 /// webhook answers stays unproved.
 pub async fn try_set(server: &ApiServer, built: &TagObjects, before: &Inventory) -> Result<(), ChangeError> {
-    Ok(compare_and_set(server, built, before, tag::FIELD_MANAGER, true).await?)
+    Ok(write(server, &versioned(built, before), before, tag::FIELD_MANAGER, true).await?)
 }
 
 /// Makes or moves a tag for the installer, whose objects it becomes, if what was read is still there.
 pub(crate) async fn install(server: &ApiServer, built: &TagObjects, before: &Inventory) -> Result<(), RequestError> {
-    compare_and_set(server, built, before, owner::FIELD_MANAGER, true).await?;
-    compare_and_set(server, built, before, owner::FIELD_MANAGER, false).await
+    compare_and_set(server, built, before, owner::FIELD_MANAGER).await
 }
 
 /// Removes a tag, if what was read is still there: its webhooks first, what they point at last.
@@ -125,16 +122,19 @@ fn live<'a>(before: &'a Inventory, object: &Object) -> Option<&'a Object> {
     same.next()
 }
 
-/// Writes a tag if nobody else did since it was read.
+/// Writes a tag if nobody else did since it was read. Who lost a race is told so before the first write, which need not be
+/// the one that carries a version.
 async fn compare_and_set(
     server: &ApiServer,
     built: &TagObjects,
     before: &Inventory,
     manager: &str,
-    dry_run: bool,
 ) -> Result<(), RequestError> {
     let built = versioned(built, before);
-    write(server, &built, before, manager, dry_run).await
+    for dry_run in [true, false] {
+        write(server, &built, before, manager, dry_run).await?;
+    }
+    Ok(())
 }
 
 /// A tag that was moved since it was read is not overwritten: the write carries the version that was read.
