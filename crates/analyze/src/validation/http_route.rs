@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::names::GRPC_STATUS;
 use api::networking::virtual_service::{
     CorsPolicy, FaultInjection, Headers, HttpMatch, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute, Percent,
     StringMatch,
@@ -20,26 +21,6 @@ const PSEUDO_HEADERS: [&str; 5] = [":method", ":scheme", ":authority", ":path", 
 /// Methods that may be allowed across origins.
 const METHODS: [&str; 10] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*",
-];
-/// Names of the status codes of gRPC.
-const GRPC_STATUS: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
 ];
 /// What a request may be tried again for, beside numbers of HTTP.
 const RETRY_ON: [&str; 16] = [

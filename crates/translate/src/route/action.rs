@@ -1,5 +1,6 @@
 //! What a route does: redirect, direct response, mirror, fault, cross-origin policy.
 
+use api::names::GRPC_STATUS;
 use api::networking::virtual_service::{CorsPolicy, DirectResponse, FaultInjection, HttpRedirect, HttpRoute, Percent};
 use xds::envoy::config::core::v3 as core;
 use xds::envoy::config::route::v3::{self as route_v3, redirect_action, route};
@@ -162,26 +163,7 @@ pub(super) fn fault(setting: &FaultInjection) -> fault::HttpFault {
 
 /// Number of a gRPC status by its name.
 fn grpc_code(name: &str) -> Option<u32> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    NAMES.iter().position(|n| *n == name).map(|code| code as u32)
+    GRPC_STATUS.iter().position(|n| *n == name).map(|code| code as u32)
 }
 
 pub(super) fn cors(setting: &CorsPolicy) -> cors::CorsPolicy {
