@@ -1,5 +1,6 @@
 //! A Kubernetes object as data, and what is known of its kind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use kube::core::{ApiResource, GroupVersionKind};
@@ -85,6 +86,16 @@ impl Object {
             .unwrap_or_default()
     }
 
+    /// All labels.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        strings(self.0.pointer("/metadata/labels"))
+    }
+
+    /// Of a webhook configuration: the namespace of the Service that it calls, empty where it calls a URL.
+    pub fn called_namespace(&self) -> &str {
+        self.text("/webhooks/0/clientConfig/service/namespace")
+    }
+
     /// Sets a label, making room for it.
     pub fn set_label(&mut self, key: &str, value: &str) {
         let Some(object) = self.0.as_object_mut() else { return };
@@ -123,6 +134,14 @@ impl Object {
             name: self.name().to_owned(),
         }
     }
+}
+
+/// The texts of a map, such as labels or annotations.
+pub fn strings(map: Option<&Value>) -> BTreeMap<String, String> {
+    let fields = map.and_then(Value::as_object).into_iter().flatten();
+    fields
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 fn empty() -> Value {

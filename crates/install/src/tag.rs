@@ -238,7 +238,7 @@ impl TagObjects {
 fn validator_of_others(request: &Request, inventory: &Inventory) -> Option<String> {
     let mut validators = inventory.validators.iter();
     let live = validators.find(|live| live.name() == object::DEFAULT_VALIDATOR)?;
-    let namespace = live.text("/webhooks/0/clientConfig/service/namespace");
+    let namespace = live.called_namespace();
     (!leads_to(live, &request.namespace)).then(|| namespace.to_owned())
 }
 
@@ -253,7 +253,7 @@ fn live_name<'a>(tag: &str, inventory: &'a Inventory) -> Option<&'a str> {
 
 /// Does a webhook configuration call a control plane of this namespace? (The same revision may exist in another.)
 pub(crate) fn leads_to(webhook: &Object, namespace: &str) -> bool {
-    let of = webhook.text("/webhooks/0/clientConfig/service/namespace");
+    let of = webhook.called_namespace();
     of.is_empty() || of == namespace
 }
 
@@ -351,17 +351,11 @@ fn mutating(request: &Request, name: &str, canonical: &Object, injector: &Value,
             "objectSelector": webhook.objects.to_label_selector(),
         })
     });
-    let mut labels: BTreeMap<String, String> = canonical
-        .0
-        .pointer("/metadata/labels")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        // What the installer or Helm put on the revision's own object says nothing of the tag.
-        .filter(|(key, _)| !key.contains("operator.istio.io"))
-        .filter(|(key, _)| ![label::APP_MANAGED_BY, label::HELM_CHART].contains(&key.as_str()))
-        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-        .collect();
+    let mut labels = canonical.labels();
+    // What the installer or Helm put on the revision's own object says nothing of the tag.
+    labels.retain(|key, _| {
+        !key.contains("operator.istio.io") && ![label::APP_MANAGED_BY, label::HELM_CHART].contains(&key.as_str())
+    });
     labels.insert(label::APP.to_owned(), "sidecar-injector".to_owned());
     Object(json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -490,11 +484,12 @@ pub fn removal<'a>(inventory: &'a Inventory, tag: &str) -> Result<Vec<&'a Object
     if services.is_empty() && webhooks.is_empty() {
         return Err(TagError::NoTag(tag.to_owned()));
     }
-    let called = |object: &'a Object| object.text("/webhooks/0/clientConfig/service/namespace");
     let within = services.iter().map(|service| service.namespace());
-    let within: BTreeSet<&str> = within.chain(webhooks.iter().map(|webhook| called(webhook))).collect();
+    let within: BTreeSet<&str> = within
+        .chain(webhooks.iter().map(|webhook| webhook.called_namespace()))
+        .collect();
     let is_ours = |validator: &&'a Object| {
-        let calls = called(validator);
+        let calls = validator.called_namespace();
         validator.label(label::TAG) == tag && (calls.is_empty() || within.contains(calls))
     };
     let validators = inventory.validators.iter().filter(is_ours);

@@ -272,8 +272,7 @@ fn releases(revision: &str, namespace: &str, owned: &[Object]) -> Vec<String> {
         let is_here = match object.kind() {
             "Deployment" => object.namespace() == namespace,
             "MutatingWebhookConfiguration" => {
-                object.label(label::TAG).is_empty()
-                    && object.text("/webhooks/0/clientConfig/service/namespace") == namespace
+                object.label(label::TAG).is_empty() && object.called_namespace() == namespace
             }
             _ => false,
         };

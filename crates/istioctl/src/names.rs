@@ -89,12 +89,8 @@ impl Names {
 
     /// What there is.
     pub fn present(&self) -> String {
-        let tags: Vec<&str> = self.tags.keys().map(String::as_str).collect();
-        let tags = match tags.as_slice() {
-            [] => String::new(),
-            tags => format!("; tags: {}", tags.join(", ")),
-        };
-        present(self.revisions.iter().map(String::as_str)) + &tags
+        let (revisions, tags) = (self.revisions.iter(), self.tags.keys());
+        present_with_tags(revisions.map(String::as_str), tags.map(String::as_str))
     }
 }
 
@@ -103,6 +99,15 @@ pub fn present<'a>(revisions: impl Iterator<Item = &'a str>) -> String {
     match revisions.collect::<Vec<_>>().as_slice() {
         [] => "revisions here: none".to_owned(),
         names => format!("revisions here: {}", names.join(", ")),
+    }
+}
+
+/// The revisions and tags that there are.
+pub fn present_with_tags<'a>(revisions: impl Iterator<Item = &'a str>, tags: impl Iterator<Item = &'a str>) -> String {
+    let revisions = present(revisions);
+    match tags.collect::<Vec<_>>().as_slice() {
+        [] => revisions,
+        tags => format!("{revisions}; tags: {}", tags.join(", ")),
     }
 }
 

@@ -8,14 +8,14 @@ use std::time::Duration;
 use api::names::{PROXY_CONTAINER, annotation};
 use inject::workload::Workload;
 use install::api_server::kind;
-use install::object::Object;
+use install::object::{Object, strings};
 use revision::decision::{Decision, Injector, PodView, Skip, decide};
 use revision::selector::Labels;
 use serde_json::Value;
 
 use crate::carried::{self, Carried};
 use crate::cluster::{Cluster, within};
-use crate::command::injection::{self, strings};
+use crate::command::injection;
 use crate::command::proxy_status::unconnected::{has_proxy, is_over, revision};
 use crate::failure::Failure;
 use crate::policies::Policies;
@@ -115,12 +115,7 @@ pub fn build(pods: &[Object], namespaces: &[Object], injectors: Vec<Injector>, p
     let namespaces: BTreeMap<String, Labels> = namespaces
         .iter()
         .filter(|namespace| !is_hidden(namespace.name()))
-        .map(|namespace| {
-            (
-                namespace.name().to_owned(),
-                strings(namespace.0.pointer("/metadata/labels")),
-            )
-        })
+        .map(|namespace| (namespace.name().to_owned(), namespace.labels()))
         .collect();
     let mut found: Vec<Pod> = pods
         .iter()
@@ -141,7 +136,7 @@ pub fn build(pods: &[Object], namespaces: &[Object], injectors: Vec<Injector>, p
 
 /// Decides for one pod of a namespace with these labels.
 pub fn side(pod: &Object, namespace: &Labels, injectors: &[Injector], policies: &Policies) -> Pod {
-    let labels = strings(pod.0.pointer("/metadata/labels"));
+    let labels = pod.labels();
     let annotations = strings(pod.0.pointer("/metadata/annotations"));
     let now = has_proxy(pod)
         .then(|| revision(pod))

@@ -8,7 +8,7 @@ use revision::name::DEFAULT;
 use revision::selector::Labels;
 use revision::webhook::{INJECT_KEY, INJECTION_KEY, Precedence, REVISION_KEY};
 
-use crate::names::present;
+use crate::names::present_with_tags;
 
 /// The label that decides who is to inject a pod.
 #[derive(Clone, Copy, Debug)]
@@ -111,17 +111,9 @@ fn nameless(of: &str, asked: Asked<'_>) -> String {
 
 /// Names of what is there.
 fn there(injectors: &[Injector]) -> String {
-    let tags: BTreeSet<&str> = injectors
-        .iter()
-        .filter_map(|injector| injector.tag.as_deref())
-        .collect();
-    let tags = tags.into_iter().collect::<Vec<_>>().join(", ");
-    let revisions = present(revisions(injectors).into_iter());
-    if tags.is_empty() {
-        revisions
-    } else {
-        format!("{revisions}; tags: {tags}")
-    }
+    let tags = injectors.iter().filter_map(|injector| injector.tag.as_deref());
+    let tags: BTreeSet<&str> = tags.collect();
+    present_with_tags(revisions(injectors).into_iter(), tags.into_iter())
 }
 
 fn revisions(injectors: &[Injector]) -> BTreeSet<&str> {

@@ -79,23 +79,16 @@ impl Installation<'_> {
             webhooks: of_tag(&tag, options),
         });
         let injectors: Vec<Injector> = injector.into_iter().collect();
-        let labels = |object: &Object| -> Labels {
-            let labels = object.0.pointer("/metadata/labels").and_then(Value::as_object);
-            let pairs = labels.into_iter().flatten();
-            pairs
-                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-                .collect()
-        };
         let known = before
             .namespaces
             .iter()
             .filter(|it| !IGNORED_NAMESPACES.contains(&it.name()));
-        let known: BTreeMap<&str, Labels> = known.map(|namespace| (namespace.name(), labels(namespace))).collect();
+        let known: BTreeMap<&str, Labels> = known.map(|namespace| (namespace.name(), namespace.labels())).collect();
         let follows = |namespace: &Labels, pod: &Labels| !decide(namespace, pod, &injectors).matches.is_empty();
         let whole = known.iter().filter(|(_, namespace)| follows(namespace, &Labels::new()));
         let with_pods = pods.iter().filter_map(|pod| {
             let (name, namespace) = known.get_key_value(pod.namespace())?;
-            follows(namespace, &labels(pod)).then_some(*name)
+            follows(namespace, &pod.labels()).then_some(*name)
         });
         let names: BTreeSet<&str> = whole.map(|(name, _)| *name).chain(with_pods).collect();
         names.into_iter().map(str::to_owned).collect()

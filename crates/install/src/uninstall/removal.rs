@@ -183,8 +183,7 @@ fn callers(plan: &Plan, namespace: &str, webhooks: &[Object]) -> Vec<Id> {
     let is_of_plan = |live: &Object| plan.remove.iter().any(|object| object.id() == live.id());
     let leads_here = |live: &Object| {
         let revision = plan.revision.as_deref();
-        revision.is_some_and(|revision| live.label(label::REVISION) == revision)
-            && live.text("/webhooks/0/clientConfig/service/namespace") == namespace
+        revision.is_some_and(|revision| live.label(label::REVISION) == revision) && live.called_namespace() == namespace
     };
     let calling = webhooks
         .iter()

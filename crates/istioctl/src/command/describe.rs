@@ -10,7 +10,7 @@ use install::object::{Id, Object};
 use revision::decision::decide;
 
 use self::facts::Facts;
-use super::injection::{name_and_namespace, strings};
+use super::injection::name_and_namespace;
 use crate::cli::{Global, duration};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -171,11 +171,7 @@ fn revision_of(facts: &Facts, pod: &Object) -> String {
         ));
     } else if side.needs_restart() {
         let namespace = facts.sides.namespaces.get(pod.namespace()).cloned().unwrap_or_default();
-        let decision = decide(
-            &namespace,
-            &strings(pod.0.pointer("/metadata/labels")),
-            &facts.sides.injectors,
-        );
+        let decision = decide(&namespace, &pod.labels(), &facts.sides.injectors);
         let then = match (&side.next, decision.is_ambiguous()) {
             (Some(revision), _) => format!("injected by revision {revision}"),
             (None, true) => "injected by several webhooks at once (istioctl x check-inject names them)".to_owned(),

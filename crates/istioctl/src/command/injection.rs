@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use install::api_server::kind;
 use install::inventory;
-use install::object::{Id, Object};
+use install::object::{Id, Object, strings};
 use install::served::{self, Absence};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use revision::decision::{Injector, disagreeing};
@@ -90,7 +90,7 @@ pub async fn namespace_labels(cluster: &Cluster, name: &str) -> Result<Labels, F
         ..kind("", "v1", "Namespace")
     };
     match cluster.server.get(&id).await? {
-        Some(namespace) => Ok(strings(namespace.0.pointer("/metadata/labels"))),
+        Some(namespace) => Ok(namespace.labels()),
         None => Err(no_namespace(name)),
     }
 }
@@ -168,14 +168,6 @@ fn subject(title: String, namespace: &str, object: &Object) -> Subject {
         host_network: pod.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true),
         annotations: strings(pod.pointer("/metadata/annotations")),
     }
-}
-
-/// The texts of a JSON object.
-pub fn strings(map: Option<&Value>) -> Labels {
-    let fields = map.and_then(Value::as_object).into_iter().flatten();
-    fields
-        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-        .collect()
 }
 
 #[cfg(test)]

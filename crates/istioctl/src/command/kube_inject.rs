@@ -9,11 +9,10 @@ use inject::{Config, Injector, NativeSidecars};
 use install::api_server::kind;
 use install::assets::Assets;
 use install::input::{self, Input};
-use install::object::{Id, Object};
+use install::object::{Id, Object, strings};
 use revision::name::Revision;
 use serde_json::Value;
 
-use super::injection::strings;
 use super::install::read;
 use super::{program_hub, program_version};
 use crate::cli::Global;

@@ -22,7 +22,7 @@ use revision::name::{Revision, Tag};
 
 use crate::cli::Global;
 use crate::cluster::Cluster;
-use crate::command::tag::followers::{Followers, Leader, Restart};
+use crate::command::tag::followers::{Decided, Followers, Leader, Restart};
 use crate::command::tag::report::Report;
 use crate::command::tag::risk::Risk;
 use crate::failure::Failure;
@@ -307,7 +307,7 @@ async fn following(
         Ok(pods) => (pods, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    let found = followers::of(question, &policies, webhooks, namespaces, &pods);
+    let found = Decided::new(webhooks, namespaces, &pods).followers(question, &policies);
     (found, error)
 }
 

@@ -206,7 +206,7 @@ fn not_found(revision: &str, namespace: &str, before: &Inventory) -> String {
         |object: &&Object| object.label(label::REVISION) == revision && object.label(label::TAG).is_empty();
     let known = before.revisions();
     let elsewhere = before.strangers.iter().filter(of_revision).find_map(|webhook| {
-        let of = webhook.text("/webhooks/0/clientConfig/service/namespace");
+        let of = webhook.called_namespace();
         (!of.is_empty() && of != namespace).then_some(of)
     });
     match elsewhere.filter(|_| !known.contains(&revision)) {

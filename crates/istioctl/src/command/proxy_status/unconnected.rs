@@ -20,7 +20,7 @@ use super::show::PADDING;
 use crate::carried::{self, Carried};
 use crate::cli::Global;
 use crate::cluster::Cluster;
-use crate::command::injection::{injectors, strings};
+use crate::command::injection::injectors;
 use crate::failure::Failure;
 use crate::policies::Policies;
 use crate::sides::side;
@@ -65,7 +65,7 @@ impl Pods {
 }
 
 fn labelled(namespace: &Object) -> (String, Labels) {
-    let labels = strings(namespace.0.pointer("/metadata/labels"));
+    let labels = namespace.labels();
     (namespace.name().to_owned(), labels)
 }
 

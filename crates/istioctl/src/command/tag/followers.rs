@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use inject::workload::Workload;
-use install::object::Object;
+use install::object::{Object, strings};
 use install::tag::TagObjects;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use revision::decision::{Injector, Match, PodView, decide};
@@ -11,7 +11,6 @@ use revision::selector::Labels;
 use revision::webhook::IGNORED_NAMESPACES;
 use serde_json::Value;
 
-use crate::command::injection::strings;
 use crate::command::proxy_status::unconnected;
 use crate::policies::Policies;
 use crate::restart::restart as remedy;
@@ -59,50 +58,53 @@ pub fn webhooks(before: &[Object], built: &TagObjects) -> Vec<Object> {
     before.iter().filter(stays).chain(made.clone()).cloned().collect()
 }
 
-/// Decides for every namespace and pod with these injectors.
-pub fn of(
-    question: Question<'_>,
-    policies: &Policies,
-    webhooks: &[Object],
-    namespaces: &[Object],
-    pods: &[Object],
-) -> Followers {
-    let injectors: Vec<Injector> = webhooks.iter().filter_map(injector).collect();
-    let follows = |namespace: &Labels, pod: &Labels| {
-        let decision = decide(namespace, pod, &injectors);
-        decision.matches.iter().any(|found| question.leader.leads(found))
-    };
-    let known = namespaces.iter().filter(|n| !IGNORED_NAMESPACES.contains(&n.name()));
-    let known: BTreeMap<&str, Labels> = known
-        .map(|n| (n.name(), strings(n.0.pointer("/metadata/labels"))))
-        .collect();
-    let mut followers: Followers = known
-        .iter()
-        .filter(|(_, labels)| follows(labels, &Labels::new()))
-        .map(|(name, _)| ((*name).to_owned(), BTreeMap::new()))
-        .collect();
-    for pod in pods {
-        let labels = strings(pod.0.pointer("/metadata/labels"));
-        let Some(namespace) = known.get(pod.namespace()) else {
-            continue;
-        };
-        if unconnected::is_over(pod)
-            || !follows(namespace, &labels)
-            || !is_admitted(pod, &labels, question.admits, policies)
-        {
-            continue;
+/// What injectors decide for every namespace, and for every pod in one that has not ended: made once, asked often.
+pub struct Decided<'a> {
+    namespaces: BTreeMap<&'a str, Vec<Match>>,
+    pods: Vec<(&'a Object, Labels, Vec<Match>)>,
+}
+
+impl<'a> Decided<'a> {
+    /// Decides with the injectors among these webhook configurations.
+    pub fn new(webhooks: &[Object], namespaces: &'a [Object], pods: &'a [Object]) -> Self {
+        let injectors: Vec<Injector> = webhooks.iter().filter_map(injector).collect();
+        let known = namespaces.iter().filter(|n| !IGNORED_NAMESPACES.contains(&n.name()));
+        let known: BTreeMap<&str, Labels> = known.map(|n| (n.name(), n.labels())).collect();
+        let pods = pods.iter().filter(|pod| !unconnected::is_over(pod)).filter_map(|pod| {
+            let (namespace, labels) = (known.get(pod.namespace())?, pod.labels());
+            let matches = decide(namespace, &labels, &injectors).matches;
+            Some((pod, labels, matches))
+        });
+        Self {
+            pods: pods.collect(),
+            namespaces: known
+                .iter()
+                .map(|(name, labels)| (*name, decide(labels, &Labels::new(), &injectors).matches))
+                .collect(),
         }
-        // The namespace follows with this pod, whether it has to move or not.
-        let workloads = followers.entry(pod.namespace().to_owned()).or_default();
-        let now = unconnected::has_proxy(pod).then(|| unconnected::revision(pod));
-        if now.is_some() && now.as_deref() == question.is_there {
-            continue;
-        }
-        let workload = Workload::of(&pod.0, pod.namespace());
-        let name = format!("{}/{}", workload.kind.to_lowercase(), workload.name);
-        *workloads.entry(name).or_default() += 1;
     }
-    followers
+
+    /// Who follows whom the question is about.
+    pub fn followers(&self, question: Question<'_>, policies: &Policies) -> Followers {
+        let follows = |matches: &[Match]| matches.iter().any(|found| question.leader.leads(found));
+        let whole = self.namespaces.iter().filter(|(_, matches)| follows(matches));
+        let mut followers: Followers = whole.map(|(name, _)| ((*name).to_owned(), BTreeMap::new())).collect();
+        for (pod, labels, matches) in &self.pods {
+            if !follows(matches) || !is_admitted(pod, labels, question.admits, policies) {
+                continue;
+            }
+            // The namespace follows with this pod, whether it has to move or not.
+            let workloads = followers.entry(pod.namespace().to_owned()).or_default();
+            let now = unconnected::has_proxy(pod).then(|| unconnected::revision(pod));
+            if now.is_some() && now.as_deref() == question.is_there {
+                continue;
+            }
+            let workload = Workload::of(&pod.0, pod.namespace());
+            let name = format!("{}/{}", workload.kind.to_lowercase(), workload.name);
+            *workloads.entry(name).or_default() += 1;
+        }
+        followers
+    }
 }
 
 /// Reads a webhook configuration, if it is an injector's.
@@ -243,7 +245,7 @@ mod tests {
             admits: "new",
             is_there,
         };
-        let followers = of(question(Some("new")), &policies, &webhooks, &namespaces, &pods);
+        let followers = Decided::new(&webhooks, &namespaces, &pods).followers(question(Some("new")), &policies);
         insta::assert_snapshot!(foretold("new", &followers, Restart::Moves, "will"), @r#"
         New pods of these namespaces will go to "new"; running ones when they restart:
           app: kubectl rollout restart deployment,statefulset -n app
@@ -256,7 +258,7 @@ mod tests {
           settled: nothing has to restart
         "#);
         // Where nobody moves, who is there already follows as well.
-        let all = of(question(None), &policies, &webhooks, &namespaces, &pods);
+        let all = Decided::new(&webhooks, &namespaces, &pods).followers(question(None), &policies);
         assert_eq!(all["app"].get("deployment/moved"), Some(&1));
         // A revision that is not ready: nobody is told to restart anything.
         let told = foretold("new", &followers, Restart::Harms, "will");
@@ -295,7 +297,7 @@ mod tests {
                 admits: "old",
                 is_there: Some("old"),
             };
-            of(question, &Policies::default(), webhooks, &before.namespaces, pods)
+            Decided::new(webhooks, &before.namespaces, pods).followers(question, &Policies::default())
         };
         assert_eq!(check(&before.webhooks, &pods), Followers::new());
         let webhooks = webhooks(&before.webhooks, &built);

@@ -9,7 +9,7 @@ use install::object::Object;
 use install::served::{self, Absence};
 use install::tag::{self, Inventory};
 
-use super::followers::{self, Leader};
+use super::followers::{Decided, Leader, Question};
 use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -77,18 +77,18 @@ fn unserved(rows: &[tag::Row], asleep: &BTreeMap<String, Absence>) -> Vec<String
 /// for themselves.
 fn listed(before: &Inventory, policies: &Policies, pods: &[Object]) -> Vec<tag::Row> {
     let mut rows = tag::list(before);
+    let decided = Decided::new(&before.webhooks, &before.namespaces, pods);
     for row in &mut rows {
         let leader = match row.tag.as_str() {
             "" => Leader::Revision(&row.revision),
             tag => Leader::Tag(tag),
         };
-        let question = followers::Question {
+        let question = Question {
             leader,
             admits: &row.revision,
             is_there: None,
         };
-        let found = followers::of(question, policies, &before.webhooks, &before.namespaces, pods);
-        row.namespaces.extend(found.into_keys());
+        row.namespaces.extend(decided.followers(question, policies).into_keys());
         row.namespaces.sort();
         row.namespaces.dedup();
     }

@@ -12,7 +12,7 @@ use status::gather;
 
 use crate::cluster::Cluster;
 use crate::command::proxy_status::unconnected::{revision as injected_by, should_be_connected};
-use crate::command::tag::followers::{self, Leader, Question};
+use crate::command::tag::followers::{Decided, Leader, Question};
 use crate::policies::Policies;
 
 /// Most proxies named one by one.
@@ -207,13 +207,14 @@ fn following(revision: Option<&str>, before: &Inventory, policies: &Policies, po
     let going: BTreeSet<&str> = all
         .filter(|of| revision.is_none_or(|revision| *of == revision))
         .collect();
+    let decided = Decided::new(&before.webhooks, &before.namespaces, pods);
     let followers = going.into_iter().map(|revision| {
         let question = Question {
             leader: Leader::Injectors(revision),
             admits: revision,
             is_there: None,
         };
-        followers::of(question, policies, &before.webhooks, &before.namespaces, pods)
+        decided.followers(question, policies)
     });
     followers.flat_map(|found| found.into_keys()).collect()
 }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use api::names::{annotation, label};
-use install::object::Object;
+use install::object::{Object, strings};
 use serde_json::{Map, Value, json};
 
-use crate::command::injection::strings;
 use crate::failure::Failure;
 
 /// What the files are made from.
